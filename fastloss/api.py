@@ -1,0 +1,416 @@
+"""The front door: validate once, hand the rows to a backend, add the penalty."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastloss import arrays
+from fastloss.arrays import ClassWeight, Floats
+from fastloss.backends import auto, get_backend, unavailable_backends
+from fastloss.backends.base import Problem
+from fastloss.losses import get_loss
+from fastloss.losses.base import Loss
+from fastloss.penalties import Penalty
+from fastloss.settings import AUTO, check_backend, requested_backend, requested_threads
+from fastloss.threads import available_threads
+
+Reduction = Literal["mean", "sum"]
+Rows = slice | NDArray[Any] | list[int]
+
+
+def loss_and_grad(
+    W: ArrayLike,
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: str | Loss = "softmax",
+    *,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    intercept: bool = False,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight | None = None,
+    ignore_index: int | None = None,
+    reduction: Reduction = "mean",
+    backend: str = AUTO,
+    n_threads: int | None = None,
+    out: Floats | None = None,
+) -> tuple[float, Floats]:
+    """Loss of a linear classifier and its gradient with respect to ``W``.
+
+    With scores ``S = X @ W`` and row weights ``w_i = sample_weight[i] * class_weight[y[i]]``::
+
+        total = sum_i w_i loss(S_i, y_i) / sum_i w_i + l1 * sum|W| + l2 * sum(W**2)
+
+    Parameters
+    ----------
+    W : (D, C) float32 or float64; (D + 1, C) with ``intercept``, the last row being the bias.
+    X : (N, D) of the type of ``W``, or uint8; any strides, read-only and memory-mapped too.
+    y : (N,) integers in [0, C).
+    loss : a name (see `available_losses`) or an instance, e.g. ``Hinge(margin=0.5)``.
+    l1, l2 : strengths of the penalties, >= 0. The bias is not penalised.
+    intercept : whether ``W`` has a bias row. ``X`` is not copied for it.
+    sample_weight : (N,) finite and >= 0.
+    class_weight : mapping of label to weight (1 where it has none), or "balanced": the number of
+        rows / (number of classes in ``y`` * rows of that class).
+    ignore_index : rows with this label are skipped before any arithmetic.
+    reduction : "mean" (divides by the sum of the row weights) or "sum".
+    backend : "naive", "numpy", "numba", or "auto": what `use`, then the environment variable
+        ``FASTLOSS_BACKEND``, then `explain` says.
+    n_threads : for Numba and BLAS together; else `use`, ``FASTLOSS_NUM_THREADS``, all.
+    out : (like ``W``) array to write the gradient to; must not overlap an input.
+
+    Returns
+    -------
+    loss : float, penalty included.
+    dW : array of the shape and type of ``W``; where the loss has a kink, a subgradient.
+
+    Raises
+    ------
+    TypeError : an argument of the wrong kind, such as float labels or mixed float types.
+    ValueError : a wrong value or shape; names the argument and the first bad place.
+    RuntimeError : a named backend that cannot run here.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> X = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> loss, dW = fastloss.loss_and_grad(np.zeros((2, 3)), X, [0, 2])
+    >>> print(round(loss, 4))  # all scores 0: log C
+    1.0986
+    >>> dW.round(2)
+    array([[-0.17,  0.67, -0.83],
+           [ 0.  ,  1.  , -1.  ]])
+    """
+    objective = Objective(
+        X,
+        y,
+        loss=loss,
+        l1=l1,
+        l2=l2,
+        intercept=intercept,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        backend=backend,
+        n_threads=n_threads,
+    )
+    return objective(W, out=out)
+
+
+def score_gradient(
+    scores: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str | Loss = "softmax",
+    backend: str = AUTO,
+    n_threads: int | None = None,
+) -> tuple[Floats, Floats]:
+    """Loss of every row and its gradient with respect to the row's scores.
+
+    The door for code that has scores of its own, such as the last layer of a network.
+
+    Parameters
+    ----------
+    scores : (N, C) float32 or float64, any strides.
+    y : (N,) integers in [0, C).
+    loss, backend, n_threads : as in `loss_and_grad`.
+
+    Returns
+    -------
+    losses : (N,), neither averaged nor weighted.
+    dscores : (N, C); both of the type of ``scores``. A row with a NaN or +inf score is NaN.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.score_gradient([[3.0, 1.0, 2.5]], [0], loss="hinge")
+    (array([0.5]), array([[-1.,  0.,  1.]]))
+    """
+    loss = get_loss(loss)
+    array = arrays.as_scores(scores)
+    n_rows, n_classes = array.shape
+    labels = arrays.as_labels(y, n_rows, rows_of="scores")
+    arrays.check_label_range(labels, int(labels.max()), n_classes)
+    # A multiply-add or two a score: the work of a problem with one feature.
+    chosen = _choose(loss, (n_rows, 1, n_classes), True, backend)[0]
+    return get_backend(chosen, loss).score_gradient(
+        loss, array, labels, requested_threads(n_threads)
+    )
+
+
+class Objective:
+    """Everything of `loss_and_grad` but ``W``, validated and laid out once.
+
+    ``objective(W) -> (loss, dW)``. Parameters and errors as in `loss_and_grad`; the backend and
+    the threads are settled at each call, so `use` applies.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> objective = fastloss.Objective([[1.0, 2.0], [3.0, 4.0]], [0, 2], loss="hinge", l2=0.1)
+    >>> loss, dW = objective(np.zeros((2, 3)))
+    >>> objective.terms(np.ones((2, 3)))  # data loss, penalty
+    (2.0, 0.6000000000000001)
+    """
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "softmax",
+        l1: float = 0.0,
+        l2: float = 0.0,
+        intercept: bool = False,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+        ignore_index: int | None = None,
+        reduction: Reduction = "mean",
+        backend: str = AUTO,
+        n_threads: int | None = None,
+    ) -> None:
+        array = arrays.as_rows(X)
+        labels = arrays.as_labels(y, len(array), ignore_index)
+        arrays.check_reduction(reduction)
+        self.penalty = Penalty(l1, l2)
+        self.reduction = reduction
+        self._backend = backend if backend == AUTO else check_backend(backend)
+        self._n_threads = n_threads
+        requested_threads(n_threads)
+        self._set_rows(
+            Problem(
+                X=array,
+                labels=labels,
+                loss=get_loss(loss),
+                intercept=bool(intercept),
+                weights=arrays.as_row_weights(sample_weight, class_weight, labels),
+                divisor=1.0,
+                any_skipped=False,
+            )
+        )
+
+    def _set_rows(self, problem: Problem) -> None:
+        """Take the rows, and work out what follows from them."""
+        counted = problem.labels != arrays.SKIP
+        n_counted = int(np.count_nonzero(counted))
+        divisor = 1.0
+        if self.reduction == "mean":
+            divisor = float(n_counted) if problem.weights is None else float(problem.weights.sum())
+            if divisor == 0.0:
+                raise ValueError(
+                    f"the weights of the {len(counted)} rows sum to 0 ({n_counted} of them are not "
+                    "ignored), so they have no mean; pass reduction='sum' for a loss of 0"
+                )
+        self._problem = replace(problem, divisor=divisor, any_skipped=n_counted < len(counted))
+        self._highest_label = int(problem.labels.max())
+
+    @property
+    def X(self) -> NDArray[Any]:
+        """The rows (N, D), as they were handed in."""
+        return self._problem.X
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels (N,), -1 where the row is ignored."""
+        return self._problem.labels
+
+    @property
+    def loss_function(self) -> Loss:
+        """The loss over a row of scores."""
+        return self._problem.loss
+
+    @property
+    def intercept(self) -> bool:
+        """Whether the last row of ``W`` is the bias."""
+        return self._problem.intercept
+
+    @property
+    def row_weights(self) -> NDArray[np.float64]:
+        """What the loss of each row is multiplied with (N,): they sum to 1 for the mean."""
+        weights = self._problem.weights
+        if weights is None:
+            weights = (self.labels != arrays.SKIP).astype(np.float64)
+        return weights / self._problem.divisor
+
+    @property
+    def n_parameter_rows(self) -> int:
+        """How many rows ``W`` has: the features, and the bias if there is one."""
+        return self.X.shape[1] + self.intercept
+
+    def __repr__(self) -> str:
+        n_rows, n_features = self.X.shape
+        return (
+            f"Objective({n_rows} rows x {n_features} {self.X.dtype} features, "
+            f"{self.loss_function!r}, l1={self.penalty.l1:g}, l2={self.penalty.l2:g}, "
+            f"intercept={self.intercept}, reduction={self.reduction!r})"
+        )
+
+    def __call__(self, W: ArrayLike, *, out: Floats | None = None) -> tuple[float, Floats]:
+        """Loss, penalty included, and its gradient (in ``out`` if given)."""
+        W = self._check(W)
+        if out is not None:
+            problem = self._problem
+            arrays.check_out(out, W, {"X": problem.X, "y": problem.labels})
+        dW = out if out is not None and out.flags.c_contiguous else np.empty(W.shape, W.dtype)
+        total = self._data_loss(W, dW)
+        weights, gradient = self._penalised(W), self._penalised(dW)
+        self.penalty.add_gradient(weights, gradient)
+        total += self.penalty.value(weights)
+        if out is None or out is dW:
+            return total, dW
+        out[...] = dW
+        return total, out
+
+    def loss(self, W: ArrayLike) -> float:
+        """The loss, penalty included, without its gradient."""
+        return sum(self.terms(W))
+
+    def terms(self, W: ArrayLike) -> tuple[float, float]:
+        """The data loss and the penalty."""
+        W = self._check(W)
+        return self._data_loss(W, None), self.penalty.value(self._penalised(W))
+
+    def flat(self, w: ArrayLike) -> tuple[float, NDArray[Any]]:
+        """Loss and gradient for a flattened ``W``: ``scipy.optimize.minimize(objective.flat, w,
+        jac=True)``.
+
+        ``w`` is cast to the type of ``X`` if that is a float, because optimisers hold float64; the
+        gradient has the type of ``w``.
+        """
+        w = np.asarray(w)
+        if w.ndim != 1 or w.size % self.n_parameter_rows:
+            raise ValueError(
+                f"w must be 1-D with a multiple of {self.n_parameter_rows} entries "
+                f"(rows of W), got shape {w.shape}"
+            )
+        dtype = self.X.dtype if self.X.dtype in arrays.FLOAT_TYPES else w.dtype
+        W = w.reshape(self.n_parameter_rows, -1).astype(dtype, copy=False)
+        loss, dW = self(W)
+        return loss, dW.ravel().astype(w.dtype, copy=False)
+
+    def batch(self, rows: Rows) -> Objective:
+        """The same objective over some rows: a slice (a view of ``X``), indices or a mask.
+
+        Nothing is validated again; "balanced" class weights stay those of all rows.
+        """
+        problem = self._problem
+        labels = problem.labels[rows]
+        if labels.ndim != 1 or not labels.size:
+            raise ValueError(f"rows must select at least one row in one dimension, got {rows!r}")
+        return self._with(
+            replace(
+                problem,
+                X=problem.X[rows],
+                labels=np.ascontiguousarray(labels),
+                weights=None
+                if problem.weights is None
+                else np.ascontiguousarray(problem.weights[rows]),
+            )
+        )
+
+    def astype(self, dtype: DTypeLike) -> Objective:
+        """The same objective with ``X`` cast to another type."""
+        return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))
+
+    def without_penalty(self) -> Objective:
+        """The data loss alone."""
+        other = copy.copy(self)
+        other.penalty = Penalty()
+        return other
+
+    def _with(self, problem: Problem) -> Objective:
+        other = copy.copy(self)
+        other._set_rows(problem)
+        return other
+
+    def _penalised(self, W: Floats) -> Floats:
+        return W[:-1] if self.intercept else W
+
+    def _data_loss(self, W: Floats, dW: Floats | None) -> float:
+        n_rows, n_features = self.X.shape
+        chosen = _choose(
+            self.loss_function,
+            (n_rows, n_features, W.shape[1]),
+            _rows_contiguous(self.X),
+            self._backend,
+        )[0]
+        backend = get_backend(chosen, self.loss_function)
+        return backend.evaluate(self._problem, W, dW, requested_threads(self._n_threads))
+
+    def _check(self, W: ArrayLike) -> Floats:
+        """``W`` as an array that fits the rows."""
+        weights = arrays.as_weights(W)
+        n_features = self.X.shape[1]
+        if self.X.dtype != np.uint8 and weights.dtype != self.X.dtype:
+            raise TypeError(
+                f"W and X must have the same float type, got {weights.dtype} and {self.X.dtype}"
+            )
+        if len(weights) != self.n_parameter_rows:
+            raise ValueError(
+                f"W must have {self.n_parameter_rows} rows for X with {n_features} columns and "
+                f"intercept={self.intercept}, got shape {weights.shape}"
+            )
+        arrays.check_label_range(self.labels, self._highest_label, weights.shape[1])
+        return weights
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What runs, and why; ``unavailable`` says of other backends why they cannot."""
+
+    backend: str
+    reason: str
+    n_threads: int
+    unavailable: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.backend}, up to {self.n_threads} threads: {self.reason}"]
+        lines += [f"  {name} cannot run: {why}" for name, why in self.unavailable.items()]
+        return "\n".join(lines)
+
+
+def explain(
+    N: int,
+    D: int,
+    C: int,
+    *,
+    dtype: DTypeLike = np.float32,
+    loss: str | Loss = "softmax",
+    backend: str = AUTO,
+    n_threads: int | None = None,
+    rows_contiguous: bool = True,
+) -> Explanation:
+    """What `loss_and_grad` would run for ``N`` rows, ``D`` features and ``C`` classes, and why.
+
+    ``dtype`` is that of ``X`` (today's rule does not depend on it); ``rows_contiguous`` is False
+    for an ``X`` in Fortran order. Settings of `use` and of the environment count.
+    """
+    for name, size in {"N": N, "D": D, "C": C}.items():
+        if size < 1:
+            raise ValueError(f"{name} must be >= 1, got {size}")
+    if np.dtype(dtype) not in (*arrays.FLOAT_TYPES, np.dtype(np.uint8)):
+        raise TypeError(f"dtype must be float32, float64 or uint8, got {np.dtype(dtype)}")
+    loss = get_loss(loss)
+    chosen, reason = _choose(loss, (N, D, C), rows_contiguous, backend)
+    get_backend(chosen, loss)
+    threads = requested_threads(n_threads) or available_threads()
+    return Explanation(chosen, reason, threads, unavailable_backends(loss))
+
+
+def _choose(
+    loss: Loss, shape: tuple[int, int, int], rows_contiguous: bool, backend: str
+) -> tuple[str, str]:
+    requested, by = requested_backend(backend)
+    if requested != AUTO:
+        return requested, f"asked for by {by}"
+    return auto.choose(loss, *shape, rows_contiguous)
+
+
+def _rows_contiguous(X: NDArray[Any]) -> bool:
+    return abs(X.strides[1]) <= abs(X.strides[0])

@@ -1,0 +1,220 @@
+"""The one place where arguments become arrays that kernels can trust.
+
+Every array argument of the package passes through here once: kind (TypeError), then shape and
+values (ValueError). A message names the argument, what came, what was expected and the first bad
+place. Nothing is copied that a kernel can read as it is: any strides, read-only, memory-mapped.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+#: Label of a row that is to be skipped, once labels have been validated.
+SKIP = -1
+
+FLOAT_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+Floats = NDArray[np.floating[Any]]
+ClassWeight = Mapping[int, float] | Literal["balanced"]
+
+
+def check_scalar(name: str, value: float) -> None:
+    """Raise unless ``value`` is a finite real number >= 0."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be finite and >= 0, got {value!r}")
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise unless ``reduction`` is "mean" or "sum"."""
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+
+
+def _as_array(name: str, value: ArrayLike) -> NDArray[Any]:
+    """``value`` as a plain, aligned ndarray; a mask or a sparse matrix is not dropped silently."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill it, or leave the masked rows out")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be made into an array: {error}") from None
+    if array.dtype == object:
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be a numeric array, got {kind} (dtype object)")
+    return np.require(array, requirements="A")
+
+
+def _check_matrix(name: str, array: NDArray[Any], shape: str) -> None:
+    if array.ndim != 2:
+        raise ValueError(f"{name} must be a matrix {shape}, got shape {array.shape}")
+    if 0 in array.shape:
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
+
+
+def as_weights(W: ArrayLike) -> Floats:
+    """``W`` (D, C), float32 or float64, with at least two classes."""
+    array = _as_array("W", W)
+    if array.dtype not in FLOAT_TYPES:
+        raise TypeError(f"W must be float32 or float64, got {array.dtype}")
+    _check_matrix("W", array, "(D, C)")
+    check_n_classes("W", array)
+    return array
+
+
+def check_n_classes(name: str, array: NDArray[Any]) -> None:
+    """Raise unless the columns of ``array`` are at least two classes."""
+    if array.shape[1] < 2:
+        raise ValueError(f"{name} must have at least 2 columns (classes), got shape {array.shape}")
+
+
+def as_rows(X: ArrayLike) -> NDArray[Any]:
+    """``X`` (N, D), float32, float64 or uint8."""
+    array = _as_array("X", X)
+    if array.dtype not in FLOAT_TYPES and array.dtype != np.uint8:
+        raise TypeError(f"X must be float32, float64 or uint8, got {array.dtype}")
+    _check_matrix("X", array, "(N, D)")
+    return array
+
+
+def as_scores(scores: ArrayLike) -> Floats:
+    """``scores`` (N, C), float32 or float64, with at least two classes."""
+    array = _as_array("scores", scores)
+    if array.dtype not in FLOAT_TYPES:
+        raise TypeError(f"scores must be float32 or float64, got {array.dtype}")
+    _check_matrix("scores", array, "(N, C)")
+    check_n_classes("scores", array)
+    return array
+
+
+def as_labels(
+    y: ArrayLike, n_rows: int, ignore_index: int | None = None, rows_of: str = "X"
+) -> NDArray[np.int64]:
+    """``y`` (N,) as contiguous int64 >= 0, with `SKIP` where it is ``ignore_index``.
+
+    The upper end waits for the number of classes: see `check_label_range`.
+    """
+    array = _as_array("y", y)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"y must hold integers, got {array.dtype}{_first_fraction(array)}")
+    if array.ndim != 1:
+        hint = "; for one-hot rows pass y.argmax(axis=1)" if array.ndim == 2 else ""
+        raise ValueError(f"y must have shape ({n_rows},), got {array.shape}{hint}")
+    if len(array) != n_rows:
+        raise ValueError(f"y has {len(array)} labels, but {rows_of} has {n_rows} rows")
+    if ignore_index is None:
+        skipped = np.zeros(n_rows, dtype=bool)
+    elif isinstance(ignore_index, numbers.Integral):
+        skipped = array == ignore_index
+    else:
+        raise TypeError(f"ignore_index must be an integer or None, got {ignore_index!r}")
+    # Before the cast: a huge unsigned label must not wrap round to a valid one.
+    out_of_range = (array < 0) | (array > np.iinfo(np.int64).max)
+    bad = np.flatnonzero(out_of_range & ~skipped)
+    if bad.size:
+        raise ValueError(f"y[{bad[0]}] = {array[bad[0]]} is not in [0, C)")
+    labels = array.astype(np.int64)
+    labels[skipped] = SKIP
+    return labels
+
+
+def _first_fraction(array: NDArray[Any]) -> str:
+    """Where a float label is not even a whole number."""
+    if array.dtype.kind != "f":
+        return ""
+    bad = np.argwhere(~(array == np.floor(array)) | np.isinf(array))
+    if not bad.size:
+        return " (whole numbers: pass y.astype(int))"
+    place = tuple(bad[0])
+    return f": y[{', '.join(map(str, place))}] = {array[place]}"
+
+
+def check_label_range(labels: NDArray[np.int64], highest: int, n_classes: int) -> None:
+    """Raise at the first of ``labels`` >= ``n_classes``; ``highest`` is their maximum."""
+    if highest >= n_classes:
+        i = int(np.argmax(labels >= n_classes))
+        raise ValueError(f"y[{i}] = {labels[i]} is not in [0, {n_classes})")
+
+
+def as_row_weights(
+    sample_weight: ArrayLike | None,
+    class_weight: ClassWeight | None,
+    labels: NDArray[np.int64],
+) -> NDArray[np.float64] | None:
+    """``sample_weight[i] * class_weight[y[i]]`` (N,), 0 where skipped; None: all weigh 1."""
+    if sample_weight is None and class_weight is None:
+        return None
+    weights = np.ones(len(labels))
+    if sample_weight is not None:
+        weights *= _as_sample_weight(sample_weight, len(labels))
+    if class_weight is not None:
+        table = _class_weight_table(class_weight, labels)
+        weights *= table[labels]
+    weights[labels == SKIP] = 0.0
+    return weights
+
+
+def _as_sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+    array = _as_array("sample_weight", sample_weight)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"sample_weight must hold real numbers, got {array.dtype}")
+    if array.shape != (n_rows,):
+        raise ValueError(f"sample_weight must have shape ({n_rows},), got {array.shape}")
+    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if bad.size:
+        raise ValueError(f"sample_weight[{bad[0]}] = {array[bad[0]]} must be finite and >= 0")
+    return array.astype(np.float64)
+
+
+def _class_weight_table(
+    class_weight: ClassWeight, labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Weight by label; the last entry answers for `SKIP`."""
+    counts = np.bincount(labels[labels != SKIP])
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f"class_weight must be a mapping or 'balanced', got {class_weight!r}")
+        present = counts > 0
+        table = np.zeros(len(counts) + 1)
+        table[:-1][present] = counts.sum() / (present.sum() * counts[present])
+        return table
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(f"class_weight must be a mapping or 'balanced', got {class_weight!r}")
+    for label, weight in class_weight.items():
+        if not isinstance(label, numbers.Integral) or label < 0:
+            raise ValueError(f"class_weight has the key {label!r}, which is no class")
+        check_scalar(f"class_weight[{label}]", weight)
+    table = np.ones(max(len(counts), *(int(label) + 1 for label in class_weight), 1) + 1)
+    for label, weight in class_weight.items():
+        table[label] = weight
+    return table
+
+
+def check_out(out: object, W: Floats, inputs: Mapping[str, NDArray[Any] | None]) -> None:
+    """Raise unless ``out`` can take ``dW`` without touching an input."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be an ndarray, got {type(out).__name__}")
+    if out.dtype != W.dtype:
+        raise TypeError(f"out must have the dtype of W, {W.dtype}, got {out.dtype}")
+    if out.shape != W.shape:
+        raise ValueError(f"out must have the shape of W, {W.shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    for name, array in {"W": W, **inputs}.items():
+        if array is not None and _overlap(out, array):
+            raise ValueError(f"out overlaps {name} in memory; pass an array of its own")
+
+
+def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    try:
+        # The stubs know of two values only; any bound is allowed.
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True

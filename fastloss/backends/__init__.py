@@ -1,0 +1,67 @@
+"""The backends by name. Every module of this package that has a ``BACKEND`` is picked up."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from importlib import import_module
+
+from fastloss.backends.base import Backend
+from fastloss.losses.base import Loss
+from fastloss.registry import Registry
+
+
+def register_backend(backend: Backend | type[Backend], name: str | None = None) -> None:
+    """Make a backend known by name (``backend.name`` unless given).
+
+    Raises
+    ------
+    TypeError : not a `Backend`, or one with abstract methods left.
+    ValueError : the name is taken, or is "auto".
+    """
+    instance = backend() if inspect.isclass(backend) and issubclass(backend, Backend) else backend
+    if not isinstance(instance, Backend):
+        raise TypeError(f"backend must be a fastloss.Backend, got {backend!r}")
+    key = instance.name if name is None else name
+    if key == "auto":
+        raise ValueError("backend name 'auto' is reserved")
+    _registry.add(key, instance)
+
+
+def unregister_backend(name: str) -> None:
+    """Forget a registered backend."""
+    _registry.remove(name)
+
+
+def get_backend(name: str, loss: Loss | None = None) -> Backend:
+    """The backend of that name; an error if it cannot run here or cannot run ``loss``."""
+    if not isinstance(name, str):
+        raise TypeError(f"backend must be a name, got {name!r}")
+    backend = _registry[name]
+    why_not = backend.unavailable(loss)
+    if why_not is not None:
+        raise RuntimeError(f"backend {name!r} cannot run: {why_not}")
+    return backend
+
+
+def available_backends(loss: Loss | None = None) -> tuple[str, ...]:
+    """The names of the backends that can run here (and can run ``loss``)."""
+    return tuple(name for name in _registry if _registry[name].unavailable(loss) is None)
+
+
+def unavailable_backends(loss: Loss | None = None) -> dict[str, str]:
+    """The names of the other backends, and why they cannot run."""
+    reasons = {name: _registry[name].unavailable(loss) for name in _registry}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _register_plugin(name: str, backend: object) -> None:
+    register_backend(backend, name)  # type: ignore[arg-type]  # it checks
+
+
+_registry: Registry[Backend] = Registry("backend", "fastloss.backends", _register_plugin)
+
+for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+    _backend = getattr(import_module(_module.name), "BACKEND", None)
+    if _backend is not None:
+        register_backend(_backend)

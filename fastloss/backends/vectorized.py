@@ -1,0 +1,97 @@
+"""Vectorised NumPy: two matrix products in BLAS, and the loss on the whole score matrix.
+
+``X`` is read twice, and N x C temporaries are formed. Float rows are taken as one block; ``uint8``
+rows, and problems with rows to skip, go through copies of a few rows at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.arrays import SKIP, Floats
+from fastloss.backends.base import Backend, Problem
+from fastloss.losses.base import Labels, Loss
+from fastloss.threads import blas_threads
+
+# Large enough for BLAS to work at full speed, small beside any X worth converting in blocks.
+_BLOCK_BYTES = 16 * 2**20
+
+
+class NumpyBackend(Backend):
+    """``backend="numpy"``."""
+
+    name: ClassVar[str] = "numpy"
+
+    def evaluate(
+        self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
+    ) -> float:
+        if dW is not None:
+            dW[...] = 0.0
+        total = 0.0
+        with blas_threads(n_threads), np.errstate(over="ignore", invalid="ignore"):
+            for rows, X in _float_blocks(problem, W.dtype):
+                total += _add_block(problem, rows, X, W, dW)
+        return total / problem.divisor
+
+    def score_gradient(
+        self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
+    ) -> tuple[Floats, Floats]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return losses_of_rows(loss, scores, labels)
+
+
+def _float_blocks(
+    problem: Problem, dtype: np.dtype[Any]
+) -> Iterator[tuple[slice | NDArray[np.intp], Floats]]:
+    """The rows that count, in blocks of ``dtype``: which rows, and their features."""
+    n_rows, n_features = problem.X.shape
+    if problem.X.dtype == dtype and not problem.any_skipped:
+        yield slice(0, n_rows), problem.X
+        return
+    step = max(1, _BLOCK_BYTES // (n_features * dtype.itemsize))
+    for start in range(0, n_rows, step):
+        rows = start + np.flatnonzero(problem.labels[start : start + step] != SKIP)
+        yield rows, problem.X[rows].astype(dtype, copy=False)
+
+
+def _add_block(
+    problem: Problem,
+    rows: slice | NDArray[np.intp],
+    X: Floats,
+    W: Floats,
+    dW: Floats | None,
+) -> float:
+    """The weighted sum of the losses of a block; its gradient is added to ``dW``."""
+    scores = X @ W[: X.shape[1]]
+    if problem.intercept:
+        scores += W[-1]
+    losses, dscores = losses_of_rows(problem.loss, scores, problem.labels[rows])
+    if problem.weights is None:
+        total = float(losses.sum(dtype=np.float64))
+        dscores /= problem.divisor
+    else:
+        weights = problem.weights[rows]
+        total = float(weights @ losses.astype(np.float64))
+        dscores *= (weights / problem.divisor).astype(X.dtype)[:, None]
+    if dW is not None:
+        dW[: X.shape[1]] += X.T @ dscores
+        if problem.intercept:
+            dW[-1] += dscores.sum(axis=0)
+    return total
+
+
+def losses_of_rows(loss: Loss, scores: Floats, labels: Labels) -> tuple[Floats, Floats]:
+    """The loss's vectorised form, with the rule for NaN and infinite scores."""
+    losses, dscores = loss.vectorized(scores, labels)
+    losses[~(scores.max(axis=1) < np.inf)] = np.nan
+    bad = np.isnan(losses)
+    if bad.any():
+        dscores[bad] = np.nan
+    return losses, dscores
+
+
+BACKEND = NumpyBackend()

@@ -1,0 +1,64 @@
+"""The losses by name. Every module of this package that has a table ``LOSSES`` is picked up."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from dataclasses import is_dataclass
+from importlib import import_module
+
+from fastloss.losses.base import Loss
+from fastloss.registry import Registry
+
+
+def register_loss(loss: Loss | type[Loss], name: str | None = None) -> None:
+    """Make a loss known by name to every backend, study and command.
+
+    Parameters
+    ----------
+    loss : an instance of a `Loss` subclass, or the subclass (then built with its defaults).
+    name : defaults to ``loss.name``.
+
+    Raises
+    ------
+    TypeError : not a loss, or not a frozen dataclass (kernels are cached by its value).
+    ValueError : the name is taken.
+    """
+    instance = loss() if inspect.isclass(loss) and issubclass(loss, Loss) else loss
+    if not isinstance(instance, Loss):
+        raise TypeError(f"loss must be a fastloss.Loss, got {loss!r}")
+    if not (is_dataclass(instance) and type(instance).__hash__ is not None):
+        raise TypeError(f"{type(instance).__name__} must be a frozen dataclass")
+    if not isinstance(getattr(instance, "name", None), str):
+        raise TypeError(f"{type(instance).__name__} must have a class variable `name`, a string")
+    _registry.add(instance.name if name is None else name, instance)
+
+
+def unregister_loss(name: str) -> None:
+    """Forget a registered loss."""
+    _registry.remove(name)
+
+
+def available_losses() -> tuple[str, ...]:
+    """The names that ``loss=`` takes."""
+    return tuple(_registry)
+
+
+def get_loss(loss: str | Loss) -> Loss:
+    """The loss of that name; an instance is itself."""
+    if isinstance(loss, Loss):
+        return loss
+    if not isinstance(loss, str):
+        raise TypeError(f"loss must be a name or a fastloss.Loss, got {loss!r}")
+    return _registry[loss]
+
+
+def _register_plugin(name: str, loss: object) -> None:
+    register_loss(loss, name)  # type: ignore[arg-type]  # it checks
+
+
+_registry: Registry[Loss] = Registry("loss", "fastloss.losses", _register_plugin)
+
+for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+    for _name, _loss in getattr(import_module(_module.name), "LOSSES", {}).items():
+        register_loss(_loss, _name)

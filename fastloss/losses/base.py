@@ -1,0 +1,84 @@
+"""The contract of a loss: score space only, three times over.
+
+A loss maps the scores of one row and its label to a number and a gradient with respect to the
+scores. It knows nothing of ``W`` or ``X``, of averaging, weights or threads: a backend supplies
+those. So the mathematics of a loss is one file, and a new loss is one new file.
+
+NaN and infinities are the backends' business too, so that every loss treats them alike: a row
+with a NaN or ``+inf`` score, or whose loss is NaN, has the loss NaN and a gradient of NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.floating[Any]]
+Labels = NDArray[np.int64]
+RowKernel = Callable[[Any, int, tuple[float, ...]], float]
+
+
+class Loss(ABC):
+    """Base class of the losses; subclasses are frozen dataclasses of their parameters.
+
+    ``compiled`` is a plain function ``row(scores, label, parameters) -> loss`` in the part of
+    Python that Numba compiles. It overwrites ``scores`` (C,) with the gradient, and is handed
+    ``self.parameters``. It stays ``None`` for a loss that has no compiled form.
+    """
+
+    name: ClassVar[str]
+    compiled: ClassVar[staticmethod[[Any, int, tuple[float, ...]], float] | None] = None
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        """The numbers that ``compiled`` needs; always of the same length for one loss."""
+        return ()
+
+    @abstractmethod
+    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
+        """Loss and gradient (C,) of one row, in plain Python loops."""
+
+    @abstractmethod
+    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
+        """Losses (N,) and gradients (N, C) of all rows, in NumPy, in the type of ``scores``."""
+
+    def pieces(self, scores: Scores, labels: Labels) -> NDArray[Any] | None:
+        """Which smooth piece of the loss each row is on, in any comparable form (N, ...).
+
+        Two score matrices with equal pieces have no kink between them. ``None``: the loss is
+        smooth everywhere.
+        """
+        return None
+
+    def column_losses(
+        self, scores: Scores, labels: Labels, column: int
+    ) -> Callable[[Scores], Scores]:
+        """The losses (N,) as a function of one column (N,) of the scores, the others held fixed.
+
+        What a change of ``W[d, c]`` can reach. Losses override it to answer in O(N) a call; this
+        fallback costs O(N C).
+        """
+        changed = scores.copy()
+
+        def losses(values: Scores) -> Scores:
+            changed[:, column] = values
+            return self.vectorized(changed, labels)[0]
+
+        return losses
+
+
+def check_margin(margin: float) -> None:
+    """Raise unless ``margin`` is a finite number >= 0."""
+    if not (math.isfinite(margin) and margin >= 0):
+        raise ValueError(f"margin must be a finite number >= 0, got {margin!r}")
+
+
+def check_power(power: int) -> None:
+    """Raise unless ``power`` is 1 (hinge) or 2 (squared hinge)."""
+    if power not in (1, 2):
+        raise ValueError(f"power must be 1 (hinge) or 2 (squared hinge), got {power!r}")

@@ -1,0 +1,125 @@
+"""The multiclass hinge loss of Crammer and Singer.
+
+With scores ``s`` (C,), label ``y`` and margin ``d``, only the strongest rival counts::
+
+    r        = argmax_{j != y} s_j          (ties go to the lowest class)
+    m        = s_r - s_y + d
+    loss     = max(0, m)
+    dloss/ds = e_r - e_y where m > 0, else 0
+
+K. Crammer and Y. Singer, *On the algorithmic implementation of multiclass kernel-based vector
+machines*, JMLR 2001.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.losses.base import Labels, Loss, Scores, check_margin
+
+
+def crammer_singer_row(scores: Any, label: int, parameters: tuple[float, ...]) -> float:
+    """The compiled form: the loss of one row; ``scores`` becomes the gradient."""
+    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    delta = scores.dtype.type(parameters[0])
+    rival = 1 if label == 0 else 0
+    for j in range(rival + 1, scores.shape[0]):
+        if j != label and scores[j] > scores[rival]:
+            rival = j
+    m = scores[rival] - scores[label] + delta
+    scores[:] = 0.0
+    if m <= 0:
+        return 0.0
+    scores[rival] = 1.0
+    scores[label] = -1.0
+    return m
+
+
+@dataclass(frozen=True)
+class CrammerSinger(Loss):
+    """Multiclass SVM loss of Crammer and Singer.
+
+    Parameters
+    ----------
+    margin : float >= 0, by how much the true class must beat its strongest rival.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.score_gradient([[2.2, 2.5, -3.1]], [2], loss="crammer_singer")
+    (array([6.6]), array([[ 0.,  1., -1.]]))
+    """
+
+    name: ClassVar[str] = "crammer_singer"
+    compiled = staticmethod(crammer_singer_row)
+
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        return (float(self.margin),)
+
+    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
+        rival = 1 if label == 0 else 0
+        for j in range(len(scores)):
+            if j != label and scores[j] > scores[rival]:
+                rival = j
+        margin = scores[rival] - scores[label] + self.margin
+        gradient = [0.0] * len(scores)
+        if margin <= 0:
+            return 0.0, gradient
+        gradient[rival] = 1.0
+        gradient[label] = -1.0
+        return margin, gradient
+
+    def _rivals(self, scores: Scores, labels: Labels) -> tuple[NDArray[np.intp], Scores]:
+        """The strongest rival (N,) of each row, and its margin (N,)."""
+        rows = np.arange(len(scores))
+        # The label's own score becomes that of another class, never the first maximum by itself:
+        # -inf would tie with a true -inf and could make the label its own rival.
+        wrong = scores.copy()
+        wrong[rows, labels] = -np.inf
+        rivals = wrong.argmax(axis=1)
+        rivals = np.where(rivals == labels, (labels == 0).astype(rivals.dtype), rivals)
+        return rivals, scores[rows, rivals] - scores[rows, labels] + self.margin
+
+    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
+        rows = np.arange(len(scores))
+        rivals, margins = self._rivals(scores, labels)
+        active = (margins > 0).astype(scores.dtype)
+        gradient = np.zeros_like(scores)
+        gradient[rows, rivals] = active
+        gradient[rows, labels] = -active
+        return np.maximum(margins, 0.0).astype(scores.dtype, copy=False), gradient
+
+    def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.intp]:
+        rivals, margins = self._rivals(scores, labels)
+        return np.where(margins > 0, rivals, -1)
+
+    def column_losses(
+        self, scores: Scores, labels: Labels, column: int
+    ) -> Callable[[Scores], Scores]:
+        rows = np.arange(len(scores))
+        others = scores.copy()
+        others[rows, labels] = -np.inf
+        others[:, column] = -np.inf
+        strongest = others.max(axis=1)
+        is_label = labels == column
+        correct = scores[rows, labels]
+
+        def losses(values: Scores) -> Scores:
+            rival = np.where(is_label, strongest, np.maximum(strongest, values))
+            return np.maximum(rival - np.where(is_label, values, correct) + self.margin, 0.0)
+
+        return losses
+
+
+LOSSES: dict[str, Loss] = {"crammer_singer": CrammerSinger()}

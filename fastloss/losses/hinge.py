@@ -1,0 +1,170 @@
+"""The multiclass SVM hinge loss of Weston and Watkins.
+
+With scores ``s`` (C,), label ``y``, margin ``d`` and power ``p``::
+
+    m_j       = s_j - s_y + d                                     for j != y
+    loss      = sum_{j != y} max(0, m_j)^p
+    dloss/s_j = p m_j^(p - 1) where m_j > 0, else 0               for j != y
+    dloss/s_y = -sum_{j != y} dloss/s_j
+
+``p = 2`` is the squared hinge. Counting the true class as well adds the constant ``d^p``; the mean
+over classes divides by the number of terms (C - 1, or C with the true class). Neither moves the
+minimiser. Where a margin is exactly 0 the subgradient is 0.
+
+J. Weston and C. Watkins, *Support vector machines for multi-class pattern recognition*, 1999.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.losses.base import Labels, Loss, Scores, check_margin, check_power
+
+
+def hinge_row(scores: Any, label: int, parameters: tuple[float, ...]) -> float:
+    """The compiled form: the loss of one row; ``scores`` becomes the gradient."""
+    margin, power, include_true_class, mean_over_classes = parameters
+    n_classes = scores.shape[0]
+    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    delta = scores.dtype.type(margin)
+    correct = scores[label]
+    loss = 0.0
+    slope_sum = 0.0
+    for j in range(n_classes):
+        m = scores[j] - correct + delta
+        if j == label or m <= 0:
+            scores[j] = 0.0
+        elif power == 1.0:
+            loss += m
+            slope_sum += 1.0
+            scores[j] = 1.0
+        else:
+            loss += m * m
+            slope_sum += 2.0 * m
+            scores[j] = 2.0 * m
+    loss += include_true_class * margin**power
+    scores[label] = -slope_sum
+    if mean_over_classes != 0.0:
+        n_terms = n_classes - 1.0 + include_true_class
+        loss /= n_terms
+        for j in range(n_classes):
+            scores[j] /= n_terms
+    return loss
+
+
+@dataclass(frozen=True)
+class Hinge(Loss):
+    """Multiclass SVM (Weston-Watkins) hinge loss, linear or squared.
+
+    Parameters
+    ----------
+    margin : float >= 0, by how much the true class must win.
+    power : 1 for the hinge, 2 for the squared hinge.
+    include_true_class : bool, whether the sum also runs over the true class (a constant).
+    class_reduction : "sum" or "mean" over the classes.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> losses, dscores = fastloss.score_gradient([[3.2, 5.1, -1.7]], [0], loss=fastloss.Hinge())
+    >>> losses.round(1), dscores
+    (array([2.9]), array([[-1.,  1.,  0.]]))
+    """
+
+    name: ClassVar[str] = "hinge"
+    compiled = staticmethod(hinge_row)
+
+    margin: float = 1.0
+    power: int = 1
+    include_true_class: bool = False
+    class_reduction: Literal["sum", "mean"] = "sum"
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+        check_power(self.power)
+        if self.class_reduction not in ("sum", "mean"):
+            raise ValueError(
+                f"class_reduction must be 'sum' or 'mean', got {self.class_reduction!r}"
+            )
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        mean = self.class_reduction == "mean"
+        return (float(self.margin), float(self.power), float(self.include_true_class), float(mean))
+
+    @property
+    def _constant(self) -> float:
+        return float(self.margin) ** self.power if self.include_true_class else 0.0
+
+    def _n_terms(self, n_classes: int) -> int:
+        return n_classes - 1 + self.include_true_class if self.class_reduction == "mean" else 1
+
+    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
+        n_terms = self._n_terms(len(scores))
+        loss = self._constant / n_terms
+        gradient = [0.0] * len(scores)
+        for j in range(len(scores)):
+            if j == label:
+                continue
+            margin = scores[j] - scores[label] + self.margin
+            if not margin <= 0:
+                # A product: Python's ** raises OverflowError where IEEE arithmetic gives inf.
+                loss += (margin if self.power == 1 else margin * margin) / n_terms
+                slope = (1.0 if self.power == 1 else 2.0 * margin) / n_terms
+                gradient[j] = slope
+                gradient[label] -= slope
+        return loss, gradient
+
+    def _margins(self, scores: Scores, labels: Labels) -> Scores:
+        """Margins (N, C), -inf for the true class, so that it never counts."""
+        rows = np.arange(len(scores))
+        margins = scores - scores[rows, labels, None]
+        margins += self.margin
+        margins[rows, labels] = -np.inf
+        return margins
+
+    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
+        violations = np.maximum(self._margins(scores, labels), 0.0)
+        if self.power == 1:
+            losses = violations.sum(axis=1)
+            gradient = np.sign(violations, out=violations)
+        else:
+            losses = np.square(violations).sum(axis=1)
+            gradient = np.multiply(violations, 2.0, out=violations)
+        gradient[np.arange(len(scores)), labels] = -gradient.sum(axis=1)
+        losses += self._constant
+        if self.class_reduction == "mean":
+            n_terms = self._n_terms(scores.shape[1])
+            losses /= n_terms
+            gradient /= n_terms
+        return losses, gradient
+
+    def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.bool_]:
+        return self._margins(scores, labels) > 0
+
+    def column_losses(
+        self, scores: Scores, labels: Labels, column: int
+    ) -> Callable[[Scores], Scores]:
+        n_terms = self._n_terms(scores.shape[1])
+        violations = np.maximum(self._margins(scores, labels), 0.0) ** self.power
+        fixed = self._constant + np.delete(violations, column, axis=1).sum(axis=1)
+        correct = scores[np.arange(len(scores)), labels]
+        # A row labelled `column` has all its margins changed: O(C), for one row in C on average.
+        is_label = np.flatnonzero(labels == column)
+        wrong = np.delete(scores[is_label], column, axis=1) + self.margin
+
+        def losses(values: Scores) -> Scores:
+            total = fixed + np.maximum(values - correct + self.margin, 0.0) ** self.power
+            own = np.maximum(wrong - values[is_label, None], 0.0) ** self.power
+            total[is_label] = self._constant + own.sum(axis=1)
+            return np.asarray(total / n_terms)
+
+        return losses
+
+
+LOSSES: dict[str, Loss] = {"hinge": Hinge(), "squared_hinge": Hinge(power=2)}

@@ -1,0 +1,119 @@
+"""One-vs-all hinge: a binary SVM for every class, trained on the same scores.
+
+With scores ``s`` (C,), label ``y``, margin ``d``, power ``p`` and signs ``t_y = 1``, ``t_j = -1``
+elsewhere::
+
+    m_j       = d - t_j s_j
+    loss      = sum_j max(0, m_j)^p
+    dloss/s_j = -t_j p m_j^(p - 1) where m_j > 0, else 0
+
+R. Rifkin and A. Klautau, *In defense of one-vs-all classification*, JMLR 2004.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.losses.base import Labels, Loss, Scores, check_margin, check_power
+
+
+def one_vs_all_row(scores: Any, label: int, parameters: tuple[float, ...]) -> float:
+    """The compiled form: the loss of one row; ``scores`` becomes the gradient."""
+    margin, power = parameters
+    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    delta = scores.dtype.type(margin)
+    one = scores.dtype.type(1.0)
+    loss = 0.0
+    for j in range(scores.shape[0]):
+        sign = one if j == label else -one
+        m = delta - sign * scores[j]
+        if m <= 0:
+            scores[j] = 0.0
+        elif power == 1.0:
+            loss += m
+            scores[j] = -sign
+        else:
+            loss += m * m
+            scores[j] = -sign * 2.0 * m
+    return loss
+
+
+@dataclass(frozen=True)
+class OneVsAll(Loss):
+    """One-vs-all hinge loss, linear or squared: C independent binary SVMs.
+
+    Parameters
+    ----------
+    margin : float >= 0, of each binary problem.
+    power : 1 for the hinge, 2 for the squared hinge.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> losses, dscores = fastloss.score_gradient([[3.2, 5.1, -1.7]], [0], loss="one_vs_all")
+    >>> losses.round(1), dscores
+    (array([6.1]), array([[0., 1., 0.]]))
+    """
+
+    name: ClassVar[str] = "one_vs_all"
+    compiled = staticmethod(one_vs_all_row)
+
+    margin: float = 1.0
+    power: int = 1
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+        check_power(self.power)
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        return (float(self.margin), float(self.power))
+
+    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
+        loss = 0.0
+        gradient = [0.0] * len(scores)
+        for j in range(len(scores)):
+            sign = 1.0 if j == label else -1.0
+            margin = self.margin - sign * scores[j]
+            if not margin <= 0:
+                # A product: Python's ** raises OverflowError where IEEE arithmetic gives inf.
+                loss += margin if self.power == 1 else margin * margin
+                gradient[j] = -sign if self.power == 1 else -sign * 2.0 * margin
+        return loss, gradient
+
+    def _signed(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
+        """The signs ``t`` (N, C) and the margins (N, C)."""
+        signs = np.full_like(scores, -1.0)
+        signs[np.arange(len(scores)), labels] = 1.0
+        return signs, self.margin - signs * scores
+
+    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
+        signs, margins = self._signed(scores, labels)
+        violations = np.maximum(margins, 0.0, out=margins)
+        if self.power == 1:
+            return violations.sum(axis=1), -signs * np.sign(violations)
+        return np.square(violations).sum(axis=1), -2.0 * signs * violations
+
+    def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.bool_]:
+        return self._signed(scores, labels)[1] > 0
+
+    def column_losses(
+        self, scores: Scores, labels: Labels, column: int
+    ) -> Callable[[Scores], Scores]:
+        signs, margins = self._signed(scores, labels)
+        violations = np.maximum(margins, 0.0) ** self.power
+        fixed = np.delete(violations, column, axis=1).sum(axis=1)
+        sign = signs[:, column]
+
+        def losses(values: Scores) -> Scores:
+            return np.asarray(fixed + np.maximum(self.margin - sign * values, 0.0) ** self.power)
+
+        return losses
+
+
+LOSSES: dict[str, Loss] = {"one_vs_all": OneVsAll()}

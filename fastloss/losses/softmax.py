@@ -1,0 +1,173 @@
+"""Softmax cross-entropy.
+
+With scores ``s`` (C,), label ``y`` and ``p_j = exp(s_j) / sum_k exp(s_k)``::
+
+    loss     = -log p_y
+    dloss/ds = p - onehot(y)
+
+Label smoothing ``e`` replaces the target ``onehot(y)`` by ``q = (1 - e) onehot(y) + e / C``, and
+the loss by ``-sum_j q_j log p_j`` (Szegedy et al., *Rethinking the Inception Architecture*, 2016).
+
+All three versions subtract the largest score ``m = s_w`` of the row (w: the winner) and use::
+
+    others = sum_{j != w} exp(s_j - m)          so that   sum_j exp(s_j - m) = 1 + others
+    loss   = log1p(others) - (1 - e) (s_y - m) - e mean(s - m)
+
+Every term is >= 0, so nothing cancels. ``(m + log z) - s_y`` would lose all digits of a small loss
+beside a large ``m``, and ``p_y - 1`` those of a confident row: where ``y`` wins, it is
+``-others / (1 + others)``. ``log p`` is never formed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastloss.losses.base import Labels, Loss, Scores
+
+
+def softmax_row(scores: Any, label: int, parameters: tuple[float, ...]) -> float:
+    """The compiled form: the loss of one row; ``scores`` becomes the gradient."""
+    (smoothing,) = parameters
+    n_classes = scores.shape[0]
+    winner = 0
+    for j in range(1, n_classes):
+        if scores[j] > scores[winner]:
+            winner = j
+    top = scores[winner]
+    correct = scores[label] - top
+    mean = 0.0
+    if smoothing > 0.0:
+        for j in range(n_classes):
+            mean += scores[j] - top
+        mean /= n_classes
+    others = 0.0
+    for j in range(n_classes):
+        scores[j] = math.exp(scores[j] - top)
+        if j != winner:
+            others += scores[j]
+    z = 1.0 + others
+    for j in range(n_classes):
+        scores[j] = scores[j] / z - smoothing / n_classes
+    if label == winner:
+        scores[label] = -others / z + smoothing * (1.0 - 1.0 / n_classes)
+    else:
+        scores[label] += smoothing - 1.0
+    loss = math.log1p(others) - (1.0 - smoothing) * correct
+    # Skipped at 0, because 0 * -inf (an excluded class) would be NaN.
+    if smoothing > 0.0:
+        loss -= smoothing * mean
+    return loss
+
+
+@dataclass(frozen=True)
+class Softmax(Loss):
+    """Softmax cross-entropy, natural logarithm (nats).
+
+    Parameters
+    ----------
+    label_smoothing : float in [0, 1), the weight ``e`` of the uniform target.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> losses, dscores = fastloss.score_gradient([[3.2, 5.1, -1.7]], [0], loss=fastloss.Softmax())
+    >>> losses.round(2), dscores.round(2)
+    (array([2.04]), array([[-0.87,  0.87,  0.  ]]))
+    """
+
+    name: ClassVar[str] = "softmax"
+    compiled = staticmethod(softmax_row)
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing!r}")
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        return (float(self.label_smoothing),)
+
+    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
+        n_classes = len(scores)
+        winner = 0
+        for j in range(n_classes):
+            if scores[j] > scores[winner]:
+                winner = j
+        exponentials = []
+        others = 0.0
+        total_shift = 0.0
+        for j in range(n_classes):
+            shifted = scores[j] - scores[winner]
+            total_shift += shifted
+            exponentials.append(math.exp(shifted))
+            if j != winner:
+                others += exponentials[j]
+        z = 1.0 + others
+        smoothing = self.label_smoothing
+        loss = math.log1p(others) - (1.0 - smoothing) * (scores[label] - scores[winner])
+        if smoothing > 0.0:
+            loss -= smoothing * total_shift / n_classes
+        gradient = []
+        for j in range(n_classes):
+            probability_less_target = exponentials[j] / z - smoothing / n_classes
+            if j == label:
+                probability_less_target += smoothing - 1.0
+            gradient.append(probability_less_target)
+        if label == winner:
+            gradient[label] = -others / z + smoothing - smoothing / n_classes
+        return loss, gradient
+
+    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
+        rows = np.arange(len(scores))
+        winners = scores.argmax(axis=1)
+        gradient = scores - scores[rows, winners, None]
+        losses = -(1.0 - self.label_smoothing) * gradient[rows, labels]
+        if self.label_smoothing > 0.0:
+            losses -= self.label_smoothing * gradient.mean(axis=1)
+        np.exp(gradient, out=gradient)
+        gradient[rows, winners] = 0.0
+        others = gradient.sum(axis=1)
+        gradient[rows, winners] = 1.0
+        losses += np.log1p(others)
+        z = 1.0 + others
+        gradient /= z[:, None]
+        gradient[rows, labels] = np.where(
+            labels == winners, -others / z, gradient[rows, labels] - 1.0
+        )
+        if self.label_smoothing > 0.0:
+            gradient -= self.label_smoothing / scores.shape[1]
+            gradient[rows, labels] += self.label_smoothing
+        return losses, gradient
+
+    def column_losses(
+        self, scores: Scores, labels: Labels, column: int
+    ) -> Callable[[Scores], Scores]:
+        rest = np.delete(scores, column, axis=1)
+        top = rest.max(axis=1)
+        log_rest = top + np.log(np.exp(rest - top[:, None]).sum(axis=1))
+        is_label = labels == column
+        correct = np.where(is_label, log_rest, scores[np.arange(len(scores)), labels])
+        offset = log_rest - correct
+        rest_sum = rest.sum(axis=1)
+
+        def losses(values: Scores) -> Scores:
+            # log(exp(a) + exp(b)) - a = log1p(exp(b - a)), whichever of the two is the label's.
+            gap = values - log_rest
+            cross_entropy = np.where(is_label, np.logaddexp(0.0, -gap), np.logaddexp(0.0, gap))
+            cross_entropy += offset
+            if self.label_smoothing > 0.0:
+                target = np.where(is_label, values, correct)
+                mean = (rest_sum + values) / scores.shape[1]
+                cross_entropy += self.label_smoothing * (target - mean)
+            return cross_entropy
+
+        return losses
+
+
+LOSSES: dict[str, Loss] = {"softmax": Softmax()}

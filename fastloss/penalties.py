@@ -1,0 +1,43 @@
+"""The penalty ``l1 * sum|W| + l2 * sum(W**2)``: L1, L2, or both (elastic net).
+
+CS231n's convention, without a factor 1/2, so the gradient is ``l1 * sign(W) + 2 * l2 * W``; at 0
+the subgradient of ``|W|`` is 0. The caller leaves out the bias row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.arrays import check_scalar
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """Strengths of the L1 and the L2 penalty, each >= 0."""
+
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_scalar("l1", self.l1)
+        check_scalar("l2", self.l2)
+
+    def value(self, W: NDArray[np.floating[Any]]) -> float:
+        """The penalty of ``W``, summed in float64."""
+        total = 0.0
+        if self.l1:
+            total += self.l1 * float(np.abs(W).sum(dtype=np.float64))
+        if self.l2:
+            total += self.l2 * float(np.square(W, dtype=np.float64).sum())
+        return total
+
+    def add_gradient(self, W: NDArray[np.floating[Any]], dW: NDArray[np.floating[Any]]) -> None:
+        """Add the (sub)gradient to ``dW`` in place."""
+        if self.l1:
+            dW += self.l1 * np.sign(W)
+        if self.l2:
+            dW += 2.0 * self.l2 * W

@@ -1,0 +1,59 @@
+"""A table of named records that plug-ins may add to; errors list the known names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Records by name. Entry points of ``group`` are loaded when a name is first missed or listed.
+
+    Loading one means resolving the object it names and handing it to ``register``.
+    """
+
+    def __init__(self, kind: str, group: str, register: Callable[[str, object], None]) -> None:
+        self._kind = kind
+        self._group = group
+        self._register = register
+        self._records: dict[str, T] = {}
+        self._plugins_loaded = False
+
+    def add(self, name: str, record: T) -> None:
+        """Add a record; a name that is taken, or no identifier, is an error."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ValueError(f"{self._kind} name must match [a-z][a-z0-9_]*, got {name!r}")
+        if name in self._records:
+            raise ValueError(
+                f"{self._kind} {name!r} is already registered: {self._records[name]!r}"
+            )
+        self._records[name] = record
+
+    def remove(self, name: str) -> None:
+        """Take a record out again."""
+        self[name]
+        del self._records[name]
+
+    def _load_plugins(self) -> None:
+        if self._plugins_loaded:
+            return
+        self._plugins_loaded = True
+        for point in entry_points(group=self._group):
+            self._register(point.name, point.load())
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._records:
+            self._load_plugins()
+        try:
+            return self._records[name]
+        except KeyError:
+            known = ", ".join(repr(known) for known in self)
+            raise ValueError(f"unknown {self._kind} {name!r}; known: {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        self._load_plugins()
+        return iter(tuple(self._records))

@@ -1,0 +1,86 @@
+"""Settings by scope: the argument, then ``fastloss.use``, then the environment, then auto."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from fastloss.backends import get_backend
+from fastloss.threads import check_n_threads
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class _Scope:
+    backend: str = AUTO
+    n_threads: int | None = None
+
+
+_NOTHING_SET = _Scope()
+_scope: ContextVar[_Scope] = ContextVar("fastloss.use", default=_NOTHING_SET)
+
+
+@contextmanager
+def use(*, backend: str | None = None, n_threads: int | None = None) -> Iterator[None]:
+    """Choose the backend and the number of threads for all calls inside the block.
+
+    What an argument of a call says comes first; nested blocks override what they name. Threads of
+    Python started inside the block do not inherit it (it is a `contextvars` variable).
+
+    Raises
+    ------
+    ValueError : an unknown backend (the known ones are listed), or ``n_threads < 1``.
+    RuntimeError : a backend that cannot run here.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> with fastloss.use(backend="numpy", n_threads=1):
+    ...     fastloss.explain(1000, 100, 10).backend
+    'numpy'
+    """
+    outer = _scope.get()
+    token = _scope.set(
+        _Scope(
+            backend=outer.backend if backend is None else check_backend(backend),
+            n_threads=outer.n_threads if n_threads is None else check_n_threads(n_threads),
+        )
+    )
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def check_backend(backend: str) -> str:
+    """``backend``, if it is "auto" or a backend that can run here."""
+    if backend != AUTO:
+        get_backend(backend)
+    return backend
+
+
+def requested_backend(argument: str) -> tuple[str, str]:
+    """The backend asked for (or "auto"), and by what."""
+    if argument != AUTO:
+        return argument, "the argument backend="
+    if _scope.get().backend != AUTO:
+        return _scope.get().backend, "fastloss.use"
+    return os.environ.get("FASTLOSS_BACKEND", AUTO), "FASTLOSS_BACKEND"
+
+
+def requested_threads(argument: int | None) -> int | None:
+    """The number of threads asked for; None: as many as the libraries take by themselves."""
+    if argument is not None:
+        return check_n_threads(argument)
+    if _scope.get().n_threads is not None:
+        return _scope.get().n_threads
+    text = os.environ.get("FASTLOSS_NUM_THREADS")
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ValueError(f"FASTLOSS_NUM_THREADS must be an integer >= 1, got {text!r}")
+    return check_n_threads(int(text), "FASTLOSS_NUM_THREADS")
