@@ -1,5 +1,8 @@
 """Losses and gradients of linear classifiers: naive, vectorised in NumPy, compiled with Numba."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from fastloss.api import Explanation, Objective, explain, loss_and_grad, score_gradient
 from fastloss.backends import (
     available_backends,
@@ -16,12 +19,18 @@ from fastloss.losses.one_vs_all import OneVsAll
 from fastloss.losses.softmax import Softmax
 from fastloss.settings import use
 
+if TYPE_CHECKING:
+    from fastloss import benchmark, data
+    from fastloss.gradcheck import GradientCheck, check_gradient
+    from fastloss.numerical import numerical_gradient
+
 __version__ = "0.1.0"
 
 __all__ = [
     "Backend",
     "CrammerSinger",
     "Explanation",
+    "GradientCheck",
     "Hinge",
     "Loss",
     "Objective",
@@ -30,8 +39,12 @@ __all__ = [
     "Softmax",
     "available_backends",
     "available_losses",
+    "benchmark",
+    "check_gradient",
+    "data",
     "explain",
     "loss_and_grad",
+    "numerical_gradient",
     "register_backend",
     "register_loss",
     "score_gradient",
@@ -40,3 +53,23 @@ __all__ = [
     "unregister_loss",
     "use",
 ]
+
+# Imported at first use: who imports the fastest kernel pays for nothing else.
+_LAZY_NAMES = {
+    "GradientCheck": "fastloss.gradcheck",
+    "check_gradient": "fastloss.gradcheck",
+    "numerical_gradient": "fastloss.numerical",
+}
+_LAZY_MODULES = ("benchmark", "data")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return import_module(f"fastloss.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(import_module(_LAZY_NAMES[name]), name)
+    raise AttributeError(f"module 'fastloss' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -100,6 +100,8 @@ def loss_and_grad(
         backend=backend,
         n_threads=n_threads,
     )
+    # The objective keeps copies of these, and cannot see it.
+    arrays.check_overlap(out, {"y": y, "sample_weight": sample_weight})
     return objective(W, out=out)
 
 
@@ -255,8 +257,7 @@ class Objective:
         """Loss, penalty included, and its gradient (in ``out`` if given)."""
         W = self._check(W)
         if out is not None:
-            problem = self._problem
-            arrays.check_out(out, W, {"X": problem.X, "y": problem.labels})
+            arrays.check_out(out, W, {"X": self.X})
         dW = out if out is not None and out.flags.c_contiguous else np.empty(W.shape, W.dtype)
         total = self._data_loss(W, dW)
         weights, gradient = self._penalised(W), self._penalised(dW)

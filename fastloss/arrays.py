@@ -197,7 +197,7 @@ def _class_weight_table(
     return table
 
 
-def check_out(out: object, W: Floats, inputs: Mapping[str, NDArray[Any] | None]) -> None:
+def check_out(out: object, W: Floats, inputs: Mapping[str, object]) -> None:
     """Raise unless ``out`` can take ``dW`` without touching an input."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an ndarray, got {type(out).__name__}")
@@ -207,8 +207,15 @@ def check_out(out: object, W: Floats, inputs: Mapping[str, NDArray[Any] | None])
         raise ValueError(f"out must have the shape of W, {W.shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
-    for name, array in {"W": W, **inputs}.items():
-        if array is not None and _overlap(out, array):
+    check_overlap(out, {"W": W, **inputs})
+
+
+def check_overlap(out: object, inputs: Mapping[str, object]) -> None:
+    """Raise if ``out`` shares memory with one of the inputs."""
+    for name, array in inputs.items():
+        if not (isinstance(out, np.ndarray) and isinstance(array, np.ndarray)):
+            continue
+        if _overlap(out, array):
             raise ValueError(f"out overlaps {name} in memory; pass an array of its own")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -42,6 +41,9 @@ class Registry(Generic[T]):
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
+        # Here, because it is slow to import and most calls need no plug-in.
+        from importlib.metadata import entry_points
+
         for point in entry_points(group=self._group):
             self._register(point.name, point.load())
 

@@ -219,6 +219,22 @@ def _compile(template: Any, row: RowKernel, signature: Any, **names: Any) -> Cal
     return compiled
 
 
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept; None if no such folder can be written."""
+    from numba import njit
+
+    try:
+        return Path(njit(kernel.score_rows, cache=True)._cache.cache_path)
+    except RuntimeError:
+        return None
+
+
+def cached_kernels() -> list[Path]:
+    """The index files of the kernels in the cache."""
+    folder = cache_folder()
+    return [] if folder is None else sorted(folder.glob("kernel.*.nbi"))
+
+
 def _remove_stale(folder: Path, stem: str, name: str) -> None:
     """Remove the cached kernels of the same stem but another fingerprint."""
     for path in folder.glob(f"kernel.{stem}_{'[0-9a-f]' * 16}-*.nb[ic]"):
@@ -243,17 +259,20 @@ def fingerprint(*functions: Any) -> str:
                 add_code(value.__code__, value.__globals__)
                 for cell in value.__closure__ or ():
                     add(cell.cell_contents)
+                for default in value.__defaults__ or ():
+                    add(default)
         elif isinstance(value, ModuleType):
             digest.update(value.__name__.encode())
-        elif isinstance(value, CodeType):
-            add_code(value, {})
         else:
             digest.update(repr(value).encode())
 
     def add_code(code: CodeType, names: dict[str, Any]) -> None:
         digest.update(code.co_code)
         for constant in code.co_consts:
-            add(constant)
+            if isinstance(constant, CodeType):  # a function inside the function
+                add_code(constant, names)
+            else:
+                add(constant)
         for name in code.co_names:
             digest.update(name.encode())
             if name in names:

@@ -49,7 +49,8 @@ class NaiveBackend(Backend):
                 for d in range(n_features):
                     class_gradient[d] += row[d] * step
         if dW is not None:
-            dW[...] = np.array(gradient).T
+            with np.errstate(over="ignore"):  # inf, as in the arithmetic of the smaller type
+                dW[...] = np.array(gradient).T
         return total / problem.divisor
 
     def score_gradient(
@@ -57,8 +58,9 @@ class NaiveBackend(Backend):
     ) -> tuple[Floats, Floats]:
         losses = np.empty(len(scores), dtype=scores.dtype)
         gradient = np.empty(scores.shape, dtype=scores.dtype)
-        for i, label in enumerate(labels.tolist()):
-            losses[i], gradient[i] = loss_of_row(loss, scores[i].tolist(), label)
+        with np.errstate(over="ignore"):
+            for i, label in enumerate(labels.tolist()):
+                losses[i], gradient[i] = loss_of_row(loss, scores[i].tolist(), label)
         return losses, gradient
 
 

@@ -1,0 +1,150 @@
+"""Backends (and a user's functions) against each other: verified, then timed in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.api import Objective
+from fastloss.arrays import Floats
+from fastloss.backends import get_backend
+from fastloss.benchmark import measure
+from fastloss.benchmark.results import Cell, Timing
+from fastloss.benchmark.run import Run, limit, small_weights, verify
+from fastloss.benchmark.tasks import BackendTask, CandidateTask, Inputs, LossAndGrad
+from fastloss.benchmark.worker import Session, Task, Worker
+from fastloss.losses import get_loss
+
+#: First calls are timed on so few rows that what they take is imports, compilation and loading.
+_PROBE_ROWS = 16
+
+
+def measure_cell(
+    run: Run,
+    loss_name: str,
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    n_classes: int,
+    backends: tuple[str, ...],
+    candidates: Mapping[str, str | LossAndGrad],
+) -> None:
+    """Verify and time the backends and candidates at one loss and problem; append the cell."""
+    loss = get_loss(loss_name)
+    dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
+    W = small_weights(X, n_classes, dtype, run.settings.seed)
+    inputs = Inputs.save(run.scratch / "inputs" / f"{X.shape[0]}x{X.shape[1]}-{X.dtype}", X, y, W)
+    size = f"{loss_name} {X.shape[0]} x {X.shape[1]} x {n_classes}"
+    tasks: dict[str, Task] = {
+        name: BackendTask(inputs, loss, name, get_backend(name))
+        for name in backends
+        if get_backend(name).unavailable(loss) is None
+    }
+    tasks |= {name: CandidateTask(inputs, function) for name, function in candidates.items()}
+    reference = Objective(X, y, loss=loss, backend="numpy")
+    with ExitStack() as stack:
+        sessions: dict[str, Session] = {}
+        timings: dict[str, Timing] = {}
+        for name, task in tasks.items():
+            run.progress(f"{size}: verifying {name}")
+            session = stack.enter_context(run.session(task))
+            timings[name] = _prepare(run, session, name, task, reference, W)
+            sessions[name] = session
+        run.progress(f"{size}: timing")
+        seconds = measure.race(
+            sessions,
+            max_rounds=run.settings.max_rounds,
+            max_seconds=run.settings.cell_seconds,
+            rng=run.rng,
+        )
+    limit_seconds, limit_of = limit(run, X, n_classes, dtype)
+    run.results.cells.append(
+        Cell(
+            loss=loss_name,
+            n_rows=X.shape[0],
+            n_features=X.shape[1],
+            n_classes=n_classes,
+            dtype=str(X.dtype),
+            timings=[replace(timings[name], seconds=seconds[name]) for name in tasks],
+            limit_seconds=limit_seconds,
+            limit_of=limit_of,
+        )
+    )
+
+
+def _prepare(
+    run: Run,
+    session: Session,
+    name: str,
+    task: Task,
+    reference: Objective,
+    W: Floats,
+) -> Timing:
+    """First calls, verification and memory; the session is left ready to be timed."""
+    n_rows = len(reference.X)
+    cold = first = None
+    if isinstance(task, BackendTask):
+        probe = replace(task, n_rows=min(n_rows, _PROBE_ROWS))
+        kernel = (name, task.loss.name, task.loss.compiled, reference.X.dtype)
+        if kernel not in run.compiled:
+            run.compiled.add(kernel)
+            with run.session(task) as fresh:
+                cold = fresh.prepare(probe)[0]
+        first = session.prepare(probe)[0]
+        task = _affordable(session, probe, n_rows, run.settings.call_seconds)
+    timed_rows = getattr(task, "n_rows", 0) or n_rows
+    result = session.prepare(task)[1]
+    loss_error, gradient_error = verify(name, result, reference.batch(slice(timed_rows)), W)
+    return Timing(
+        name,
+        [],
+        fraction=timed_rows / n_rows,
+        first_call_cold=cold,
+        first_call=first,
+        peak_extra_bytes=session.peak_extra_bytes() if timed_rows == n_rows else None,
+        loss_error=loss_error,
+        gradient_error=gradient_error,
+        note="" if isinstance(session, Worker) else "in this process",
+    )
+
+
+def _affordable(
+    session: Session, task: BackendTask, n_rows: int, call_seconds: float
+) -> BackendTask:
+    """The task over all rows, or over as many as ``call_seconds`` allow.
+
+    Tried on more and more rows, because the time of a few says little about that of many.
+    """
+    while task.n_rows < n_rows:
+        session.prepare(task)
+        seconds = session.sample(1, 0.0)
+        if seconds * n_rows / task.n_rows <= call_seconds:
+            break
+        if seconds > call_seconds / 10:
+            return replace(task, n_rows=max(1, int(task.n_rows * call_seconds / seconds)))
+        task = replace(task, n_rows=min(n_rows, 8 * task.n_rows))
+    return replace(task, n_rows=0)
+
+
+def measure_control(run: Run, X: NDArray[Any], y: NDArray[np.int64], n_classes: int) -> None:
+    """A/A: the NumPy backend against itself, in two processes."""
+    run.progress("A/A control: the same contender twice")
+    dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
+    W = small_weights(X, n_classes, dtype, run.settings.seed)
+    inputs = Inputs.save(run.scratch / "control", X, y, W)
+    task = BackendTask(inputs, get_loss("softmax"), "numpy", get_backend("numpy"))
+    with run.worker() as one, run.worker() as other:
+        one.prepare(task)
+        other.prepare(task)
+        seconds = measure.race(
+            {"one": one, "other": other},
+            max_rounds=run.settings.max_rounds,
+            max_seconds=run.settings.cell_seconds,
+            rng=run.rng,
+        )
+    run.results.control = Timing("numpy", seconds["one"])
+    run.results.control_again = Timing("numpy", seconds["other"])

@@ -1,0 +1,91 @@
+"""Bring your own: check a user's function, then put it in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss import data
+from fastloss.api import Objective
+from fastloss.backends import available_backends
+from fastloss.benchmark.backend_study import measure_cell
+from fastloss.benchmark.results import Results
+from fastloss.benchmark.run import (
+    Progress,
+    Settings,
+    VerificationError,
+    silent,
+    small_weights,
+    start,
+    verify,
+)
+from fastloss.benchmark.tasks import LossAndGrad, resolve_candidate
+from fastloss.gradcheck import check_gradient
+from fastloss.losses import get_loss
+from fastloss.losses.base import Loss
+
+
+def check_candidate(name: str, candidate: str | LossAndGrad, loss: Loss, seed: int = 0) -> None:
+    """Raise `VerificationError` unless the function computes this loss and its gradient.
+
+    In float64, on a small problem with an odd number of rows: against the NumPy backend, and its
+    gradient against its own loss by finite differences.
+    """
+    function = resolve_candidate(candidate)
+    X = np.random.default_rng(seed).standard_normal((37, 13))
+    y = np.random.default_rng(seed + 1).integers(0, 5, 37)
+    W = small_weights(X, 5, X.dtype, seed)
+    before = [array.copy() for array in (W, X, y)]
+    try:
+        result = function(W, X, y)
+    except Exception as error:
+        raise VerificationError(
+            f"{name}(W, X, y) raises {type(error).__name__}: {error}"
+        ) from error
+    for argument, array, copy in zip("WXy", (W, X, y), before, strict=True):
+        if not np.array_equal(array, copy):
+            raise VerificationError(f"{name} changes its argument {argument}")
+    objective = Objective(X, y, loss=loss, backend="numpy")
+    verify(name, result, objective, W)
+    check = check_gradient(lambda W: function(W, X, y), W, seed=seed)
+    if not check.passed:
+        raise VerificationError(f"{name} fails the gradient check:\n{check}")
+
+
+def compare(
+    candidates: Mapping[str, str | LossAndGrad],
+    X: NDArray[Any] | None = None,
+    y: NDArray[np.int64] | None = None,
+    *,
+    loss: str = "softmax",
+    backends: tuple[str, ...] | None = None,
+    settings: Settings | None = None,
+    progress: Progress = silent,
+) -> Results:
+    """Check functions ``(W, X, y) -> (loss, dW)`` and put them in a table with the backends.
+
+    Parameters
+    ----------
+    candidates : name to function, or to ``"module:function"``. The latter, and functions of
+        importable modules, are timed in a process of their own; others in this one.
+    X, y : the problem; by default CIFAR-10-shaped and synthetic, 2000 x 3073 x 10.
+    loss : the name of the loss they claim to compute (mean over the rows, no penalty).
+
+    Raises
+    ------
+    VerificationError : a function is wrong; says where and by how much.
+    """
+    settings = settings or Settings()
+    if X is None or y is None:
+        problem = data.synthetic(2000, 3073, 10, seed=settings.seed)
+        X, y = problem.X, problem.y
+    for name, candidate in candidates.items():
+        check_candidate(name, candidate, get_loss(loss), settings.seed)
+    with start("comparison", f"{len(X)} rows", settings, progress) as run:
+        chosen = backends or available_backends()
+        measure_cell(run, loss, X, y, int(y.max()) + 1, chosen, candidates)
+        run.results.complete = True
+    return run.results

@@ -1,0 +1,94 @@
+"""The machine a result is from, and what it runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+import fastloss
+from fastloss.threads import available_threads
+
+_PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "scikit-learn", "torch", "jax", "optax")
+
+
+def environment(n_threads: int, seed: int) -> dict[str, Any]:
+    """What a reader needs to judge a result or repeat it."""
+    return {
+        "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "cpu": cpu_name(),
+        "cpus": os.cpu_count(),
+        "affinity": available_threads(),
+        "threads": n_threads,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": _versions(),
+        "blas": [
+            f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', 'generic')})"
+            for pool in threadpool_info()
+            if pool["user_api"] == "blas"
+        ],
+        "threading_layer": threading_layer(),
+        "fastloss": fastloss.__version__,
+        "git": _git_state(),
+        "seed": seed,
+    }
+
+
+def cpu_name() -> str:
+    """The processor's own name for itself, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git_state() -> str:
+    """Commit of the checkout fastloss is imported from, "-dirty" if changed; "" for a wheel."""
+    folder = Path(fastloss.__file__).parent.parent
+    if not (folder / ".git").exists():
+        return ""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def threading_layer() -> str:
+    """The threading layer Numba picks here: known only once a parallel function has run."""
+    import numba
+
+    from fastloss.benchmark.ceilings import sum_chunks
+
+    sum_chunks(np.zeros(1, np.float32), np.zeros((1, 16), np.float32), 1)
+    return str(numba.threading_layer())
+
+
+def last_level_cache_bytes() -> int:
+    """Size of the largest cache, 0 where the system does not tell."""
+    folder = Path("/sys/devices/system/cpu/cpu0/cache")
+    sizes = [0]
+    for path in folder.glob("index*/size"):
+        text = path.read_text().strip()
+        sizes.append(int(text[:-1]) * {"K": 2**10, "M": 2**20}[text[-1]])
+    return max(sizes)

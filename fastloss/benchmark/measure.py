@@ -1,0 +1,177 @@
+"""Timing without fooling oneself: calibrated batches, random turns, ratios with intervals.
+
+Shared machines are noisy, and noise comes in stretches. So contenders take turns in random order,
+each is warmed before it is timed, and what is reported is the ratio of medians, with a bootstrap
+interval over the rounds, not the absolute times.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: A batch shorter than this is at the mercy of the clock and of single interruptions.
+MIN_BATCH_SECONDS = 0.010
+#: What wakes up a thread pool, a cache and a clock frequency before a batch is timed.
+WARM_SECONDS = 0.040
+
+_BOOTSTRAP_SAMPLES = 2000
+# Two-sided 95 % quantiles of Student's t for 1, 2, 3, ... degrees of freedom.
+_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+class Timed(Protocol):
+    """Something that can be calibrated and timed: a `worker.Session`, here or far away."""
+
+    def calibrate(self, min_seconds: float) -> tuple[int, float]: ...
+
+    def sample(self, n_calls: int, warm_seconds: float) -> float: ...
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Garbage is collected before the block, not in it."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def time_calls(call: Callable[[], Any], n_calls: int) -> float:
+    """Seconds a call, over a batch of ``n_calls``."""
+    repeats = range(n_calls)
+    start = time.perf_counter()
+    for _ in repeats:
+        call()
+    return (time.perf_counter() - start) / n_calls
+
+
+def calibrate(call: Callable[[], Any], min_seconds: float) -> tuple[int, float]:
+    """How many calls fill ``min_seconds``, and the seconds a call."""
+    n_calls = 1
+    while True:
+        seconds = time_calls(call, n_calls)
+        if seconds * n_calls >= min_seconds:
+            return n_calls, seconds
+        # A little above the target, so that the next batch is likely to be the last.
+        n_calls = max(n_calls + 1, min(10 * n_calls, math.ceil(1.2 * min_seconds / seconds)))
+
+
+def warm(call: Callable[[], Any], seconds: float) -> None:
+    """Call until ``seconds`` have passed."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        call()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Median and quartiles of the seconds a call, over the rounds."""
+
+    median: float
+    low: float
+    high: float
+    n_rounds: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Summary:
+        low, median, high = np.percentile(seconds, [25, 50, 75])
+        return cls(float(median), float(low), float(high), len(seconds))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of medians with its bootstrap 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, numerator: Sequence[float], denominator: Sequence[float], seed: int = 0) -> Ratio:
+        """How many times as long ``numerator`` takes; rounds are resampled together.
+
+        Series of unequal length share their first rounds.
+        """
+        n_rounds = min(len(numerator), len(denominator))
+        pairs = np.array([numerator[:n_rounds], denominator[:n_rounds]])
+        rows = np.random.default_rng(seed).integers(n_rounds, size=(_BOOTSTRAP_SAMPLES, n_rounds))
+        top, bottom = np.median(pairs[:, rows], axis=2)
+        low, high = np.percentile(top / bottom, [2.5, 97.5])
+        top, bottom = np.median(pairs, axis=1)
+        return cls(float(top / bottom), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """``seconds = scale * parameters**slope``, least squares in log-log, with a 95 % interval."""
+
+    slope: float
+    low: float
+    high: float
+    scale: float
+    n_points: int
+
+    @classmethod
+    def fit(cls, sizes: Sequence[float], seconds: Sequence[float]) -> PowerLaw:
+        """Fit at least three points; the interval is Student's t on the residuals."""
+        if len(sizes) < 3:
+            raise ValueError(f"a slope with an interval needs 3 points, got {len(sizes)}")
+        x, y = np.log(np.asarray(sizes, float)), np.log(np.asarray(seconds, float))
+        centred = x - x.mean()
+        slope = float(centred @ y / (centred @ centred))
+        residuals = y - y.mean() - slope * centred
+        freedom = len(x) - 2
+        error = math.sqrt(float(residuals @ residuals) / freedom / float(centred @ centred))
+        half = _T_95[min(freedom, len(_T_95)) - 1] * error
+        scale = math.exp(float(y.mean() - slope * x.mean()))
+        return cls(slope, slope - half, slope + half, scale, len(x))
+
+
+def race(
+    contenders: Mapping[str, Timed],
+    *,
+    max_rounds: int,
+    max_seconds: float,
+    rng: np.random.Generator,
+    after_round: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds a call of each contender, a number a round, taken in turns in random order.
+
+    Stops after ``max_rounds``, or when the next round would pass ``max_seconds``; one round is
+    always run. A contender whose one call outlasts the batch is warm by itself: it gets no more.
+    """
+    calibrated = {
+        name: contender.calibrate(MIN_BATCH_SECONDS) for name, contender in contenders.items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    start = time.perf_counter()
+    for done in range(1, max_rounds + 1):
+        for name in rng.permutation(list(contenders)):
+            n_calls, single = calibrated[name]
+            warm_seconds = WARM_SECONDS if single < WARM_SECONDS else 0.0
+            seconds[name].append(contenders[name].sample(n_calls, warm_seconds))
+        after_round()
+        spent = time.perf_counter() - start
+        if spent * (done + 1) / done > max_seconds:
+            break
+    return seconds
+
+
+def relative_error(value: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Largest difference, relative to the largest entry of the reference."""
+    scale = float(np.abs(reference).max())
+    difference = float(np.abs(np.asarray(value, reference.dtype) - reference).max())
+    return difference / scale if scale else difference

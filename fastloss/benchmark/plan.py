@@ -1,0 +1,185 @@
+"""What a benchmark run does: which data, losses, backends and sizes, in which steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss import data as datasets
+from fastloss.backends import available_backends, get_backend
+from fastloss.benchmark.backend_study import measure_cell, measure_control
+from fastloss.benchmark.candidates import check_candidate
+from fastloss.benchmark.gradient_study import measure_gradient_study
+from fastloss.benchmark.results import Results
+from fastloss.benchmark.run import Settings, start
+from fastloss.data import Dataset
+from fastloss.losses import available_losses, get_loss
+
+#: CIFAR-10's shape: 3 x 32 x 32 pixels and a bias, ten classes.
+DEFAULT_SHAPE = (4000, 3073, 10)
+#: From about 10^2 parameters to beyond 10^5 with ten classes; 3073 is CIFAR-10's.
+FEATURE_COUNTS = (10, 30, 100, 300, 1000, 3073, 12_000)
+_QUICK_FEATURE_COUNTS = (10, 100, 1000, 3073)
+_GRADIENT_ROWS = 500
+
+_ORDER = ("naive", "numpy", "numba", "softmax", "hinge", "squared_hinge")
+
+Size = tuple[int, int | None, int | None]
+
+
+def parse_size(text: str) -> Size:
+    """``"N"`` or ``"NxDxC"``."""
+    parts = text.strip().lower().split("x")
+    if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"a size must be N or NxDxC with positive numbers, got {text!r}")
+    n_rows, n_features, n_classes = [int(part) for part in parts] + [None] * (3 - len(parts))
+    assert n_rows is not None
+    return n_rows, n_features, n_classes
+
+
+def _ordered(names: tuple[str, ...]) -> list[str]:
+    """From the plainest to the most involved, as a lesson would show them; others after."""
+    return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+
+@dataclass
+class Plan:
+    """A run that has been checked: nothing in it is unknown, and its data can be read."""
+
+    title: str
+    dataset: Dataset | None
+    losses: list[str]
+    backends: tuple[str, ...]
+    sizes: list[Size]
+    candidates: dict[str, str]
+    dtype: np.dtype[np.generic]
+    feature_counts: tuple[int, ...]
+    settings: Settings
+    _results: Results | None = field(default=None, init=False)
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        data: Path | None = None,
+        losses: list[str] | None = None,
+        backends: list[str] | None = None,
+        sizes: list[Size] | None = None,
+        candidates: list[str] | None = None,
+        dtype: str = "float32",
+        quick: bool = False,
+        gradient_study: bool = True,
+        settings: Settings | None = None,
+    ) -> Plan:
+        """Fill in what is not given; an error for what is wrong, before anything is measured."""
+        if dtype not in ("float32", "float64", "uint8"):
+            raise ValueError(f"dtype must be float32, float64 or uint8, got {dtype!r}")
+        settings = settings or Settings()
+        if quick:
+            settings = replace(settings, max_rounds=7, cell_seconds=2.0, call_seconds=0.2)
+        if losses is None:
+            losses = ["softmax"] if candidates or quick else _ordered(available_losses())
+        for name in losses:
+            get_loss(name)
+        for name in backends or ():
+            get_backend(name)
+        if candidates and len(losses) > 1:
+            raise ValueError("a candidate computes one loss: give one --loss")
+        for candidate in candidates or ():
+            check_candidate(candidate, candidate, get_loss(losses[0]), settings.seed)
+        dataset = None if data is None else _with_bias(datasets.load(data))
+        default_rows = DEFAULT_SHAPE[0] if dataset is None else len(dataset)
+        counts = _QUICK_FEATURE_COUNTS if quick else FEATURE_COUNTS
+        plan = cls(
+            title="fastloss bench",
+            dataset=dataset,
+            losses=losses,
+            backends=tuple(backends or _ordered(available_backends())),
+            sizes=sizes or [(default_rows, None, None)],
+            candidates={name: name for name in candidates or ()},
+            dtype=np.dtype(dtype),
+            feature_counts=counts if gradient_study and not candidates else (),
+            settings=settings,
+        )
+        for size in plan.sizes:
+            plan.check_size(size)
+        return plan
+
+    @property
+    def n_steps(self) -> int:
+        """Cells, sizes of the gradient study, and the control."""
+        return len(self.losses) * len(self.sizes) + len(self.feature_counts) + 1
+
+    def check_size(self, size: Size) -> None:
+        """Raise if the data set cannot supply this size."""
+        if self.dataset is None:
+            return
+        available = (*self.dataset.X.shape, self.dataset.n_classes)
+        if size[0] > available[0] or any(
+            wanted not in (None, has) for wanted, has in zip(size[1:], available[1:], strict=True)
+        ):
+            raise ValueError(
+                f"{self.dataset.name} has {' x '.join(map(str, available))} (with the bias "
+                f"column), so it cannot be measured at {'x'.join(map(str, filter(None, size)))}"
+            )
+
+    def problem(self, size: Size) -> tuple[NDArray[np.generic], NDArray[np.int64], int]:
+        """``X``, ``y`` and the number of classes at a size."""
+        if self.dataset is None:
+            n_features, n_classes = size[1] or DEFAULT_SHAPE[1], size[2] or DEFAULT_SHAPE[2]
+            made = datasets.synthetic(
+                size[0],
+                n_features,
+                n_classes,
+                seed=self.settings.seed,
+                dtype=self.dtype,
+            )
+            return made.X, made.y, n_classes
+        X = self.dataset.X[: size[0]]
+        if X.dtype != self.dtype:
+            X = X.astype(self.dtype)
+            if self.dataset.X.dtype == np.uint8:
+                X /= 255
+        return X, self.dataset.y[: size[0]], self.dataset.n_classes
+
+    def run(self, progress: Callable[[str, int], None] = lambda message, done: None) -> Results:
+        """Measure everything; ``progress`` gets what is being done, and how many steps are."""
+        done = 0
+        data = (
+            "synthetic" if self.dataset is None else f"{self.dataset.name} ({self.dataset.source})"
+        )
+        with start(self.title, data, self.settings, lambda message: progress(message, done)) as run:
+            self._results = run.results
+            X, y, n_classes = self.problem(self.sizes[0])
+            measure_control(run, X, y, n_classes)
+            for size in self.sizes:
+                X, y, n_classes = self.problem(size)
+                for loss in self.losses:
+                    done += 1
+                    measure_cell(run, loss, X, y, n_classes, self.backends, self.candidates)
+            if self.feature_counts:
+                n_rows, *shape = self.sizes[0]
+                X, y, n_classes = self.problem((min(_GRADIENT_ROWS, n_rows), *shape))
+                loss = "softmax" if "softmax" in self.losses else self.losses[0]
+                for _ in measure_gradient_study(
+                    run, loss, X, y, n_classes, self.feature_counts, self.backends
+                ):
+                    done += 1
+            run.results.complete = True
+        return run.results
+
+    def interrupted(self) -> Results:
+        """What an interrupted `run` had measured."""
+        if self._results is None:
+            raise KeyboardInterrupt
+        return self._results
+
+
+def _with_bias(dataset: Dataset) -> Dataset:
+    """A column of ones beside the features: the bias as one more row of W."""
+    ones = np.ones((len(dataset), 1), dataset.X.dtype)
+    return replace(dataset, X=np.hstack([dataset.X, ones]), image_shape=None)

@@ -1,0 +1,305 @@
+"""Results as tables: the same rows for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastloss.benchmark.measure import Ratio
+from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Results, Timing
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+#: In front of what was not timed as a whole.
+EXTRAPOLATED = "~"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, column heads, rows of text, and notes below. The first ``n_labels`` are text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+    n_labels: int = 1
+
+    def markdown(self) -> str:
+        """As a GitHub table, without the title."""
+        rule = [" --- " if i < self.n_labels else " ---: " for i in range(len(self.columns))]
+        lines = [_line(self.columns), "|" + "|".join(rule) + "|", *map(_line, self.rows)]
+        return "\n".join([*lines, *(f"\n{note}" for note in self.notes)])
+
+    def rich(self) -> RichTable:
+        """For a `rich.console.Console`, in colour or plain."""
+        from rich import box
+        from rich.table import Table as RichTable
+
+        table = RichTable(
+            title=self.title,
+            caption="\n".join(self.notes) or None,
+            box=box.SIMPLE,
+            title_justify="left",
+            caption_justify="left",
+        )
+        for i, column in enumerate(self.columns):
+            table.add_column(column, justify="left" if i < self.n_labels else "right")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def seconds(value: float | None) -> str:
+    """A duration with a unit, to three digits."""
+    if value is None:
+        return "-"
+    for factor, unit in ((1e6, "µs"), (1e3, "ms"), (1.0, "s"), (1 / 60, "min")):
+        if value * factor < (120.0 if unit == "s" else 1000.0):
+            return f"{value * factor:.3g} {unit}"
+    return f"{value / 3600:.3g} h"
+
+
+def size_of(n_bytes: int | None) -> str:
+    """A size in the binary unit that suits it."""
+    if n_bytes is None:
+        return "-"
+    if n_bytes < 2**20:
+        return f"{n_bytes / 2**10:.0f} KiB"
+    return f"{n_bytes / 2**20:.{0 if n_bytes >= 10 * 2**20 else 1}f} MiB"
+
+
+def ratio(value: Ratio | None, extrapolated: bool = False) -> str:
+    """A ratio with its interval."""
+    if value is None:
+        return "1"
+    mark = EXTRAPOLATED if extrapolated else ""
+    if value.value >= 100:
+        return f"{mark}{value.value:,.0f}"
+    return f"{mark}{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+
+def _backend_row(cell: Cell, timing: Timing) -> tuple[str, ...]:
+    over_naive = cell.speedup(timing, "naive")
+    naive = cell.timing("naive")
+    limit = "-"
+    if cell.limit_seconds is not None and not timing.extrapolated:
+        limit = f"{100 * cell.limit_seconds / timing.summary.median:.0f} %"
+    mark = EXTRAPOLATED if timing.extrapolated else ""
+    summary = timing.summary
+    return (
+        cell.loss,
+        f"{cell.size} {cell.dtype}",
+        timing.contender,
+        f"{mark}{seconds(summary.median)}",
+        f"{100 * (summary.high - summary.low) / summary.median:.0f} %",
+        ratio(over_naive, extrapolated=naive is not None and naive.extrapolated),
+        ratio(cell.speedup(timing, "numpy"), extrapolated=timing.extrapolated),
+        limit,
+        size_of(timing.peak_extra_bytes),
+    )
+
+
+def backends_table(results: Results) -> Table:
+    """Loss x backend x size: time, speed-ups, share of the limit, memory."""
+    notes = [
+        "Speed-ups are ratios of medians with bootstrap 95 % intervals; limit: the longer of one "
+        "read of X and the arithmetic, at this machine's own ceilings."
+    ]
+    cut = [
+        f"{timing.contender} on {cell.loss}, {cell.size}: "
+        f"{max(1, round(timing.fraction * cell.n_rows))} of {cell.n_rows} rows"
+        for cell in results.cells
+        for timing in cell.timings
+        if timing.extrapolated
+    ]
+    if cut:
+        notes.append(
+            f"{EXTRAPOLATED}: cut off by the time budget, timed on some rows and scaled up: "
+            f"{cut[0]}" + (f" (and {len(cut) - 1} more)" if len(cut) > 1 else "")
+        )
+    return Table(
+        "Backends: loss and gradient",
+        (
+            "loss",
+            "N x D x C",
+            "backend",
+            "median",
+            "IQR",
+            "x naive",
+            "x NumPy",
+            "of limit",
+            "extra memory",
+        ),
+        [_backend_row(cell, timing) for cell in results.cells for timing in cell.timings],
+        tuple(notes),
+        n_labels=3,
+    )
+
+
+def first_calls_table(results: Results) -> Table:
+    """What the first call of a fresh process costs, before and after the kernel is cached."""
+    rows = [
+        (
+            cell.loss,
+            cell.dtype,
+            timing.contender,
+            seconds(timing.first_call_cold),
+            seconds(timing.first_call),
+        )
+        for cell in results.cells
+        for timing in cell.timings
+        if timing.first_call_cold is not None and timing.contender != "naive"
+    ]
+    return Table(
+        "First call of a fresh process (16 rows)",
+        ("loss", "X", "backend", "nothing cached", "from the cache"),
+        rows,
+        ("Numba's includes importing it, and compiling or loading the kernel.",),
+        n_labels=3,
+    )
+
+
+def accuracy_table(results: Results) -> Table:
+    """How far each contender is off the float64 reference it was verified against."""
+    rows = [
+        (
+            cell.loss,
+            f"{cell.size} {cell.dtype}",
+            timing.contender,
+            f"{timing.loss_error:.0e}",
+            f"{timing.gradient_error:.0e}",
+        )
+        for cell in results.cells
+        for timing in cell.timings
+    ]
+    return Table(
+        "Verified before timing: error against float64",
+        ("loss", "N x D x C", "backend", "loss", "gradient"),
+        rows,
+        ("Relative; the gradient's largest error, relative to its largest entry.",),
+        n_labels=3,
+    )
+
+
+def gradient_table(study: GradientStudy) -> Table:
+    """Methods x parameter counts: the time of one full gradient, and the slope."""
+    counts = sorted({point.n_parameters for point in study.points})
+    rows = []
+    for method in study.methods:
+        by_count = {point.n_parameters: point for point in study.of(method)}
+        law = study.slope(method)
+        slope = "-" if law is None else f"{law.slope:.2f} [{law.low:.2f}, {law.high:.2f}]"
+        times = tuple(_point_seconds(by_count.get(count)) for count in counts)
+        rows.append((method, *times, slope))
+    return Table(
+        f"Time of one full gradient, {study.loss}, {study.n_rows} rows, {study.n_classes} classes",
+        ("method", *(f"{count:,}" for count in counts), "slope"),
+        rows,
+        (
+            f"Columns: parameter counts. Slope: exponent of the parameter count, fitted from "
+            f"{study.fit_from:,} on, 95 % interval.",
+            f"{EXTRAPOLATED}: timed on some coordinates (a naive loss: some rows), and scaled up.",
+        ),
+    )
+
+
+def _point_seconds(point: GradientPoint | None) -> str:
+    if point is None:
+        return "-"
+    mark = EXTRAPOLATED if point.timing.extrapolated else ""
+    return mark + seconds(point.timing.summary.median)
+
+
+def gradient_cost_table(study: GradientStudy, n_parameters: int) -> Table:
+    """At one parameter count: evaluations, time, and error of each method."""
+    rows = []
+    for method in study.methods:
+        for point in study.of(method):
+            if point.n_parameters == n_parameters:
+                error = "-" if point.error is None else f"{point.error:.0e}"
+                evaluations = (
+                    "one pass" if point.loss_evaluations == 1 else f"{point.loss_evaluations:,}"
+                )
+                rows.append((method, evaluations, _point_seconds(point), error))
+    return Table(
+        f"What a gradient of {n_parameters:,} parameters costs, and how far off it is",
+        ("method", "loss evaluations", "time", "error"),
+        rows,
+        (
+            "Error: largest over the sampled coordinates against an extended-precision gradient, "
+            "relative to its largest entry; '-': not judged, timed on fewer rows.",
+        ),
+    )
+
+
+def crossover_lines(study: GradientStudy) -> list[str]:
+    """Where two methods change places, in words."""
+    return [
+        f"{above} overtakes {below} at about {_round(count):,} parameters"
+        for below, above, count in study.crossovers()
+    ]
+
+
+def _round(count: float) -> int:
+    """To two digits."""
+    return int(float(f"{count:.1e}"))
+
+
+def control_line(results: Results) -> str:
+    """What the A/A control says."""
+    control = results.control_ratio
+    if control is None:
+        return "A/A control: not measured."
+    worst = max(abs(control.low - 1), abs(control.high - 1))
+    return (
+        f"A/A control: the same contender against itself is {control.value:.3f} "
+        f"[{control.low:.3f}, {control.high:.3f}]; "
+        f"differences below about {100 * worst:.0f} % mean nothing here."
+    )
+
+
+def environment_table(results: Results) -> Table:
+    """The machine, in two columns."""
+    environment = results.environment
+    packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
+    rows = [
+        ("CPU", f"{environment['cpu']}, {environment['affinity']} of {environment['cpus']} CPUs"),
+        ("threads", str(environment["threads"])),
+        ("system", f"{environment['system']}, {environment['python']}"),
+        ("packages", packages),
+        ("BLAS", ", ".join(environment["blas"])),
+        ("Numba threading layer", environment["threading_layer"]),
+        ("fastloss", f"{environment['fastloss']} {environment['git']}".strip()),
+        ("seed", str(environment["seed"])),
+        ("measured", environment["time"]),
+    ]
+    rows += [(_ceiling_name(key), _ceiling_value(key, v)) for key, v in results.ceilings.items()]
+    return Table("Machine", ("", ""), rows, n_labels=2)
+
+
+def _ceiling_name(key: str) -> str:
+    kind, _, n_bytes = key.partition(" ")
+    return f"reading {size_of(int(n_bytes))}" if kind == "read" else f"multiply-add peak, {kind}"
+
+
+def _ceiling_value(key: str, value: float) -> str:
+    return f"{value / 1e9:.0f} {'GB/s' if key.startswith('read') else 'GFLOP/s'}"
+
+
+def all_tables(results: Results) -> list[Table]:
+    """Every table that there is something for."""
+    tables = [environment_table(results)]
+    if results.cells:
+        tables += [backends_table(results), first_calls_table(results)]
+    if results.gradient is not None and results.gradient.points:
+        study = results.gradient
+        tables.append(gradient_table(study))
+        counts = {point.n_parameters for point in study.points}
+        tables.append(gradient_cost_table(study, 30_730 if 30_730 in counts else max(counts)))
+    return tables

@@ -1,0 +1,210 @@
+"""What a benchmark run leaves behind: plain records that go to JSON and come back."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastloss.benchmark.measure import PowerLaw, Ratio, Summary
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One contender at one problem. Seconds are those of one call, a number a round."""
+
+    contender: str
+    seconds: list[float]
+    # What was timed of the problem; less than all of it where the time budget cut it off.
+    fraction: float = 1.0
+    first_call_cold: float | None = None
+    first_call: float | None = None
+    peak_extra_bytes: int | None = None
+    loss_error: float = 0.0
+    gradient_error: float = 0.0
+    note: str = ""
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether `full_seconds` is more than what was timed."""
+        return self.fraction < 1.0
+
+    @cached_property
+    def full_seconds(self) -> list[float]:
+        """Seconds of the whole problem: those timed over the fraction that was timed."""
+        return [seconds / self.fraction for seconds in self.seconds]
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Median and quartiles of `full_seconds`."""
+        return Summary.of(self.full_seconds)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All contenders at one problem."""
+
+    loss: str
+    n_rows: int
+    n_features: int
+    n_classes: int
+    dtype: str
+    timings: list[Timing]
+    # The longer of one read of X and the arithmetic, at the machine's own ceilings.
+    limit_seconds: float | None = None
+    limit_of: str = ""
+
+    @property
+    def size(self) -> str:
+        """``N x D x C``."""
+        return f"{self.n_rows} x {self.n_features} x {self.n_classes}"
+
+    def timing(self, contender: str) -> Timing | None:
+        """The contender's timing, if it took part."""
+        return next((t for t in self.timings if t.contender == contender), None)
+
+    def speedup(self, timing: Timing, over: str) -> Ratio | None:
+        """How many times as fast as the contender ``over``."""
+        other = self.timing(over)
+        if other is None or other is timing:
+            return None
+        return Ratio.of(other.full_seconds, timing.full_seconds)
+
+
+@dataclass(frozen=True)
+class GradientPoint:
+    """One way to a full gradient at one parameter count."""
+
+    method: str
+    n_parameters: int
+    timing: Timing
+    loss_evaluations: int
+    # Largest error over the sampled coordinates, relative to the largest entry of the gradient.
+    error: float | None
+
+
+@dataclass(frozen=True)
+class GradientStudy:
+    """Time and error of a full gradient against the parameter count."""
+
+    loss: str
+    n_rows: int
+    n_classes: int
+    points: list[GradientPoint] = field(default_factory=list)
+    #: Slopes are fitted from this parameter count on: below it, a call costs what a call costs.
+    fit_from: int = 1000
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, in the order they were measured."""
+        return list(dict.fromkeys(point.method for point in self.points))
+
+    def of(self, method: str) -> list[GradientPoint]:
+        """The points of a method, by parameter count."""
+        return sorted(
+            (point for point in self.points if point.method == method),
+            key=lambda point: point.n_parameters,
+        )
+
+    def slope(self, method: str) -> PowerLaw | None:
+        """The fitted power law, if there are points enough."""
+        points = [point for point in self.of(method) if point.n_parameters >= self.fit_from]
+        if len(points) < 3:
+            return None
+        return PowerLaw.fit(
+            [point.n_parameters for point in points],
+            [point.timing.summary.median for point in points],
+        )
+
+    def crossovers(self) -> list[tuple[str, str, float]]:
+        """``(faster below, faster above, parameter count)``, where two methods change places.
+
+        Interpolated between neighbouring points in log-log.
+        """
+        found = []
+        methods = self.methods
+        for i, one in enumerate(methods):
+            for other in methods[i + 1 :]:
+                found += _crossings(self.of(one), self.of(other))
+        return found
+
+
+def _crossings(
+    one: list[GradientPoint], other: list[GradientPoint]
+) -> list[tuple[str, str, float]]:
+    seconds = {point.n_parameters: point.timing.summary.median for point in other}
+    shared = [point for point in one if point.n_parameters in seconds]
+    sizes = np.log([point.n_parameters for point in shared])
+    # How much longer `one` takes.
+    gaps = np.log([point.timing.summary.median / seconds[point.n_parameters] for point in shared])
+    found = []
+    for k in range(len(gaps) - 1):
+        if gaps[k] * gaps[k + 1] < 0:
+            at = sizes[k] + (sizes[k + 1] - sizes[k]) * gaps[k] / (gaps[k] - gaps[k + 1])
+            names = (one[0].method, other[0].method)
+            below, above = names if gaps[k] < 0 else names[::-1]
+            found.append((below, above, float(np.exp(at))))
+    return found
+
+
+@dataclass
+class Results:
+    """A whole run. ``complete`` is False when it was interrupted."""
+
+    title: str
+    data: str
+    environment: dict[str, Any]
+    ceilings: dict[str, float] = field(default_factory=dict)
+    control: Timing | None = None
+    control_again: Timing | None = None
+    cells: list[Cell] = field(default_factory=list)
+    gradient: GradientStudy | None = None
+    complete: bool = False
+
+    @property
+    def control_ratio(self) -> Ratio | None:
+        """The same contender against itself: 1, as far as this machine can be trusted."""
+        if self.control is None or self.control_again is None:
+            return None
+        return Ratio.of(self.control.seconds, self.control_again.seconds)
+
+    def to_json(self) -> str:
+        """As JSON."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
+
+    def save(self, path: Path) -> None:
+        """Write the JSON file in one step: an older one is replaced whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(self.to_json() + "\n")
+        os.replace(part, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """Read what `save` wrote."""
+        record = json.loads(path.read_text())
+        if record.pop("schema", None) != SCHEMA:
+            raise ValueError(f"{path} is not a result file of schema {SCHEMA}")
+        for name in ("control", "control_again"):
+            if record[name] is not None:
+                record[name] = Timing(**record[name])
+        record["cells"] = [_cell(cell) for cell in record["cells"]]
+        if record["gradient"] is not None:
+            points = [_point(point) for point in record["gradient"].pop("points")]
+            record["gradient"] = GradientStudy(**record["gradient"], points=points)
+        return cls(**record)
+
+
+def _cell(record: dict[str, Any]) -> Cell:
+    return Cell(**{**record, "timings": [Timing(**timing) for timing in record["timings"]]})
+
+
+def _point(record: dict[str, Any]) -> GradientPoint:
+    return GradientPoint(**{**record, "timing": Timing(**record["timing"])})

@@ -1,0 +1,170 @@
+"""What the studies of one run share: settings, processes, verification, the machine's limits."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.api import Objective
+from fastloss.arrays import Floats
+from fastloss.benchmark import measure
+from fastloss.benchmark.machine import environment
+from fastloss.benchmark.results import Results
+from fastloss.benchmark.worker import Session, Task, Worker
+from fastloss.threads import available_threads
+
+#: How far a contender may be off: the loss relative, the gradient of its largest entry. Wider than
+#: the tests' tolerances, because at this size a hinge margin may round to either side of 0, which
+#: moves one row's whole share of the gradient.
+TOLERANCES = {"float32": (1e-5, 2e-3), "float64": (1e-11, 1e-9)}
+
+
+Progress = Callable[[str], None]
+
+
+def silent(message: str) -> None:
+    """A `Progress` that says nothing."""
+
+
+class VerificationError(ValueError):
+    """A contender that does not compute the loss and its gradient."""
+
+
+@dataclass
+class Settings:
+    """How a run measures. Seconds are for one cell: a loss at a size, or a method at a size."""
+
+    n_threads: int = field(default_factory=available_threads)
+    seed: int = 0
+    max_rounds: int = 15
+    cell_seconds: float = 5.0
+    #: A contender whose one call would take longer is timed on fewer rows, and said to be.
+    call_seconds: float = 0.5
+    measure_ceilings: bool = True
+
+
+@dataclass
+class Run:
+    """What the studies of one run share: settings, a scratch folder and a fresh kernel cache."""
+
+    results: Results
+    settings: Settings
+    scratch: Path
+    progress: Progress = silent
+    rng: np.random.Generator = field(init=False)
+    compiled: set[tuple[Any, ...]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.settings.seed)
+
+    def worker(self) -> Worker:
+        """A process that compiles into, and loads from, this run's own cache."""
+        cache = {"NUMBA_CACHE_DIR": str(self.scratch / "numba-cache")}
+        return Worker(self.settings.n_threads, cache)
+
+    def session(self, task: Task) -> Session:
+        """A process for the task; this one if the task cannot travel (a lambda, a notebook)."""
+        worker = self.worker()
+        try:
+            worker.run(_Nothing(task))
+        except Exception:
+            worker.close()
+            return Session()
+        return worker
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """Does nothing, but takes a task along."""
+
+    task: Task
+
+    def bind(self) -> Callable[[], None]:
+        return lambda: None
+
+
+@contextmanager
+def start(
+    title: str,
+    data: str,
+    settings: Settings,
+    progress: Progress = silent,
+) -> Iterator[Run]:
+    """A run with a scratch folder that goes away at the end."""
+    results = Results(title, data, environment(settings.n_threads, settings.seed))
+    with tempfile.TemporaryDirectory(prefix="fastloss-bench-") as folder:
+        yield Run(results, settings, Path(folder), progress)
+
+
+def small_weights(X: NDArray[Any], n_classes: int, dtype: np.dtype[Any], seed: int) -> Floats:
+    """Random ``W`` (D, C) that gives scores of about 1, whatever the scale of ``X``."""
+    W = np.random.default_rng(seed).standard_normal((X.shape[1], n_classes))
+    scale = np.sqrt(np.mean(np.square(X[:100], dtype=np.float64)) * X.shape[1])
+    return (W / max(float(scale), 1e-30)).astype(dtype)
+
+
+def limit(
+    run: Run, X: NDArray[Any], n_classes: int, dtype: np.dtype[Any]
+) -> tuple[float | None, str]:
+    """The time this machine needs at best, and what sets it."""
+    if not run.settings.measure_ceilings:
+        return None, ""
+    reading = X.nbytes / _ceiling(run, "read", X.nbytes)
+    # Two products of N x D x C, each a multiplication and an addition.
+    arithmetic = 4.0 * X.shape[0] * X.shape[1] * n_classes / _ceiling(run, str(dtype), 0)
+    return max((reading, "reading X"), (arithmetic, "arithmetic"))
+
+
+def _ceiling(run: Run, kind: str, n_bytes: int) -> float:
+    """Bytes or operations a second, measured once a run for each size that tells apart."""
+    from fastloss.benchmark.ceilings import ArithmeticTask, BandwidthTask
+
+    # Beyond this the array is in memory, and its size no longer matters.
+    n_bytes = min(n_bytes, 2**28)
+    key = f"{kind} {n_bytes}" if kind == "read" else kind
+    if key not in run.results.ceilings:
+        run.progress(f"measuring the machine's limit: {key}")
+        task = BandwidthTask(n_bytes) if kind == "read" else ArithmeticTask(kind)
+        with run.worker() as worker:
+            run.results.ceilings[key] = float(worker.run(task))
+    return run.results.ceilings[key]
+
+
+def verify(name: str, result: Any, reference: Objective, W: Floats) -> tuple[float, float]:
+    """How far a result is off the reference in float64; an error if it is too far."""
+    loss, dW = reference.astype(np.float64)(W.astype(np.float64))
+    try:
+        value, gradient = result
+        value, gradient = float(value), np.asarray(gradient)
+    except (TypeError, ValueError):
+        raise VerificationError(
+            f"{name} must return (loss, dW), got {type(result).__name__}"
+        ) from None
+    if gradient.shape != dW.shape:
+        raise VerificationError(
+            f"{name} returned a gradient of shape {gradient.shape}, expected {dW.shape}"
+        )
+    loss_error = abs(value - loss) / max(abs(loss), 1e-300)
+    gradient_error = measure.relative_error(gradient, dW)
+    loss_tolerance, gradient_tolerance = TOLERANCES[str(W.dtype)]
+    # Written so that NaN fails too.
+    if not loss_error <= loss_tolerance:
+        raise VerificationError(
+            f"{name} is wrong: loss {value!r}, expected {loss!r} (off by {loss_error:.1e} of it, "
+            f"allowed {loss_tolerance:.0e})"
+        )
+    if not gradient_error <= gradient_tolerance:
+        off = np.where(np.isfinite(gradient), np.abs(gradient - dW), np.inf)
+        d, c = np.unravel_index(off.argmax(), off.shape)
+        raise VerificationError(
+            f"{name} is wrong: dW[{d}, {c}] = {gradient[d, c]!r}, expected {dW[d, c]!r} (off by "
+            f"{gradient_error:.1e} of the largest entry, allowed {gradient_tolerance:.0e})"
+        )
+    return loss_error, gradient_error

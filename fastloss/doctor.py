@@ -1,0 +1,106 @@
+"""What of this machine and this installation matters to fastloss, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from threadpoolctl import threadpool_info
+
+import fastloss
+from fastloss.backends import unavailable_backends
+from fastloss.backends.compiled import cache_folder, cached_kernels
+from fastloss.benchmark.machine import cpu_name, threading_layer
+from fastloss.threads import available_threads
+
+_LAYERS = {
+    "tbb": "safe from several Python threads and after a fork",
+    "omp": "safe from several Python threads; after a fork only NumPy runs, in the child",
+    "workqueue": "fastloss takes turns; other Numba code must not run in parallel beside it",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``advice`` is empty where all is well."""
+
+    topic: str
+    found: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; takes a second or two, because Numba has to start its threads."""
+    return [*_machine(), *_numba(), *_blas(), *_settings()]
+
+
+def _machine() -> Iterator[Finding]:
+    yield Finding("fastloss", f"{fastloss.__version__} on Python {platform.python_version()}")
+    yield Finding("CPU", cpu_name())
+    n_cpus, n_usable = os.cpu_count() or 1, available_threads()
+    yield Finding(
+        "CPUs",
+        f"{n_usable} of {n_cpus} usable by this process",
+        "" if n_usable == n_cpus else "the CPU affinity is limited: results are for these CPUs",
+    )
+
+
+def _numba() -> Iterator[Finding]:
+    why_not = unavailable_backends().get("numba")
+    if why_not is not None:
+        yield Finding("Numba", why_not, "install it, or use backend='numpy'")
+        return
+    import numba
+
+    yield Finding("Numba", f"{numba.__version__}, {numba.config.NUMBA_NUM_THREADS} threads")
+    layer = threading_layer()
+    advice = ""
+    if layer != "tbb":
+        advice = "pip install tbb gives a layer that is safe everywhere, if its library is found"
+    if layer == "omp" and os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
+        advice += (
+            "; OMP_WAIT_POLICY=passive, set before Python starts, keeps idle OpenMP threads from "
+            "slowing BLAS down when calls alternate"
+        )
+    yield Finding("threading layer", f"{layer}: {_LAYERS.get(layer, 'unknown')}", advice)
+    folder = cache_folder()
+    if folder is None:
+        yield Finding(
+            "kernel cache",
+            "no folder can be written",
+            "set NUMBA_CACHE_DIR to a writable folder, or every process compiles again",
+        )
+        return
+    kernels = cached_kernels()
+    yield Finding(
+        "kernel cache",
+        f"{len(kernels)} kernels in {folder}",
+        "" if kernels else "fastloss warmup compiles them, so that no first call has to",
+    )
+
+
+def _blas() -> Iterator[Finding]:
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    for pool in pools:
+        yield Finding(
+            "BLAS",
+            f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads",
+            "" if pool["num_threads"] <= available_threads() else "more threads than usable CPUs",
+        )
+    if not pools:
+        yield Finding(
+            "BLAS",
+            "none that threadpoolctl knows",
+            "n_threads cannot limit it; set its own environment variable",
+        )
+
+
+def _settings() -> Iterator[Finding]:
+    for variable in ("FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS", "NUMBA_DISABLE_JIT"):
+        if variable in os.environ:
+            advice = ""
+            if variable == "NUMBA_DISABLE_JIT":
+                advice = "kernels run as plain Python, hundreds of times slower: unset it"
+            yield Finding(variable, os.environ[variable], advice)

@@ -1,0 +1,189 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fastloss.benchmark import plan as plan_module
+from fastloss.cli import app
+
+TINY = ("--sizes", "60x12x4", "--quick", "--no-gradient-study")
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def cifar10_folder():
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar-10-batches-bin"
+    if not folder.exists():
+        pytest.skip(f"needs the CIFAR-10 files at {folder}")
+    return folder
+
+
+@pytest.fixture
+def candidates(tmp_path, monkeypatch):
+    """A module of a user in the current folder: one right function, one wrong one."""
+    (tmp_path / "users_module.py").write_text(
+        "import numpy as np\n"
+        "def right(W, X, y):\n"
+        "    S = X @ W\n"
+        "    p = np.exp(S - S.max(1, keepdims=True))\n"
+        "    p /= p.sum(1, keepdims=True)\n"
+        "    rows = np.arange(len(y))\n"
+        "    loss = -np.log(p[rows, y]).mean()\n"
+        "    p[rows, y] -= 1\n"
+        "    return loss, X.T @ p / len(y)\n"
+        "def wrong(W, X, y):\n"
+        "    loss, dW = right(W, X, y)\n"
+        "    return loss, dW * len(y)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "users_module"
+    sys.modules.pop("users_module", None)
+
+
+def test_bench_prints_tables_and_saves_files(tmp_path):
+    result = run("bench", *TINY, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    for text in ("softmax", "60 x 12 x 4", "naive", "numpy", "numba", "A/A control", "Saved"):
+        assert text in result.stdout
+    # No escape codes and no progress bar where there is no terminal.
+    assert "\x1b" not in result.stdout
+    assert result.stderr == ""
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"results.json", "backends.png", "backends.svg"}
+
+
+def test_bench_json_to_stdout_is_json_and_nothing_else(tmp_path):
+    result = run("bench", *TINY, "--backend", "numpy", "--json", "-", "--out", tmp_path)
+    record = json.loads(result.stdout)
+    assert record["complete"]
+    assert record["cells"][0]["timings"][0]["contender"] == "numpy"
+
+
+def test_bench_of_real_pixels(cifar10_folder, tmp_path):
+    result = run(
+        "bench",
+        *("--data", cifar10_folder, "--sizes", "30", "--backend", "numpy", "--quick"),
+        *("--no-gradient-study", "--dtype", "uint8", "--out", tmp_path),
+    )
+    assert result.exit_code == 0, result.output
+    assert "30 x 3073 x 10 uint8" in result.stdout
+    assert "Krizhevsky" in result.stdout
+
+
+def test_bench_of_a_candidate(candidates, tmp_path):
+    arguments = ("bench", *TINY, "--backend", "numpy", "--out", tmp_path / "out")
+    result = run(*arguments, "--candidate", f"{candidates}:right")
+    assert result.exit_code == 0, result.output
+    assert f"{candidates}:right" in result.stdout
+    result = run(*arguments, "--candidate", f"{candidates}:wrong")
+    assert result.exit_code == 2
+    assert "is wrong: dW[" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_an_interrupted_bench_saves_what_it_has(tmp_path, monkeypatch):
+    measure_cell, calls = plan_module.measure_cell, []
+
+    def interrupt_second(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        measure_cell(*arguments)
+
+    monkeypatch.setattr(plan_module, "measure_cell", interrupt_second)
+    sizes = ("--sizes", "60x12x4,70x12x4", "--quick", "--no-gradient-study")
+    result = run("bench", *sizes, "--backend", "numpy", "--out", tmp_path)
+    assert result.exit_code == 130
+    assert "Interrupted" in result.stdout
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert not record["complete"]
+    assert [cell["n_rows"] for cell in record["cells"]] == [60]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bench", "--loss", "nope"), "unknown loss 'nope'; known: "),
+        (("bench", "--backend", "nope"), "unknown backend 'nope'; known: "),
+        (("bench", "--sizes", "10x20"), "N or NxDxC"),
+        (("bench", "--data", "/no/such/place"), "/no/such/place"),
+        (("bench", "--threads", "0"), "threads"),
+        (("bench", "--candidate", "nonsense"), "my_module:my_function"),
+        (("check", "--loss", "nope"), "unknown loss 'nope'"),
+        (("warmup", "--dtype", "int8"), "float32, float64 or uint8"),
+        (("warmup", "--dtype", "nonsense"), "nonsense"),
+    ],
+)
+def test_bad_input_ends_in_one_clear_line(arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_check_passes_every_loss(tmp_path):
+    np.savez(tmp_path / "d.npz", X=np.random.default_rng(0).random((40, 5)), y=np.arange(40) % 3)
+    result = run("check", "--data", tmp_path / "d.npz", "--rows", 20)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("passed") == 15
+    assert "20 rows x 5 features" in result.stdout
+
+
+def test_check_of_a_candidate_fails_with_the_report(candidates):
+    assert run("check", "--candidate", f"{candidates}:right").exit_code == 0
+    result = run("check", "--candidate", f"{candidates}:wrong")
+    assert result.exit_code == 1
+    assert "FAILED" in result.stdout
+    assert "wrong" in result.stdout
+
+
+def test_doctor_looks_at_everything():
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    for topic in ("CPU", "Numba", "threading layer", "kernel cache", "BLAS"):
+        assert topic in result.stdout
+
+
+def test_warmup_fills_the_cache_that_doctor_counts(tmp_path):
+    """In processes of their own, because a process reads NUMBA_CACHE_DIR once."""
+
+    def fastloss(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "fastloss", *arguments],
+            env={"NUMBA_CACHE_DIR": str(tmp_path), "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert "0 kernels" in fastloss("doctor")
+    out = fastloss("warmup", "--loss", "hinge", "--dtype", "float32")
+    assert out.startswith("2 kernels ready in")
+    assert "2 kernels" in fastloss("doctor")
+
+
+def test_without_its_packages_the_command_says_what_to_install():
+    code = "import sys; sys.modules['typer'] = None\nfrom fastloss.__main__ import main; main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "pip install 'fastloss[bench]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_readme_commands_exist():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for command in ("make bench", "make test"):
+        assert command in readme

@@ -1,0 +1,405 @@
+"""The studies on small problems: verification, cut-offs, records, tables and plots."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+
+import fastloss
+from fastloss.benchmark import Results, Settings, VerificationError, compare, report
+from fastloss.benchmark.candidates import check_candidate
+from fastloss.benchmark.gradient_study import high_precision_gradient
+from fastloss.benchmark.measure import Ratio
+from fastloss.benchmark.plan import Plan, parse_size
+from fastloss.benchmark.plots import save_all
+from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Timing
+from fastloss.losses import get_loss
+
+FAST = Settings(max_rounds=3, cell_seconds=0.3, call_seconds=0.01)
+
+
+def good(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """A user's own softmax, right."""
+    scores = X @ W
+    scores -= scores.max(axis=1, keepdims=True)
+    p = np.exp(scores)
+    p /= p.sum(axis=1, keepdims=True)
+    rows = np.arange(len(y))
+    loss = -np.log(p[rows, y]).mean()
+    p[rows, y] -= 1
+    return float(loss), X.T @ p / len(y)
+
+
+def wrong_sign(W, X, y):
+    loss, dW = good(W, X, y)
+    return loss, -dW
+
+
+def no_mean(W, X, y):
+    loss, dW = good(W, X, y)
+    return loss, dW * len(y)
+
+
+def next_label(W, X, y):
+    return good(W, X, (y + 1) % W.shape[1])
+
+
+def one_row_wrong(W, X, y):
+    loss, dW = good(W, X, y)
+    dW[7] *= 1.01
+    return loss, dW
+
+
+def not_a_number(W, X, y):
+    loss, dW = good(W, X, y)
+    dW[3, 2] = np.nan
+    return loss, dW
+
+
+def loss_only(W, X, y):
+    return good(W, X, y)[0]
+
+
+def transposed(W, X, y):
+    loss, dW = good(W, X, y)
+    return loss, dW.T
+
+
+def changes_x(W, X, y):
+    X -= X.mean()
+    return good(W, X, y)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "message"),
+    [
+        (wrong_sign, r"dW\[\d+, \d+\] = .*, expected"),
+        (no_mean, r"dW\[\d+, \d+\] = .*, expected"),
+        (next_label, "loss .*, expected"),
+        (one_row_wrong, r"dW\[7, \d\] = .*, expected"),
+        (not_a_number, r"dW\[3, 2\] = .*nan"),
+        (loss_only, r"must return \(loss, dW\), got"),
+        (transposed, r"shape \(5, 13\), expected \(13, 5\)"),
+        (changes_x, "changes its argument X"),
+    ],
+)
+def test_a_wrong_candidate_is_refused_with_where_and_by_how_much(candidate, message):
+    with pytest.raises(VerificationError, match=message):
+        check_candidate("mine", candidate, get_loss("softmax"))
+
+
+def test_a_right_candidate_for_another_loss_is_refused():
+    check_candidate("mine", good, get_loss("softmax"))
+    with pytest.raises(VerificationError, match="loss"):
+        check_candidate("mine", good, get_loss("hinge"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_colon", "my_module:my_function"),
+        ("no_such_module_at_all:f", "No module named"),
+        ("json:no_such_function", "no such function; json has"),
+    ],
+)
+def test_a_candidate_that_cannot_be_found_is_a_clear_error(name, message):
+    with pytest.raises(ValueError, match=message):
+        check_candidate(name, name, get_loss("softmax"))
+
+
+def test_compare_puts_functions_in_the_table_with_the_backends():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 8)), rng.integers(0, 3, 60)
+    results = compare(
+        {"mine": good, "lambda": lambda W, X, y: good(W, X, y)},
+        X,
+        y,
+        backends=("numpy",),
+        settings=replace(FAST, measure_ceilings=False),
+    )
+    (cell,) = results.cells
+    assert [timing.contender for timing in cell.timings] == ["numpy", "mine", "lambda"]
+    assert all(len(timing.seconds) >= 1 for timing in cell.timings)
+    notes = {timing.contender: timing.note for timing in cell.timings}
+    assert notes["lambda"] == "in this process"
+    assert notes["numpy"] == ""
+    assert "mine" in report.backends_table(results).markdown()
+
+
+@pytest.fixture(scope="module")
+def measured() -> Results:
+    """Two losses at a size that Python loops cannot finish in the budget, and a gradient study."""
+    plan = Plan.make(losses=["softmax", "hinge"], sizes=[(2000, 40, 5)], settings=FAST)
+    plan.feature_counts = (4, 20, 40, 60)
+    steps: list[int] = []
+    results = plan.run(lambda message, done: steps.append(done))
+    assert steps == sorted(steps)
+    assert steps[-1] < plan.n_steps
+    return results
+
+
+def test_every_loss_has_every_backend_verified_and_timed(measured):
+    assert measured.complete
+    assert [cell.loss for cell in measured.cells] == ["softmax", "hinge"]
+    for cell in measured.cells:
+        assert [timing.contender for timing in cell.timings] == ["naive", "numpy", "numba"]
+        assert cell.size == "2000 x 40 x 5"
+        assert cell.limit_seconds > 0
+        for timing in cell.timings:
+            assert timing.gradient_error < 2e-3
+            assert min(timing.seconds) > 0
+
+
+def test_a_naive_loop_is_cut_off_and_said_to_be(measured):
+    naive, fast = (measured.cells[0].timing(name) for name in ("naive", "numpy"))
+    assert 0 < naive.fraction < 1
+    assert naive.extrapolated
+    assert not fast.extrapolated
+    np.testing.assert_allclose(naive.full_seconds, np.array(naive.seconds) / naive.fraction)
+    text = report.backends_table(measured).markdown()
+    assert "| naive | ~" in text
+    assert "cut off by the time budget" in text
+    assert f"naive on softmax, 2000 x 40 x 5: {round(naive.fraction * 2000)} of 2000 rows" in text
+
+
+def test_first_calls_are_reported_apart(measured):
+    numba = measured.cells[0].timing("numba")
+    assert numba.first_call_cold > 2 * numba.first_call
+    assert "softmax" in report.first_calls_table(measured).markdown()
+
+
+def test_speedups_are_ratios_of_full_times(measured):
+    cell = measured.cells[0]
+    naive, numpy = cell.timing("naive"), cell.timing("numpy")
+    speedup = cell.speedup(numpy, "naive")
+    np.testing.assert_allclose(speedup.value, naive.summary.median / numpy.summary.median)
+    assert speedup.low <= speedup.value <= speedup.high
+    assert cell.speedup(naive, "naive") is None
+
+
+def test_gradient_study_covers_methods_and_counts(measured):
+    study = measured.gradient
+    assert len(study.methods) == 7
+    for method in study.methods:
+        assert [point.n_parameters for point in study.of(method)] == [20, 100, 200, 300]
+    per_element = study.of("per element, NumPy loss")[-1]
+    assert per_element.loss_evaluations == 600
+    analytic = study.of("analytic, NumPy")[-1]
+    assert analytic.loss_evaluations == 1
+    if analytic.error is not None:
+        assert analytic.error < 1e-13
+        assert 1e-13 < per_element.error < 1e-6
+        assert 1e-13 < study.of("incremental")[-1].error < 1e-6
+
+
+def test_results_come_back_from_json_as_they_were(measured, tmp_path):
+    path = tmp_path / "deep" / "results.json"
+    measured.save(path)
+    again = Results.load(path)
+    assert again == measured
+    assert not list(path.parent.glob("*.part"))
+    path.write_text('{"schema": 999}')
+    with pytest.raises(ValueError, match="schema"):
+        Results.load(path)
+
+
+def test_environment_says_what_the_results_are_from(measured):
+    environment = measured.environment
+    assert environment["packages"]["numpy"] == np.__version__
+    assert environment["threads"] == FAST.n_threads
+    assert environment["threading_layer"] in ("omp", "tbb", "workqueue")
+    assert {"cpu", "blas", "affinity", "git", "seed"} <= set(environment)
+    rows = dict(report.environment_table(measured).rows)
+    assert rows["multiply-add peak, float32"].endswith("GFLOP/s")
+
+
+def test_control_is_the_same_contender_twice(measured):
+    ratio = measured.control_ratio
+    assert ratio.low <= ratio.value <= ratio.high
+    assert "A/A control" in report.control_line(measured)
+    assert "not measured" in report.control_line(replace(measured, control=None))
+
+
+def test_plots_are_written_as_png_and_svg(measured, tmp_path):
+    paths = save_all(measured, tmp_path)
+    assert {path.name for path in paths} == {
+        f"{stem}{suffix}"
+        for stem in ("backends", "gradient", "gradient-error")
+        for suffix in (".png", ".svg")
+    }
+    for path in paths:
+        data = path.read_bytes()
+        assert len(data) > 5000
+        assert data.startswith(b"\x89PNG" if path.suffix == ".png" else b"<?xml")
+    svg = (tmp_path / "gradient.svg").read_text()
+    for label in ("analytic, NumPy", "per element, naive loss", "parameters"):
+        assert label in svg
+
+
+def test_an_interrupted_run_keeps_what_it_measured(monkeypatch):
+    from fastloss.benchmark import plan as plan_module
+
+    measure_cell, calls = plan_module.measure_cell, []
+
+    def interrupt_second(run, loss, *arguments):
+        calls.append(loss)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        measure_cell(run, loss, *arguments)
+
+    monkeypatch.setattr(plan_module, "measure_cell", interrupt_second)
+    plan = Plan.make(
+        losses=["softmax", "hinge"], backends=["numpy"], sizes=[(50, 8, 3)], settings=FAST
+    )
+    with pytest.raises(KeyboardInterrupt):
+        plan.interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        plan.run()
+    results = plan.interrupted()
+    assert not results.complete
+    assert [cell.loss for cell in results.cells] == ["softmax"]
+
+
+def test_a_loss_only_this_process_knows_is_measured_in_it():
+    class Local(type(get_loss("hinge"))):  # no worker can import a local class
+        pass
+
+    fastloss.register_loss(Local(margin=0.5), "local_hinge")
+    try:
+        plan = Plan.make(
+            losses=["local_hinge"],
+            backends=["numpy"],
+            sizes=[(50, 8, 3)],
+            gradient_study=False,
+            settings=replace(FAST, measure_ceilings=False),
+        )
+        (cell,) = plan.run().cells
+    finally:
+        fastloss.unregister_loss("local_hinge")
+    assert cell.timings[0].note == "in this process"
+
+
+@pytest.mark.parametrize("loss", ["softmax", "hinge"])
+def test_high_precision_gradient_agrees_with_mpmath(loss):
+    rng = np.random.default_rng(0)
+    X, W, y = rng.standard_normal((6, 4)), rng.standard_normal((4, 3)), rng.integers(0, 3, 6)
+    with mpmath.workdps(40):
+        scores = mpmath.matrix(X.tolist()) * mpmath.matrix(W.tolist())
+        expected = np.zeros((4, 3))
+        for i, label in enumerate(y):
+            row = [scores[i, j] for j in range(3)]
+            if loss == "softmax":
+                total = sum(mpmath.exp(s) for s in row)
+                slopes = [mpmath.exp(s) / total - (j == label) for j, s in enumerate(row)]
+            else:
+                slopes = [int(j != label and s - row[label] + 1 > 0) for j, s in enumerate(row)]
+                slopes[label] = -sum(slopes)
+            expected += np.outer(X[i], [float(s) for s in slopes]) / 6
+    gradient = high_precision_gradient(get_loss(loss), W, X, y)
+    np.testing.assert_allclose(gradient.astype(float), expected, rtol=1e-13, atol=1e-16)
+
+
+def points(method: str, seconds: dict[int, float], **timing: Any) -> list[GradientPoint]:
+    return [
+        GradientPoint(method, count, Timing(method, [value] * 3, **timing), 1, None)
+        for count, value in seconds.items()
+    ]
+
+
+def test_crossovers_and_slopes_of_known_lines():
+    counts = [1000, 10_000, 100_000]
+    study = GradientStudy(
+        "softmax",
+        100,
+        10,
+        points("square", {n: 1e-9 * n**2 for n in counts})
+        + points("linear", {n: 3e-5 * n for n in counts}),
+    )
+    ((below, above, count),) = study.crossovers()
+    assert (below, above) == ("square", "linear")
+    np.testing.assert_allclose(count, 30_000, rtol=1e-9)
+    np.testing.assert_allclose(study.slope("square").slope, 2.0)
+    np.testing.assert_allclose(study.slope("linear").slope, 1.0)
+    assert report.crossover_lines(study) == ["linear overtakes square at about 30,000 parameters"]
+    assert "2.00 [2.00, 2.00]" in report.gradient_table(study).markdown()
+
+
+def test_what_was_not_timed_whole_is_marked():
+    study = GradientStudy("softmax", 9, 3, points("slow", {1000: 1.0}, fraction=0.25))
+    assert "| slow | ~4 s | - |" in report.gradient_table(study).markdown()
+    cell = Cell("softmax", 1, 2, 3, "float32", [Timing("naive", [1.0, 1.0], fraction=0.1)])
+    assert "~10 s" in report.backends_table(Results("", "", {}, cells=[cell])).markdown()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (2.5e-6, "2.5 µs"),
+        (0.0319, "31.9 ms"),
+        (1.5, "1.5 s"),
+        (119.0, "119 s"),
+        (600.0, "10 min"),
+        (90_000.0, "25 h"),
+    ],
+)
+def test_durations_have_a_unit(value, text):
+    assert report.seconds(value) == text
+
+
+def test_ratios_and_sizes_read_well():
+    assert report.ratio(Ratio(2.0, 1.9, 2.1)) == "2.00 [1.90, 2.10]"
+    assert report.ratio(Ratio(1234.0, 1.0, 2.0), extrapolated=True) == "~1,234"
+    assert report.ratio(None) == "1"
+    assert report.size_of(3 * 2**20) == "3.0 MiB"
+    assert report.size_of(None) == "-"
+
+
+@pytest.mark.parametrize(("text", "size"), [("500", (500, None, None)), (" 20x30X4 ", (20, 30, 4))])
+def test_sizes_are_parsed(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "10x20", "axbxc", "0x2x3", "-5", "1x2x3x4"])
+def test_a_size_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="N or NxDxC"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"losses": ["nope"]}, "unknown loss 'nope'"),
+        ({"backends": ["nope"]}, "unknown backend 'nope'"),
+        ({"dtype": "int32"}, "dtype must be"),
+        ({"data": Path("/no/such/folder")}, "no/such/folder"),
+        ({"candidates": ["json:dumps"], "losses": ["softmax", "hinge"]}, "one --loss"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused_before_anything_is_measured(arguments, message):
+    with pytest.raises((ValueError, OSError), match=message):
+        Plan.make(**arguments)
+
+
+def test_a_size_the_data_cannot_supply_is_refused(tmp_path):
+    np.savez(tmp_path / "d.npz", X=np.ones((20, 3)), y=np.arange(20) % 4)
+    for size in [(21, None, None), (10, 7, 4), (10, 4, 9)]:
+        with pytest.raises(ValueError, match="has 20 x 4 x 4"):
+            Plan.make(data=tmp_path / "d.npz", sizes=[size])
+    plan = Plan.make(data=tmp_path / "d.npz", sizes=[(10, 4, 4)], dtype="float64")
+    X, y, n_classes = plan.problem(plan.sizes[0])
+    assert (X.shape, X.dtype, len(y), n_classes) == ((10, 4), np.float64, 10, 4)
+    np.testing.assert_array_equal(X[:, -1], 1.0)
+
+
+def test_stored_results_can_be_read():
+    folder = Path(__file__).parents[1] / "bench" / "results"
+    for path in folder.glob("*.json"):
+        assert json.loads(path.read_text())["schema"] == 1
+        assert Results.load(path).complete
