@@ -20,8 +20,9 @@ from fastloss.benchmark.tasks import BackendTask, CandidateTask, Inputs, LossAnd
 from fastloss.benchmark.worker import Session, Task, Worker
 from fastloss.losses import get_loss
 
-#: First calls are timed on so few rows that what they take is imports, compilation and loading.
+# First calls are timed on so little work that what they take is imports, compilation and loading.
 _PROBE_ROWS = 16
+_PROBE_MULTIPLY_ADDS = 1_000_000
 
 
 def measure_cell(
@@ -88,7 +89,8 @@ def _prepare(
     n_rows = len(reference.X)
     cold = first = None
     if isinstance(task, BackendTask):
-        probe = replace(task, n_rows=min(n_rows, _PROBE_ROWS))
+        affordable_rows = max(1, _PROBE_MULTIPLY_ADDS // (2 * W.size))
+        probe = replace(task, n_rows=min(n_rows, _PROBE_ROWS, affordable_rows))
         kernel = (name, task.loss.name, task.loss.compiled, reference.X.dtype)
         if kernel not in run.compiled:
             run.compiled.add(kernel)

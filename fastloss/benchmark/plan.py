@@ -163,7 +163,7 @@ class Plan:
                     measure_cell(run, loss, X, y, n_classes, self.backends, self.candidates)
             if self.feature_counts:
                 n_rows, *shape = self.sizes[0]
-                X, y, n_classes = self.problem((min(_GRADIENT_ROWS, n_rows), *shape))
+                X, y, n_classes = self.problem((min(_GRADIENT_ROWS, n_rows), shape[0], shape[1]))
                 loss = "softmax" if "softmax" in self.losses else self.losses[0]
                 for _ in measure_gradient_study(
                     run, loss, X, y, n_classes, self.feature_counts, self.backends

@@ -109,11 +109,11 @@ def _draw_cells(ax: Axes, cells: list[Cell], others: list[str]) -> None:
             ax.plot(median, y, "o", color=colour, markerfacecolor=face, markersize=7)
             if y == 0:
                 text = timing.contender + (" (extrapolated)" if timing.extrapolated else "")
-                _label_above(ax, text, (median, y), colour)
+                _label(ax, text, (median, y), colour)
         if cell.limit_seconds is not None:
             ax.plot(cell.limit_seconds, y, "|", color="black", markersize=14)
             if y == 0:
-                _label_above(ax, "limit", (cell.limit_seconds, y), "black")
+                _label(ax, "limit", (cell.limit_seconds, y), "black")
     ax.set_xscale("log")
     ax.set_yticks(range(len(cells)), [cell.loss for cell in cells])
     ax.set_ylim(len(cells) - 0.5, -0.9)
@@ -121,11 +121,12 @@ def _draw_cells(ax: Axes, cells: list[Cell], others: list[str]) -> None:
     ax.grid(axis="y", visible=False)
 
 
-def _label_above(ax: Axes, text: str, place: tuple[float, float], colour: str) -> None:
+def _label(ax: Axes, text: str, place: tuple[float, float], colour: str, offset: float = 9) -> None:
+    """Text above (or below) a point."""
     ax.annotate(
         text,
         place,
-        xytext=(0, 9),
+        xytext=(0, offset),
         textcoords="offset points",
         ha="center",
         fontsize=9,
@@ -164,7 +165,8 @@ def plot_gradient_study(study: GradientStudy, stem: Path) -> list[Path]:
         _mark_cifar(ax, counts)
         _label_ends(ax, counts[-1] * 1.3, ends)
         ax.set_title(
-            "Numerical gradients cost the square of the parameter count, analytic ones the count\n",
+            "Numerical gradients cost the parameter count squared, analytic ones do not\n",
+            fontsize=11,
         )
         ax.text(
             0,
@@ -253,20 +255,23 @@ def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
     count = 30_730 if 30_730 in counts else counts[-1]
     with _figure(8.0, 4.2) as figure:
         ax = figure.subplots()
-        for point in judged:
-            if point.n_parameters != count or point.error is None:
-                continue
+        shown = [point for point in judged if point.n_parameters == count]
+        for k, point in enumerate(sorted(shown, key=lambda p: p.timing.summary.median)):
             colour, _ = _method_style(point.method)
             median = point.timing.summary.median
             # A gradient may be exact at every sampled coordinate; a log scale has no place for 0.
-            error = max(point.error, 1e-18)
+            error = max(point.error or 0.0, 1e-18)
             face = "white" if point.timing.extrapolated else colour
             ax.plot(median, error, "o", color=colour, markerfacecolor=face, markersize=8)
-            _label_above(ax, f"{point.method} ({format_seconds(median)})", (median, error), colour)
+            # Above and below in turn: neighbours by time would write over each other.
+            text = f"{point.method} ({format_seconds(median)})"
+            _label(ax, text, (median, error), colour, offset=9 if k % 2 else -15)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.margins(0.25)
         ax.set_xlabel("seconds for one full gradient (left is faster)")
         ax.set_ylabel("largest error / largest entry (down is better)")
-        ax.set_title(f"The analytic gradient is faster and more accurate: {count:,} parameters")
+        ax.set_title(
+            f"The analytic gradient is faster and more accurate ({count:,} parameters)", fontsize=11
+        )
         return _save(figure, stem)

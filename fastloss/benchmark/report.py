@@ -157,7 +157,7 @@ def first_calls_table(results: Results) -> Table:
         if timing.first_call_cold is not None and timing.contender != "naive"
     ]
     return Table(
-        "First call of a fresh process (16 rows)",
+        "First call of a fresh process, on a few rows",
         ("loss", "X", "backend", "nothing cached", "from the cache"),
         rows,
         ("Numba's includes importing it, and compiling or loading the kernel.",),
