@@ -6,12 +6,12 @@ centred difference in float64.
 
 Which step is believed. The first of ``h``, ``h / 10``, ``h / 100``, ... that settles the matter: no
 known kink in between, ``a`` and ``n`` agree, and far more closely than rounding could make them. If
-none does, the judge is the step of the smallest uncertainty: rounding (`_ULPS` ulps of the loss,
-and of the scores behind it, over ``h``; or what the smallest steps show, if that is more) plus
-truncation (from neighbouring steps); a step that smaller ones contradict is out. That choice looks
-at the numerical values alone, never at ``a``, so no wrong gradient can influence it. A difference
-within that uncertainty is "too small" to judge; hence what can hide behind rounding is an error
-that no step tried could have shown, and no other.
+none does, the judge is the step of the smallest uncertainty: rounding (`_ULPS` ulps over ``h``, of
+the loss and of the scores behind it, or of 1 where these are unknown) plus truncation (from
+neighbouring steps); a step that smaller ones contradict is out. That choice looks at the numerical
+values alone, never at ``a``, so no wrong gradient can influence it. A difference within that
+uncertainty is "too small" to judge; hence what can hide behind rounding is an error that no step
+tried could have shown, and no other.
 
 Kinks. For an `Objective` it is known whether one lies between two probes, from `Loss.pieces` and
 the signs of ``W`` (L1). Steps across a kink are left out. If there is one however small the step,
@@ -31,7 +31,7 @@ import numbers
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
@@ -169,7 +169,7 @@ class GradientCheck:
             counts = ", ".join(f"{found[s]} {s}" for s in _STATUSES if found[s])
             yield f"  {part}: {counts}"
         if self.n_kinks:
-            yield f"  {self.n_kinks} met a kink within the first step, and were judged beside it"
+            yield f"  {self.n_kinks} met a kink within the first step"
         for note in self.notes:
             yield f"  note: {note}"
 
@@ -417,6 +417,8 @@ def _part_of_callable(f: Callable[..., Any], W: Matrix, counter: _Counter) -> _P
         value=value,
         gradient=gradient,
         piece=None,
+        # Margins, probabilities and the like are of this size, however small the loss.
+        scale=1.0,
     )
 
 
@@ -426,14 +428,14 @@ def _evaluate(f: Callable[..., Any], W: Matrix, counter: _Counter) -> tuple[floa
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(f"f must return (loss, gradient), got {type(result).__name__}")
     loss = counter.take(as_number(result[0]))
-    # A copy: f may write its next gradient to the same array.
-    gradient = np.array(result[1])
+    gradient = np.asarray(result[1])
     if gradient.shape != W.shape:
         raise ValueError(f"the gradient must have the shape of W, {W.shape}, got {gradient.shape}")
     if gradient.dtype.kind not in "iuf":
         raise TypeError(f"the gradient must hold real numbers, got {gradient.dtype}")
     if not math.isfinite(loss):
         raise ValueError(f"the loss at W is {loss}; its gradient cannot be checked")
+    # Always a copy: f may write its next gradient to the same array.
     return loss, gradient.astype(np.float64)
 
 
@@ -656,7 +658,7 @@ def _verdict(
     finite = [trial for trial in trials if math.isfinite(trial.centred)]
     if not finite:  # the loss beside W is not
         return last, last.centred, "wrong"
-    beside = _with_noise_seen([trial for trial in finite if not trial.crosses])
+    beside = [trial for trial in finite if not trial.crosses]
     if not beside:
         return _verdict_at_corner(analytic, finite)
     trial, uncertainty = _most_certain(beside)
@@ -664,17 +666,6 @@ def _verdict(
     if status in _FAILING and part.piece is None and (corners := _corners(beside)):
         return _verdict_at_corner(analytic, corners)
     return trial, trial.centred, status
-
-
-def _with_noise_seen(trials: Sequence[_Trial]) -> list[_Trial]:
-    """The trials with the rounding that the two smallest steps show, if that is more.
-
-    Not every loss is as exact as its size suggests, and some are float32 inside.
-    """
-    if len(trials) < 2:
-        return list(trials)
-    seen = abs(trials[-1].centred - trials[-2].centred) * trials[-1].h
-    return [replace(trial, noise=max(trial.noise, seen / trial.h)) for trial in trials]
 
 
 def _most_certain(trials: Sequence[_Trial]) -> tuple[_Trial, float]:

@@ -149,11 +149,13 @@ class Softmax(Loss):
         self, scores: Scores, labels: Labels, column: int
     ) -> Callable[[Scores], Scores]:
         rest = np.delete(scores, column, axis=1)
-        top = rest.max(axis=1)
-        log_rest = top + np.log(np.exp(rest - top[:, None]).sum(axis=1))
+        # A row whose other scores are all -inf has no rest: log 0.
+        top = np.maximum(rest.max(axis=1), np.finfo(scores.dtype).min)
         is_label = labels == column
-        correct = np.where(is_label, log_rest, scores[np.arange(len(scores)), labels])
-        offset = log_rest - correct
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_rest = top + np.log(np.exp(rest - top[:, None]).sum(axis=1))
+            correct = np.where(is_label, log_rest, scores[np.arange(len(scores)), labels])
+            offset = np.where(log_rest == correct, 0.0, log_rest - correct)
         rest_sum = rest.sum(axis=1)
 
         def losses(values: Scores) -> Scores:
