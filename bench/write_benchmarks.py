@@ -38,8 +38,8 @@ SECTIONS = {
         "--data cifar-10-batches-bin --dtype uint8 --no-gradient-study",
     ),
     "synthetic": (
-        "Synthetic, up to 20,000 images",
-        "--sizes 200x65x10,256x3073x10,20000x3073x10,60000x785x10",
+        "Synthetic, up to 20,000 rows of 3,073",
+        "--loss softmax --loss hinge --sizes 200x65x10,256x3073x10,20000x3073x10,60000x785x10",
     ),
     "synthetic-float64": (
         "Synthetic, float64",
@@ -112,7 +112,7 @@ def page(stored: dict[str, Results]) -> Iterator[str]:
     yield "\n## Do it again\n"
     yield "Put the data sets' own files anywhere, and give their folders:\n\n```"
     for stem, (_, arguments) in SECTIONS.items():
-        yield f"fastloss bench {arguments} --json bench/results/{stem}.json"
+        yield f"fastloss bench {arguments} --seconds 4 --json bench/results/{stem}.json"
     yield "python bench/write_benchmarks.py\n```"
 
 

@@ -25,6 +25,7 @@ from fastloss.benchmark.plan import Plan, parse_size
 from fastloss.benchmark.report import all_tables, control_line, crossover_lines
 from fastloss.gradcheck import check_gradient
 from fastloss.losses import get_loss
+from fastloss.threads import available_threads, check_n_threads
 
 app = typer.Typer(
     help="Losses and gradients of linear classifiers: benchmark, check, and keep them fast.",
@@ -100,6 +101,9 @@ def bench(
         bool, typer.Option(help="Also time numerical gradients as parameters grow.")
     ] = True,
     threads: Annotated[int | None, typer.Option(help="For all contenders alike.")] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Time budget of a cell: a loss at a size.")
+    ] = Settings.cell_seconds,
     seed: SeedOption = 0,
     out: Annotated[Path, typer.Option(help="Folder for the plots and the JSON file.")] = Path(
         "fastloss-bench"
@@ -113,8 +117,12 @@ def bench(
     Without arguments: a synthetic problem of the shape of CIFAR-10, in under two minutes.
     """
     with _clear_errors():
-        settings = (
-            Settings(seed=seed) if threads is None else Settings(n_threads=threads, seed=seed)
+        settings = Settings(
+            n_threads=available_threads()
+            if threads is None
+            else check_n_threads(threads, "threads"),
+            seed=seed,
+            cell_seconds=seconds,
         )
         plan = Plan.make(
             data=data,

@@ -96,6 +96,8 @@ OPTIONS = [
     {"sample_weight": SAMPLE_WEIGHT},
     {"class_weight": {0: 2.0, 3: 0.0, 11: 5.0}},
     {"class_weight": "balanced"},
+    # The mean would hide a common factor.
+    {"class_weight": "balanced", "ignore_index": 2, "reduction": "sum"},
     {"ignore_index": 2},
     {"intercept": True, "l1": 0.03, "l2": 0.02, "ignore_index": 4, "reduction": "sum"},
     {"intercept": True, "sample_weight": SAMPLE_WEIGHT, "class_weight": {1: 3.0}, "l2": 0.5},

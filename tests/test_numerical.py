@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastloss
+from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 
 LOSSES: list[Any] = [
@@ -262,3 +263,19 @@ def test_errors_of_f() -> None:
         fastloss.numerical_gradient(3, W)
     with pytest.raises(TypeError, match="the loss must be a number, got ndarray of shape"):
         fastloss.numerical_gradient(lambda w: w, W)
+
+
+@pytest.mark.parametrize("loss", fastloss.available_losses())
+def test_column_losses_are_the_losses_as_a_function_of_one_column(loss):
+    """Also where all other classes of a row are excluded by a score of -inf."""
+    scores = np.array([[2.0, -np.inf, -np.inf], [1.0, -np.inf, 0.5], [0.3, 0.2, 0.1]])
+    function = get_loss(loss)
+    for label in range(3):
+        labels = np.full(3, label)
+        with np.errstate(invalid="ignore"):
+            expected = function.vectorized(scores, labels)[0]
+            for column in range(3):
+                actual = function.column_losses(scores, labels, column)(scores[:, column])
+                finite = np.isfinite(expected)
+                np.testing.assert_allclose(actual[finite], expected[finite], atol=1e-15)
+                assert not np.isfinite(actual[~finite]).any()

@@ -140,6 +140,7 @@ def _rows_kernel(
         pack_block=_jit(kernel.pack_block),
         score_tile=_jit(kernel.score_tile, fastmath=vector_math),
         gradient_tile=_jit(kernel.gradient_tile, fastmath=vector_math),
+        suffix=fingerprint(row),
         guarded_row=_guarded(row),
     )
     signature = (
@@ -173,14 +174,30 @@ def _scores_kernel(row: RowKernel, n_parameters: int, dtype: np.dtype[Any]) -> C
 
 
 def _guarded(row: RowKernel) -> Any:
-    return _jit(kernel.guarded_row, loss_row=_jit(row))
+    suffix = fingerprint(row)
+    return _jit(kernel.guarded_row, suffix=suffix, loss_row=_jit(row, suffix=suffix))
 
 
-def _jit(function: Callable[..., Any], *, fastmath: Any = False, **names: Any) -> Any:
+def _jit(
+    function: Callable[..., Any], *, suffix: str = "", fastmath: Any = False, **names: Any
+) -> Any:
+    """The function compiled; with a ``suffix`` to its name if that depends on the loss.
+
+    Numba tells functions of one name apart by a count within the process. Two kernels cached by
+    different processes can agree on it, and then the linker would hand one the other's loss.
+    """
     from numba import njit
 
-    # IEEE division: 1 / 0 is inf, not an exception that a parallel loop cannot raise.
-    return njit(_bind(function, function.__name__, names), fastmath=fastmath, error_model="numpy")
+    name = f"{function.__name__}_{suffix}" if suffix else function.__name__
+    return njit(
+        _bind(function, name, names),
+        fastmath=fastmath,
+        # IEEE division: 1 / 0 is inf, not an exception that a parallel loop cannot raise.
+        error_model="numpy",
+        # Called from compiled code only: without the wrappers a kernel compiles a fifth faster.
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+    )
 
 
 def _bind(template: Any, name: str, names: dict[str, Any]) -> Any:

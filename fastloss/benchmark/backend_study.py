@@ -15,7 +15,7 @@ from fastloss.arrays import Floats
 from fastloss.backends import get_backend
 from fastloss.benchmark import measure
 from fastloss.benchmark.results import Cell, Timing
-from fastloss.benchmark.run import Run, limit, small_weights, verify
+from fastloss.benchmark.run import Run, affordable, limit, small_weights, verify
 from fastloss.benchmark.tasks import BackendTask, CandidateTask, Inputs, LossAndGrad
 from fastloss.benchmark.worker import Session, Task, Worker
 from fastloss.losses import get_loss
@@ -97,7 +97,7 @@ def _prepare(
             with run.session(task) as fresh:
                 cold = fresh.prepare(probe)[0]
         first = session.prepare(probe)[0]
-        task = _affordable(session, probe, n_rows, run.settings.call_seconds)
+        task = affordable(session, probe, n_rows, run.settings.call_seconds)
     timed_rows = getattr(task, "n_rows", 0) or n_rows
     result = session.prepare(task)[1]
     loss_error, gradient_error = verify(name, result, reference.batch(slice(timed_rows)), W)
@@ -112,24 +112,6 @@ def _prepare(
         gradient_error=gradient_error,
         note="" if isinstance(session, Worker) else "in this process",
     )
-
-
-def _affordable(
-    session: Session, task: BackendTask, n_rows: int, call_seconds: float
-) -> BackendTask:
-    """The task over all rows, or over as many as ``call_seconds`` allow.
-
-    Tried on more and more rows, because the time of a few says little about that of many.
-    """
-    while task.n_rows < n_rows:
-        session.prepare(task)
-        seconds = session.sample(1, 0.0)
-        if seconds * n_rows / task.n_rows <= call_seconds:
-            break
-        if seconds > call_seconds / 10:
-            return replace(task, n_rows=max(1, int(task.n_rows * call_seconds / seconds)))
-        task = replace(task, n_rows=min(n_rows, 8 * task.n_rows))
-    return replace(task, n_rows=0)
 
 
 def measure_control(run: Run, X: NDArray[Any], y: NDArray[np.int64], n_classes: int) -> None:

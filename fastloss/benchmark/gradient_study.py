@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.backends import get_backend
+from fastloss.backends.base import Backend
 from fastloss.benchmark import measure
 from fastloss.benchmark.results import GradientPoint, GradientStudy, Timing
-from fastloss.benchmark.run import Run, small_weights
+from fastloss.benchmark.run import Run, affordable, small_weights
 from fastloss.benchmark.tasks import BackendTask, Inputs, NumericalTask
 from fastloss.benchmark.worker import Session
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 
-# A naive loss is first timed on so few rows.
+# What may be slow is first timed on so few rows.
 _PROBE_ROWS = 16
 
 
@@ -65,10 +66,28 @@ def measure_gradient_study(
     study = GradientStudy(loss_name, len(X), n_classes)
     run.results.gradient = study
     order = run.rng.permutation(X.shape[1])
-    for n_features in feature_counts:
-        columns = X[:, np.resize(order, n_features)].astype(np.float64)
-        _measure_gradient_size(run, study, columns, y, gradient_methods(backends))
-        yield study
+    loss = get_loss(loss_name)
+    with ExitStack() as stack:
+        sessions = {
+            method: stack.enter_context(run.session(_Loaded(loss, get_backend(method.backend))))
+            for method in gradient_methods(backends)
+            if get_backend(method.backend).unavailable(loss) is None
+        }
+        for n_features in feature_counts:
+            columns = X[:, np.resize(order, n_features)].astype(np.float64)
+            _measure_gradient_size(run, study, columns, y, sessions)
+            yield study
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Does nothing, but needs a process that can load the loss and the backend."""
+
+    loss: Loss
+    backend: Backend
+
+    def bind(self) -> Callable[[], None]:
+        return lambda: None
 
 
 def _measure_gradient_size(
@@ -76,110 +95,89 @@ def _measure_gradient_size(
     study: GradientStudy,
     X: Floats,
     y: NDArray[np.int64],
-    methods: list[_Method],
+    sessions: Mapping[_Method, Session],
 ) -> None:
     loss = get_loss(study.loss)
     W = small_weights(X, study.n_classes, X.dtype, run.settings.seed)
     inputs = Inputs.save(run.scratch / "inputs" / f"gradient-{W.size}", X, y, W)
-    reference = high_precision_gradient(loss, W, X, y)
     run.progress(f"gradient study, {W.size:,} parameters")
-    prepared: dict[str, Timing] = {}
-    errors: dict[str, float | None] = {}
-    with ExitStack() as stack:
-        sessions: dict[str, Session] = {}
-        for method in methods:
-            if get_backend(method.backend).unavailable(loss) is not None:
-                continue
-            task = BackendTask(inputs, loss, method.backend, get_backend(method.backend))
-            session = sessions[method.label] = stack.enter_context(run.session(task))
-            prepared[method.label], errors[method.label] = _prepare_gradient(
-                run, session, method, task, reference
-            )
-        seconds = measure.race(
-            sessions,
-            max_rounds=run.settings.max_rounds,
-            max_seconds=run.settings.cell_seconds,
-            rng=run.rng,
-        )
-    for method in methods:
-        if method.label in sessions:
-            study.points.append(
-                GradientPoint(
-                    method.label,
-                    W.size,
-                    replace(prepared[method.label], seconds=seconds[method.label]),
-                    method.evaluations(W.size),
-                    errors[method.label],
-                )
-            )
+    prepared: dict[str, tuple[Timing, float | None]] = {}
+    for method, session in sessions.items():
+        task = BackendTask(inputs, loss, method.backend, get_backend(method.backend))
+        prepared[method.label] = _prepare_gradient(run, session, method, task)
+    seconds = measure.race(
+        {method.label: session for method, session in sessions.items()},
+        max_rounds=run.settings.max_rounds,
+        max_seconds=run.settings.cell_seconds,
+        rng=run.rng,
+    )
+    for method in sessions:
+        timing, error = prepared[method.label]
+        timing = replace(timing, seconds=seconds[method.label])
+        evaluations = method.evaluations(W.size)
+        study.points.append(GradientPoint(method.label, W.size, timing, evaluations, error))
 
 
 def _prepare_gradient(
-    run: Run,
-    session: Session,
-    method: _Method,
-    task: BackendTask,
-    reference: NDArray[np.longdouble],
+    run: Run, session: Session, method: _Method, task: BackendTask
 ) -> tuple[Timing, float | None]:
     """As much of the gradient as the budget for one call allows, and its error."""
+    X, y, W = task.inputs.load()
+    probe = replace(task, n_rows=min(len(X), _PROBE_ROWS))
+    chosen = np.arange(W.size)
     if method.kind is None:
-        gradient = session.prepare(task)[1][1]
-        return Timing(method.label, []), _error(gradient, reference, reference)
-    spread = run.rng.permutation(reference.size)
-    n_coordinates, n_rows = _affordable(run, session, method, task, spread)
-    chosen = np.sort(spread[:n_coordinates])
-    numerical = _numerical(method, task, chosen, reference.shape[1])
-    gradient = session.prepare(replace(numerical, n_rows=n_rows))[1]
-    total_rows = len(task.inputs.load()[0])
-    fraction = (n_coordinates / reference.size) * (n_rows or total_rows) / total_rows
-    # Too few rows are another function: its gradient is not the one of the reference.
-    error = None if n_rows else _error(gradient, reference.ravel()[chosen], reference)
-    return Timing(method.label, [], fraction=fraction), error
+        task = affordable(session, probe, len(X), run.settings.call_seconds)
+        gradient = session.prepare(task)[1][1].ravel()
+    else:
+        spread = run.rng.permutation(W.size)
+        n_coordinates, n_rows = _affordable_part(run, session, method, probe, spread)
+        chosen = np.sort(spread[:n_coordinates])
+        task = replace(_numerical(method, task, chosen), n_rows=n_rows)
+        gradient = session.prepare(task)[1]
+    rows = slice(task.n_rows or len(X))
+    reference = high_precision_gradient(task.loss, W, X[rows], y[rows]).ravel()
+    fraction = (len(chosen) / W.size) * (len(X[rows]) / len(X))
+    return Timing(method.label, [], fraction=fraction), _error(gradient, reference, chosen)
 
 
-def _numerical(
-    method: _Method, task: BackendTask, chosen: NDArray[np.intp], n_classes: int
-) -> NumericalTask:
-    coordinates = tuple((int(k) // n_classes, int(k) % n_classes) for k in chosen)
+def _numerical(method: _Method, task: BackendTask, chosen: NDArray[np.intp]) -> NumericalTask:
+    places = np.unravel_index(chosen, task.inputs.load()[2].shape)
     return NumericalTask(
         task.inputs,
         task.loss,
         task.name,
         task.backend,
-        method=method.kind,  # type: ignore[arg-type]
-        coordinates=coordinates,
+        n_rows=task.n_rows,
+        method=method.kind,  # type: ignore[arg-type]  # not None here
+        coordinates=tuple(zip(*(place.tolist() for place in places), strict=True)),
     )
 
 
-def _affordable(
-    run: Run, session: Session, method: _Method, task: BackendTask, spread: NDArray[np.intp]
+def _affordable_part(
+    run: Run, session: Session, method: _Method, probe: BackendTask, spread: NDArray[np.intp]
 ) -> tuple[int, int]:
-    """How many coordinates (and of how many rows; 0: all) fit the budget of one call."""
-    n_rows = len(task.inputs.load()[0])
-    n_classes = task.inputs.load()[2].shape[1]
+    """How many coordinates, of how many rows (0: all), fit the budget of one call."""
     budget = run.settings.call_seconds
-    few = _numerical(method, task, spread[:2], n_classes)
-    if method.backend == "naive":
-        probe = replace(few, n_rows=min(n_rows, _PROBE_ROWS))
-        session.prepare(probe)
-        seconds = session.sample(1, 0.0) * n_rows / probe.n_rows
-        if seconds > budget:
-            return 2, max(1, int(n_rows * budget / seconds))
+    n_rows = len(probe.inputs.load()[0])
+    few = affordable(session, _numerical(method, probe, spread[:2]), n_rows, budget)
+    if few.n_rows:
+        return 2, few.n_rows
     session.prepare(few)
     two = session.sample(1, 0.0)
-    session.prepare(_numerical(method, task, spread[:12], n_classes))
+    more = _numerical(method, replace(probe, n_rows=0), spread[:12])
+    session.prepare(more)
     # From the difference: the incremental method spends one pass before the first coordinate.
     each = max((session.sample(1, 0.0) - two) / (len(spread[:12]) - 2), 1e-9)
     return int(np.clip((budget - two) / each, 2, len(spread))), 0
 
 
 def _error(
-    value: Floats, expected: NDArray[np.longdouble], reference: NDArray[np.longdouble]
+    gradient: Floats, reference: NDArray[np.longdouble], chosen: NDArray[np.intp]
 ) -> float | None:
-    """Largest error relative to the gradient's largest entry, if the reference is more precise."""
+    """Largest error relative to the largest entry, if the reference is more precise."""
     if np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps:
         return None
-    return float(np.abs(value - expected).max() / np.abs(reference).max())
+    return float(np.abs(gradient - reference[chosen]).max() / np.abs(reference).max())
 
 
 def high_precision_gradient(

@@ -22,9 +22,9 @@ from fastloss.losses import available_losses, get_loss
 #: CIFAR-10's shape: 3 x 32 x 32 pixels and a bias, ten classes.
 DEFAULT_SHAPE = (4000, 3073, 10)
 #: From about 10^2 parameters to beyond 10^5 with ten classes; 3073 is CIFAR-10's.
-FEATURE_COUNTS = (10, 30, 100, 300, 1000, 3073, 12_000)
+FEATURE_COUNTS = (10, 50, 200, 1000, 3073, 12_000)
 _QUICK_FEATURE_COUNTS = (10, 100, 1000, 3073)
-_GRADIENT_ROWS = 500
+_GRADIENT_ROWS = 300
 
 _ORDER = ("naive", "numpy", "numba", "softmax", "hinge", "squared_hinge")
 
@@ -80,7 +80,7 @@ class Plan:
             raise ValueError(f"dtype must be float32, float64 or uint8, got {dtype!r}")
         settings = settings or Settings()
         if quick:
-            settings = replace(settings, max_rounds=7, cell_seconds=2.0, call_seconds=0.2)
+            settings = replace(settings, max_rounds=7, cell_seconds=settings.cell_seconds / 2)
         if losses is None:
             losses = ["softmax"] if candidates or quick else _ordered(available_losses())
         for name in losses:

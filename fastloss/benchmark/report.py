@@ -81,6 +81,8 @@ def ratio(value: Ratio | None, extrapolated: bool = False) -> str:
     mark = EXTRAPOLATED if extrapolated else ""
     if value.value >= 100:
         return f"{mark}{value.value:,.0f}"
+    if value.value <= 0.01:
+        return f"{mark}1/{1 / value.value:,.0f}"
     return f"{mark}{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
 
 
@@ -233,7 +235,7 @@ def gradient_cost_table(study: GradientStudy, n_parameters: int) -> Table:
         rows,
         (
             "Error: largest over the sampled coordinates against an extended-precision gradient, "
-            "relative to its largest entry; '-': not judged, timed on fewer rows.",
+            "relative to its largest entry.",
         ),
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from fastloss.arrays import Floats
 from fastloss.benchmark import measure
 from fastloss.benchmark.machine import environment
 from fastloss.benchmark.results import Results
+from fastloss.benchmark.tasks import BackendTask
 from fastloss.benchmark.worker import Session, Task, Worker
 from fastloss.threads import available_threads
 
@@ -44,10 +45,13 @@ class Settings:
     n_threads: int = field(default_factory=available_threads)
     seed: int = 0
     max_rounds: int = 15
-    cell_seconds: float = 5.0
-    #: A contender whose one call would take longer is timed on fewer rows, and said to be.
-    call_seconds: float = 0.5
+    cell_seconds: float = 2.0
     measure_ceilings: bool = True
+
+    @property
+    def call_seconds(self) -> float:
+        """A contender whose one call would take longer is timed on less, and said to be."""
+        return self.cell_seconds / 12
 
 
 @dataclass
@@ -108,6 +112,25 @@ def small_weights(X: NDArray[Any], n_classes: int, dtype: np.dtype[Any], seed: i
     W = np.random.default_rng(seed).standard_normal((X.shape[1], n_classes))
     scale = np.sqrt(np.mean(np.square(X[:100], dtype=np.float64)) * X.shape[1])
     return (W / max(float(scale), 1e-30)).astype(dtype)
+
+
+AnyTask = TypeVar("AnyTask", bound=BackendTask)
+
+
+def affordable(session: Session, task: AnyTask, n_rows: int, call_seconds: float) -> AnyTask:
+    """The task over all ``n_rows`` (0), or over as many as ``call_seconds`` allow.
+
+    Tried on more and more rows, because the time of a few says little about that of many.
+    """
+    while task.n_rows < n_rows:
+        session.prepare(task)
+        seconds = session.sample(1, 0.0)
+        if seconds * n_rows / task.n_rows <= call_seconds:
+            break
+        if seconds > call_seconds / 10:
+            return replace(task, n_rows=max(1, int(task.n_rows * call_seconds / seconds)))
+        task = replace(task, n_rows=min(n_rows, 8 * task.n_rows))
+    return replace(task, n_rows=0)
 
 
 def limit(

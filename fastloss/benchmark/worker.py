@@ -58,7 +58,6 @@ class Session:
 
     def calibrate(self, min_seconds: float) -> tuple[int, float]:
         """How many calls make a batch of ``min_seconds``, and the seconds a call."""
-        self._call()
         with no_garbage_collection():
             return calibrate(self._call, min_seconds)
 

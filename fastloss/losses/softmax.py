@@ -41,6 +41,7 @@ def softmax_row(scores: Any, label: int, parameters: tuple[float, ...]) -> float
     top = scores[winner]
     correct = scores[label] - top
     mean = 0.0
+    # Only with smoothing, because 0 * -inf (an excluded class) would be NaN.
     if smoothing > 0.0:
         for j in range(n_classes):
             mean += scores[j] - top
@@ -57,11 +58,7 @@ def softmax_row(scores: Any, label: int, parameters: tuple[float, ...]) -> float
         scores[label] = -others / z + smoothing * (1.0 - 1.0 / n_classes)
     else:
         scores[label] += smoothing - 1.0
-    loss = math.log1p(others) - (1.0 - smoothing) * correct
-    # Skipped at 0, because 0 * -inf (an excluded class) would be NaN.
-    if smoothing > 0.0:
-        loss -= smoothing * mean
-    return loss
+    return math.log1p(others) - (1.0 - smoothing) * correct - smoothing * mean
 
 
 @dataclass(frozen=True)
