@@ -154,8 +154,8 @@ class Plan:
         )
         with start(self.title, data, self.settings, lambda message: progress(message, done)) as run:
             self._results = run.results
-            X, y, n_classes = self.problem(self.sizes[0])
-            measure_control(run, X, y, n_classes)
+            largest = max(self.sizes, key=lambda size: size[0] * (size[1] or 1))
+            measure_control(run, *self.problem(largest))
             for size in self.sizes:
                 X, y, n_classes = self.problem(size)
                 for loss in self.losses:
