@@ -136,8 +136,9 @@ def gradient_section(stem: str, results: Results, study: GradientStudy) -> Itera
     yield ""
     yield _titled(gradient_cost_table(study, _main_count(study)))
     yield f"\n![Error against time](bench/plots/{stem}/gradient-error.png)\n"
-    yield "Where methods change places:\n"
-    yield from (f"- {line}" for line in crossover_lines(study))
+    if lines := crossover_lines(study):
+        yield "Where methods change places:\n"
+        yield from (f"- {line}" for line in lines)
 
 
 def summary(stored: dict[str, Results]) -> Iterator[str]:
@@ -223,12 +224,19 @@ def _fastest_and_slowest(stored: dict[str, Results]) -> Iterator[str]:
         if timing.contender == "numba" and (speedup := cell.speedup(timing, "numpy")) is not None
     ]
     yield f"- largest speed-up of Numba over NumPy: {max(found)[1]};"
-    yield f"- smallest: {min(found)[1]}{' (a loss)' if min(found)[0] < 1 else ''}."
+    yield f"- smallest: {min(found)[1]};"
+    n_lost = sum(value < 1 for value, _ in found)
+    yield f"- slower than NumPy in {n_lost} of {len(found)} problems, all in the tables above."
 
 
 def _memory(stored: dict[str, Results]) -> str:
     cell = max(
-        (cell for results in stored.values() for cell in results.cells),
+        (
+            cell
+            for results in stored.values()
+            for cell in results.cells
+            if sum(timing.peak_extra_bytes is not None for timing in cell.timings) >= 2
+        ),
         key=lambda cell: cell.n_rows * cell.n_classes,
     )
     parts = [

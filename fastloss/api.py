@@ -83,7 +83,7 @@ def loss_and_grad(
     >>> print(round(loss, 4))  # all scores 0: log C
     1.0986
     >>> dW.round(2)
-    array([[-0.17,  0.67, -0.83],
+    array([[ 0.17,  0.67, -0.83],
            [ 0.  ,  1.  , -1.  ]])
     """
     objective = Objective(

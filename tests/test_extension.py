@@ -149,7 +149,7 @@ def test_a_new_loss_runs_everywhere(dtype, squared_error):
             losses, dscores = fastloss.score_gradient(scores, data.y, loss=loss, backend=backend)
             np.testing.assert_allclose(losses, np.square(scores - onehot).sum(axis=1), rtol=1e-13)
             np.testing.assert_allclose(dscores, 2 * (scores - onehot), rtol=1e-13)
-        assert fastloss.explain(5000, 100, 10, loss=loss).backend == "numba"
+        assert fastloss.explain(60_000, 785, 10, loss=loss).backend == "numba"
 
 
 @pytest.mark.parametrize("types", [("f4", "f4"), ("f8", "f8"), ("u1", "f8")], ids="-".join)

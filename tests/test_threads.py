@@ -103,8 +103,8 @@ import os, sys
 import numpy as np
 import fastloss
 
-X, W, y = np.ones((500, 20)), np.zeros((20, 10)), np.arange(500) % 10
-assert fastloss.explain(500, 20, 10).backend == "numba"
+X, W, y = np.ones((6000, 500)), np.zeros((500, 10)), np.arange(6000) % 10
+assert fastloss.explain(6000, 500, 10).backend == "numba"
 expected, _ = fastloss.loss_and_grad(W, X, y)
 
 import numba
@@ -115,7 +115,7 @@ if child == 0:
     try:
         total, _ = fastloss.loss_and_grad(W, X, y)
         np.testing.assert_allclose(total, expected)
-        told = fastloss.explain(500, 20, 10)
+        told = fastloss.explain(6000, 500, 10)
         assert told.backend == ("numpy" if openmp else "numba"), told
         try:
             fastloss.loss_and_grad(W, X, y, backend="numba")

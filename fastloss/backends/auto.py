@@ -7,7 +7,7 @@ A simple rule, measured on few machines::
     otherwise                                                            -> numpy
 
 One pass over X wins as long as the problem is bound by reading X. With many classes it is bound by
-arithmetic, which BLAS does best. Little work does not pay for a parallel launch.
+arithmetic, which BLAS does best; a small X stays in cache, where reading it twice costs little.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastloss.backends import unavailable_backends
 from fastloss.losses.base import Loss
 
 MAX_CLASSES = 64
-MIN_MULTIPLY_ADDS = 20_000
+MIN_MULTIPLY_ADDS = 50_000_000
 
 
 def choose(
@@ -33,7 +33,7 @@ def choose(
     elif multiply_adds < MIN_MULTIPLY_ADDS:
         reason = (
             f"{multiply_adds:,} multiply-adds, fewer than {MIN_MULTIPLY_ADDS:,}: "
-            "too few to pay for a parallel launch"
+            "X stays in cache, where BLAS loses nothing by reading it twice"
         )
     else:
         return "numba", "bound by reading X, which the compiled kernel does once"

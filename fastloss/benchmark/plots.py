@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,8 @@ def _draw_cells(ax: Axes, cells: list[Cell], others: list[str]) -> None:
             ax.plot(median, y, "o", color=colour, markerfacecolor=face, markersize=7)
             if y == 0:
                 text = timing.contender + (" (extrapolated)" if timing.extrapolated else "")
-                _label(ax, text, (median, y), colour)
+                # NumPy and Numba are often close: one above, one below.
+                _label(ax, text, (median, y), colour, -15 if timing.contender == "numba" else 9)
         if cell.limit_seconds is not None:
             ax.plot(cell.limit_seconds, y, "|", color="black", markersize=14)
             if y == 0:
@@ -256,16 +258,16 @@ def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
     with _figure(8.0, 4.2) as figure:
         ax = figure.subplots()
         shown = [point for point in judged if point.n_parameters == count]
-        for k, point in enumerate(sorted(shown, key=lambda p: p.timing.summary.median)):
+        for point in shown:
             colour, _ = _method_style(point.method)
             median = point.timing.summary.median
             # A gradient may be exact at every sampled coordinate; a log scale has no place for 0.
             error = max(point.error or 0.0, 1e-18)
             face = "white" if point.timing.extrapolated else colour
             ax.plot(median, error, "o", color=colour, markerfacecolor=face, markersize=8)
-            # Above and below in turn: neighbours by time would write over each other.
             text = f"{point.method} ({format_seconds(median)})"
-            _label(ax, text, (median, error), colour, offset=9 if k % 2 else -15)
+            offset = 9 if _above_neighbour(point, shown) else -15
+            _label(ax, text, (median, error), colour, offset)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.margins(0.25)
@@ -275,3 +277,13 @@ def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
             f"The analytic gradient is faster and more accurate ({count:,} parameters)", fontsize=11
         )
         return _save(figure, stem)
+
+
+def _above_neighbour(point: GradientPoint, points: list[GradientPoint]) -> bool:
+    """Whether the point has the larger error of itself and its neighbour in time."""
+    seconds = point.timing.summary.median
+    others = [other for other in points if other is not point]
+    if not others:
+        return True
+    neighbour = min(others, key=lambda other: abs(log(other.timing.summary.median / seconds)))
+    return (point.error or 0.0) >= (neighbour.error or 0.0)

@@ -96,7 +96,7 @@ class OneVsAll(Loss):
         signs, margins = self._signed(scores, labels)
         violations = np.maximum(margins, 0.0, out=margins)
         if self.power == 1:
-            return violations.sum(axis=1), -signs * np.sign(violations)
+            return violations.sum(axis=1), np.where(violations > 0, -signs, 0.0)
         return np.square(violations).sum(axis=1), -2.0 * signs * violations
 
     def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.bool_]:
