@@ -45,7 +45,7 @@ class Settings:
     n_threads: int = field(default_factory=available_threads)
     seed: int = 0
     max_rounds: int = 15
-    cell_seconds: float = 2.0
+    cell_seconds: float = 1.5
     measure_ceilings: bool = True
 
     @property
