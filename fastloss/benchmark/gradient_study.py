@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.backends import get_backend
-from fastloss.backends.base import Backend
 from fastloss.benchmark import measure
 from fastloss.benchmark.results import GradientPoint, GradientStudy, Timing
 from fastloss.benchmark.run import Run, affordable, small_weights
@@ -69,7 +68,7 @@ def measure_gradient_study(
     loss = get_loss(loss_name)
     with ExitStack() as stack:
         sessions = {
-            method: stack.enter_context(run.session(_Loaded(loss, get_backend(method.backend))))
+            method: stack.enter_context(run.session((loss, get_backend(method.backend))))
             for method in gradient_methods(backends)
             if get_backend(method.backend).unavailable(loss) is None
         }
@@ -77,17 +76,6 @@ def measure_gradient_study(
             columns = X[:, np.resize(order, n_features)].astype(np.float64)
             _measure_gradient_size(run, study, columns, y, sessions)
             yield study
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """Does nothing, but needs a process that can load the loss and the backend."""
-
-    loss: Loss
-    backend: Backend
-
-    def bind(self) -> Callable[[], None]:
-        return lambda: None
 
 
 def _measure_gradient_size(

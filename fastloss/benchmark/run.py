@@ -18,7 +18,7 @@ from fastloss.benchmark import measure
 from fastloss.benchmark.machine import environment
 from fastloss.benchmark.results import Results
 from fastloss.benchmark.tasks import BackendTask
-from fastloss.benchmark.worker import Session, Task, Worker
+from fastloss.benchmark.worker import Session, Worker
 from fastloss.threads import available_threads
 
 #: How far a contender may be off: the loss relative, the gradient of its largest entry. Wider than
@@ -73,11 +73,11 @@ class Run:
         cache = {"NUMBA_CACHE_DIR": str(self.scratch / "numba-cache")}
         return Worker(self.settings.n_threads, cache)
 
-    def session(self, task: Task) -> Session:
-        """A process for the task; this one if the task cannot travel (a lambda, a notebook)."""
+    def session(self, luggage: object) -> Session:
+        """A process; this one if the luggage cannot travel there (a lambda, a notebook's class)."""
         worker = self.worker()
         try:
-            worker.run(_Nothing(task))
+            worker.run(_Nothing(luggage))
         except Exception:
             worker.close()
             return Session()
@@ -86,9 +86,9 @@ class Run:
 
 @dataclass(frozen=True)
 class _Nothing:
-    """Does nothing, but takes a task along."""
+    """Does nothing, but takes something along."""
 
-    task: Task
+    luggage: object
 
     def bind(self) -> Callable[[], None]:
         return lambda: None
