@@ -82,13 +82,3 @@ def threading_layer() -> str:
 
     sum_chunks(np.zeros(1, np.float32), np.zeros((1, 16), np.float32), 1)
     return str(numba.threading_layer())
-
-
-def last_level_cache_bytes() -> int:
-    """Size of the largest cache, 0 where the system does not tell."""
-    folder = Path("/sys/devices/system/cpu/cpu0/cache")
-    sizes = [0]
-    for path in folder.glob("index*/size"):
-        text = path.read_text().strip()
-        sizes.append(int(text[:-1]) * {"K": 2**10, "M": 2**20}[text[-1]])
-    return max(sizes)
