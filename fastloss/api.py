@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastloss import arrays
 from fastloss.arrays import ClassWeight, Floats
 from fastloss.backends import auto, get_backend, unavailable_backends
-from fastloss.backends.base import Problem
+from fastloss.backends.base import Evaluator, Problem
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.penalties import Penalty
@@ -211,6 +211,8 @@ class Objective:
                 )
         self._problem = replace(problem, divisor=divisor, any_skipped=n_counted < len(counted))
         self._highest_label = int(problem.labels.max())
+        self._evaluators: dict[tuple[str, int | None, int, np.dtype[Any]], Evaluator] = {}
+        self._accepted: set[tuple[tuple[int, ...], np.dtype[Any]]] = set()
 
     @property
     def X(self) -> NDArray[Any]:
@@ -260,9 +262,10 @@ class Objective:
             arrays.check_out(out, W, {"X": self.X})
         dW = out if out is not None and out.flags.c_contiguous else np.empty(W.shape, W.dtype)
         total = self._data_loss(W, dW)
-        weights, gradient = self._penalised(W), self._penalised(dW)
-        self.penalty.add_gradient(weights, gradient)
-        total += self.penalty.value(weights)
+        if self.penalty.is_active:
+            weights = self._penalised(W)
+            self.penalty.add_gradient(weights, self._penalised(dW))
+            total += self.penalty.value(weights)
         if out is None or out is dW:
             return total, dW
         out[...] = dW
@@ -334,18 +337,28 @@ class Objective:
         return W[:-1] if self.intercept else W
 
     def _data_loss(self, W: Floats, dW: Floats | None) -> float:
-        n_rows, n_features = self.X.shape
-        chosen = _choose(
-            self.loss_function,
-            (n_rows, n_features, W.shape[1]),
-            _rows_contiguous(self.X),
-            self._backend,
-        )[0]
-        backend = get_backend(chosen, self.loss_function)
-        return backend.evaluate(self._problem, W, dW, requested_threads(self._n_threads))
+        backend, n_threads = requested_backend(self._backend)[0], requested_threads(self._n_threads)
+        key = (backend, n_threads, W.shape[1], W.dtype)
+        evaluate = self._evaluators.get(key)
+        if evaluate is None:
+            evaluate = self._evaluator(*key)
+        return evaluate(W, dW, n_threads)
+
+    def _evaluator(
+        self, backend: str, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
+    ) -> Evaluator:
+        """What evaluates the rows, kept for the calls to come."""
+        shape = (*self.X.shape, n_classes)
+        name = _choose(self.loss_function, shape, _rows_contiguous(self.X), backend)[0]
+        evaluate = get_backend(name, self.loss_function).prepare(self._problem, n_classes, dtype)
+        self._evaluators[backend, n_threads, n_classes, dtype] = evaluate
+        return evaluate
 
     def _check(self, W: ArrayLike) -> Floats:
         """``W`` as an array that fits the rows."""
+        # What has passed once needs no second look: a small problem takes less time than that.
+        if type(W) is np.ndarray and (W.shape, W.dtype) in self._accepted:
+            return W
         weights = arrays.as_weights(W)
         n_features = self.X.shape[1]
         if self.X.dtype != np.uint8 and weights.dtype != self.X.dtype:
@@ -358,6 +371,7 @@ class Objective:
                 f"intercept={self.intercept}, got shape {weights.shape}"
             )
         arrays.check_label_range(self.labels, self._highest_label, weights.shape[1])
+        self._accepted.add((weights.shape, weights.dtype))
         return weights
 
 

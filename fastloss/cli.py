@@ -6,9 +6,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -292,30 +291,13 @@ def warmup(
     ] = None,
 ) -> None:
     """Compile the kernels and keep them in the cache, so that no first call has to."""
-    from fastloss.backends.compiled import cache_folder, cached_kernels, rows_kernel, scores_kernel
+    from fastloss.backends.compiled import cache_folder, cached_kernels, kernels
 
-    single, double, pixels = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8)
-    types: list[tuple[np.dtype[Any], np.dtype[Any]]] = [
-        (single, single),
-        (double, double),
-        (pixels, single),
-        (pixels, double),
-    ]
     with _clear_errors():
-        wanted = {np.dtype(name) for name in dtype or [str(X) for X, _ in types]}
-        if unknown := wanted - {X for X, _ in types}:
-            raise ValueError(f"--dtype must be float32, float64 or uint8, got {unknown.pop()}")
         losses = [get_loss(name) for name in loss or fastloss.available_losses()]
-        jobs: dict[str, Callable[[], object]] = {}
-        for one in losses:
-            if get_backend("numba").unavailable(one) is not None:
-                continue
-            for X, W in types:
-                if X in wanted:
-                    jobs[f"{one.name}, X {X}, W {W}"] = partial(rows_kernel, one, X, W)
-            for scores in (single, double):
-                if scores in wanted:
-                    jobs[f"{one.name}, scores {scores}"] = partial(scores_kernel, one, scores)
+        jobs = kernels(
+            losses, [np.dtype(name) for name in dtype or ("uint8", "float32", "float64")]
+        )
         start = time.perf_counter()
         with _progress_bar(len(jobs)) as progress:
             for done, (name, compile_kernel) in enumerate(jobs.items()):

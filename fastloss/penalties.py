@@ -26,6 +26,11 @@ class Penalty:
         check_scalar("l1", self.l1)
         check_scalar("l2", self.l2)
 
+    @property
+    def is_active(self) -> bool:
+        """Whether there is anything to add."""
+        return bool(self.l1 or self.l2)
+
     def value(self, W: NDArray[np.floating[Any]]) -> float:
         """The penalty of ``W``, summed in float64."""
         total = 0.0

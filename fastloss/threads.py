@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
@@ -42,21 +45,71 @@ def blas_threads(n_threads: int | None) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def numba_threads(n_threads: int | None) -> Iterator[None]:
-    """Limit Numba to ``n_threads`` inside the block; None leaves it alone.
+class Team:
+    """Threads that help the calling one, started when they are first needed and kept.
 
-    Numba starts a fixed number of threads a process (``NUMBA_NUM_THREADS``), and more than those
-    cannot be had: a larger budget means all of them.
+    Python threads running compiled code that has let go of the interpreter lock, rather than
+    Numba's own: those come from one of several libraries, of which one aborts the process when two
+    Python threads call at once, one leaves a forked child hanging, and one keeps its threads
+    spinning, so that every change to BLAS and back costs 10 ms. Any number of Python threads may
+    call `run`; each borrows the helpers that are idle and does alone what they do not.
     """
-    import numba
 
-    if n_threads is None:
-        yield
-        return
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[_Work]] = []
+        self._n_helpers = 0
+        self._lock = Lock()
+
+    def run(self, function: Callable[..., bool], arguments: tuple[Any, ...], n: int) -> None:
+        """``function(*arguments)`` in this thread and in up to ``n - 1`` others at once.
+
+        The function takes pieces of the work until none is left, and says whether all are
+        finished; so a helper that comes late finds nothing to do, and nobody waits for it.
+        """
+        work = _Work(function, arguments)
+        helpers = self._borrow(n - 1)
+        for helper in helpers:
+            helper.put(work)
+        if not function(*arguments):
+            for _ in helpers:
+                work.finished.get()
+
+    def _borrow(self, n: int) -> list[SimpleQueue[_Work]]:
+        with self._lock:
+            while len(self._idle) < n and self._n_helpers < available_threads() - 1:
+                queue: SimpleQueue[_Work] = SimpleQueue()
+                Thread(target=self._help, args=(queue,), name="fastloss", daemon=True).start()
+                self._idle.append(queue)
+                self._n_helpers += 1
+            borrowed, self._idle = self._idle[:n], self._idle[n:]
+            return borrowed
+
+    def _help(self, queue: SimpleQueue[_Work]) -> None:
+        while True:
+            work = queue.get()
+            work.function(*work.arguments)
+            work.finished.put(None)
+            # Not kept until the next work comes: it may hold large arrays.
+            del work
+            with self._lock:
+                self._idle.append(queue)
+
+
+class _Work:
+    def __init__(self, function: Callable[..., bool], arguments: tuple[Any, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.finished: SimpleQueue[None] = SimpleQueue()
+
+
+team = Team()
+
+
+def _forget_threads() -> None:
+    global team
+    team = Team()
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child has none of its parent's threads.
+    os.register_at_fork(after_in_child=_forget_threads)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +31,10 @@ class Problem:
     any_skipped: bool
 
 
+#: ``(W, dW or None, n_threads) -> data loss``: `Backend.evaluate` of one problem.
+Evaluator = Callable[[Floats, Floats | None, int | None], float]
+
+
 class Backend(ABC):
     """A way of running a loss. Stateless; one instance serves all threads."""
 
@@ -37,6 +43,10 @@ class Backend(ABC):
     def unavailable(self, loss: Loss | None = None) -> str | None:
         """Why this backend cannot run here (or cannot run ``loss``); None if it can."""
         return None
+
+    def prepare(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
+        """`evaluate` for many calls with a ``W`` of this type and so many classes."""
+        return partial(self.evaluate, problem)
 
     @abstractmethod
     def evaluate(

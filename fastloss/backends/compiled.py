@@ -1,40 +1,51 @@
-"""Compiles the kernel of `kernel` for a loss and a type with Numba, caches it, and runs it.
+"""Compiles the kernels of `kernels.fused` for a loss and a type with Numba, caches and runs them.
 
 Numba is imported when the first kernel is needed, never with the package.
+
+A problem with few classes is bound by reading X, and goes through the fused kernel once. With many
+it is bound by arithmetic, which BLAS does best: blocks of rows are multiplied there, and the
+compiled loss turns their scores into gradients in place. No N x C matrix is formed either way.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
+import math
 import pkgutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastloss.arrays import Floats
-from fastloss.backends import kernel
-from fastloss.backends.base import Backend, Problem
-from fastloss.losses.base import Labels, Loss, RowKernel
-from fastloss.threads import numba_threads
+from fastloss import threads
+from fastloss.arrays import FLOAT_TYPES, Floats
+from fastloss.backends.base import Backend, Evaluator, Problem
+from fastloss.backends.vectorized import float_blocks
+from fastloss.losses.base import BlockKernel, Labels, Loss
 
-# A block of this size stays in L2 beside W.T and its partial gradient.
-_BLOCK_BYTES = 256 * 1024
-_MAX_BLOCK_ROWS = 256
-# Partial gradients cost memory and time to add up: no more than these, few for a wide W.
+# A block of this size and the next one stay in L2 together.
+_BLOCK_BYTES = 400 * 1024
+_MAX_BLOCK_ROWS = 128
+# Each chunk has a partial gradient, which costs memory and time to add up.
 _MAX_CHUNKS = 32
+_MIN_CHUNK_ROWS = 64
 _MAX_PARTIAL_BYTES = 64 * 2**20
-# Features are padded to whole vectors of 64 bytes of the smallest type.
-_PADDING = 16
+# Below this, waking a second thread takes longer than what it would take over.
+_SERIAL_MULTIPLY_ADDS = 3 * 2**20
+# Beyond these the products are left to BLAS.
+_MAX_FUSED_CLASSES = 64
+_MIN_FUSED_ROWS = 16
+_MAX_TILE_CLASSES = 5
+_CACHE_LINE = 64
 
-_NO_WEIGHTS = np.empty(0)
+_NOTHING = np.empty(0)
 
 
 class NumbaBackend(Backend):
@@ -45,8 +56,6 @@ class NumbaBackend(Backend):
     def unavailable(self, loss: Loss | None = None) -> str | None:
         if importlib.util.find_spec("numba") is None:
             return "numba is not installed"
-        if _process.forked_from_openmp:
-            return "this process was forked after OpenMP threads had started, which would kill it"
         if loss is not None and loss.compiled is None:
             return f"the loss {loss.name!r} has no compiled form"
         return None
@@ -54,54 +63,213 @@ class NumbaBackend(Backend):
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
     ) -> float:
-        n_features, n_classes = W.shape
-        W_T = np.zeros(
-            (_round_up(n_classes, kernel.TILE_CLASSES), _round_up(n_features, _PADDING)), W.dtype
-        )
-        W_T[:n_classes, :n_features] = W.T
-        block_rows, chunk_rows = partition(len(problem.X), W_T.shape, W.itemsize)
-        chunk_losses = np.empty(-(-len(problem.X) // chunk_rows))
-        evaluate_rows = rows_kernel(problem.loss, problem.X.dtype, W.dtype)
-        _launch(
-            evaluate_rows,
-            n_threads,
-            problem.X,
-            W_T,
-            problem.labels,
-            _NO_WEIGHTS if problem.weights is None else problem.weights,
-            1.0 / problem.divisor,
-            problem.loss.parameters,
-            chunk_rows,
-            block_rows,
-            n_classes,
-            problem.intercept,
-            np.empty((len(chunk_losses), *W_T.shape), W.dtype),
-            chunk_losses,
-            np.empty((0, n_classes), W.dtype) if dW is None else dW,
-        )
-        return float(chunk_losses.sum()) / problem.divisor
+        return self.prepare(problem, W.shape[1], W.dtype)(W, dW, n_threads)
+
+    def prepare(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
+        if is_fused(len(problem.X), n_classes):
+            return _Fused(problem, n_classes, dtype)
+        return partial(_evaluate_with_blas, problem)
 
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
     ) -> tuple[Floats, Floats]:
         gradient = np.array(scores, order="C")
-        losses = np.empty(len(scores), scores.dtype)
-        score_rows = scores_kernel(loss, scores.dtype)
-        _launch(score_rows, n_threads, labels, loss.parameters, losses, gradient)
-        return losses, gradient
+        nothing = _NOTHING.astype(scores.dtype)
+        losses = _run_strips(loss, gradient, nothing, labels, nothing, n_threads)
+        return losses.astype(scores.dtype, copy=False), gradient
 
 
-def partition(n_rows: int, W_T_shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
-    """Rows a block and rows a chunk: whole tiles, whole blocks, from the shape alone."""
-    n_classes, n_features = W_T_shape
-    fitting = _BLOCK_BYTES // (n_features * itemsize) // kernel.TILE_ROWS * kernel.TILE_ROWS
-    block_rows = min(max(fitting, kernel.TILE_ROWS), _MAX_BLOCK_ROWS)
-    n_blocks = -(-n_rows // block_rows)
-    affordable = max(2, _MAX_PARTIAL_BYTES // (n_classes * n_features * itemsize))
-    # A chunk of few blocks would spend its time on its partial gradient.
-    worthwhile = max(-(-n_blocks // 4), min(2, n_blocks))
-    n_chunks = min(affordable, worthwhile, _MAX_CHUNKS)
-    return block_rows, -(-n_blocks // n_chunks) * block_rows
+# --- one pass over X ------------------------------------------------------------------------------
+
+
+class Partition(NamedTuple):
+    """How the rows of a problem are cut, from its shape alone."""
+
+    tile_classes: int
+    block_rows: int
+    chunk_rows: int
+    partials_shape: tuple[int, int, int]  # chunks, classes, features and the bias; padded
+
+
+@lru_cache(maxsize=256)
+def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Partition:
+    """Whole vectors of classes and features; chunks that are worth a thread's while."""
+    tile_classes = -(-n_classes // -(-n_classes // _MAX_TILE_CLASSES))
+    lanes = _CACHE_LINE // itemsize
+    n_padded, n_columns = _round_up(n_classes, tile_classes), _round_up(n_features, lanes) + lanes
+    fitting = _BLOCK_BYTES // (n_features * itemsize) // lanes * lanes
+    block_rows = min(max(fitting, lanes), _MAX_BLOCK_ROWS)
+    affordable = max(2, _MAX_PARTIAL_BYTES // (n_padded * n_columns * itemsize))
+    n_chunks = min(max(1, n_rows // _MIN_CHUNK_ROWS), affordable, _MAX_CHUNKS)
+    if 2 * n_rows * n_features * n_classes < _SERIAL_MULTIPLY_ADDS:
+        n_chunks = 1
+    chunk_rows = -(-n_rows // n_chunks)
+    n_chunks = -(-n_rows // chunk_rows)
+    return Partition(tile_classes, block_rows, chunk_rows, (n_chunks, n_padded, n_columns))
+
+
+def is_fused(n_rows: int, n_classes: int) -> bool:
+    """Whether a problem goes through the fused kernel, rather than through BLAS."""
+    return n_classes <= _MAX_FUSED_CLASSES and n_rows >= _MIN_FUSED_ROWS
+
+
+class _Fused:
+    """A problem, laid out for the fused kernel."""
+
+    def __init__(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> None:
+        self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
+        self._kernel = fused_kernel(problem.X.dtype, dtype)
+        self._divisor = problem.divisor
+        self._cut = cut = partition(*problem.X.shape, n_classes, dtype.itemsize)
+        self._fixed = (
+            problem.labels,
+            _NOTHING if problem.weights is None else problem.weights,
+            1.0 / problem.divisor,
+            self._loss.address,
+            np.array(problem.loss.parameters),
+            cut.chunk_rows,
+            cut.block_rows,
+            cut.tile_classes,
+        )
+        self._X = problem.X
+        self._no_gradient = np.empty((0, n_classes), dtype)
+
+    def __call__(self, W: Floats, dW: Floats | None, n_threads: int | None) -> float:
+        n_chunks, n_classes, n_columns = self._cut.partials_shape
+        shape = (n_chunks, n_classes, 0 if dW is None else n_columns)
+        chunk_losses = np.empty(n_chunks)
+        arguments = (
+            self._X,
+            W,
+            *self._fixed,
+            np.zeros(3, np.int64),
+            _scratch.array(shape, W.dtype),
+            chunk_losses,
+            self._no_gradient if dW is None else dW,
+        )
+        _run(self._kernel, arguments, n_threads, n_chunks)
+        return float(chunk_losses.sum()) / self._divisor
+
+
+class _Scratch(threading.local):
+    """Memory that a thread uses again at its next call: fresh pages would cost a tenth of it."""
+
+    _MAX_BYTES = 16 * 2**20
+
+    def __init__(self) -> None:
+        self._buffer = _aligned(0)
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
+        """An array on a cache line, with whatever in it."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        buffer = self._buffer
+        if len(buffer) < n_bytes:
+            buffer = _aligned(n_bytes)
+            if n_bytes <= self._MAX_BYTES:
+                self._buffer = buffer
+        return np.ndarray(shape, dtype, buffer)
+
+
+def _aligned(n_bytes: int) -> NDArray[np.uint8]:
+    buffer = np.empty(n_bytes + _CACHE_LINE, np.uint8)
+    start = -buffer.ctypes.data % _CACHE_LINE
+    return buffer[start : start + n_bytes]
+
+
+_scratch = _Scratch()
+
+
+# --- products in BLAS -----------------------------------------------------------------------------
+
+# Scores of this size are formed at once; of larger matrices a fifth at most.
+_SCORES_BYTES = 32 * 2**20
+# A product with fewer rows would be bound by adding it to dW.
+_MIN_BLAS_ROWS = 512
+_PRODUCT_BYTES = 8 * 2**20
+# The scores of a strip of rows stay in L2 while the loss runs over them.
+_STRIP_BYTES = 512 * 1024
+
+
+def _evaluate_with_blas(
+    problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
+) -> float:
+    n_rows, n_features = problem.X.shape
+    bias = W[-1] if problem.intercept else _NOTHING.astype(W.dtype)
+    block_rows = _blas_rows(n_rows, W.shape[1], W.itemsize)
+    scores = np.empty((min(n_rows, block_rows), W.shape[1]), W.dtype)
+    if dW is not None:
+        dW[...] = 0
+    total = 0.0
+    with threads.blas_threads(n_threads), np.errstate(over="ignore", invalid="ignore"):
+        for rows, X in float_blocks(problem, W.dtype, block_rows):
+            block = np.matmul(X, W[:n_features], out=scores[: len(X)])
+            weights = np.ones(len(X)) if problem.weights is None else problem.weights[rows]
+            factors = (weights / problem.divisor).astype(W.dtype)
+            labels = problem.labels[rows]
+            losses = _run_strips(problem.loss, block, bias, labels, factors, n_threads)
+            total += float(weights @ losses)
+            if dW is not None:
+                _add_product(X, block, dW[:n_features], is_only=len(X) == n_rows)
+                if problem.intercept:
+                    dW[-1] += block.sum(axis=0)
+    return total / problem.divisor
+
+
+def _blas_rows(n_rows: int, n_classes: int, itemsize: int) -> int:
+    """Rows a block, from the shape alone."""
+    rows = max(_SCORES_BYTES // (n_classes * itemsize), _MIN_BLAS_ROWS)
+    return min(rows, -(-n_rows // 5)) if n_rows * n_classes * itemsize > _SCORES_BYTES else rows
+
+
+def _add_product(X: Floats, dscores: Floats, dW: Floats, is_only: bool) -> None:
+    """``dW += X.T @ dscores``, a few classes at a time, so that the product takes little room."""
+    if is_only:
+        np.matmul(X.T, dscores, out=dW)
+        return
+    step = max(64, _PRODUCT_BYTES // (len(dW) * dW.itemsize))
+    for c in range(0, dW.shape[1], step):
+        dW[:, c : c + step] += X.T @ dscores[:, c : c + step]
+
+
+def _run_strips(
+    loss: Loss,
+    scores: Floats,
+    bias: Floats,
+    labels: Labels,
+    factors: Floats,
+    n_threads: int | None,
+) -> Floats:
+    """The losses of all rows; ``scores`` become the gradient."""
+    strip_rows = min(max(_STRIP_BYTES // (scores.shape[1] * scores.itemsize), 16), 128) // 16 * 16
+    losses = np.empty(len(scores))
+    compiled, evaluate = loss_kernel(loss, scores.dtype), strips_kernel(scores.dtype)
+    parameters = np.array(loss.parameters)
+    counters = np.zeros(2, np.int64)
+    arguments = (
+        scores,
+        bias,
+        labels,
+        factors,
+        compiled.address,
+        parameters,
+        strip_rows,
+        counters,
+        losses,
+    )
+    n_strips = -(-len(scores) // strip_rows)
+    _run(evaluate, arguments, n_threads, n_strips if scores.size > 50_000 else 1)
+    return losses
+
+
+def _run(
+    function: Callable[..., bool], arguments: tuple[Any, ...], n_threads: int | None, most: int
+) -> None:
+    """On as many threads as are asked for (None: all), and as there is work for."""
+    n = min(most, threads.available_threads() if n_threads is None else n_threads)
+    if n > 1:
+        threads.team.run(function, arguments, n)
+    else:
+        function(*arguments)
 
 
 def _round_up(number: int, multiple: int) -> int:
@@ -111,93 +279,157 @@ def _round_up(number: int, multiple: int) -> int:
 # --- compiling -----------------------------------------------------------------------------------
 
 
-def rows_kernel(loss: Loss, X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., None]:
-    """`kernel.evaluate_rows` for a loss and the types of X and W, from the cache if it is there."""
-    return _rows_kernel(_row(loss), len(loss.parameters), X_type, W_type)
-
-
-def scores_kernel(loss: Loss, dtype: np.dtype[Any]) -> Callable[..., None]:
-    """`kernel.score_rows` for a loss and the type of the scores."""
-    return _scores_kernel(_row(loss), len(loss.parameters), dtype)
-
-
-def _row(loss: Loss) -> RowKernel:
-    if loss.compiled is None:
-        raise ValueError(f"the loss {loss.name!r} has no compiled form")
-    return loss.compiled
+def kernels(
+    losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]
+) -> dict[str, Callable[[], object]]:
+    """What compiles, or loads, all kernels for these losses and types of X, by name."""
+    jobs: dict[str, Callable[[], object]] = {}
+    for X in X_types:
+        if X not in (*FLOAT_TYPES, np.uint8):
+            raise ValueError(f"dtype must be float32, float64 or uint8, got {X}")
+        for W in FLOAT_TYPES if np.uint8 == X else (X,):
+            jobs[f"X {X}, W {W}"] = partial(fused_kernel, X, W)
+            jobs[f"scores {W}"] = partial(strips_kernel, W)
+            for loss in losses:
+                if loss.compiled is not None:
+                    jobs[f"{loss.name}, {W}"] = partial(loss_kernel, loss, W)
+    return jobs
 
 
 @cache
-def _rows_kernel(
-    row: RowKernel, n_parameters: int, X_type: np.dtype[Any], W_type: np.dtype[Any]
-) -> Callable[..., None]:
-    from numba import boolean, float64, from_dtype, int64, types
+def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
+    """`fused.evaluate` for the types of X and W, from the cache if it is there."""
+    from numba import float64, from_dtype, int64, njit, types
 
-    vector_math = set(kernel.VECTOR_MATH)
-    number = from_dtype(W_type)
-    chunk = _jit(
-        kernel.evaluate_chunk,
-        pack_block=_jit(kernel.pack_block),
-        score_tile=_jit(kernel.score_tile, fastmath=vector_math),
-        gradient_tile=_jit(kernel.gradient_tile, fastmath=vector_math),
-        suffix=fingerprint(row),
-        guarded_row=_guarded(row),
-    )
+    from fastloss.kernels import fused, simd
+
+    number, source = from_dtype(W_type), from_dtype(X_type)
+    names = _names(W_type)
+    names |= {
+        "score_tile": simd.score_tile(number),
+        "gradient_strip": simd.gradient_tile(number, simd.target().tile_vectors),
+        "gradient_vector": simd.gradient_tile(number, 1),
+        "convert": simd.copy_vector(source, number),
+    }
+    for helper in (
+        fused.transpose_weights,
+        fused.pack_rows,
+        fused.collect_rows,
+        fused.score_block,
+        fused.add_gradient,
+        fused.add_partials,
+    ):
+        _add_helper(names, helper)
     signature = (
-        # Any layout: the rows are packed before use, and one signature serves them all.
-        types.Array(from_dtype(X_type), 2, "A", readonly=True),
-        types.Array(number, 2, "C", readonly=True),
+        # Any layout: one signature serves them all, rows in place and rows to pack.
+        types.Array(source, 2, "A", readonly=True),
+        types.Array(number, 2, "A", readonly=True),
         types.Array(int64, 1, "C", readonly=True),
         types.Array(float64, 1, "C", readonly=True),
         float64,
-        types.UniTuple(float64, n_parameters),
-        *(int64, int64, int64, boolean),
+        int64,
+        types.Array(float64, 1, "C", readonly=True),
+        *(int64, int64, int64),
+        int64[::1],
         number[:, :, ::1],
         float64[::1],
         number[:, ::1],
     )
-    return _compile(kernel.evaluate_rows, row, signature, evaluate_chunk=chunk)
+    return _compile(_bind(fused.evaluate, f"evaluate_{X_type}_{W_type}", names), signature, njit)
 
 
 @cache
-def _scores_kernel(row: RowKernel, n_parameters: int, dtype: np.dtype[Any]) -> Callable[..., None]:
-    from numba import float64, from_dtype, int64, types
+def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
+    """`fused.evaluate_strips` for the type of the scores."""
+    from numba import float64, from_dtype, int64, njit, types
+
+    from fastloss.kernels import fused, simd
 
     number = from_dtype(dtype)
+    names = _names(dtype) | {"transpose_tile": simd.transpose_tile(number)}
+    _add_helper(names, fused.copy_strip)
     signature = (
-        types.Array(int64, 1, "C", readonly=True),
-        types.UniTuple(float64, n_parameters),
-        number[::1],
         number[:, ::1],
+        types.Array(number, 1, "A", readonly=True),
+        types.Array(int64, 1, "C", readonly=True),
+        types.Array(number, 1, "C", readonly=True),
+        int64,
+        types.Array(float64, 1, "C", readonly=True),
+        int64,
+        int64[::1],
+        float64[::1],
     )
-    return _compile(kernel.score_rows, row, signature, guarded_row=_guarded(row))
+    return _compile(_bind(fused.evaluate_strips, f"strips_{dtype}", names), signature, njit)
 
 
-def _guarded(row: RowKernel) -> Any:
-    suffix = fingerprint(row)
-    return _jit(kernel.guarded_row, suffix=suffix, loss_row=_jit(row, suffix=suffix))
+def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """What the names that both kernels share are bound to."""
+    from fastloss.kernels import fused, simd
+
+    target = simd.target()
+    lanes = target.vector_bytes // dtype.itemsize
+    names = {
+        "LANES": lanes,
+        "TILE_ROWS": target.tile_rows,
+        "STRIP_VECTORS": target.tile_vectors,
+        "ROWS_STEP": max(lanes, target.tile_rows),
+        "call_loss": simd.call,
+        "fetch_add": simd.fetch_add,
+        "read_shared": simd.read_shared,
+    }
+    for helper in (fused.aligned, fused.are_finished, fused.loss_of_rows):
+        _add_helper(names, helper)
+    return names
 
 
-def _jit(
-    function: Callable[..., Any], *, suffix: str = "", fastmath: Any = False, **names: Any
-) -> Any:
-    """The function compiled; with a ``suffix`` to its name if that depends on the loss.
+def _add_helper(names: dict[str, Any], helper: Any) -> None:
+    """Bind a helper, with the names bound so far.
 
-    Numba tells functions of one name apart by a count within the process. Two kernels cached by
-    different processes can agree on it, and then the linker would hand one the other's loss.
+    Inlined before types are inferred: as a function of its own LLVM would optimise it twice.
     """
     from numba import njit
 
-    name = f"{function.__name__}_{suffix}" if suffix else function.__name__
-    return njit(
-        _bind(function, name, names),
-        fastmath=fastmath,
-        # IEEE division: 1 / 0 is inf, not an exception that a parallel loop cannot raise.
-        error_model="numpy",
-        # Called from compiled code only: without the wrappers a kernel compiles a fifth faster.
-        no_cpython_wrapper=True,
-        no_cfunc_wrapper=True,
+    bound = _bind(helper, helper.__name__, names)
+    names[helper.__name__] = njit(bound, inline="always", error_model="numpy")
+
+
+def loss_kernel(loss: Loss, dtype: np.dtype[Any]) -> Any:
+    """The compiled form of a loss for the type of the scores: a C function with an ``address``."""
+    if loss.compiled is None:
+        raise ValueError(f"the loss {loss.name!r} has no compiled form")
+    return _loss_kernel(loss.compiled, len(loss.parameters), dtype)
+
+
+@cache
+def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) -> Any:
+    from numba import carray, cfunc, float64, from_dtype, int64, njit, types
+    from numba.np.unsafe.ndarray import to_fixed_tuple
+
+    from fastloss.kernels import fused, simd
+
+    functions = {"exp": simd.exp, "log1p": simd.log1p}
+    names = {
+        # A name of its own: Numba tells functions of one name apart by a count in the process, on
+        # which kernels cached by different processes can agree.
+        "block": njit(
+            _bind(
+                block,
+                f"{block.__name__}_{fingerprint(block)}",
+                {"exp": simd.exp, "log1p": simd.log1p},
+            ),
+            error_model="numpy",
+        ),
+        "carray": carray,
+        "to_fixed_tuple": to_fixed_tuple,
+        "N_PARAMETERS": n_parameters,
+    }
+    pointer = types.CPointer
+    signature = types.void(
+        pointer(from_dtype(dtype)), int64, int64, pointer(int64), pointer(float64), pointer(float64)
     )
+    module = block.__module__.replace(".", "_")
+    name = f"{module}_{block.__name__}_{n_parameters}_{dtype}"
+    return _compile(_bind(fused.loss_entry, name, names), signature, cfunc)
 
 
 def _bind(template: Any, name: str, names: dict[str, Any]) -> Any:
@@ -214,34 +446,28 @@ def _bind(template: Any, name: str, names: dict[str, Any]) -> Any:
     return bound
 
 
-def _compile(template: Any, row: RowKernel, signature: Any, **names: Any) -> Callable[..., None]:
-    """The template as a parallel function with this one signature, from or into the disk cache."""
-    from numba import njit, prange
-
-    stem = f"{template.__name__}_{row.__module__.replace('.', '_')}_{row.__name__}"
-    name = f"{stem}_{fingerprint(template, row)}"
-    function = _bind(template, name, {"prange": prange, **names})
-    try:
-        compiled = njit(function, parallel=True, cache=True, error_model="numpy")
-        _remove_stale(Path(compiled._cache.cache_path), stem, name)
-    except RuntimeError:  # no folder that Numba could write its cache to
-        compiled = njit(function, parallel=True, error_model="numpy")
-    with suppress(OSError):  # a full disk: compiled all the same, but not kept
-        compiled.compile(signature)
-    if not compiled.signatures:
-        compiled = njit(function, parallel=True, error_model="numpy")
-        compiled.compile(signature)
-    # Otherwise writable inputs would compile a second specialisation.
-    compiled.disable_compile()
-    return compiled
+def _compile(function: Any, signature: Any, compiler: Callable[..., Any]) -> Any:
+    """The function compiled for this one signature, from or into the disk cache."""
+    stem = function.__name__
+    function.__name__ = function.__qualname__ = f"{stem}_{fingerprint(function)}"
+    # IEEE division: 1 / 0 is inf, not an exception.
+    options = {"error_model": "numpy", "nogil": True}
+    if (folder := cache_folder()) is not None:
+        _remove_stale(folder, stem, function.__name__)
+        # A disk that is full, say: compiled all the same, but not kept.
+        with suppress(OSError):
+            return compiler(signature, cache=True, **options)(function)
+    return compiler(signature, **options)(function)
 
 
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept; None if no such folder can be written."""
     from numba import njit
 
+    from fastloss.kernels import fused
+
     try:
-        return Path(njit(kernel.score_rows, cache=True)._cache.cache_path)
+        return Path(njit(fused.aligned, cache=True)._cache.cache_path)
     except RuntimeError:
         return None
 
@@ -249,15 +475,28 @@ def cache_folder() -> Path | None:
 def cached_kernels() -> list[Path]:
     """The index files of the kernels in the cache."""
     folder = cache_folder()
-    return [] if folder is None else sorted(folder.glob("kernel.*.nbi"))
+    return [] if folder is None else sorted(folder.glob("fused.*.nbi"))
 
 
 def _remove_stale(folder: Path, stem: str, name: str) -> None:
     """Remove the cached kernels of the same stem but another fingerprint."""
-    for path in folder.glob(f"kernel.{stem}_{'[0-9a-f]' * 16}-*.nb[ic]"):
+    for path in folder.glob(f"fused.{stem}_{'[0-9a-f]' * 16}-*.nb[ic]"):
         if f".{name}-" not in path.name:
             with suppress(OSError):
                 path.unlink()
+
+
+def _is_of_numba(value: Any) -> bool:
+    return str(getattr(value, "__module__", "")).partition(".")[0] == "numba"
+
+
+@cache
+def _machinery() -> bytes:
+    """What all kernels are made of, and how."""
+    files = {"fastloss.backends": ["compiled.py"], "fastloss.kernels": ["fused.py", "simd.py"]}
+    return b"".join(
+        pkgutil.get_data(package, name) or b"" for package in files for name in files[package]
+    )
 
 
 def fingerprint(*functions: Any) -> str:
@@ -265,12 +504,15 @@ def fingerprint(*functions: Any) -> str:
 
     Numba's cache notices a change in the file of the function it compiles, not in its helpers'.
     """
-    digest = hashlib.sha256(pkgutil.get_data(__package__, "compiled.py") or b"")
+    digest = hashlib.sha256(_machinery())
     seen: set[int] = set()
 
     def add(value: Any) -> None:
         value = getattr(value, "py_func", value)  # a function that is compiled already
-        if isinstance(value, FunctionType):
+        if _is_of_numba(value) or _is_of_numba(type(value)):
+            # Known by its name: Numba's cache is one of a version of Numba.
+            digest.update(str(getattr(value, "__name__", value)).encode())
+        elif isinstance(value, FunctionType):
             if id(value) not in seen:
                 seen.add(id(value))
                 add_code(value.__code__, value.__globals__)
@@ -298,36 +540,6 @@ def fingerprint(*functions: Any) -> str:
     for function in functions:
         add(function)
     return digest.hexdigest()[:16]
-
-
-# --- running -------------------------------------------------------------------------------------
-
-
-class _Process:
-    """What a parallel launch must know of its process."""
-
-    def __init__(self) -> None:
-        # Numba's workqueue threads abort the process when two Python threads use them at once.
-        self.launch = threading.Lock()
-        self.openmp_started = False
-        self.forked_from_openmp = False
-
-    def after_fork_in_child(self) -> None:
-        self.launch = threading.Lock()
-        self.forked_from_openmp = self.openmp_started
-
-
-_process = _Process()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.after_fork_in_child)
-
-
-def _launch(compiled: Callable[..., None], n_threads: int | None, *arguments: Any) -> None:
-    import numba
-
-    with _process.launch, numba_threads(n_threads):
-        compiled(*arguments)
-        _process.openmp_started = numba.threading_layer() == "omp"
 
 
 BACKEND = NumbaBackend()

@@ -33,7 +33,7 @@ class NumpyBackend(Backend):
             dW[...] = 0.0
         total = 0.0
         with blas_threads(n_threads), np.errstate(over="ignore", invalid="ignore"):
-            for rows, X in _float_blocks(problem, W.dtype):
+            for rows, X in float_blocks(problem, W.dtype, len(problem.X)):
                 total += _add_block(problem, rows, X, W, dW)
         return total / problem.divisor
 
@@ -44,18 +44,25 @@ class NumpyBackend(Backend):
             return losses_of_rows(loss, scores, labels)
 
 
-def _float_blocks(
-    problem: Problem, dtype: np.dtype[Any]
+def float_blocks(
+    problem: Problem, dtype: np.dtype[Any], block_rows: int
 ) -> Iterator[tuple[slice | NDArray[np.intp], Floats]]:
-    """The rows that count, in blocks of ``dtype``: which rows, and their features."""
+    """The rows that count, in blocks of ``dtype``: which rows, and their features.
+
+    At most ``block_rows`` at a time, and of rows that must be copied no more than a few megabytes.
+    """
     n_rows, n_features = problem.X.shape
-    if problem.X.dtype == dtype and not problem.any_skipped:
-        yield slice(0, n_rows), problem.X
-        return
-    step = max(1, _BLOCK_BYTES // (n_features * dtype.itemsize))
-    for start in range(0, n_rows, step):
-        rows = start + np.flatnonzero(problem.labels[start : start + step] != SKIP)
-        yield rows, problem.X[rows].astype(dtype, copy=False)
+    in_place = problem.X.dtype == dtype and not problem.any_skipped
+    if not in_place:
+        block_rows = min(block_rows, max(1, _BLOCK_BYTES // (n_features * dtype.itemsize)))
+    for start in range(0, n_rows, block_rows):
+        stop = min(n_rows, start + block_rows)
+        if in_place:
+            yield slice(start, stop), problem.X[start:stop]
+            continue
+        rows = start + np.flatnonzero(problem.labels[start:stop] != SKIP)
+        if rows.size:
+            yield rows, problem.X[rows].astype(dtype, copy=False)
 
 
 def _add_block(

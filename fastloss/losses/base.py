@@ -20,19 +20,32 @@ from numpy.typing import NDArray
 
 Scores = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
-RowKernel = Callable[[Any, int, tuple[float, ...]], float]
+BlockKernel = Callable[[Any, Any, tuple[float, ...], Any], None]
+
+
+def exp(x: float) -> float:
+    """``e**x``. In a compiled form that names it, one that becomes vector instructions."""
+    return math.exp(x)
+
+
+def log1p(x: float) -> float:
+    """``log(1 + x)`` for ``x >= 0``; compiled likewise."""
+    return math.log1p(x)
 
 
 class Loss(ABC):
     """Base class of the losses; subclasses are frozen dataclasses of their parameters.
 
-    ``compiled`` is a plain function ``row(scores, label, parameters) -> loss`` in the part of
-    Python that Numba compiles. It overwrites ``scores`` (C,) with the gradient, and is handed
-    ``self.parameters``. It stays ``None`` for a loss that has no compiled form.
+    ``compiled`` is a plain function ``block(scores, labels, parameters, losses)`` in the part of
+    Python that Numba compiles. ``scores`` (C, R) holds a row of scores in each column; it is
+    overwritten with the gradient, and ``losses`` (R,) float64 with the losses; ``parameters`` are
+    ``self.parameters``. Loops along R inside loops along C become vector instructions, if they
+    choose between values (``a if test else b``) rather than between statements. It stays ``None``
+    for a loss that has no compiled form.
     """
 
     name: ClassVar[str]
-    compiled: ClassVar[staticmethod[[Any, int, tuple[float, ...]], float] | None] = None
+    compiled: ClassVar[staticmethod[[Any, Any, tuple[float, ...], Any], None] | None] = None
 
     @property
     def parameters(self) -> tuple[float, ...]:

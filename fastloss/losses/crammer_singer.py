@@ -23,21 +23,32 @@ from numpy.typing import NDArray
 from fastloss.losses.base import Labels, Loss, Scores, check_margin
 
 
-def crammer_singer_row(scores: Any, label: int, parameters: tuple[float, ...]) -> float:
-    """The compiled form: the loss of one row; ``scores`` becomes the gradient."""
+def crammer_singer_block(
+    scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any
+) -> None:
+    """The compiled form: each column of ``scores`` (C, R) becomes the gradient of its row."""
     # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
     delta = scores.dtype.type(parameters[0])
-    rival = 1 if label == 0 else 0
-    for j in range(rival + 1, scores.shape[0]):
-        if j != label and scores[j] > scores[rival]:
-            rival = j
-    m = scores[rival] - scores[label] + delta
+    n_classes, n_rows = scores.shape
+    rivals = np.empty(n_rows, np.int64)
+    strongest = np.empty(n_rows, scores.dtype)
+    for r in range(n_rows):
+        rivals[r] = 1 if labels[r] == 0 else 0
+        strongest[r] = scores[rivals[r], r]
+    for j in range(1, n_classes):
+        row = scores[j]
+        for r in range(n_rows):
+            stronger = row[r] > strongest[r] and j != labels[r]
+            rivals[r] = j if stronger else rivals[r]
+            strongest[r] = row[r] if stronger else strongest[r]
+    for r in range(n_rows):
+        m = strongest[r] - scores[labels[r], r] + delta
+        losses[r] = 0.0 if m <= 0 else m
     scores[:] = 0.0
-    if m <= 0:
-        return 0.0
-    scores[rival] = 1.0
-    scores[label] = -1.0
-    return m
+    for r in range(n_rows):
+        slope = 0.0 if losses[r] == 0.0 else 1.0
+        scores[rivals[r], r] = slope
+        scores[labels[r], r] = -slope
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class CrammerSinger(Loss):
     """
 
     name: ClassVar[str] = "crammer_singer"
-    compiled = staticmethod(crammer_singer_row)
+    compiled = staticmethod(crammer_singer_block)
 
     margin: float = 1.0
 

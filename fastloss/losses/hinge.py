@@ -26,35 +26,33 @@ from numpy.typing import NDArray
 from fastloss.losses.base import Labels, Loss, Scores, check_margin, check_power
 
 
-def hinge_row(scores: Any, label: int, parameters: tuple[float, ...]) -> float:
-    """The compiled form: the loss of one row; ``scores`` becomes the gradient."""
+def hinge_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any) -> None:
+    """The compiled form: each column of ``scores`` (C, R) becomes the gradient of its row."""
     margin, power, include_true_class, mean_over_classes = parameters
-    n_classes = scores.shape[0]
+    n_classes, n_rows = scores.shape
+    n_terms = n_classes - 1.0 + include_true_class if mean_over_classes != 0.0 else 1.0
+    share = scores.dtype.type(1.0 / n_terms)
     # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
     delta = scores.dtype.type(margin)
-    correct = scores[label]
-    loss = 0.0
-    slope_sum = 0.0
+    zero, one = scores.dtype.type(0), scores.dtype.type(1)
+    correct = np.empty(n_rows, scores.dtype)
+    for r in range(n_rows):
+        correct[r] = scores[labels[r], r]
+    losses[:] = include_true_class * margin**power
+    slope_sum = np.zeros(n_rows)
     for j in range(n_classes):
-        m = scores[j] - correct + delta
-        if j == label or m <= 0:
-            scores[j] = 0.0
-        elif power == 1.0:
-            loss += m
-            slope_sum += 1.0
-            scores[j] = 1.0
-        else:
-            loss += m * m
-            slope_sum += 2.0 * m
-            scores[j] = 2.0 * m
-    loss += include_true_class * margin**power
-    scores[label] = -slope_sum
-    if mean_over_classes != 0.0:
-        n_terms = n_classes - 1.0 + include_true_class
-        loss /= n_terms
-        for j in range(n_classes):
-            scores[j] /= n_terms
-    return loss
+        row = scores[j]
+        for r in range(n_rows):
+            m = row[r] - correct[r] + delta
+            is_counted = j != labels[r] and not m <= zero
+            violation = m if is_counted else zero
+            losses[r] += violation if power == 1.0 else violation * violation
+            slope = violation + violation if power == 2.0 else one if is_counted else zero
+            slope_sum[r] += slope
+            row[r] = slope * share
+    for r in range(n_rows):
+        losses[r] /= n_terms
+        scores[labels[r], r] = -slope_sum[r] / n_terms
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Hinge(Loss):
     """
 
     name: ClassVar[str] = "hinge"
-    compiled = staticmethod(hinge_row)
+    compiled = staticmethod(hinge_block)
 
     margin: float = 1.0
     power: int = 1

@@ -22,25 +22,23 @@ from numpy.typing import NDArray
 from fastloss.losses.base import Labels, Loss, Scores, check_margin, check_power
 
 
-def one_vs_all_row(scores: Any, label: int, parameters: tuple[float, ...]) -> float:
-    """The compiled form: the loss of one row; ``scores`` becomes the gradient."""
+def one_vs_all_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any) -> None:
+    """The compiled form: each column of ``scores`` (C, R) becomes the gradient of its row."""
     margin, power = parameters
+    n_classes, n_rows = scores.shape
     # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
     delta = scores.dtype.type(margin)
-    one = scores.dtype.type(1.0)
-    loss = 0.0
-    for j in range(scores.shape[0]):
-        sign = one if j == label else -one
-        m = delta - sign * scores[j]
-        if m <= 0:
-            scores[j] = 0.0
-        elif power == 1.0:
-            loss += m
-            scores[j] = -sign
-        else:
-            loss += m * m
-            scores[j] = -sign * 2.0 * m
-    return loss
+    zero, one = scores.dtype.type(0), scores.dtype.type(1)
+    losses[:] = 0.0
+    for j in range(n_classes):
+        row = scores[j]
+        for r in range(n_rows):
+            sign = one if j == labels[r] else -one
+            m = delta - sign * row[r]
+            violation = zero if m <= zero else m
+            losses[r] += violation if power == 1.0 else violation * violation
+            slope = violation + violation if power == 2.0 else zero if m <= zero else one
+            row[r] = -sign * slope
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class OneVsAll(Loss):
     """
 
     name: ClassVar[str] = "one_vs_all"
-    compiled = staticmethod(one_vs_all_row)
+    compiled = staticmethod(one_vs_all_block)
 
     margin: float = 1.0
     power: int = 1

@@ -27,38 +27,61 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastloss.losses.base import Labels, Loss, Scores
+from fastloss.losses.base import Labels, Loss, Scores, exp, log1p
+
+# So many exponentials are added in the type of the scores, and their sums in float64.
+_CLASSES_AT_ONCE = 64
 
 
-def softmax_row(scores: Any, label: int, parameters: tuple[float, ...]) -> float:
-    """The compiled form: the loss of one row; ``scores`` becomes the gradient."""
+def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any) -> None:
+    """The compiled form: each column of ``scores`` (C, R) becomes the gradient of its row."""
     (smoothing,) = parameters
-    n_classes = scores.shape[0]
-    winner = 0
+    n_classes, n_rows = scores.shape
+    zero, one = scores.dtype.type(0), scores.dtype.type(1)
+    top = scores[0].copy()
     for j in range(1, n_classes):
-        if scores[j] > scores[winner]:
-            winner = j
-    top = scores[winner]
-    correct = scores[label] - top
-    mean = 0.0
+        row = scores[j]
+        for r in range(n_rows):
+            top[r] = row[r] if row[r] > top[r] else top[r]
+    correct = np.empty_like(top)
+    for r in range(n_rows):
+        correct[r] = scores[labels[r], r] - top[r]
+    mean = np.zeros(n_rows)
     # Only with smoothing, because 0 * -inf (an excluded class) would be NaN.
     if smoothing > 0.0:
         for j in range(n_classes):
-            mean += scores[j] - top
-        mean /= n_classes
-    others = 0.0
+            row = scores[j]
+            for r in range(n_rows):
+                mean[r] += (row[r] - top[r]) / n_classes
+    # Every score at the top has the exponential 1; all but one of them are others.
+    ties = np.full_like(top, -1.0)
+    below = np.zeros_like(top)
+    others = np.zeros(n_rows)
+    for first in range(0, n_classes, _CLASSES_AT_ONCE):
+        for j in range(first, min(first + _CLASSES_AT_ONCE, n_classes)):
+            row = scores[j]
+            for r in range(n_rows):
+                shifted = row[r] - top[r]
+                row[r] = exp(shifted)
+                below[r] += row[r] if shifted < 0.0 else zero
+                ties[r] += zero if shifted < 0.0 else one
+        for r in range(n_rows):
+            others[r] += below[r]
+            below[r] = 0.0
+    for r in range(n_rows):
+        others[r] += ties[r]
+        losses[r] = log1p(others[r]) - (1.0 - smoothing) * correct[r] - smoothing * mean[r]
+        top[r] = 1.0 / (1.0 + others[r])
+    target = scores.dtype.type(smoothing / n_classes)
     for j in range(n_classes):
-        scores[j] = math.exp(scores[j] - top)
-        if j != winner:
-            others += scores[j]
-    z = 1.0 + others
-    for j in range(n_classes):
-        scores[j] = scores[j] / z - smoothing / n_classes
-    if label == winner:
-        scores[label] = -others / z + smoothing * (1.0 - 1.0 / n_classes)
-    else:
-        scores[label] += smoothing - 1.0
-    return math.log1p(others) - (1.0 - smoothing) * correct - smoothing * mean
+        row = scores[j]
+        for r in range(n_rows):
+            row[r] = row[r] * top[r] - target
+    for r in range(n_rows):
+        if correct[r] == 0.0:
+            scores[labels[r], r] = smoothing * (1.0 - 1.0 / n_classes) - others[r] * top[r]
+        else:
+            scores[labels[r], r] += smoothing - 1.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +101,7 @@ class Softmax(Loss):
     """
 
     name: ClassVar[str] = "softmax"
-    compiled = staticmethod(softmax_row)
+    compiled = staticmethod(softmax_block)
 
     label_smoothing: float = 0.0
 

@@ -1,0 +1,414 @@
+"""One pass over ``X``: while a block of rows is in cache it is scored, and spent on ``dW``.
+
+The functions of this module are templates: `backends.compiled` binds the names of the next section
+to what `simd` has for a type, and compiles them once a type. A loss is compiled apart, and called
+through its address; so no kernel knows of a loss, and no loss of blocks or threads.
+A block goes through three stages::
+
+    scores    tiles of a few rows x up to 5 classes; scores lie (C, R), a column a row of X, so
+              that a loss runs over many rows with one instruction
+    loss      in place: the scores become their gradient, weighted
+    gradient  tiles of up to 5 classes x a few vectors of features, summed over the block's rows
+
+Rows are read where they are, except for those whose numbers do not lie together or are ``uint8``:
+they are first packed into scratch. While a block is worked on the next one is prefetched, spread
+over both products.
+
+The rows are cut into chunks, each with a partial gradient of its own. Any number of threads runs
+`evaluate` on the same arguments; each takes the next chunk that nobody has taken, and whoever
+finishes the last one adds the partials up, in order. Chunks and blocks depend on the shape alone,
+so any number of threads gives the same bits. Who finds nothing left to take waits for the others,
+but not for long: see `are_finished`.
+
+Only scalars are assigned to slices here: of arrays that costs Numba seconds to compile.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastloss.arrays import SKIP
+
+# Bound when a kernel is compiled.
+call_loss: Any = None
+score_tile: Any = None
+gradient_strip: Any = None
+gradient_vector: Any = None
+convert: Any = None
+transpose_tile: Any = None
+fetch_add: Any = None
+read_shared: Any = None
+TILE_ROWS = 4
+STRIP_VECTORS = 4
+LANES = 16
+#: Rows of scores are padded to whole vectors and tiles.
+ROWS_STEP = 16
+
+
+def aligned(n: int, like: Any) -> Any:
+    """``n`` numbers of the type of ``like`` on a cache line, 0."""
+    buffer = np.empty(n + 64 // like.itemsize, like.dtype)
+    start = (-buffer.ctypes.data % 64) // like.itemsize
+    array = buffer[start : start + n]
+    array[:] = 0
+    return array
+
+
+def transpose_weights(W: Any, n_features: int, W_T: Any, bias: Any) -> None:
+    """``W.T``, and the last row of ``W`` if that is the bias."""
+    n_classes = W.shape[1]
+    for d in range(n_features):
+        for c in range(n_classes):
+            W_T[c, d] = W[d, c]
+    if W.shape[0] > n_features:
+        for c in range(n_classes):
+            bias[c] = W[n_features, c]
+
+
+def collect_rows(
+    X: Any, labels: Any, start: int, stop: int, packed: Any, tails: Any, indices: Any
+) -> int:
+    """How many of ``X[start:stop]`` count.
+
+    ``indices``: which, and the addresses of their numbers and of what is left after whole vectors;
+    rows are packed if ``packed`` has any.
+    """
+    n_features = X.shape[1]
+    n_whole = n_features // LANES * LANES
+    n = 0
+    for i in range(start, stop):
+        if labels[i] != SKIP:
+            indices[0, n] = i
+            n += 1
+    if packed.shape[0] > 0:
+        pack_rows(X, indices[0, :n], packed)
+    for r in range(n):
+        if packed.shape[0] > 0:
+            indices[1, r] = packed.ctypes.data + r * packed.strides[0]
+            indices[2, r] = indices[1, r] + n_whole * packed.itemsize
+        else:
+            i = indices[0, r]
+            indices[1, r] = X.ctypes.data + i * X.strides[0]
+            indices[2, r] = tails.ctypes.data + r * tails.strides[0]
+            for d in range(n_features - n_whole):
+                tails[r, d] = X[i, n_whole + d]
+    # The last tile of rows is filled up with one that can be read; nobody reads its scores.
+    for r in range(n, n + TILE_ROWS):
+        indices[1, r] = indices[1, 0]
+        indices[2, r] = indices[2, 0]
+    return n
+
+
+def pack_rows(X: Any, kept: Any, packed: Any) -> None:
+    """Copy the ``kept`` rows of ``X`` in the type of ``packed``."""
+    if X.strides[1] == X.itemsize:
+        for r in range(kept.shape[0]):
+            goal = packed.ctypes.data + r * packed.strides[0]
+            convert(X.ctypes.data + kept[r] * X.strides[0], goal, X.shape[1])
+    else:
+        # By columns, as these may lie together: so that a whole cache line is used.
+        for d in range(X.shape[1]):
+            for r in range(kept.shape[0]):
+                packed[r, d] = X[kept[r], d]
+
+
+def are_finished(counter: int, n: int) -> bool:
+    """Whether a shared counter reaches ``n`` within some 0.1 ms, what going to sleep would cost."""
+    for _ in range(2000):  # noqa: SIM110  (Numba knows no any)
+        if read_shared(counter) >= n:
+            return True
+    return False
+
+
+def loss_of_rows(
+    scores: Any, labels: Any, factors: Any, loss: int, parameters: Any, losses: Any, bad: Any
+) -> None:
+    """Losses of the columns of ``scores`` (C, R), which become the gradient times ``factors``.
+
+    A row with a NaN or +inf score, or whose loss is NaN, has the loss NaN and a gradient of NaN.
+    """
+    n_classes, n_rows = scores.shape
+    one = scores.dtype.type(1)
+    bad[:] = 0
+    for c in range(n_classes):
+        row = scores[c]
+        for r in range(n_rows):
+            bad[r] = bad[r] if row[r] < math.inf else one
+    call_loss(
+        loss,
+        scores.ctypes.data,
+        n_classes,
+        n_rows,
+        labels.ctypes.data,
+        parameters.ctypes.data,
+        losses.ctypes.data,
+    )
+    for r in range(n_rows):
+        if bad[r] == one or math.isnan(losses[r]):
+            losses[r] = math.nan
+            factors[r] = math.nan
+    for c in range(n_classes):
+        row = scores[c]
+        for r in range(n_rows):
+            row[r] *= factors[r]
+
+
+def evaluate(
+    X: Any,
+    W: Any,
+    labels: Any,
+    weights: Any,
+    scale: float,
+    loss: int,
+    parameters: Any,
+    chunk_rows: int,
+    block_rows: int,
+    width: int,
+    counters: Any,
+    partials: Any,
+    chunk_losses: Any,
+    dW: Any,
+) -> bool:
+    """Chunks, until none is left; the last to finish one writes ``dW``. Run by every thread.
+
+    Whether all is done. ``counters``: chunks taken, finished, and 1 when all is. ``partials``
+    (K, C, D): gradients times ``scale``, those of the bias in the last column. ``dW`` with no rows:
+    the loss alone.
+    """
+    n_chunks = chunk_losses.shape[0]
+    if read_shared(counters.ctypes.data) >= n_chunks:
+        return False
+    n_features, n_classes = X.shape[1], W.shape[1]
+    n_padded = -(-n_classes // width) * width
+    n_columns = (n_features // LANES + 1) * LANES
+    in_place = X.itemsize == W.itemsize and X.strides[1] == X.itemsize
+    W_T = aligned(n_padded * n_columns, W).reshape(n_padded, n_columns)
+    bias = aligned(n_padded, W)
+    transpose_weights(W, n_features, W_T, bias)
+    n_packed = 0 if in_place else block_rows
+    packed = aligned(n_packed * n_columns, W).reshape(n_packed, n_columns)
+    tails = aligned(block_rows * LANES, W).reshape(block_rows, LANES)
+    scratch = aligned(n_padded * block_rows, W)
+    row_scratch = aligned(2 * block_rows, W).reshape(2, block_rows)
+    losses = np.empty(block_rows)
+    # Of each row of a block: its number, its address, that of its tail; and labels.
+    indices = np.empty((4, block_rows + TILE_ROWS), np.int64)
+    indices[3] = 0
+    while True:
+        k = fetch_add(counters.ctypes.data)
+        if k >= n_chunks:
+            break
+        chunk_losses[k] = 0.0
+        partials[k] = 0
+        for start in range(k * chunk_rows, min(X.shape[0], (k + 1) * chunk_rows), block_rows):
+            stop = min(X.shape[0], (k + 1) * chunk_rows, start + block_rows)
+            n = collect_rows(X, labels, start, stop, packed, tails, indices)
+            # Padded, so that whole vectors of rows are left to the loss.
+            n_rows = -(-n // ROWS_STEP) * ROWS_STEP
+            scores = scratch[: n_padded * n_rows].reshape(n_padded, n_rows)
+            following = X.ctypes.data + stop * X.strides[0]
+            end = following + (stop - start) * X.strides[0]
+            following = score_block(
+                W_T, bias, indices, n, n_features, width, scores, following, end
+            )
+            for r in range(n):
+                i = indices[0, r]
+                row_scratch[0, r] = scale * (weights[i] if weights.shape[0] > 0 else 1.0)
+                indices[3, r] = labels[i]
+            loss_of_rows(
+                scores[:n_classes],
+                indices[3, :n_rows],
+                row_scratch[0, :n_rows],
+                loss,
+                parameters,
+                losses[:n_rows],
+                row_scratch[1, :n_rows],
+            )
+            for r in range(n):
+                weight = weights[indices[0, r]] if weights.shape[0] > 0 else 1.0
+                chunk_losses[k] += weight * losses[r]
+            if dW.shape[0] > 0:
+                add_gradient(indices, n, n_features, width, scores, partials[k], following, end)
+        if fetch_add(counters.ctypes.data + 8) == n_chunks - 1:
+            add_partials(partials, n_features, dW)
+            fetch_add(counters.ctypes.data + 16)
+    return are_finished(counters.ctypes.data + 16, 1)
+
+
+def score_block(
+    W_T: Any,
+    bias: Any,
+    indices: Any,
+    n: int,
+    n_features: int,
+    width: int,
+    scores: Any,
+    following: int,
+    end: int,
+) -> int:
+    """The scores of a block of rows; how far the next block is prefetched."""
+    n_whole = n_features // LANES
+    for r in range(0, n, TILE_ROWS):
+        for c in range(0, W_T.shape[0], width):
+            score_tile(
+                width,
+                indices[1].ctypes.data + 8 * r,
+                indices[2].ctypes.data + 8 * r,
+                n_whole,
+                W_T.ctypes.data + c * W_T.strides[0],
+                W_T.strides[0],
+                bias.ctypes.data + c * bias.itemsize,
+                scores.ctypes.data + c * scores.strides[0] + r * scores.itemsize,
+                scores.strides[0],
+                following,
+            )
+            following = min(end, following + 64 * n_whole)
+    return following
+
+
+def add_gradient(
+    indices: Any,
+    n: int,
+    n_features: int,
+    width: int,
+    G: Any,
+    total: Any,
+    following: int,
+    end: int,
+) -> None:
+    """Add ``G @ X`` of a block of rows to ``total``, and the sums of ``G`` to its last column."""
+    strip = STRIP_VECTORS * LANES
+    n_strips = n_features // strip * strip
+    n_whole = n_features // LANES * LANES
+    rows, tails = indices[1].ctypes.data, indices[2].ctypes.data
+    for c in range(0, G.shape[0], width):
+        g = G.ctypes.data + c * G.strides[0]
+        goal = total.ctypes.data + c * total.strides[0]
+        for d in range(0, n_strips, strip):
+            offset = d * G.itemsize
+            gradient_strip(
+                width, rows, n, offset, g, G.strides[0], goal + offset, total.strides[0], following
+            )
+            following = min(end, following + 64 * n)
+        for d in range(n_strips, n_features, LANES):
+            offset = d * G.itemsize
+            gradient_vector(
+                width,
+                rows if d < n_whole else tails,
+                n,
+                offset if d < n_whole else 0,
+                g,
+                G.strides[0],
+                goal + offset,
+                total.strides[0],
+                following,
+            )
+    for c in range(G.shape[0]):
+        for r in range(n):
+            total[c, total.shape[1] - 1] += G[c, r]
+
+
+def add_partials(partials: Any, n_features: int, dW: Any) -> None:
+    """The partial gradients (K, C, D), and of the bias in their last columns, into ``dW``."""
+    for c in range(dW.shape[1]):
+        total = partials[0, c]
+        for k in range(1, partials.shape[0]):
+            partial = partials[k, c]
+            for d in range(total.shape[0]):
+                total[d] += partial[d]
+        for d in range(dW.shape[0]):
+            dW[d, c] = total[d] if d < n_features else total[total.shape[0] - 1]
+
+
+# --- the compiled form of a loss ------------------------------------------------------------------
+
+block: Any = None
+carray: Any = None
+to_fixed_tuple: Any = None
+N_PARAMETERS = 0
+
+
+def loss_entry(
+    scores: Any, n_classes: int, n_rows: int, labels: Any, parameters: Any, losses: Any
+) -> None:
+    """``block`` as a C function."""
+    block(
+        carray(scores, (n_classes, n_rows)),
+        carray(labels, (n_rows,)),
+        to_fixed_tuple(carray(parameters, (N_PARAMETERS,)), N_PARAMETERS),
+        carray(losses, (n_rows,)),
+    )
+
+
+# --- losses of scores that are there already ------------------------------------------------------
+
+
+def evaluate_strips(
+    scores: Any,
+    bias: Any,
+    labels: Any,
+    factors: Any,
+    loss: int,
+    parameters: Any,
+    strip_rows: int,
+    counters: Any,
+    losses: Any,
+) -> bool:
+    """``scores`` (N, C) + ``bias`` become their gradient times ``factors``. Run by every thread.
+
+    Strips of rows are copied to scratch where they lie (C, R), and back. ``bias`` and ``factors``
+    without entries: 0 and 1. Whether all is done; ``counters``: strips taken, finished.
+    """
+    n_rows, n_classes = scores.shape
+    scratch = aligned(n_classes * strip_rows, scores)
+    row_scratch = aligned(2 * strip_rows, scores).reshape(2, strip_rows)
+    while True:
+        start = fetch_add(counters.ctypes.data) * strip_rows
+        if start >= n_rows:
+            break
+        n = min(strip_rows, n_rows - start)
+        part = scores[start : start + n]
+        strip = scratch[: n_classes * n].reshape(n_classes, n)
+        copy_strip(part, strip, False)
+        for c in range(bias.shape[0]):
+            row = strip[c]
+            for r in range(n):
+                row[r] += bias[c]
+        for r in range(n):
+            row_scratch[0, r] = factors[start + r] if factors.shape[0] > 0 else 1.0
+        stop = start + n
+        loss_of_rows(
+            strip,
+            labels[start:stop],
+            row_scratch[0, :n],
+            loss,
+            parameters,
+            losses[start:stop],
+            row_scratch[1, :n],
+        )
+        copy_strip(part, strip, True)
+        fetch_add(counters.ctypes.data + 8)
+    return are_finished(counters.ctypes.data + 8, -(-n_rows // strip_rows))
+
+
+def copy_strip(part: Any, strip: Any, back: bool) -> None:
+    """``strip[:] = part.T`` or ``part.T[:] = strip``: whole squares, and then what is left."""
+    n_classes, n = strip.shape
+    n_squares = n // LANES * LANES if n_classes >= LANES else 0
+    for first in range(0, n_classes - LANES + 1, LANES):
+        for r in range(0, n_squares, LANES):
+            inside = strip.ctypes.data + first * strip.strides[0] + r * strip.itemsize
+            outside = part.ctypes.data + r * part.strides[0] + first * part.itemsize
+            if back:
+                transpose_tile(inside, strip.strides[0], outside, part.strides[0])
+            else:
+                transpose_tile(outside, part.strides[0], inside, strip.strides[0])
+    for r in range(n):
+        for c in range(n_classes // LANES * LANES if r < n_squares else 0, n_classes):
+            if back:
+                part[r, c] = strip[c, r]
+            else:
+                strip[c, r] = part[r, c]

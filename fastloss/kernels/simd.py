@@ -1,0 +1,573 @@
+"""Explicit vectors for compiled kernels: two matrix tiles, a vector copy, ``exp``, an atomic add.
+
+Left to itself LLVM vectorises a matrix product along one loop and keeps few sums in registers.
+Here the tiles are written as LLVM instructions on whole vectors, once for every element type and
+vector width; `Target` says how wide the vectors of the compiling machine are and how many
+registers hold them. The functions of this module are called from compiled code only, and take
+addresses (int64) because LLVM does not know of arrays::
+
+    score_tile     scores[c, r] = bias[c] + sum_d X[r, d] W.T[c, d]      sums run along d
+    gradient_tile  partial[c, d] += sum_r G[c, r] X[r, d]                sums run along r
+
+``X`` is read where it is, each row through its own address, unaligned. What is left of a row that
+is no whole vector has been copied to a vector of its own and padded with zeros (the tails), so that
+nothing beyond the row is touched. Both tiles ask for memory that is needed later (prefetch):
+reading the next rows while these are multiplied is what brings a call near one read of ``X``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import config, float64, int64, types, void
+from numba.extending import intrinsic
+
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+BYTES = ir.IntType(8).as_pointer()
+CACHE_LINE = 64
+
+#: Classes a tile may have. A problem is cut into tiles of one width: 10 classes are two of 5.
+TILE_CLASSES = (2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The vectors of the machine that code is compiled for."""
+
+    vector_bytes: int
+    n_registers: int
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows of a score tile: with 5 classes, 20 or 10 sums and what feeds them."""
+        return 4 if self.n_registers >= 32 else 2
+
+    @property
+    def tile_vectors(self) -> int:
+        """Vectors of features of a gradient tile, likewise."""
+        return 4 if self.n_registers >= 32 else 2
+
+
+@cache
+def target() -> Target:
+    """Of the CPU that Numba compiles for: this one, or what ``NUMBA_CPU_NAME`` says."""
+    if binding.get_process_triple().startswith(("aarch64", "arm64")):
+        return Target(16, 32)
+    features = config.CPU_FEATURES
+    if features is None:
+        features = _features_of(config.CPU_NAME) if config.CPU_NAME else _host_features()
+    if "+avx512f" in features:
+        return Target(64, 32)
+    return Target(32 if "+avx" in features else 16, 16)
+
+
+def _host_features() -> str:
+    return binding.get_host_cpu_features().flatten()
+
+
+def _features_of(cpu: str) -> str:
+    """What a named x86 CPU has, as far as vectors go: LLVM would say so only in its own tables."""
+    if cpu == binding.get_host_cpu_name():
+        return _host_features()
+    module = binding.parse_assembly(
+        "define void @f(ptr %p) { %v = load <16 x float>, ptr %p\n"
+        "store <16 x float> %v, ptr %p\n ret void }"
+    )
+    machine = binding.Target.from_default_triple().create_target_machine(cpu=cpu)
+    assembly = machine.emit_assembly(module)
+    return "+avx512f" if "zmm" in assembly else "+avx" if "ymm" in assembly else ""
+
+
+class Emitter:
+    """Instructions on vectors of one element type."""
+
+    def __init__(self, builder: ir.IRBuilder, element: ir.Type, vector_bytes: int) -> None:
+        self.builder = builder
+        self.element = element
+        self.itemsize = 4 if element == ir.FloatType() else 8
+        self.lanes = vector_bytes // self.itemsize
+        self.vector_bytes = vector_bytes
+        self.vector = ir.VectorType(element, self.lanes)
+        self.zero = self.vector([0.0] * self.lanes)
+
+    def intrinsic(self, name: str, result: ir.Type, arguments: list[ir.Value]) -> ir.Value:
+        """Call an LLVM intrinsic."""
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        function = self.builder.module.globals.get(name) or ir.Function(
+            self.builder.module, kind, name
+        )
+        return self.builder.call(function, arguments)
+
+    def at(self, address: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
+        """A pointer to ``kind`` at ``address + offset`` bytes."""
+        return self.builder.inttoptr(
+            self.builder.add(address, INT64(offset)) if offset else address, kind.as_pointer()
+        )
+
+    def load(self, address: ir.Value, offset: int = 0, aligned: bool = False) -> ir.Value:
+        align = self.vector_bytes if aligned else self.itemsize
+        return self.builder.load(self.at(address, offset, self.vector), align=align)
+
+    def store(
+        self, value: ir.Value, address: ir.Value, offset: int = 0, aligned: bool = False
+    ) -> None:
+        align = self.vector_bytes if aligned else self.itemsize
+        self.builder.store(value, self.at(address, offset, value.type), align=align)
+
+    def load_scalar(self, address: ir.Value, offset: int = 0) -> ir.Value:
+        return self.builder.load(self.at(address, offset, self.element))
+
+    def splat(self, scalar: ir.Value, lanes: int = 0) -> ir.Value:
+        lanes = lanes or self.lanes
+        kind = ir.VectorType(scalar.type, lanes)
+        single = self.builder.insert_element(kind(ir.Undefined), scalar, INT32(0))
+        zeros = ir.VectorType(INT32, lanes)([0] * lanes)
+        return self.builder.shuffle_vector(single, kind(ir.Undefined), zeros)
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """``a * b + c``, fused where the machine can."""
+        lanes = f"v{self.lanes}" if isinstance(a.type, ir.VectorType) else ""
+        return self.intrinsic(f"llvm.fmuladd.{lanes}f{8 * self.itemsize}", a.type, [a, b, c])
+
+    def prefetch(self, address: ir.Value, line: ir.Value) -> None:
+        """Bring a cache line to L2: for reading, locality 2, data."""
+        offset = self.builder.mul(line, INT64(CACHE_LINE))
+        pointer = self.builder.inttoptr(self.builder.add(address, offset), BYTES)
+        hints = [INT32(0), INT32(2), INT32(1)]
+        self.intrinsic("llvm.prefetch.p0", ir.VoidType(), [pointer, *hints])
+
+    def sums(self, vectors: list[ir.Value]) -> list[ir.Value]:
+        """The sum of the lanes of each vector, packed: lane k of the first result is of vector k.
+
+        Neighbours are added and packed together, so the work halves at each step: a fifth of the
+        instructions of one reduction a vector, which tells where rows are short.
+        """
+        kind = ir.VectorType(INT32, self.lanes)
+        even, odd = kind(list(range(0, 2 * self.lanes, 2))), kind(list(range(1, 2 * self.lanes, 2)))
+        for _ in range(int(math.log2(self.lanes))):
+            pairs = zip(vectors[::2], [*vectors[1::2], *vectors[-1:]], strict=False)
+            vectors = [
+                self.builder.fadd(
+                    self.builder.shuffle_vector(a, b, even), self.builder.shuffle_vector(a, b, odd)
+                )
+                for a, b in pairs
+            ]
+        return vectors
+
+    def part(self, vector: ir.Value, first: int, n: int) -> ir.Value:
+        """``n`` lanes of a vector."""
+        lanes = ir.VectorType(INT32, n)(list(range(first, first + n)))
+        return self.builder.shuffle_vector(vector, vector.type(ir.Undefined), lanes)
+
+    def loop(
+        self,
+        count: ir.Value,
+        carried: list[ir.Value],
+        body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+    ) -> list[ir.Value]:
+        """``for i in range(count): carried = body(i, carried)``."""
+        builder = self.builder
+        before = builder.block
+        head, inside, after = (builder.append_basic_block(n) for n in ("head", "body", "after"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        index = builder.phi(INT64)
+        values = [builder.phi(value.type) for value in carried]
+        builder.cbranch(builder.icmp_signed("<", index, count), inside, after)
+        builder.position_at_end(inside)
+        results = body(index, values)
+        following = builder.add(index, INT64(1))
+        builder.branch(head)
+        for phi, first, next_ in zip(
+            [index, *values], [INT64(0), *carried], [following, *results], strict=True
+        ):
+            phi.add_incoming(first, before)
+            phi.add_incoming(next_, builder.block)
+        builder.position_at_end(after)
+        return values
+
+
+# --- tiles ---------------------------------------------------------------------------------------
+
+
+def score_tile(number: Any) -> Any:
+    """Compiled ``tile(n_classes, rows, tails, n_whole, W_T, W_stride, bias, S, S_stride, next)``.
+
+    ``S[c, r] = bias[c] + X[r] @ W_T[c]`` for `Target.tile_rows` rows and ``n_classes``. ``rows``
+    and ``tails`` point at the addresses of the rows' ``n_whole`` vectors and of their tails;
+    ``W_T`` is aligned and padded with zeros; strides are in bytes. For each vector of features a
+    cache line is prefetched, from ``next`` on.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def tile(
+        typing_context: Any,
+        n_classes: Any,
+        rows: Any,
+        tails: Any,
+        n_whole: Any,
+        W_T: Any,
+        W_stride: Any,
+        bias: Any,
+        S: Any,
+        S_stride: Any,
+        next_: Any,
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            e = _emitter(context, builder, number)
+            _for_each_width(builder, arguments, partial(_emit_score_tile, e))
+            return context.get_dummy_value()
+
+        return void(*[int64] * 10), generate
+
+    return tile
+
+
+def _emit_score_tile(
+    e: Emitter,
+    n_classes: int,
+    rows: ir.Value,
+    tails: ir.Value,
+    n_whole: ir.Value,
+    W_T: ir.Value,
+    W_stride: ir.Value,
+    bias: ir.Value,
+    S: ir.Value,
+    S_stride: ir.Value,
+    next_: ir.Value,
+) -> None:
+    b = e.builder
+    n_rows = target().tile_rows
+    x = [b.load(e.at(rows, 8 * r, INT64)) for r in range(n_rows)]
+    tail = [b.load(e.at(tails, 8 * r, INT64)) for r in range(n_rows)]
+    w = [b.add(W_T, b.mul(W_stride, INT64(c))) for c in range(n_classes)]
+
+    def add_products(i: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        e.prefetch(next_, i)
+        offset = b.mul(i, INT64(e.vector_bytes))
+        is_whole = b.icmp_signed("<", i, n_whole)
+        features = [
+            e.load(b.select(is_whole, b.add(row, offset), rest))
+            for row, rest in zip(x, tail, strict=True)
+        ]
+        weights = [e.load(b.add(row, offset), aligned=True) for row in w]
+        pairs = [(f, v) for v in weights for f in features]
+        return [e.multiply_add(f, v, total) for (f, v), total in zip(pairs, sums, strict=True)]
+
+    # The tail too, always: of nothing it is zeros.
+    n_vectors = b.add(n_whole, INT64(1))
+    totals = e.sums(e.loop(n_vectors, [e.zero] * (n_rows * n_classes), add_products))
+    for c in range(n_classes):
+        # As many rows at once as one vector of totals holds.
+        step = min(n_rows, e.lanes)
+        start = e.splat(e.load_scalar(bias, c * e.itemsize), step)
+        row = b.add(S, b.mul(S_stride, INT64(c)))
+        for r in range(0, n_rows, step):
+            k = c * n_rows + r
+            total = b.fadd(e.part(totals[k // e.lanes], k % e.lanes, step), start)
+            e.store(total, row, r * e.itemsize)
+
+
+def gradient_tile(number: Any, n_vectors: int) -> Any:
+    """Compiled ``tile(n_classes, rows, n_rows, offset, G, G_stride, total, T_stride, next)``.
+
+    ``total[c] += sum_r G[c, r] X[r]`` for ``n_classes`` and ``n_vectors`` vectors of features.
+    These lie ``offset`` bytes behind each of the addresses that ``rows`` points at. ``total`` is
+    aligned and padded. For each row a cache line is prefetched, from ``next`` on.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def tile(
+        typing_context: Any,
+        n_classes: Any,
+        rows: Any,
+        n_rows: Any,
+        offset: Any,
+        G: Any,
+        G_stride: Any,
+        total: Any,
+        T_stride: Any,
+        next_: Any,
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            e = _emitter(context, builder, number)
+            _for_each_width(builder, arguments, partial(_emit_gradient_tile, e, n_vectors))
+            return context.get_dummy_value()
+
+        return void(*[int64] * 9), generate
+
+    return tile
+
+
+def _emit_gradient_tile(
+    e: Emitter,
+    n_vectors: int,
+    n_classes: int,
+    rows: ir.Value,
+    n_rows: ir.Value,
+    offset: ir.Value,
+    G: ir.Value,
+    G_stride: ir.Value,
+    total: ir.Value,
+    T_stride: ir.Value,
+    next_: ir.Value,
+) -> None:
+    b = e.builder
+    goals = [b.add(total, b.mul(T_stride, INT64(c))) for c in range(n_classes)]
+    places = [(goal, v * e.vector_bytes) for goal in goals for v in range(n_vectors)]
+    g = [b.add(G, b.mul(G_stride, INT64(c))) for c in range(n_classes)]
+
+    def add_row(r: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        row = b.add(b.load(e.at(b.add(rows, b.mul(r, INT64(8))), 0, INT64)), offset)
+        e.prefetch(next_, r)
+        x = [e.load(row, v * e.vector_bytes) for v in range(n_vectors)]
+        factors = [e.splat(e.load_scalar(b.add(c, b.mul(r, INT64(e.itemsize))))) for c in g]
+        pairs = [(v, factor) for factor in factors for v in x]
+        return [e.multiply_add(v, f, old) for (v, f), old in zip(pairs, sums, strict=True)]
+
+    before = [e.load(*place, aligned=True) for place in places]
+    for value, place in zip(e.loop(n_rows, before, add_row), places, strict=True):
+        e.store(value, *place, aligned=True)
+
+
+def _for_each_width(
+    builder: ir.IRBuilder, arguments: list[ir.Value], emit: Callable[..., None]
+) -> None:
+    """``emit(n, *others)`` for the first argument ``n``, which is one of `TILE_CLASSES`."""
+    n_classes, *others = arguments
+    for n in TILE_CLASSES:
+        with builder.if_then(builder.icmp_signed("==", n_classes, INT64(n))):
+            emit(n, *others)
+
+
+def copy_vector(source: Any, number: Any) -> Any:
+    """Compiled ``copy(source, target, n)``: ``n`` numbers that lie together, converted."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def copy(typing_context: Any, source_address: Any, target_address: Any, n: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            e = _emitter(context, builder, number)
+            _emit_copy(e, context.get_value_type(source), *arguments)
+            return context.get_dummy_value()
+
+        return void(int64, int64, int64), generate
+
+    return copy
+
+
+def _emit_copy(e: Emitter, kind: ir.Type, source: ir.Value, goal: ir.Value, n: ir.Value) -> None:
+    b = e.builder
+    size = 1 if isinstance(kind, ir.IntType) else e.itemsize
+
+    def convert(value: ir.Value, wanted: ir.Type) -> ir.Value:
+        return b.uitofp(value, wanted) if size == 1 else value
+
+    def vector(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+        address = b.add(source, b.mul(i, INT64(e.lanes * size)))
+        value = b.load(e.at(address, 0, ir.VectorType(kind, e.lanes)), align=size)
+        e.store(convert(value, e.vector), b.add(goal, b.mul(i, INT64(e.vector_bytes))))
+        return []
+
+    def scalar(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+        i = b.add(i, copied)
+        value = b.load(e.at(b.add(source, b.mul(i, INT64(size))), 0, kind), align=size)
+        place = e.at(b.add(goal, b.mul(i, INT64(e.itemsize))), 0, e.element)
+        b.store(convert(value, e.element), place)
+        return []
+
+    n_vectors = b.sdiv(n, INT64(e.lanes))
+    copied = b.mul(n_vectors, INT64(e.lanes))
+    e.loop(n_vectors, [], vector)
+    e.loop(b.sub(n, copied), [], scalar)
+
+
+def transpose_tile(number: Any) -> Any:
+    """Compiled ``tile(source, source_stride, goal, goal_stride)``: a transposed square.
+
+    As many rows as a vector has lanes; strides in bytes.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def tile(
+        typing_context: Any, source: Any, source_stride: Any, goal: Any, goal_stride: Any
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _emit_transpose(_emitter(context, builder, number), *arguments)
+            return context.get_dummy_value()
+
+        return void(*[int64] * 4), generate
+
+    return tile
+
+
+def _emit_transpose(
+    e: Emitter, source: ir.Value, source_stride: ir.Value, goal: ir.Value, goal_stride: ir.Value
+) -> None:
+    b = e.builder
+    rows = [e.load(b.add(source, b.mul(source_stride, INT64(k)))) for k in range(e.lanes)]
+    size = 1
+    # Squares of blocks of 1, 2, 4, ... lanes: those off the diagonal change places.
+    while size < e.lanes:
+        kind = ir.VectorType(INT32, e.lanes)
+        blocks = [lane // size for lane in range(e.lanes)]
+        upper = [k if blocks[k] % 2 == 0 else k - size + e.lanes for k in range(e.lanes)]
+        lower = [k + size if blocks[k] % 2 == 0 else k + e.lanes for k in range(e.lanes)]
+        for i in range(e.lanes):
+            if i & size == 0:
+                pair = rows[i], rows[i + size]
+                rows[i] = b.shuffle_vector(*pair, kind(upper))
+                rows[i + size] = b.shuffle_vector(*pair, kind(lower))
+        size *= 2
+    for k, row in enumerate(rows):
+        e.store(row, b.add(goal, b.mul(goal_stride, INT64(k))))
+
+
+def _emitter(context: Any, builder: ir.IRBuilder, number: Any) -> Emitter:
+    return Emitter(builder, context.get_value_type(number), target().vector_bytes)
+
+
+# --- elementary ----------------------------------------------------------------------------------
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def exp(typing_context: Any, x: Any) -> Any:
+    """``e**x`` to 1 ulp, without a branch, so that a loop over it becomes vector instructions.
+
+    ``x = n log 2 + r`` with ``|r| <= log(2) / 2``; ``e**r`` by its Taylor series, and ``2**n`` is
+    put into the exponent in two halves, so that results below the normal range are right too.
+    """
+    number = x if x in (types.float32, types.float64) else float64
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = context.cast(builder, arguments[0], signature.args[0], number)
+        return _emit_exp(Emitter(builder, context.get_value_type(number), 64), value)
+
+    return number(x), generate
+
+
+def _emit_exp(e: Emitter, x: ir.Value) -> ir.Value:
+    b, real = e.builder, e.element
+    bits = ir.IntType(8 * e.itemsize)
+    if e.itemsize == 4:
+        # The leading part of log 2 has so few digits that n times it is exact.
+        low, high, n_terms, mantissa, bias = -104.0, 89.0, 8, 23, 127
+        ln2_high, ln2_low = 0.693359375, -2.12194440e-4
+    else:
+        low, high, n_terms, mantissa, bias = -746.0, 710.0, 14, 52, 1023
+        ln2_high, ln2_low = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+
+    def clamp(value: ir.Value, order: str, bound: float) -> ir.Value:
+        # Ordered: NaN is not beyond the bound, and stays.
+        return b.select(b.fcmp_ordered(order, value, real(bound)), real(bound), value)
+
+    x = clamp(clamp(x, "<", low), ">", high)
+    n = e.intrinsic(f"llvm.rint.f{8 * e.itemsize}", real, [b.fmul(x, real(1 / math.log(2)))])
+    r = e.multiply_add(n, real(-ln2_high), x)
+    r = e.multiply_add(n, real(-ln2_low), r)
+    series = real(1.0 / math.factorial(n_terms - 1))
+    for k in range(n_terms - 2, -1, -1):
+        series = e.multiply_add(series, r, real(1.0 / math.factorial(k)))
+    # NaN has no integer; r carries it on.
+    exponent = b.fptosi(b.select(b.fcmp_unordered("uno", n, n), real(0.0), n), bits)
+    half = b.ashr(exponent, bits(1))
+    for part in (half, b.sub(exponent, half)):
+        power = b.shl(b.add(part, bits(bias)), bits(mantissa))
+        series = b.fmul(series, b.bitcast(power, real))
+    return series
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def log1p(typing_context: Any, x: Any) -> Any:
+    """``log(1 + x)`` of a float64 ``x >= 0`` to 2 ulp, without a branch.
+
+    ``u = 1 + x = 2**n m`` with ``m`` within a factor of the root of 2 of 1, and
+    ``log m = 2 atanh((m - 1) / (m + 1))`` by its Taylor series. What ``u`` lost by rounding is put
+    right by the factor ``x / (u - 1)`` (D. Goldberg, *What every computer scientist should know
+    about floating-point arithmetic*, 1991).
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = context.cast(builder, arguments[0], signature.args[0], float64)
+        return _emit_log1p(Emitter(builder, ir.DoubleType(), 64), value)
+
+    return float64(x), generate
+
+
+def _emit_log1p(e: Emitter, x: ir.Value) -> ir.Value:
+    b, real = e.builder, e.element
+    one = real(1.0)
+    u = b.fadd(one, x)
+    bits = b.bitcast(u, INT64)
+    # The exponent of u / sqrt(1/2), as integers: the mantissa wraps into the exponent.
+    root = 0x3FE6A09E667F3BCD
+    n = b.ashr(b.sub(bits, INT64(root)), INT64(52))
+    m = b.bitcast(b.sub(bits, b.shl(n, INT64(52))), real)
+    s = b.fdiv(b.fsub(m, one), b.fadd(m, one))
+    square = b.fmul(s, s)
+    series = real(1.0 / 23)
+    for k in range(21, 0, -2):
+        series = e.multiply_add(series, square, real(1.0 / k))
+    log_m = b.fmul(b.fadd(s, s), series)
+    log_u = e.multiply_add(b.sitofp(n, real), real(math.log(2.0)), log_m)
+    gained = b.fsub(u, one)
+    exact = b.fmul(log_u, b.fdiv(x, gained))
+    is_small = b.fcmp_ordered("==", gained, real(0.0))
+    is_infinite = b.fcmp_ordered("==", x, real(math.inf))
+    return b.select(is_small, x, b.select(is_infinite, x, exact))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fetch_add(typing_context: Any, address: Any) -> Any:
+    """Add 1 to the int64 at an address, atomically; what it was before."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], INT64.as_pointer())
+        return builder.atomic_rmw("add", pointer, INT64(1), "seq_cst")
+
+    return int64(int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call(
+    typing_context: Any,
+    function: Any,
+    scores: Any,
+    n_classes: Any,
+    n_rows: Any,
+    labels: Any,
+    parameters: Any,
+    losses: Any,
+) -> Any:
+    """Call the compiled form of a loss at an address.
+
+    So that the kernels need not be compiled again for each loss.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [INT64] * 6)
+        function, *others = arguments
+        builder.call(builder.inttoptr(function, kind.as_pointer()), others)
+        return context.get_dummy_value()
+
+    return void(*[int64] * 7), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def read_shared(typing_context: Any, address: Any) -> Any:
+    """The int64 at an address that other threads write to, after a moment's pause."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if binding.get_process_triple().startswith(("x86", "i686")):
+            pause = ir.FunctionType(ir.VoidType(), [])
+            name = "llvm.x86.sse2.pause"
+            module = builder.module
+            builder.call(module.globals.get(name) or ir.Function(module, pause, name), [])
+        pointer = builder.inttoptr(arguments[0], INT64.as_pointer())
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return int64(int64), generate
