@@ -415,7 +415,7 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
             _bind(
                 block,
                 f"{block.__name__}_{fingerprint(block)}",
-                {"exp": simd.exp, "log1p": simd.log1p},
+                functions,
             ),
             error_model="numpy",
         ),
