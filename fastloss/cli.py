@@ -100,6 +100,9 @@ def bench(
     gradient_study: Annotated[
         bool, typer.Option(help="Also time numerical gradients as parameters grow.")
     ] = True,
+    peers: Annotated[
+        bool, typer.Option(help="Put PyTorch, JAX and scikit-learn into the table too.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(help="For all contenders alike.")] = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Time budget of a cell: a loss at a size.")
@@ -114,7 +117,8 @@ def bench(
 ) -> None:
     """Verify and time every backend, and numerical against analytic gradients.
 
-    Without arguments: a synthetic problem of the shape of CIFAR-10, in under two minutes.
+    Without arguments: a synthetic problem of the shape of CIFAR-10, in under two minutes. With
+    --peers: against other libraries, and no gradient study.
     """
     with _clear_errors():
         settings = Settings(
@@ -133,6 +137,7 @@ def bench(
             dtype=dtype,
             quick=quick,
             gradient_study=gradient_study,
+            peers=peers,
             settings=settings,
         )
         results = _run(plan)
