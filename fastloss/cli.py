@@ -34,6 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+#: Peers are many contenders to a cell, and an interval needs rounds.
+PEERS_SECONDS = 6.0
 # Wide enough for the tables when the output goes to a file or a pipe.
 _PLAIN_WIDTH = 150
 
@@ -105,8 +107,13 @@ def bench(
     ] = False,
     threads: Annotated[int | None, typer.Option(help="For all contenders alike.")] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="Time budget of a cell: a loss at a size.")
-    ] = Settings.cell_seconds,
+        float | None,
+        typer.Option(
+            min=0.1,
+            help=f"Time budget of a cell: a loss at a size. {Settings.cell_seconds:g}; "
+            f"{PEERS_SECONDS:g} with --peers.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     out: Annotated[Path, typer.Option(help="Folder for the plots and the JSON file.")] = Path(
         "fastloss-bench"
@@ -126,7 +133,7 @@ def bench(
             if threads is None
             else check_n_threads(threads, "threads"),
             seed=seed,
-            cell_seconds=seconds,
+            cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
         )
         plan = Plan.make(
             data=data,

@@ -176,13 +176,15 @@ def _draw_speedups(ax: Axes, cells: list[Cell]) -> None:
         ax.plot([speedup.low, speedup.high], [y, y], color=colour, linewidth=1.6)
         ax.plot(speedup.value, y, "o" if speedup.value >= 1 else "X", color=colour, markersize=7)
         ax.annotate(
-            f"{speedup.value:.2f}: {ours.contender} over {theirs.contender}",
+            f"{speedup.value:.2f}: {ours.contender} against {theirs.contender}",
             (max(speedup.value, speedup.high), y),
             xytext=(8, 0),
             textcoords="offset points",
             va="center",
             fontsize=9,
             color=colour,
+            # Readable across the line at 1.
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
         )
     ax.set_yticks(range(len(cells)), [f"{cell.size} {cell.dtype}" for cell in cells])
     ax.set_ylim(len(cells) - 0.5, -0.8)
@@ -194,7 +196,7 @@ def _scale_speedups(ax: Axes) -> None:
     low, high = (log2(value) for value in ax.dataLim.intervalx)
     first, last = floor(min(low, -1.0)), ceil(max(high, 1.0))
     ax.set_xscale("log", base=2)
-    ax.set_xlim(2.0**first, 2.0 ** (last + 0.45 * (last - first)))
+    ax.set_xlim(2.0 ** (first - 0.1), 2.0 ** (last + 0.45 * (last - first)))
     ticks = range(first, last + 1)
     ax.set_xticks([2.0**k for k in ticks], [f"{2.0**k:g}" for k in ticks])
     ax.set_xlabel(

@@ -105,11 +105,13 @@ def _speedup(timing: Timing, over: Timing | None) -> str:
 
 
 def _baselines(results: Results) -> dict[str, Callable[[Cell], Timing | None]]:
-    """What the others are compared with, by the head of the column."""
-    numpy = {"x NumPy": lambda cell: cell.timing("numpy")}
-    if results.has_peers:
-        return {**numpy, "x best peer": lambda cell: cell.fastest("peer")}
-    return {"x naive": lambda cell: cell.timing("naive"), **numpy}
+    """What the others are compared with, by the head of the column; those that took part."""
+    known: dict[str, Callable[[Cell], Timing | None]] = {
+        "x naive": lambda cell: cell.timing("naive"),
+        "x NumPy": lambda cell: cell.timing("numpy"),
+        "x best peer": lambda cell: cell.fastest("peer"),
+    }
+    return {head: of for head, of in known.items() if any(of(cell) for cell in results.cells)}
 
 
 def _backend_row(
@@ -178,11 +180,14 @@ def _contender_notes(results: Results) -> Iterator[str]:
         yield f"{', '.join(names)}: {note}."
 
 
-def verdict(value: Ratio) -> str:
-    """A speed-up in a word: the interval has to leave 1 out."""
-    if value.low > 1:
+def verdict(ours: Timing, theirs: Timing) -> str:
+    """How we do against them in a word: the interval has to leave 1 out, and to be one."""
+    if min(len(ours.seconds), len(theirs.seconds)) < 2:
+        return "timed once only"
+    speedup = Ratio.of(theirs.full_seconds, ours.full_seconds)
+    if speedup.low > 1:
         return "faster"
-    return "slower" if value.high < 1 else "no difference"
+    return "slower" if speedup.high < 1 else "no different"
 
 
 def peers_table(results: Results) -> Table:
@@ -200,7 +205,7 @@ def peers_table(results: Results) -> Table:
                 f"{ours.contender} {seconds(ours.summary.median)}",
                 f"{theirs.contender} {seconds(theirs.summary.median)}",
                 _speedup(ours, theirs),
-                verdict(Ratio.of(theirs.full_seconds, ours.full_seconds)),
+                verdict(ours, theirs),
                 "-" if auto is None else _speedup(auto, theirs),
                 limit_share(cell, ours),
             )
@@ -228,21 +233,25 @@ def peers_table(results: Results) -> Table:
 
 def skipped_table(results: Results) -> Table:
     """Who could not take part, where, and why."""
-    places: dict[tuple[str, str], list[str]] = {}
+    places: dict[tuple[str, str], list[Cell]] = {}
     for cell in results.cells:
         for contender, reason in cell.skipped.items():
-            places.setdefault((contender, reason), []).append(
-                f"{cell.loss} {cell.size} {cell.dtype}"
-            )
+            places.setdefault((contender, reason), []).append(cell)
     rows = [
-        (
-            contender,
-            "everywhere" if len(where) == len(results.cells) else ", ".join(where),
-            reason,
-        )
-        for (contender, reason), where in places.items()
+        (contender, ", ".join(_places(cells, results)), reason)
+        for (contender, reason), cells in places.items()
     ]
     return Table("Skipped", ("contender", "where", "why"), rows, n_labels=3)
+
+
+def _places(cells: list[Cell], results: Results) -> Iterator[str]:
+    """The problems, or the loss alone where it is all of the loss's."""
+    for loss in dict.fromkeys(cell.loss for cell in cells):
+        among = [cell for cell in cells if cell.loss == loss]
+        if len(among) == sum(cell.loss == loss for cell in results.cells):
+            yield loss
+        else:
+            yield from (f"{loss} {cell.size} {cell.dtype}" for cell in among)
 
 
 def first_calls_table(results: Results) -> Table:
@@ -250,7 +259,7 @@ def first_calls_table(results: Results) -> Table:
     rows = [
         (
             cell.loss,
-            cell.dtype,
+            f"{cell.size} {cell.dtype}",
             timing.contender,
             seconds(timing.first_call_cold),
             seconds(timing.first_call),
@@ -261,7 +270,7 @@ def first_calls_table(results: Results) -> Table:
     ]
     return Table(
         "First call of a fresh process, on a few rows",
-        ("loss", "X", "backend", "nothing cached", "from the cache"),
+        ("loss", "N x D x C", "backend", "nothing cached", "from the cache"),
         rows,
         (
             "Numba's includes importing it, and compiling or loading the kernel.",
