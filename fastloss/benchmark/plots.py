@@ -196,7 +196,7 @@ def _scale_speedups(ax: Axes) -> None:
     low, high = (log2(value) for value in ax.dataLim.intervalx)
     first, last = floor(min(low, -1.0)), ceil(max(high, 1.0))
     ax.set_xscale("log", base=2)
-    ax.set_xlim(2.0 ** (first - 0.1), 2.0 ** (last + 0.45 * (last - first)))
+    ax.set_xlim(2.0 ** (first - 0.1), 2.0 ** (last + 0.6 * (last - first)))
     ticks = range(first, last + 1)
     ax.set_xticks([2.0**k for k in ticks], [f"{2.0**k:g}" for k in ticks])
     ax.set_xlabel(
