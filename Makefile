@@ -21,11 +21,12 @@ lint: $(VENV)/dev.installed
 
 # Agreement with PyTorch, JAX and scikit-learn, which are large to install.
 peers: $(VENV)/peers.installed
-	$(BIN)/python -m pytest tests/test_peers.py
+	$(BIN)/python -m pytest tests/test_peers.py tests/test_peer_contenders.py
 
-# BENCHMARKS.md and its plots, from the stored results.
-benchmarks: $(VENV)/dev.installed
-	$(BIN)/python bench/write_benchmarks.py
+# BENCHMARKS.md and its plots, from the stored results. With MEASURE='peers*' the results against
+# other libraries are measured again first; any pattern of the files in bench/results will do.
+benchmarks: $(VENV)/dev.installed $(if $(MEASURE),$(VENV)/peers.installed)
+	$(BIN)/python bench/write_benchmarks.py $(if $(MEASURE),--measure '$(MEASURE)')
 
 $(VENV)/%.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

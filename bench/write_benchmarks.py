@@ -1,15 +1,26 @@
 """Writes BENCHMARKS.md and its plots from the stored results; nothing in them is typed.
 
-python bench/write_benchmarks.py            # or: make benchmarks
+python bench/write_benchmarks.py                       # or: make benchmarks
+python bench/write_benchmarks.py --measure 'peers*'    # or: make benchmarks MEASURE='peers*'
+
+The second measures the sections of that name again first.
 """
 
 from __future__ import annotations
 
+import argparse
+import shlex
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 from fastloss.benchmark import Results
-from fastloss.benchmark.plots import save_all
+from fastloss.benchmark.measure import Ratio
+from fastloss.benchmark.plots import plot_peers, save_all
 from fastloss.benchmark.report import (
     Table,
     accuracy_table,
@@ -20,9 +31,13 @@ from fastloss.benchmark.report import (
     first_calls_table,
     gradient_cost_table,
     gradient_table,
+    limit_share,
+    peers_table,
     ratio,
     seconds,
     size_of,
+    skipped_table,
+    verdict,
 )
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Timing
 
@@ -50,6 +65,27 @@ SECTIONS = {
         "--loss softmax --loss hinge --sizes 8192x2048x1000 --no-gradient-study",
     ),
 }
+#: The same against other libraries. Many contenders to a cell, and slow calls: longer budgets.
+PEER_SECTIONS = {
+    "peers": (
+        "Ten classes",
+        "--peers --loss softmax --loss hinge"
+        " --sizes 200x65x10,256x3073x10,60000x785x10,20000x3073x10 --seconds 20",
+    ),
+    "peers-float64": (
+        "Ten classes, float64",
+        "--peers --loss softmax --loss hinge --dtype float64"
+        " --sizes 60000x785x10,20000x3073x10 --seconds 20",
+    ),
+    "peers-uint8": (
+        "Ten classes, X read as uint8",
+        "--peers --loss softmax --dtype uint8 --sizes 20000x3073x10 --seconds 20",
+    ),
+    "peers-wide": (
+        "Many classes",
+        "--peers --loss softmax --loss hinge --sizes 8192x2048x1000,2048x512x32000 --seconds 60",
+    ),
+}
 
 METHOD = """\
 - Every contender runs in a process of its own, one at a time, with the same number of threads for
@@ -72,20 +108,67 @@ METHOD = """\
   random, and repeated where more are wanted than there are. Errors are against the analytic gradient
   in extended precision."""
 
+PEERS_METHOD = """\
+Each library as its own users write it, and in the layout it is fastest with: PyTorch and JAX hold `W`
+as (C, D). Nothing is converted inside the timed call; every result was compared with the float64
+reference before it was timed, converted. PyTorch's hinge is `multi_margin_loss` times C; `chunked` is
+`linear_cross_entropy` with its own choice of chunks; JAX's hinge is written in `jax.numpy`.
+scikit-learn is the private `LinearModelLoss` that its `LogisticRegression` minimises. Where `X` is
+`uint8`, fastloss reads it as it is, and peers are handed a float32 copy made beforehand. "numpy",
+"numba" and "auto" (what a call without `backend=` takes) are fastloss's. In the plot, a cross left of
+the line is a problem where the peer is faster."""
+
 
 def main() -> None:
-    """Write the page and the plots."""
-    stored = {
-        stem: Results.load(RESULTS / f"{stem}.json")
-        for stem in SECTIONS
-        if (RESULTS / f"{stem}.json").exists()
-    }
+    """Measure what is asked for; write the page and the plots."""
+    parser = argparse.ArgumentParser(description="Write BENCHMARKS.md from the stored results.")
+    parser.add_argument(
+        "--measure", metavar="PATTERN", help="first measure the sections of this name again"
+    )
+    pattern = parser.parse_args().measure
+    if pattern is not None:
+        measure(pattern)
+    stored, peers = load(SECTIONS), load(PEER_SECTIONS)
     for stem, results in stored.items():
         save_all(results, PLOTS / stem)
-    (ROOT / "BENCHMARKS.md").write_text("\n".join(page(stored)) + "\n")
+    if peers:
+        plot_peers(_cells(peers), PLOTS / "peers" / "speedup")
+    (ROOT / "BENCHMARKS.md").write_text("\n".join(page(stored, peers)) + "\n")
 
 
-def page(stored: dict[str, Results]) -> Iterator[str]:
+def measure(pattern: str) -> None:
+    """Run the commands of the sections whose file stems match, one after the other."""
+    every = {**SECTIONS, **PEER_SECTIONS}
+    stems = [stem for stem in every if fnmatch(stem, pattern)]
+    if not stems:
+        raise SystemExit(f"no section is called {pattern!r}; there are {', '.join(every)}")
+    for stem in stems:
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(
+                [sys.executable, "-m", "fastloss", *shlex.split(command(stem)), "--out", folder],
+                cwd=ROOT,
+                check=True,
+            )
+
+
+def command(stem: str) -> str:
+    """The arguments of ``fastloss`` that make a stored result."""
+    _, arguments = {**SECTIONS, **PEER_SECTIONS}[stem]
+    budget = "" if "--seconds" in arguments else " --seconds 4"
+    return f"bench {arguments}{budget} --json bench/results/{stem}.json"
+
+
+def load(sections: dict[str, tuple[str, str]]) -> dict[str, Results]:
+    """Those of the sections that are stored."""
+    paths = {stem: RESULTS / f"{stem}.json" for stem in sections}
+    return {stem: Results.load(path) for stem, path in paths.items() if path.exists()}
+
+
+def _cells(stored: dict[str, Results]) -> list[Cell]:
+    return [cell for results in stored.values() for cell in results.cells]
+
+
+def page(stored: dict[str, Results], peers: dict[str, Results]) -> Iterator[str]:
     """The lines of BENCHMARKS.md."""
     from fastloss.benchmark.measure import MIN_BATCH_SECONDS, WARM_SECONDS
 
@@ -94,6 +177,7 @@ def page(stored: dict[str, Results]) -> Iterator[str]:
     yield "\n<!-- Written by bench/write_benchmarks.py from bench/results; do not edit. -->"
     yield "\n## In short\n"
     yield from summary(stored)
+    yield from peers_summary(peers)
     yield "\n## The machine\n"
     yield environment_table(first).markdown()
     yield "\n## The method\n"
@@ -101,6 +185,12 @@ def page(stored: dict[str, Results]) -> Iterator[str]:
     yield "\n## Backends"
     for stem, results in stored.items():
         yield from backend_section(stem, results)
+    if peers:
+        yield "\n## Against PyTorch, JAX and scikit-learn\n"
+        yield PEERS_METHOD
+        yield "\n![Speed-up over the best peer](bench/plots/peers/speedup.png)"
+    for stem, results in peers.items():
+        yield from peers_section(stem, results)
     yield "\n## First calls\n"
     yield _titled(first_calls_table(first))
     yield "\n## Numerical against analytic gradients"
@@ -111,9 +201,9 @@ def page(stored: dict[str, Results]) -> Iterator[str]:
     yield from reasons(stored)
     yield "\n## Do it again\n"
     yield "Put the data sets' own files anywhere, and give their folders:\n\n```"
-    for stem, (_, arguments) in SECTIONS.items():
-        yield f"fastloss bench {arguments} --seconds 4 --json bench/results/{stem}.json"
+    yield from (f"fastloss {command(stem)}" for stem in (*SECTIONS, *PEER_SECTIONS))
     yield "python bench/write_benchmarks.py\n```"
+    yield "\n`make benchmarks MEASURE='peers*'` runs those against other libraries, and writes the page."
 
 
 def backend_section(stem: str, results: Results) -> Iterator[str]:
@@ -126,6 +216,45 @@ def backend_section(stem: str, results: Results) -> Iterator[str]:
     yield "\n<details><summary>Errors against float64, verified before timing</summary>\n"
     yield accuracy_table(results).markdown()
     yield "\n</details>"
+
+
+def peers_section(stem: str, results: Results) -> Iterator[str]:
+    """The verdicts, then each shape's contenders."""
+    yield f"\n### {PEER_SECTIONS[stem][0]}\n"
+    yield f"{results.data}, measured {results.environment['time']}. {control_line(results)}\n"
+    yield peers_table(results).markdown()
+    shapes = dict.fromkeys((cell.size, cell.dtype) for cell in results.cells)
+    for size, dtype in shapes:
+        cells = [cell for cell in results.cells if (cell.size, cell.dtype) == (size, dtype)]
+        yield f"\n**{size}, {dtype}**\n"
+        yield backends_table(replace(results, cells=cells)).markdown()
+    if any(cell.skipped for cell in results.cells):
+        yield "\n**Skipped**\n"
+        yield skipped_table(results).markdown()
+    yield "\n<details><summary>First calls, and errors against float64</summary>\n"
+    yield first_calls_table(results).markdown()
+    yield ""
+    yield accuracy_table(results).markdown()
+    yield "\n</details>"
+
+
+def peers_summary(peers: dict[str, Results]) -> Iterator[str]:
+    """Wins and losses against the best peer, and the range of both."""
+    found = []
+    for cell in _cells(peers):
+        ours, theirs = cell.fastest("backend"), cell.fastest("peer")
+        if ours is not None and theirs is not None:
+            speedup = Ratio.of(theirs.full_seconds, ours.full_seconds)
+            where = f"{cell.loss}, {cell.size}, {cell.dtype} ({theirs.contender})"
+            found.append((speedup.value, verdict(ours, theirs), f"{ratio(speedup)} on {where}"))
+    if not found:
+        return
+    words = [word for _, word, _ in found]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(sorted(words)))
+    yield (
+        f"- Against the best of PyTorch, JAX and scikit-learn, fastloss's fastest backend is, in "
+        f"{len(found)} problems: {counts}. From {min(found)[2]} to {max(found)[2]} times as fast."
+    )
 
 
 def gradient_section(stem: str, results: Results, study: GradientStudy) -> Iterator[str]:
@@ -159,9 +288,9 @@ def summary(stored: dict[str, Results]) -> Iterator[str]:
 
 
 def _limit_share(cell: Cell, timing: Timing) -> str:
-    if cell.limit_seconds is None:
+    if cell.limit_seconds is None or timing.extrapolated:
         return ""
-    return f", at {100 * cell.limit_seconds / timing.summary.median:.0f} % of the machine's limit"
+    return f", at {limit_share(cell, timing)} of the machine's limit"
 
 
 def gradient_sentence(study: GradientStudy) -> str:

@@ -33,6 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+#: Peers are many contenders to a cell, and an interval needs rounds.
+PEERS_SECONDS = 6.0
 # Wide enough for the tables when the output goes to a file or a pipe.
 _PLAIN_WIDTH = 150
 
@@ -99,10 +101,18 @@ def bench(
     gradient_study: Annotated[
         bool, typer.Option(help="Also time numerical gradients as parameters grow.")
     ] = True,
+    peers: Annotated[
+        bool, typer.Option(help="Put PyTorch, JAX and scikit-learn into the table too.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(help="For all contenders alike.")] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="Time budget of a cell: a loss at a size.")
-    ] = Settings.cell_seconds,
+        float | None,
+        typer.Option(
+            min=0.1,
+            help=f"Time budget of a cell: a loss at a size. {Settings.cell_seconds:g}; "
+            f"{PEERS_SECONDS:g} with --peers.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     out: Annotated[Path, typer.Option(help="Folder for the plots and the JSON file.")] = Path(
         "fastloss-bench"
@@ -113,7 +123,8 @@ def bench(
 ) -> None:
     """Verify and time every backend, and numerical against analytic gradients.
 
-    Without arguments: a synthetic problem of the shape of CIFAR-10, in under two minutes.
+    Without arguments: a synthetic problem of the shape of CIFAR-10, in under two minutes. With
+    --peers: against other libraries, and no gradient study.
     """
     with _clear_errors():
         settings = Settings(
@@ -121,7 +132,7 @@ def bench(
             if threads is None
             else check_n_threads(threads, "threads"),
             seed=seed,
-            cell_seconds=seconds,
+            cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
         )
         plan = Plan.make(
             data=data,
@@ -132,6 +143,7 @@ def bench(
             dtype=dtype,
             quick=quick,
             gradient_study=gradient_study,
+            peers=peers,
             settings=settings,
         )
         results = _run(plan)

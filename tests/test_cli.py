@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from fastloss.benchmark import peers
 from fastloss.benchmark import plan as plan_module
 from fastloss.cli import app
 
@@ -91,6 +92,15 @@ def test_bench_of_a_candidate(candidates, tmp_path):
     assert result.exit_code == 2
     assert "is wrong: dW[" in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_bench_with_peers_says_who_was_skipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda module: None)
+    backends = ("--backend", "numpy", "--backend", "auto")
+    result = run("bench", "--peers", *TINY, *backends, "--seconds", "0.2", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    for text in ("auto", "Skipped", "PyTorch compiled", "torch not installed"):
+        assert text in result.stdout
 
 
 def test_an_interrupted_bench_saves_what_it_has(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Backends (and a user's functions) against each other: verified, then timed in turns."""
+"""Backends, a user's functions and peers against each other: verified, then timed in turns."""
 
 from __future__ import annotations
 
@@ -14,11 +14,23 @@ from fastloss.api import Objective
 from fastloss.arrays import Floats
 from fastloss.backends import get_backend
 from fastloss.benchmark import measure
+from fastloss.benchmark.peers import Peer, PeerTask
 from fastloss.benchmark.results import Cell, Timing
-from fastloss.benchmark.run import Run, affordable, limit, small_weights, verify
-from fastloss.benchmark.tasks import BackendTask, CandidateTask, Inputs, LossAndGrad
-from fastloss.benchmark.worker import Session, Task, Worker
+from fastloss.benchmark.run import (
+    Run,
+    VerificationError,
+    affordable,
+    limit,
+    small_weights,
+    verify,
+)
+from fastloss.benchmark.tasks import AutoTask, BackendTask, CandidateTask, Inputs, LossAndGrad
+from fastloss.benchmark.worker import Session, Worker, WorkerError
 from fastloss.losses import get_loss
+from fastloss.losses.base import Loss
+from fastloss.settings import AUTO
+
+Contender = BackendTask | AutoTask | CandidateTask | PeerTask
 
 # First calls are timed on so little work that what they take is imports, compilation and loading.
 _PROBE_ROWS = 16
@@ -33,19 +45,28 @@ def measure_cell(
     n_classes: int,
     backends: tuple[str, ...],
     candidates: Mapping[str, str | LossAndGrad],
+    peers: tuple[Peer, ...] = (),
 ) -> None:
-    """Verify and time the backends and candidates at one loss and problem; append the cell."""
+    """Verify and time the contenders at one loss and problem; append the cell.
+
+    A peer that cannot take part, or is wrong, is skipped, and the cell says why; a wrong backend or
+    candidate is an error.
+    """
     loss = get_loss(loss_name)
     dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
     W = small_weights(X, n_classes, dtype, run.settings.seed)
     inputs = Inputs.save(run.scratch / "inputs" / f"{X.shape[0]}x{X.shape[1]}-{X.dtype}", X, y, W)
     size = f"{loss_name} {X.shape[0]} x {X.shape[1]} x {n_classes}"
-    tasks: dict[str, Task] = {
-        name: BackendTask(inputs, loss, name, get_backend(name))
-        for name in backends
-        if get_backend(name).unavailable(loss) is None
+    skipped = {peer.name: why for peer in peers if (why := peer.unavailable(loss_name))}
+    tasks: dict[str, Contender] = {
+        **_backend_tasks(inputs, loss, backends),
+        **{name: CandidateTask(inputs, function) for name, function in candidates.items()},
+        **{
+            peer.name: PeerTask(inputs, loss_name, peer, run.settings.n_threads)
+            for peer in peers
+            if peer.name not in skipped
+        },
     }
-    tasks |= {name: CandidateTask(inputs, function) for name, function in candidates.items()}
     reference = Objective(X, y, loss=loss, backend="numpy")
     with ExitStack() as stack:
         sessions: dict[str, Session] = {}
@@ -53,8 +74,14 @@ def measure_cell(
         for name, task in tasks.items():
             run.progress(f"{size}: verifying {name}")
             session = stack.enter_context(run.session(task))
-            timings[name] = _prepare(run, session, name, task, reference, W)
-            sessions[name] = session
+            try:
+                timings[name] = _prepare(run, session, name, task, reference, W)
+                sessions[name] = session
+            except (VerificationError, WorkerError) as error:
+                if task.kind != "peer":
+                    raise
+                skipped[name] = _first_line(error)
+                session.close()
         run.progress(f"{size}: timing")
         seconds = measure.race(
             sessions,
@@ -70,24 +97,44 @@ def measure_cell(
             n_features=X.shape[1],
             n_classes=n_classes,
             dtype=str(X.dtype),
-            timings=[replace(timings[name], seconds=seconds[name]) for name in tasks],
+            timings=[replace(timing, seconds=seconds[name]) for name, timing in timings.items()],
             limit_seconds=limit_seconds,
             limit_of=limit_of,
+            skipped=skipped,
         )
     )
+
+
+def _backend_tasks(
+    inputs: Inputs, loss: Loss, backends: tuple[str, ...]
+) -> dict[str, BackendTask | AutoTask]:
+    """Those of the backends that can run the loss; "auto" is the one fastloss chooses."""
+    return {
+        name: AutoTask(inputs, loss)
+        if name == AUTO
+        else BackendTask(inputs, loss, name, get_backend(name))
+        for name in backends
+        if name == AUTO or get_backend(name).unavailable(loss) is None
+    }
+
+
+def _first_line(error: Exception) -> str:
+    """What libraries say of an error may go on for pages; the line that says what it is."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _prepare(
     run: Run,
     session: Session,
     name: str,
-    task: Task,
+    task: Contender,
     reference: Objective,
     W: Floats,
 ) -> Timing:
     """First calls, verification and memory; the session is left ready to be timed."""
     n_rows = len(reference.X)
     cold = first = None
+    n_timed = n_rows
     if isinstance(task, BackendTask):
         affordable_rows = max(1, _PROBE_MULTIPLY_ADDS // (2 * W.size))
         probe = replace(task, n_rows=min(n_rows, _PROBE_ROWS, affordable_rows))
@@ -98,20 +145,32 @@ def _prepare(
                 cold = fresh.prepare(probe)[0]
         first = session.prepare(probe)[0]
         task = affordable(session, probe, n_rows, run.settings.call_seconds)
-    timed_rows = getattr(task, "n_rows", 0) or n_rows
-    result = session.prepare(task)[1]
-    loss_error, gradient_error = verify(name, result, reference.batch(slice(timed_rows)), W)
+        n_timed = task.n_rows or n_rows
+    seconds, result = session.prepare(task)
+    if task.kind == "peer":
+        # On the whole problem: some compile for its shape alone.
+        cold = seconds
+    loss_error, gradient_error = verify(name, result, reference.batch(slice(n_timed)), W)
     return Timing(
         name,
         [],
-        fraction=timed_rows / n_rows,
+        fraction=n_timed / n_rows,
         first_call_cold=cold,
         first_call=first,
-        peak_extra_bytes=session.peak_extra_bytes() if timed_rows == n_rows else None,
+        peak_extra_bytes=session.peak_extra_bytes() if n_timed == n_rows else None,
         loss_error=loss_error,
         gradient_error=gradient_error,
-        note="" if isinstance(session, Worker) else "in this process",
+        note=_note(session, task, reference.X.dtype),
+        kind=task.kind,
     )
+
+
+def _note(session: Session, task: Contender, dtype: np.dtype[Any]) -> str:
+    if not isinstance(session, Worker):
+        return "in this process"
+    if task.kind == "peer" and dtype == np.uint8:
+        return "handed a float32 copy of X, made beforehand"
+    return ""
 
 
 def measure_control(run: Run, X: NDArray[Any], y: NDArray[np.int64], n_classes: int) -> None:

@@ -16,7 +16,10 @@ from threadpoolctl import threadpool_info
 import fastloss
 from fastloss.threads import available_threads
 
-_PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "scikit-learn", "torch", "jax", "optax")
+_PACKAGES = (
+    *("numpy", "numba", "llvmlite", "scipy"),
+    *("scikit-learn", "torch", "jax", "jaxlib", "optax"),
+)
 
 
 def environment(n_threads: int, seed: int) -> dict[str, Any]:

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data as datasets
-from fastloss.backends import available_backends, get_backend
+from fastloss.backends import available_backends
 from fastloss.benchmark.backend_study import measure_cell, measure_control
 from fastloss.benchmark.candidates import check_candidate
 from fastloss.benchmark.gradient_study import measure_gradient_study
+from fastloss.benchmark.peers import PEERS, Peer
 from fastloss.benchmark.results import Results
 from fastloss.benchmark.run import Settings, start
 from fastloss.data import Dataset
 from fastloss.losses import available_losses, get_loss
+from fastloss.settings import AUTO, check_backend
 
 #: CIFAR-10's shape: 3 x 32 x 32 pixels and a bias, ten classes.
 DEFAULT_SHAPE = (4000, 3073, 10)
@@ -26,7 +28,7 @@ FEATURE_COUNTS = (10, 50, 200, 1000, 3073, 12_000)
 _QUICK_FEATURE_COUNTS = (10, 100, 1000, 3073)
 _GRADIENT_ROWS = 300
 
-_ORDER = ("naive", "numpy", "numba", "softmax", "hinge", "squared_hinge")
+_ORDER = ("naive", "numpy", "numba", "auto", "softmax", "hinge", "squared_hinge")
 
 Size = tuple[int, int | None, int | None]
 
@@ -46,6 +48,19 @@ def _ordered(names: tuple[str, ...]) -> list[str]:
     return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
+def _default_losses(peers: bool) -> list[str]:
+    computed = {loss for peer in PEERS for loss in peer.losses}
+    return _ordered(tuple(loss for loss in available_losses() if loss in computed or not peers))
+
+
+def _default_backends(peers: bool) -> list[str]:
+    """All of them; with peers all but the naive loop, which is too slow for their sizes."""
+    names = available_backends()
+    if not peers:
+        return _ordered(names)
+    return _ordered((*(name for name in names if name != "naive"), AUTO))
+
+
 @dataclass
 class Plan:
     """A run that has been checked: nothing in it is unknown, and its data can be read."""
@@ -59,6 +74,7 @@ class Plan:
     dtype: np.dtype[np.generic]
     feature_counts: tuple[int, ...]
     settings: Settings
+    peers: tuple[Peer, ...] = ()
     _results: Results | None = field(default=None, init=False)
 
     @classmethod
@@ -73,20 +89,25 @@ class Plan:
         dtype: str = "float32",
         quick: bool = False,
         gradient_study: bool = True,
+        peers: bool = False,
         settings: Settings | None = None,
     ) -> Plan:
-        """Fill in what is not given; an error for what is wrong, before anything is measured."""
+        """Fill in what is not given; an error for what is wrong, before anything is measured.
+
+        With peers, what fills in is what they can be compared with: the losses that one of them
+        computes, the backends but the naive loop, what "auto" chooses, and no gradient study.
+        """
         if dtype not in ("float32", "float64", "uint8"):
             raise ValueError(f"dtype must be float32, float64 or uint8, got {dtype!r}")
         settings = settings or Settings()
         if quick:
             settings = replace(settings, max_rounds=7, cell_seconds=settings.cell_seconds / 2)
         if losses is None:
-            losses = ["softmax"] if candidates or quick else _ordered(available_losses())
+            losses = ["softmax"] if candidates or quick else _default_losses(peers)
         for name in losses:
             get_loss(name)
         for name in backends or ():
-            get_backend(name)
+            check_backend(name)
         if candidates and len(losses) > 1:
             raise ValueError("a candidate computes one loss: give one --loss")
         for candidate in candidates or ():
@@ -98,12 +119,13 @@ class Plan:
             title="fastloss bench",
             dataset=dataset,
             losses=losses,
-            backends=tuple(backends or _ordered(available_backends())),
+            backends=tuple(backends or _default_backends(peers)),
             sizes=sizes or [(default_rows, None, None)],
             candidates={name: name for name in candidates or ()},
             dtype=np.dtype(dtype),
-            feature_counts=counts if gradient_study and not candidates else (),
+            feature_counts=counts if gradient_study and not (candidates or peers) else (),
             settings=settings,
+            peers=PEERS if peers else (),
         )
         for size in plan.sizes:
             plan.check_size(size)
@@ -160,13 +182,16 @@ class Plan:
                 X, y, n_classes = self.problem(size)
                 for loss in self.losses:
                     done += 1
-                    measure_cell(run, loss, X, y, n_classes, self.backends, self.candidates)
+                    measure_cell(
+                        run, loss, X, y, n_classes, self.backends, self.candidates, self.peers
+                    )
             if self.feature_counts:
                 n_rows, *shape = self.sizes[0]
                 X, y, n_classes = self.problem((min(_GRADIENT_ROWS, n_rows), shape[0], shape[1]))
                 loss = "softmax" if "softmax" in self.losses else self.losses[0]
+                named = tuple(name for name in self.backends if name != AUTO)
                 for _ in measure_gradient_study(
-                    run, loss, X, y, n_classes, self.feature_counts, self.backends
+                    run, loss, X, y, n_classes, self.feature_counts, named
                 ):
                     done += 1
             run.results.complete = True

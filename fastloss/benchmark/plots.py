@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import log
+from math import ceil, floor, log, log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.report import seconds as format_seconds
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Results
 
@@ -66,7 +67,9 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
 def save_all(results: Results, folder: Path) -> list[Path]:
     """Every plot that there is something for, as PNG and SVG; the paths."""
     paths = []
-    if results.cells:
+    if results.has_peers:
+        paths += plot_peers(results.cells, folder / "peers")
+    elif results.cells:
         paths += plot_backends(results, folder / "backends")
     if results.gradient is not None and results.gradient.points:
         paths += plot_gradient_study(results.gradient, folder / "gradient")
@@ -133,6 +136,71 @@ def _label(ax: Axes, text: str, place: tuple[float, float], colour: str, offset:
         ha="center",
         fontsize=9,
         color=colour,
+    )
+
+
+def plot_peers(cells: list[Cell], stem: Path) -> list[Path]:
+    """Speed-up over the best peer, problem by problem from small to large, a panel a loss."""
+    compared = sorted(
+        (cell for cell in cells if cell.fastest("backend") and cell.fastest("peer")),
+        key=lambda cell: (cell.n_rows * cell.n_features * cell.n_classes, cell.dtype),
+    )
+    losses = list(dict.fromkeys(cell.loss for cell in cells if cell in compared))
+    groups = [[cell for cell in compared if cell.loss == loss] for loss in losses]
+    heights = [len(group) + 1.5 for group in groups]
+    with _figure(8.4, 1.2 + 0.36 * sum(heights)) as figure:
+        axes = figure.subplots(len(losses), 1, squeeze=False, sharex=True, height_ratios=heights)
+        for ax, loss, group in zip(axes[:, 0], losses, groups, strict=True):
+            ax.set_title(loss, fontsize=10)
+            _draw_speedups(ax, group)
+        _scale_speedups(axes[-1, 0])
+        figure.suptitle(
+            "Loss and gradient: fastloss against the best peer",
+            x=0.01,
+            ha="left",
+            fontweight="bold",
+            fontsize=12,
+        )
+        return _save(figure, stem)
+
+
+def _draw_speedups(ax: Axes, cells: list[Cell]) -> None:
+    """A row a problem: a point with its interval, right of the line at 1 where fastloss wins."""
+    ax.axvline(1.0, color="black", linewidth=1.2)
+    for y, cell in enumerate(cells):
+        ours, theirs = cell.fastest("backend"), cell.fastest("peer")
+        assert ours is not None
+        assert theirs is not None
+        speedup = Ratio.of(theirs.full_seconds, ours.full_seconds)
+        colour = BLUE if speedup.value >= 1 else VERMILION
+        ax.plot([speedup.low, speedup.high], [y, y], color=colour, linewidth=1.6)
+        ax.plot(speedup.value, y, "o" if speedup.value >= 1 else "X", color=colour, markersize=7)
+        ax.annotate(
+            f"{speedup.value:.2f}: {ours.contender} against {theirs.contender}",
+            (max(speedup.value, speedup.high), y),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=colour,
+            # Readable across the line at 1.
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+        )
+    ax.set_yticks(range(len(cells)), [f"{cell.size} {cell.dtype}" for cell in cells])
+    ax.set_ylim(len(cells) - 0.5, -0.8)
+    ax.grid(axis="y", visible=False)
+
+
+def _scale_speedups(ax: Axes) -> None:
+    """Doublings on a log scale, the line at 1 always in sight, and room for labels on the right."""
+    low, high = (log2(value) for value in ax.dataLim.intervalx)
+    first, last = floor(min(low, -1.0)), ceil(max(high, 1.0))
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(2.0 ** (first - 0.1), 2.0 ** (last + 0.6 * (last - first)))
+    ticks = range(first, last + 1)
+    ax.set_xticks([2.0**k for k in ticks], [f"{2.0**k:g}" for k in ticks])
+    ax.set_xlabel(
+        "time of the best peer / time of fastloss (crosses left of 1: the peer is faster)"
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Results, Timing
+from fastloss.settings import AUTO
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -86,12 +87,36 @@ def ratio(value: Ratio | None, extrapolated: bool = False) -> str:
     return f"{mark}{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
 
 
-def _backend_row(cell: Cell, timing: Timing) -> tuple[str, ...]:
-    over_naive = cell.speedup(timing, "naive")
-    naive = cell.timing("naive")
-    limit = "-"
-    if cell.limit_seconds is not None and not timing.extrapolated:
-        limit = f"{100 * cell.limit_seconds / timing.summary.median:.0f} %"
+def limit_share(cell: Cell, timing: Timing) -> str:
+    """How much of the time is what the machine needs at best."""
+    if cell.limit_seconds is None or timing.extrapolated:
+        return "-"
+    return f"{100 * cell.limit_seconds / timing.summary.median:.0f} %"
+
+
+def _speedup(timing: Timing, over: Timing | None) -> str:
+    """How many times as fast as another contender, if that took part."""
+    if over is None:
+        return "-"
+    if over is timing:
+        return ratio(None)
+    value = Ratio.of(over.full_seconds, timing.full_seconds)
+    return ratio(value, extrapolated=over.extrapolated or timing.extrapolated)
+
+
+def _baselines(results: Results) -> dict[str, Callable[[Cell], Timing | None]]:
+    """What the others are compared with, by the head of the column; those that took part."""
+    known: dict[str, Callable[[Cell], Timing | None]] = {
+        "x naive": lambda cell: cell.timing("naive"),
+        "x NumPy": lambda cell: cell.timing("numpy"),
+        "x best peer": lambda cell: cell.fastest("peer"),
+    }
+    return {head: of for head, of in known.items() if any(of(cell) for cell in results.cells)}
+
+
+def _backend_row(
+    cell: Cell, timing: Timing, baselines: Iterable[Callable[[Cell], Timing | None]]
+) -> tuple[str, ...]:
     mark = EXTRAPOLATED if timing.extrapolated else ""
     summary = timing.summary
     return (
@@ -100,15 +125,14 @@ def _backend_row(cell: Cell, timing: Timing) -> tuple[str, ...]:
         timing.contender,
         f"{mark}{seconds(summary.median)}",
         f"{100 * (summary.high - summary.low) / summary.median:.0f} %",
-        ratio(over_naive, extrapolated=naive is not None and naive.extrapolated),
-        ratio(cell.speedup(timing, "numpy"), extrapolated=timing.extrapolated),
-        limit,
+        *(_speedup(timing, baseline(cell)) for baseline in baselines),
+        limit_share(cell, timing),
         size_of(timing.peak_extra_bytes),
     )
 
 
 def backends_table(results: Results) -> Table:
-    """Loss x backend x size: time, speed-ups, share of the limit, memory."""
+    """Loss x contender x size: time, speed-ups, share of the limit, memory."""
     notes = [
         "Speed-ups are ratios of medians with bootstrap 95 % intervals; limit: the longer of one "
         "read of X and the arithmetic, at this machine's own ceilings."
@@ -125,23 +149,109 @@ def backends_table(results: Results) -> Table:
             f"{EXTRAPOLATED}: cut off by the time budget, timed on some rows and scaled up: "
             f"{cut[0]}" + (f" (and {len(cut) - 1} more)" if len(cut) > 1 else "")
         )
+    baselines = _baselines(results)
     return Table(
         "Backends: loss and gradient",
         (
             "loss",
             "N x D x C",
-            "backend",
+            "contender" if results.has_peers else "backend",
             "median",
             "IQR",
-            "x naive",
-            "x NumPy",
+            *baselines,
             "of limit",
             "extra memory",
         ),
-        [_backend_row(cell, timing) for cell in results.cells for timing in cell.timings],
-        tuple(notes),
+        [
+            _backend_row(cell, timing, baselines.values())
+            for cell in results.cells
+            for timing in cell.timings
+        ],
+        (*notes, *_contender_notes(results)),
         n_labels=3,
     )
+
+
+def _contender_notes(results: Results) -> Iterator[str]:
+    """What is special about how some were timed."""
+    timings = [timing for cell in results.cells for timing in cell.timings]
+    for note in dict.fromkeys(timing.note for timing in timings if timing.note):
+        names = dict.fromkeys(timing.contender for timing in timings if timing.note == note)
+        yield f"{', '.join(names)}: {note}."
+
+
+def verdict(ours: Timing, theirs: Timing) -> str:
+    """How we do against them in a word: the interval has to leave 1 out, and to be one."""
+    if min(len(ours.seconds), len(theirs.seconds)) < 2:
+        return "timed once only"
+    speedup = Ratio.of(theirs.full_seconds, ours.full_seconds)
+    if speedup.low > 1:
+        return "faster"
+    return "slower" if speedup.high < 1 else "no different"
+
+
+def peers_table(results: Results) -> Table:
+    """Problem by problem: the fastest of fastloss's backends against the fastest peer."""
+    rows = []
+    for cell in results.cells:
+        ours, theirs = cell.fastest("backend"), cell.fastest("peer")
+        if ours is None or theirs is None:
+            continue
+        auto = cell.timing(AUTO)
+        rows.append(
+            (
+                cell.loss,
+                f"{cell.size} {cell.dtype}",
+                f"{ours.contender} {seconds(ours.summary.median)}",
+                f"{theirs.contender} {seconds(theirs.summary.median)}",
+                _speedup(ours, theirs),
+                verdict(ours, theirs),
+                "-" if auto is None else _speedup(auto, theirs),
+                limit_share(cell, ours),
+            )
+        )
+    return Table(
+        "fastloss against the best peer",
+        (
+            "loss",
+            "N x D x C",
+            "fastest backend",
+            "fastest peer",
+            "speed-up",
+            "fastloss is",
+            "speed-up of auto",
+            "of limit",
+        ),
+        rows,
+        (
+            "Speed-up: the peer's time over fastloss's, below 1 where the peer wins. Of limit: the "
+            "share of fastloss's fastest.",
+        ),
+        n_labels=4,
+    )
+
+
+def skipped_table(results: Results) -> Table:
+    """Who could not take part, where, and why."""
+    places: dict[tuple[str, str], list[Cell]] = {}
+    for cell in results.cells:
+        for contender, reason in cell.skipped.items():
+            places.setdefault((contender, reason), []).append(cell)
+    rows = [
+        (contender, ", ".join(_places(cells, results)), reason)
+        for (contender, reason), cells in places.items()
+    ]
+    return Table("Skipped", ("contender", "where", "why"), rows, n_labels=3)
+
+
+def _places(cells: list[Cell], results: Results) -> Iterator[str]:
+    """The problems, or the loss alone where it is all of the loss's."""
+    for loss in dict.fromkeys(cell.loss for cell in cells):
+        among = [cell for cell in cells if cell.loss == loss]
+        if len(among) == sum(cell.loss == loss for cell in results.cells):
+            yield loss
+        else:
+            yield from (f"{loss} {cell.size} {cell.dtype}" for cell in among)
 
 
 def first_calls_table(results: Results) -> Table:
@@ -149,7 +259,7 @@ def first_calls_table(results: Results) -> Table:
     rows = [
         (
             cell.loss,
-            cell.dtype,
+            f"{cell.size} {cell.dtype}",
             timing.contender,
             seconds(timing.first_call_cold),
             seconds(timing.first_call),
@@ -160,9 +270,12 @@ def first_calls_table(results: Results) -> Table:
     ]
     return Table(
         "First call of a fresh process, on a few rows",
-        ("loss", "X", "backend", "nothing cached", "from the cache"),
+        ("loss", "N x D x C", "backend", "nothing cached", "from the cache"),
         rows,
-        ("Numba's includes importing it, and compiling or loading the kernel.",),
+        (
+            "Numba's includes importing it, and compiling or loading the kernel.",
+            *(["A peer's is of the whole problem, without importing it."] * results.has_peers),
+        ),
         n_labels=3,
     )
 
@@ -299,6 +412,10 @@ def all_tables(results: Results) -> list[Table]:
     tables = [environment_table(results)]
     if results.cells:
         tables += [backends_table(results), first_calls_table(results)]
+    if results.has_peers:
+        tables.append(peers_table(results))
+    if any(cell.skipped for cell in results.cells):
+        tables.append(skipped_table(results))
     if results.gradient is not None and results.gradient.points:
         study = results.gradient
         tables.append(gradient_table(study))

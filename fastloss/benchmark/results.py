@@ -8,13 +8,16 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fastloss.benchmark.measure import PowerLaw, Ratio, Summary
 
 SCHEMA = 1
+
+#: What a contender is: one of fastloss's backends, a user's function, or another library.
+Kind = Literal["backend", "candidate", "peer"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Timing:
     loss_error: float = 0.0
     gradient_error: float = 0.0
     note: str = ""
+    kind: Kind = "backend"
 
     @property
     def extrapolated(self) -> bool:
@@ -61,11 +65,18 @@ class Cell:
     # The longer of one read of X and the arithmetic, at the machine's own ceilings.
     limit_seconds: float | None = None
     limit_of: str = ""
+    # Contenders that could not take part, and why.
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> str:
         """``N x D x C``."""
         return f"{self.n_rows} x {self.n_features} x {self.n_classes}"
+
+    def fastest(self, kind: Kind) -> Timing | None:
+        """The contender of a kind with the shortest median, if there is one."""
+        timings = [timing for timing in self.timings if timing.kind == kind]
+        return min(timings, key=lambda timing: timing.summary.median, default=None)
 
     def timing(self, contender: str) -> Timing | None:
         """The contender's timing, if it took part."""
@@ -166,6 +177,11 @@ class Results:
     cells: list[Cell] = field(default_factory=list)
     gradient: GradientStudy | None = None
     complete: bool = False
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether another library was timed."""
+        return any(cell.fastest("peer") for cell in self.cells)
 
     @property
     def control_ratio(self) -> Ratio | None:

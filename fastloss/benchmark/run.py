@@ -69,9 +69,14 @@ class Run:
         self.rng = np.random.default_rng(self.settings.seed)
 
     def worker(self) -> Worker:
-        """A process that compiles into, and loads from, this run's own cache."""
-        cache = {"NUMBA_CACHE_DIR": str(self.scratch / "numba-cache")}
-        return Worker(self.settings.n_threads, cache)
+        """A process that compiles into, and loads from, this run's own caches."""
+        caches = {
+            "NUMBA_CACHE_DIR": str(self.scratch / "numba-cache"),
+            "TORCHINDUCTOR_CACHE_DIR": str(self.scratch / "torch-cache"),
+            # In the contender's process: a pool of compilers would outlive it.
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        }
+        return Worker(self.settings.n_threads, caches)
 
     def session(self, luggage: object) -> Session:
         """A process; this one if the luggage cannot travel there (a lambda, a notebook's class)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from fastloss.api import Objective
 from fastloss.arrays import Floats
 from fastloss.backends import available_backends, register_backend
 from fastloss.backends.base import Backend
+from fastloss.benchmark.results import Kind
 from fastloss.losses.base import Loss
 from fastloss.numerical import numerical_gradient
 
@@ -56,6 +57,8 @@ class BackendTask:
     The backend itself travels too, in case the worker's registry does not have it.
     """
 
+    kind: ClassVar[Kind] = "backend"
+
     inputs: Inputs
     loss: Loss
     name: str
@@ -91,8 +94,24 @@ class NumericalTask(BackendTask):
 
 
 @dataclass(frozen=True)
+class AutoTask:
+    """``Objective(W)`` on the backend that fastloss chooses by itself."""
+
+    kind: ClassVar[Kind] = "backend"
+
+    inputs: Inputs
+    loss: Loss
+
+    def bind(self) -> Callable[[], Any]:
+        X, y, W = self.inputs.load()
+        return partial(Objective(X, y, loss=self.loss), W)
+
+
+@dataclass(frozen=True)
 class CandidateTask:
     """A user's function ``(W, X, y) -> (loss, dW)``, or where it is: ``"module:function"``."""
+
+    kind: ClassVar[Kind] = "candidate"
 
     inputs: Inputs
     candidate: str | LossAndGrad

@@ -30,7 +30,11 @@ _THREAD_VARIABLES = (
 
 
 class Task(Protocol):
-    """A picklable description of a call; ``bind`` loads its data and returns the call."""
+    """A picklable description of a call; ``bind`` loads its data and returns the call.
+
+    If what the call returns cannot travel (another library's arrays), the task also has a method
+    ``portable(result)`` that makes something of it that can.
+    """
 
     def bind(self) -> Callable[[], Any]: ...
 
@@ -50,7 +54,9 @@ class Session:
         self._call = task.bind()
         start = time.perf_counter()
         result = self._call()
-        return time.perf_counter() - start, result
+        seconds = time.perf_counter() - start
+        portable = getattr(task, "portable", None)
+        return seconds, result if portable is None else portable(result)
 
     def run(self, task: Task) -> Any:
         """The result of a task that is not to be timed."""
