@@ -42,7 +42,8 @@ _SERIAL_MULTIPLY_ADDS = 3 * 2**20
 # Beyond these the products are left to BLAS.
 _MAX_FUSED_CLASSES = 64
 _MIN_FUSED_ROWS = 16
-_MAX_TILE_CLASSES = 5
+# As in `simd`, which is imported with Numba; of two that fit equally well the wider one.
+_TILE_CLASSES = (5, 3)
 _CACHE_LINE = 64
 
 _NOTHING = np.empty(0)
@@ -94,7 +95,7 @@ class Partition(NamedTuple):
 @lru_cache(maxsize=256)
 def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Partition:
     """Whole vectors of classes and features; chunks that are worth a thread's while."""
-    tile_classes = -(-n_classes // -(-n_classes // _MAX_TILE_CLASSES))
+    tile_classes = min(_TILE_CLASSES, key=lambda width: _round_up(n_classes, width))
     lanes = _CACHE_LINE // itemsize
     n_padded, n_columns = _round_up(n_classes, tile_classes), _round_up(n_features, lanes) + lanes
     fitting = _BLOCK_BYTES // (n_features * itemsize) // lanes * lanes
@@ -364,6 +365,8 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
 
 def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
     """What the names that both kernels share are bound to."""
+    from numba import njit
+
     from fastloss.kernels import fused, simd
 
     target = simd.target()
@@ -373,11 +376,14 @@ def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
         "TILE_ROWS": target.tile_rows,
         "STRIP_VECTORS": target.tile_vectors,
         "ROWS_STEP": max(lanes, target.tile_rows),
+        "address": simd.address,
         "call_loss": simd.call,
         "fetch_add": simd.fetch_add,
         "read_shared": simd.read_shared,
     }
-    for helper in (fused.aligned, fused.are_finished, fused.loss_of_rows):
+    # Called again and again, and small: a function of its own.
+    names["aligned"] = njit(_bind(fused.aligned, "aligned", names), error_model="numpy")
+    for helper in (fused.are_finished, fused.loss_of_rows):
         _add_helper(names, helper)
     return names
 
@@ -457,7 +463,7 @@ def _compile(function: Any, signature: Any, compiler: Callable[..., Any]) -> Any
         # A disk that is full, say: compiled all the same, but not kept.
         with suppress(OSError):
             return compiler(signature, cache=True, **options)(function)
-    return compiler(signature, **options)(function)
+    return compiler(signature, no_cfunc_wrapper=compiler.__name__ == "njit", **options)(function)
 
 
 def cache_folder() -> Path | None:

@@ -33,6 +33,7 @@ import numpy as np
 from fastloss.arrays import SKIP
 
 # Bound when a kernel is compiled.
+address: Any = None
 call_loss: Any = None
 score_tile: Any = None
 gradient_strip: Any = None
@@ -51,7 +52,7 @@ ROWS_STEP = 16
 def aligned(n: int, like: Any) -> Any:
     """``n`` numbers of the type of ``like`` on a cache line, 0."""
     buffer = np.empty(n + 64 // like.itemsize, like.dtype)
-    start = (-buffer.ctypes.data % 64) // like.itemsize
+    start = (-address(buffer) % 64) // like.itemsize
     array = buffer[start : start + n]
     array[:] = 0
     return array
@@ -87,12 +88,12 @@ def collect_rows(
         pack_rows(X, indices[0, :n], packed)
     for r in range(n):
         if packed.shape[0] > 0:
-            indices[1, r] = packed.ctypes.data + r * packed.strides[0]
+            indices[1, r] = address(packed) + r * packed.strides[0]
             indices[2, r] = indices[1, r] + n_whole * packed.itemsize
         else:
             i = indices[0, r]
-            indices[1, r] = X.ctypes.data + i * X.strides[0]
-            indices[2, r] = tails.ctypes.data + r * tails.strides[0]
+            indices[1, r] = address(X) + i * X.strides[0]
+            indices[2, r] = address(tails) + r * tails.strides[0]
             for d in range(n_features - n_whole):
                 tails[r, d] = X[i, n_whole + d]
     # The last tile of rows is filled up with one that can be read; nobody reads its scores.
@@ -106,8 +107,8 @@ def pack_rows(X: Any, kept: Any, packed: Any) -> None:
     """Copy the ``kept`` rows of ``X`` in the type of ``packed``."""
     if X.strides[1] == X.itemsize:
         for r in range(kept.shape[0]):
-            goal = packed.ctypes.data + r * packed.strides[0]
-            convert(X.ctypes.data + kept[r] * X.strides[0], goal, X.shape[1])
+            goal = address(packed) + r * packed.strides[0]
+            convert(address(X) + kept[r] * X.strides[0], goal, X.shape[1])
     else:
         # By columns, as these may lie together: so that a whole cache line is used.
         for d in range(X.shape[1]):
@@ -139,12 +140,12 @@ def loss_of_rows(
             bad[r] = bad[r] if row[r] < math.inf else one
     call_loss(
         loss,
-        scores.ctypes.data,
+        address(scores),
         n_classes,
         n_rows,
-        labels.ctypes.data,
-        parameters.ctypes.data,
-        losses.ctypes.data,
+        address(labels),
+        address(parameters),
+        address(losses),
     )
     for r in range(n_rows):
         if bad[r] == one or math.isnan(losses[r]):
@@ -179,7 +180,7 @@ def evaluate(
     the loss alone.
     """
     n_chunks = chunk_losses.shape[0]
-    if read_shared(counters.ctypes.data) >= n_chunks:
+    if read_shared(address(counters)) >= n_chunks:
         return False
     n_features, n_classes = X.shape[1], W.shape[1]
     n_padded = -(-n_classes // width) * width
@@ -198,7 +199,7 @@ def evaluate(
     indices = np.empty((4, block_rows + TILE_ROWS), np.int64)
     indices[3] = 0
     while True:
-        k = fetch_add(counters.ctypes.data)
+        k = fetch_add(address(counters))
         if k >= n_chunks:
             break
         chunk_losses[k] = 0.0
@@ -209,7 +210,7 @@ def evaluate(
             # Padded, so that whole vectors of rows are left to the loss.
             n_rows = -(-n // ROWS_STEP) * ROWS_STEP
             scores = scratch[: n_padded * n_rows].reshape(n_padded, n_rows)
-            following = X.ctypes.data + stop * X.strides[0]
+            following = address(X) + stop * X.strides[0]
             end = following + (stop - start) * X.strides[0]
             following = score_block(
                 W_T, bias, indices, n, n_features, width, scores, following, end
@@ -232,10 +233,10 @@ def evaluate(
                 chunk_losses[k] += weight * losses[r]
             if dW.shape[0] > 0:
                 add_gradient(indices, n, n_features, width, scores, partials[k], following, end)
-        if fetch_add(counters.ctypes.data + 8) == n_chunks - 1:
+        if fetch_add(address(counters) + 8) == n_chunks - 1:
             add_partials(partials, n_features, dW)
-            fetch_add(counters.ctypes.data + 16)
-    return are_finished(counters.ctypes.data + 16, 1)
+            fetch_add(address(counters) + 16)
+    return are_finished(address(counters) + 16, 1)
 
 
 def score_block(
@@ -255,13 +256,13 @@ def score_block(
         for c in range(0, W_T.shape[0], width):
             score_tile(
                 width,
-                indices[1].ctypes.data + 8 * r,
-                indices[2].ctypes.data + 8 * r,
+                address(indices[1]) + 8 * r,
+                address(indices[2]) + 8 * r,
                 n_whole,
-                W_T.ctypes.data + c * W_T.strides[0],
+                address(W_T) + c * W_T.strides[0],
                 W_T.strides[0],
-                bias.ctypes.data + c * bias.itemsize,
-                scores.ctypes.data + c * scores.strides[0] + r * scores.itemsize,
+                address(bias) + c * bias.itemsize,
+                address(scores) + c * scores.strides[0] + r * scores.itemsize,
                 scores.strides[0],
                 following,
             )
@@ -283,10 +284,10 @@ def add_gradient(
     strip = STRIP_VECTORS * LANES
     n_strips = n_features // strip * strip
     n_whole = n_features // LANES * LANES
-    rows, tails = indices[1].ctypes.data, indices[2].ctypes.data
+    rows, tails = address(indices[1]), address(indices[2])
     for c in range(0, G.shape[0], width):
-        g = G.ctypes.data + c * G.strides[0]
-        goal = total.ctypes.data + c * total.strides[0]
+        g = address(G) + c * G.strides[0]
+        goal = address(total) + c * total.strides[0]
         for d in range(0, n_strips, strip):
             offset = d * G.itemsize
             gradient_strip(
@@ -366,7 +367,7 @@ def evaluate_strips(
     scratch = aligned(n_classes * strip_rows, scores)
     row_scratch = aligned(2 * strip_rows, scores).reshape(2, strip_rows)
     while True:
-        start = fetch_add(counters.ctypes.data) * strip_rows
+        start = fetch_add(address(counters)) * strip_rows
         if start >= n_rows:
             break
         n = min(strip_rows, n_rows - start)
@@ -390,8 +391,8 @@ def evaluate_strips(
             row_scratch[1, :n],
         )
         copy_strip(part, strip, True)
-        fetch_add(counters.ctypes.data + 8)
-    return are_finished(counters.ctypes.data + 8, -(-n_rows // strip_rows))
+        fetch_add(address(counters) + 8)
+    return are_finished(address(counters) + 8, -(-n_rows // strip_rows))
 
 
 def copy_strip(part: Any, strip: Any, back: bool) -> None:
@@ -400,8 +401,8 @@ def copy_strip(part: Any, strip: Any, back: bool) -> None:
     n_squares = n // LANES * LANES if n_classes >= LANES else 0
     for first in range(0, n_classes - LANES + 1, LANES):
         for r in range(0, n_squares, LANES):
-            inside = strip.ctypes.data + first * strip.strides[0] + r * strip.itemsize
-            outside = part.ctypes.data + r * part.strides[0] + first * part.itemsize
+            inside = address(strip) + first * strip.strides[0] + r * strip.itemsize
+            outside = address(part) + r * part.strides[0] + first * part.itemsize
             if back:
                 transpose_tile(inside, strip.strides[0], outside, part.strides[0])
             else:

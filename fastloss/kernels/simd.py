@@ -31,8 +31,9 @@ INT32, INT64 = ir.IntType(32), ir.IntType(64)
 BYTES = ir.IntType(8).as_pointer()
 CACHE_LINE = 64
 
-#: Classes a tile may have. A problem is cut into tiles of one width: 10 classes are two of 5.
-TILE_CLASSES = (2, 3, 4, 5)
+#: Classes a tile may have. A problem is cut into tiles of one width, 10 classes into two of 5; more
+#: widths would fit more problems exactly, and take longer to compile.
+TILE_CLASSES = (3, 5)
 
 
 @dataclass(frozen=True)
@@ -519,6 +520,17 @@ def _emit_log1p(e: Emitter, x: ir.Value) -> ir.Value:
     is_small = b.fcmp_ordered("==", gained, real(0.0))
     is_infinite = b.fcmp_ordered("==", x, real(math.inf))
     return b.select(is_small, x, b.select(is_infinite, x, exact))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def address(typing_context: Any, array: Any) -> Any:
+    """Where an array begins: ``array.ctypes.data``, in a tenth of the time to compile."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.ptrtoint(view.data, INT64)
+
+    return int64(array), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
