@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -139,11 +139,12 @@ def score_gradient(
     n_rows, n_classes = array.shape
     labels = arrays.as_labels(y, n_rows, rows_of="scores")
     arrays.check_label_range(labels, int(labels.max()), n_classes)
-    # A multiply-add or two a score: the work of a problem with one feature.
-    chosen = _choose(loss, (n_rows, 1, n_classes), True, backend)[0]
-    return get_backend(chosen, loss).score_gradient(
-        loss, array, labels, requested_threads(n_threads)
-    )
+    chosen, threads = requested_backend(backend)[0], requested_threads(n_threads)
+    if chosen == AUTO:
+        shape = (n_rows, 0, n_classes)
+        choice = auto.choose(loss, shape, array.dtype, array.dtype, n_threads=threads)
+        chosen, threads = choice.backend, choice.n_threads
+    return get_backend(chosen, loss).score_gradient(loss, array, labels, threads)
 
 
 class Objective:
@@ -211,7 +212,9 @@ class Objective:
                 )
         self._problem = replace(problem, divisor=divisor, any_skipped=n_counted < len(counted))
         self._highest_label = int(problem.labels.max())
-        self._evaluators: dict[tuple[str, int | None, int, np.dtype[Any]], Evaluator] = {}
+        self._evaluators: dict[
+            tuple[str, int | None, int, np.dtype[Any]], tuple[Evaluator, int | None]
+        ] = {}
         self._accepted: set[tuple[tuple[int, ...], np.dtype[Any]]] = set()
 
     @property
@@ -339,20 +342,29 @@ class Objective:
     def _data_loss(self, W: Floats, dW: Floats | None) -> float:
         backend, n_threads = requested_backend(self._backend)[0], requested_threads(self._n_threads)
         key = (backend, n_threads, W.shape[1], W.dtype)
-        evaluate = self._evaluators.get(key)
-        if evaluate is None:
-            evaluate = self._evaluator(*key)
+        evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
         return evaluate(W, dW, n_threads)
 
     def _evaluator(
         self, backend: str, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
-    ) -> Evaluator:
-        """What evaluates the rows, kept for the calls to come."""
-        shape = (*self.X.shape, n_classes)
-        name = _choose(self.loss_function, shape, _rows_contiguous(self.X), backend)[0]
-        evaluate = get_backend(name, self.loss_function).prepare(self._problem, n_classes, dtype)
-        self._evaluators[backend, n_threads, n_classes, dtype] = evaluate
-        return evaluate
+    ) -> tuple[Evaluator, int | None]:
+        """What evaluates the rows and on how many threads, kept for the calls to come."""
+        key, is_final = (backend, n_threads, n_classes, dtype), True
+        if backend == AUTO:
+            choice = auto.choose(
+                self.loss_function,
+                (*self.X.shape, n_classes),
+                self.X.dtype,
+                dtype,
+                rows_contiguous=_rows_are_together(self.X),
+                n_threads=n_threads,
+            )
+            backend, n_threads, is_final = choice.backend, choice.n_threads, choice.is_final
+        chosen = get_backend(backend, self.loss_function)
+        evaluator = chosen.prepare(self._problem, n_classes, dtype), n_threads
+        if is_final:
+            self._evaluators[key] = evaluator
+        return evaluator
 
     def _check(self, W: ArrayLike) -> Floats:
         """``W`` as an array that fits the rows."""
@@ -377,17 +389,30 @@ class Objective:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What runs, and why; ``unavailable`` says of other backends why they cannot."""
+    """What runs, and why.
+
+    ``predicted``: the seconds a call should take, by backend and number of threads, fastest first
+    (for "auto" only). ``unavailable`` says of other backends why they cannot run.
+    """
 
     backend: str
     reason: str
     n_threads: int
     unavailable: dict[str, str]
+    predicted: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"{self.backend}, up to {self.n_threads} threads: {self.reason}"]
+        lines = [f"{self.backend}, up to {_threads(self.n_threads)}: {self.reason}"]
+        lines += [
+            f"  {backend}, {_threads(n)}: {1e3 * seconds:.3g} ms predicted"
+            for (backend, n), seconds in self.predicted.items()
+        ]
         lines += [f"  {name} cannot run: {why}" for name, why in self.unavailable.items()]
         return "\n".join(lines)
+
+
+def _threads(n: int) -> str:
+    return "1 thread" if n == 1 else f"{n} threads"
 
 
 def explain(
@@ -403,29 +428,43 @@ def explain(
 ) -> Explanation:
     """What `loss_and_grad` would run for ``N`` rows, ``D`` features and ``C`` classes, and why.
 
-    ``dtype`` is that of ``X`` (today's rule does not depend on it); ``rows_contiguous`` is False
-    for an ``X`` in Fortran order. Settings of `use` and of the environment count.
+    ``dtype`` is that of ``X`` (for uint8, ``W`` is taken to be float32); ``rows_contiguous`` is
+    False for an ``X`` in Fortran order. Settings of `use` and of the environment count. Whether the
+    kernels are compiled already does not: until they are, "auto" answers with NumPy.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> told = fastloss.explain(60_000, 785, 10, backend="numpy", n_threads=1)
+    >>> print(told)
+    numpy, up to 1 thread: asked for by the argument backend=
     """
     for name, size in {"N": N, "D": D, "C": C}.items():
         if size < 1:
             raise ValueError(f"{name} must be >= 1, got {size}")
-    if np.dtype(dtype) not in (*arrays.FLOAT_TYPES, np.dtype(np.uint8)):
-        raise TypeError(f"dtype must be float32, float64 or uint8, got {np.dtype(dtype)}")
+    X_type = np.dtype(dtype)
+    if X_type not in (*arrays.FLOAT_TYPES, np.dtype(np.uint8)):
+        raise TypeError(f"dtype must be float32, float64 or uint8, got {X_type}")
     loss = get_loss(loss)
-    chosen, reason = _choose(loss, (N, D, C), rows_contiguous, backend)
-    get_backend(chosen, loss)
-    threads = requested_threads(n_threads) or available_threads()
-    return Explanation(chosen, reason, threads, unavailable_backends(loss))
-
-
-def _choose(
-    loss: Loss, shape: tuple[int, int, int], rows_contiguous: bool, backend: str
-) -> tuple[str, str]:
+    unavailable = unavailable_backends(loss)
     requested, by = requested_backend(backend)
+    threads = requested_threads(n_threads)
     if requested != AUTO:
-        return requested, f"asked for by {by}"
-    return auto.choose(loss, *shape, rows_contiguous)
+        get_backend(requested, loss)
+        reason = f"asked for by {by}"
+        return Explanation(requested, reason, threads or available_threads(), unavailable)
+    choice = auto.choose(
+        loss,
+        (N, D, C),
+        X_type,
+        np.dtype(np.float32) if X_type == np.uint8 else X_type,
+        rows_contiguous=rows_contiguous,
+        n_threads=threads,
+        prepare=False,
+    )
+    predicted = dict(sorted(choice.predicted.items(), key=lambda item: item[1]))
+    return Explanation(choice.backend, choice.reason, choice.n_threads, unavailable, predicted)
 
 
-def _rows_contiguous(X: NDArray[Any]) -> bool:
+def _rows_are_together(X: NDArray[Any]) -> bool:
     return abs(X.strides[1]) <= abs(X.strides[0])

@@ -42,6 +42,7 @@ DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="Folder or file: CIFAR-10, MNIST, or .npz with X and y."),
 ]
+_TYPES = ("float32", "float64", "uint8")
 LossOption = Annotated[
     list[str] | None, typer.Option("--loss", help="Only this loss; may be repeated.")
 ]
@@ -301,21 +302,29 @@ def warmup(
     dtype: Annotated[
         list[str] | None, typer.Option(help="Only this type of X; may be repeated.")
     ] = None,
+    calibrate: Annotated[
+        bool, typer.Option(help="Also measure what calls cost here, for the choices of 'auto'.")
+    ] = True,
 ) -> None:
-    """Compile the kernels and keep them in the cache, so that no first call has to."""
-    from fastloss.backends.compiled import cache_folder, cached_kernels, kernels
+    """Compile the kernels, so that no first call has to, and measure what calls cost here."""
+    from fastloss.backends import costs
+    from fastloss.backends.aside import kernels as ready
+    from fastloss.backends.compiled import all_kernels, cache_folder, cached_kernels
+    from fastloss.benchmark import calibration
 
     with _clear_errors():
         losses = [get_loss(name) for name in loss or fastloss.available_losses()]
-        jobs = kernels(
-            losses, [np.dtype(name) for name in dtype or ("uint8", "float32", "float64")]
-        )
+        jobs = all_kernels(losses, [np.dtype(name) for name in dtype or _TYPES])
         start = time.perf_counter()
         with _progress_bar(len(jobs)) as progress:
-            for done, (name, compile_kernel) in enumerate(jobs.items()):
+            for done, (name, sources, make) in enumerate(jobs):
                 progress(name, done)
-                compile_kernel()
-    seconds = time.perf_counter() - start
-    typer.echo(
-        f"{len(jobs)} kernels ready in {seconds:.1f} s; {len(cached_kernels())} in {cache_folder()}"
-    )
+                ready.make(name, sources, make)
+        typer.echo(
+            f"{len(jobs)} kernels ready in {time.perf_counter() - start:.1f} s; "
+            f"{len(cached_kernels())} files in {cache_folder()}"
+        )
+        if calibrate:
+            with _progress_bar(2 * len(calibration.SHAPES)) as progress:
+                costs.store(calibration.calibrate(progress))
+            typer.echo(f"costs measured and kept in {costs.path()}")

@@ -1,40 +1,100 @@
-"""Which backend ``backend="auto"`` takes for a problem, and why.
+"""Which backend ``backend="auto"`` takes for a problem, on how many threads, and why.
 
-A simple rule, measured on few machines::
-
-    the loss has a compiled form and Numba can run, at most 64 classes,
-    the rows of X lie together in memory, enough arithmetic              -> numba
-    otherwise                                                            -> numpy
-
-One pass over X wins as long as the problem is bound by reading X. With many classes it is bound by
-arithmetic, which BLAS does best; a small X stays in cache, where reading it twice costs little.
+Whatever the model of `costs` predicts to be fastest: NumPy or (if the loss has a compiled form and
+Numba can run) the compiled backend, on one thread or on all that may be used. While its kernels are
+not ready NumPy it is: see `aside`.
 """
 
 from __future__ import annotations
 
-from fastloss.backends import unavailable_backends
-from fastloss.losses.base import Loss
+from dataclasses import dataclass, replace
+from typing import Any
 
-MAX_CLASSES = 64
-MIN_MULTIPLY_ADDS = 50_000_000
+import numpy as np
+
+from fastloss.backends import compiled, costs
+from fastloss.backends.aside import kernels
+from fastloss.losses.base import Loss
+from fastloss.threads import available_threads
+
+Shape = tuple[int, int, int]  # N, D, C; D = 0 where the scores are there already
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to run; ``predicted``: the seconds of each backend and number of threads."""
+
+    backend: str
+    n_threads: int
+    reason: str
+    predicted: dict[tuple[str, int], float]
+    is_final: bool = True  # or will be another one as soon as the kernels are ready
+
+
+# Choices that will not change any more. Emptied when it is full, which takes many shapes.
+_final: dict[tuple[object, ...], Choice] = {}
+_MAX_FINAL = 10_000
 
 
 def choose(
-    loss: Loss, n_rows: int, n_features: int, n_classes: int, rows_contiguous: bool
-) -> tuple[str, str]:
-    """The name of the backend, and the reason."""
-    multiply_adds = 2 * n_rows * n_features * n_classes
-    if "numba" in (why_not := unavailable_backends(loss)):
-        return "numpy", f"numba cannot run: {why_not['numba']}"
-    if n_classes > MAX_CLASSES:
-        reason = f"more than {MAX_CLASSES} classes: bound by arithmetic, which BLAS does best"
-    elif not rows_contiguous:
-        reason = "the columns of X lie together in memory, not its rows"
-    elif multiply_adds < MIN_MULTIPLY_ADDS:
-        reason = (
-            f"{multiply_adds:,} multiply-adds, fewer than {MIN_MULTIPLY_ADDS:,}: "
-            "X stays in cache, where BLAS loses nothing by reading it twice"
-        )
-    else:
-        return "numba", "bound by reading X, which the compiled kernel does once"
-    return "numpy", reason
+    loss: Loss,
+    shape: Shape,
+    X_type: np.dtype[Any],
+    W_type: np.dtype[Any],
+    *,
+    rows_contiguous: bool = True,
+    n_threads: int | None = None,
+    prepare: bool = True,
+) -> Choice:
+    """The choice for a problem; ``prepare=False``: whether or not the kernels are ready."""
+    key = (loss.compiled, len(loss.parameters), shape, X_type, W_type, rows_contiguous, n_threads)
+    choice = _final.get(key)
+    if choice is None:
+        most = n_threads or available_threads()
+        choice = _choose(loss, shape, X_type, W_type, rows_contiguous, most, prepare)
+        if choice.is_final and prepare:
+            if len(_final) >= _MAX_FINAL:
+                _final.clear()
+            _final[key] = choice
+    return choice
+
+
+def _choose(
+    loss: Loss,
+    shape: Shape,
+    X_type: np.dtype[Any],
+    W_type: np.dtype[Any],
+    rows_contiguous: bool,
+    most: int,
+    prepare: bool,
+) -> Choice:
+    without = fastest(shape, W_type.itemsize, most, with_numba=False)
+    if (why_not := compiled.BACKEND.unavailable(loss)) is not None:
+        return replace(without, reason=f"numba cannot run: {why_not}")
+    if not rows_contiguous and compiled.is_fused(shape[0], shape[2]):
+        return replace(without, reason="the columns of X lie together in memory, not its rows")
+    choice = fastest(shape, W_type.itemsize, most, with_numba=True)
+    if choice.backend == "numpy" or not prepare:
+        return choice
+    name, sources, make = compiled.kernels_of(loss, shape, X_type, W_type)
+    if kernels.ready(name, sources, make):
+        return choice
+    if (failure := kernels.failure(name)) is not None:
+        return replace(without, reason=f"numba cannot compile the loss: {failure}")
+    return replace(without, reason="numba's kernels are being compiled", is_final=False)
+
+
+def fastest(shape: Shape, itemsize: int, most_threads: int, with_numba: bool) -> Choice:
+    """Of NumPy and, if wanted, the compiled backend, on one thread and on as many as may be."""
+    ways = {"numpy": "numpy"}
+    if with_numba:
+        ways["numba"] = "fused" if shape[1] and compiled.is_fused(shape[0], shape[2]) else "blas"
+    table = costs.current()
+    predicted = {
+        (backend, n): table.seconds(way, shape, itemsize, n)
+        for backend, way in ways.items()
+        for n in sorted({1, most_threads})
+    }
+    backend, n_threads = min(predicted, key=lambda key: predicted[key])
+    reason = f"predicted to be fastest (costs {table.source})"
+    return Choice(backend, n_threads, reason, predicted)

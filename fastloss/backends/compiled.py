@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-import pkgutil
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -48,6 +47,11 @@ _CACHE_LINE = 64
 
 _NOTHING = np.empty(0)
 
+_SOURCES = tuple(
+    str(Path(__file__).parents[1] / name)
+    for name in ("backends/compiled.py", "kernels/fused.py", "kernels/simd.py")
+)
+
 
 class NumbaBackend(Backend):
     """``backend="numba"``."""
@@ -55,7 +59,7 @@ class NumbaBackend(Backend):
     name: ClassVar[str] = "numba"
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
-        if importlib.util.find_spec("numba") is None:
+        if not _is_installed():
             return "numba is not installed"
         if loss is not None and loss.compiled is None:
             return f"the loss {loss.name!r} has no compiled form"
@@ -68,8 +72,8 @@ class NumbaBackend(Backend):
 
     def prepare(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
         if is_fused(len(problem.X), n_classes):
-            return _Fused(problem, n_classes, dtype)
-        return partial(_evaluate_with_blas, problem)
+            return Fused(problem, n_classes, dtype)
+        return partial(evaluate_with_blas, problem)
 
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
@@ -78,6 +82,11 @@ class NumbaBackend(Backend):
         nothing = _NOTHING.astype(scores.dtype)
         losses = _run_strips(loss, gradient, nothing, labels, nothing, n_threads)
         return losses.astype(scores.dtype, copy=False), gradient
+
+
+@cache
+def _is_installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 # --- one pass over X ------------------------------------------------------------------------------
@@ -114,7 +123,7 @@ def is_fused(n_rows: int, n_classes: int) -> bool:
     return n_classes <= _MAX_FUSED_CLASSES and n_rows >= _MIN_FUSED_ROWS
 
 
-class _Fused:
+class Fused:
     """A problem, laid out for the fused kernel."""
 
     def __init__(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> None:
@@ -191,9 +200,10 @@ _PRODUCT_BYTES = 8 * 2**20
 _STRIP_BYTES = 512 * 1024
 
 
-def _evaluate_with_blas(
+def evaluate_with_blas(
     problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
 ) -> float:
+    """The data loss, the products being left to BLAS; its gradient is written to ``dW``."""
     n_rows, n_features = problem.X.shape
     bias = W[-1] if problem.intercept else _NOTHING.astype(W.dtype)
     block_rows = _blas_rows(n_rows, W.shape[1], W.itemsize)
@@ -280,21 +290,45 @@ def _round_up(number: int, multiple: int) -> int:
 # --- compiling -----------------------------------------------------------------------------------
 
 
-def kernels(
-    losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]
-) -> dict[str, Callable[[], object]]:
-    """What compiles, or loads, all kernels for these losses and types of X, by name."""
-    jobs: dict[str, Callable[[], object]] = {}
+KernelSet = tuple[str, tuple[str, ...], Callable[[], object]]
+
+
+def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> list[KernelSet]:
+    """`kernels_of` all problems with these losses and types of X."""
+    sets: dict[str, KernelSet] = {}
     for X in X_types:
         if X not in (*FLOAT_TYPES, np.uint8):
             raise ValueError(f"dtype must be float32, float64 or uint8, got {X}")
         for W in FLOAT_TYPES if np.uint8 == X else (X,):
-            jobs[f"X {X}, W {W}"] = partial(fused_kernel, X, W)
-            jobs[f"scores {W}"] = partial(strips_kernel, W)
             for loss in losses:
-                if loss.compiled is not None:
-                    jobs[f"{loss.name}, {W}"] = partial(loss_kernel, loss, W)
-    return jobs
+                for shape in ((100, 10, 10), (100, 0, 10)):
+                    if loss.compiled is not None:
+                        one = kernels_of(loss, shape, X, W)
+                        sets[one[0]] = one
+    return list(sets.values())
+
+
+def kernels_of(
+    loss: Loss, shape: tuple[int, int, int], X_type: np.dtype[Any], W_type: np.dtype[Any]
+) -> KernelSet:
+    """What a problem needs to be compiled: its name, the files it is made of, and what does it.
+
+    Without importing Numba. No features: the scores are there already.
+    """
+    block = loss.compiled
+    assert block is not None
+    fused = shape[1] > 0 and is_fused(shape[0], shape[2])
+    kind = f"fused-{X_type}" if fused else "strips"
+    name = f"{kind}-{W_type}-{block.__module__}.{block.__name__}-{len(loss.parameters)}"
+
+    def make() -> None:
+        loss_kernel(loss, W_type)
+        if fused:
+            fused_kernel(X_type, W_type)
+        else:
+            strips_kernel(W_type)
+
+    return name, (*_SOURCES, block.__code__.co_filename), make
 
 
 @cache
@@ -499,10 +533,7 @@ def _is_of_numba(value: Any) -> bool:
 @cache
 def _machinery() -> bytes:
     """What all kernels are made of, and how."""
-    files = {"fastloss.backends": ["compiled.py"], "fastloss.kernels": ["fused.py", "simd.py"]}
-    return b"".join(
-        pkgutil.get_data(package, name) or b"" for package in files for name in files[package]
-    )
+    return b"".join(Path(source).read_bytes() for source in _SOURCES)
 
 
 def fingerprint(*functions: Any) -> str:
