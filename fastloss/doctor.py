@@ -10,16 +10,10 @@ from dataclasses import dataclass
 from threadpoolctl import threadpool_info
 
 import fastloss
-from fastloss.backends import unavailable_backends
+from fastloss.backends import costs, unavailable_backends
 from fastloss.backends.compiled import cache_folder, cached_kernels
-from fastloss.benchmark.machine import cpu_name, threading_layer
+from fastloss.benchmark.machine import cpu_name
 from fastloss.threads import available_threads
-
-_LAYERS = {
-    "tbb": "safe from several Python threads and after a fork",
-    "omp": "safe from several Python threads; after a fork only NumPy runs, in the child",
-    "workqueue": "fastloss takes turns; other Numba code must not run in parallel beside it",
-}
 
 
 @dataclass(frozen=True)
@@ -32,7 +26,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything; takes a second or two, because Numba has to start its threads."""
+    """Look at everything; takes a second, because Numba is imported."""
     return [*_machine(), *_numba(), *_blas(), *_settings()]
 
 
@@ -55,16 +49,9 @@ def _numba() -> Iterator[Finding]:
     import numba
 
     yield Finding("Numba", f"{numba.__version__}, {numba.config.NUMBA_NUM_THREADS} threads")
-    layer = threading_layer()
-    advice = ""
-    if layer != "tbb":
-        advice = "pip install tbb gives a layer that is safe everywhere, if its library is found"
-    if layer == "omp" and os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
-        advice += (
-            "; OMP_WAIT_POLICY=passive, set before Python starts, keeps idle OpenMP threads from "
-            "slowing BLAS down when calls alternate"
-        )
-    yield Finding("threading layer", f"{layer}: {_LAYERS.get(layer, 'unknown')}", advice)
+    source = costs.current().source
+    measured = source == "measured here"
+    yield Finding("costs", source, "" if measured else "fastloss warmup, so that auto knows better")
     folder = cache_folder()
     if folder is None:
         yield Finding(

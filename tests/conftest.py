@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,13 @@ from pathlib import Path
 import pytest
 
 import fastloss
-from fastloss.backends import get_backend
+from fastloss.backends import aside, auto, get_backend
 
 ROOT = Path(fastloss.__file__).parents[1]
 
-# Before OpenMP starts: threads that spin while BLAS works cost 10 ms a change, and tests change
-# between the two all the time. Four times as fast on two cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# What was learnt of this machine must not change what the tests see, nor the other way round.
+_learnt = tempfile.TemporaryDirectory(prefix="fastloss-tests-")
+os.environ["FASTLOSS_CACHE_DIR"] = _learnt.name
 
 
 @pytest.fixture
@@ -46,22 +47,37 @@ def run_python() -> Callable[..., str]:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the backends whose `evaluate` or `score_gradient` runs, in order."""
+    """The names of the backends that run, in order."""
     names: list[str] = []
 
-    def spy_on(kind: type, method: str, name: str) -> None:
-        original = getattr(kind, method)
+    def spy_on(kind: type, name: str) -> None:
+        prepare, score_gradient = kind.prepare, kind.score_gradient
 
-        def spy(*arguments, **keywords):
-            names.append(name)
-            return original(*arguments, **keywords)
+        def spy(function):
+            def called(*arguments, **keywords):
+                names.append(name)
+                return function(*arguments, **keywords)
 
-        monkeypatch.setattr(kind, method, spy)
+            return called
+
+        monkeypatch.setattr(kind, "prepare", lambda *arguments: spy(prepare(*arguments)))
+        monkeypatch.setattr(kind, "score_gradient", spy(score_gradient))
 
     for name in fastloss.available_backends():
-        for method in ("evaluate", "score_gradient"):
-            spy_on(type(get_backend(name)), method, name)
+        spy_on(type(get_backend(name)), name)
     return names
+
+
+@pytest.fixture(autouse=True)
+def _kernels_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on how far a compilation in another thread has come."""
+
+    def ready(name: str, sources: tuple[str, ...], make: Callable[[], object]) -> bool:
+        make()
+        return True
+
+    monkeypatch.setattr(aside.kernels, "ready", ready)
+    auto._final.clear()
 
 
 @pytest.fixture(autouse=True)
