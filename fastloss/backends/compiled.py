@@ -27,7 +27,7 @@ from fastloss import threads
 from fastloss.arrays import FLOAT_TYPES, Floats
 from fastloss.backends.base import Backend, Evaluator, Problem
 from fastloss.backends.vectorized import float_blocks
-from fastloss.losses.base import BlockKernel, Labels, Loss
+from fastloss.losses.base import BlockKernel, Labels, Loss, exp, log1p
 
 # A block of this size and the next one stay in L2 together.
 _BLOCK_BYTES = 400 * 1024
@@ -370,7 +370,12 @@ def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., 
         float64[::1],
         number[:, ::1],
     )
-    return _compile(_bind(fused.evaluate, f"evaluate_{X_type}_{W_type}", names), signature, njit)
+    return _compile(
+        _bind(fused.evaluate, f"evaluate_{X_type}_{W_type}", names),
+        signature,
+        njit,
+        no_cfunc_wrapper=True,
+    )
 
 
 @cache
@@ -394,7 +399,12 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
         int64[::1],
         float64[::1],
     )
-    return _compile(_bind(fused.evaluate_strips, f"strips_{dtype}", names), signature, njit)
+    return _compile(
+        _bind(fused.evaluate_strips, f"strips_{dtype}", names),
+        signature,
+        njit,
+        no_cfunc_wrapper=True,
+    )
 
 
 def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -447,18 +457,17 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
 
     from fastloss.kernels import fused, simd
 
-    functions = {"exp": simd.exp, "log1p": simd.log1p}
+    vectorized = {exp: simd.exp, log1p: simd.log1p}
+    functions = {
+        name: vectorized[value]
+        for name, value in block.__globals__.items()
+        if isinstance(value, FunctionType) and value in vectorized
+    }
+    # A name of its own: Numba tells functions of one name apart by a count in the process, on which
+    # kernels cached by different processes can agree.
+    bound = _bind(block, f"{block.__name__}_{fingerprint(block)}", functions)
     names = {
-        # A name of its own: Numba tells functions of one name apart by a count in the process, on
-        # which kernels cached by different processes can agree.
-        "block": njit(
-            _bind(
-                block,
-                f"{block.__name__}_{fingerprint(block)}",
-                functions,
-            ),
-            error_model="numpy",
-        ),
+        "block": njit(bound, error_model="numpy"),
         "carray": carray,
         "to_fixed_tuple": to_fixed_tuple,
         "N_PARAMETERS": n_parameters,
@@ -486,18 +495,18 @@ def _bind(template: Any, name: str, names: dict[str, Any]) -> Any:
     return bound
 
 
-def _compile(function: Any, signature: Any, compiler: Callable[..., Any]) -> Any:
+def _compile(function: Any, signature: Any, compiler: Callable[..., Any], **options: Any) -> Any:
     """The function compiled for this one signature, from or into the disk cache."""
     stem = function.__name__
     function.__name__ = function.__qualname__ = f"{stem}_{fingerprint(function)}"
     # IEEE division: 1 / 0 is inf, not an exception.
-    options = {"error_model": "numpy", "nogil": True}
+    options |= {"error_model": "numpy", "nogil": True}
     if (folder := cache_folder()) is not None:
         _remove_stale(folder, stem, function.__name__)
         # A disk that is full, say: compiled all the same, but not kept.
         with suppress(OSError):
             return compiler(signature, cache=True, **options)(function)
-    return compiler(signature, no_cfunc_wrapper=compiler.__name__ == "njit", **options)(function)
+    return compiler(signature, **options)(function)
 
 
 def cache_folder() -> Path | None:

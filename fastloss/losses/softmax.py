@@ -37,16 +37,18 @@ def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losse
     """The compiled form: each column of ``scores`` (C, R) becomes the gradient of its row."""
     (smoothing,) = parameters
     n_classes, n_rows = scores.shape
-    zero, one = scores.dtype.type(0), scores.dtype.type(1)
-    top = scores[0].copy()
-    for j in range(1, n_classes):
+    number = scores.dtype.type
+    zero, one = number(0), number(1)
+    top, correct, below, ties = np.empty((4, n_rows), scores.dtype)
+    mean, others = np.empty((2, n_rows))
+    top[:] = -math.inf
+    for j in range(n_classes):
         row = scores[j]
         for r in range(n_rows):
             top[r] = row[r] if row[r] > top[r] else top[r]
-    correct = np.empty_like(top)
     for r in range(n_rows):
         correct[r] = scores[labels[r], r] - top[r]
-    mean = np.zeros(n_rows)
+    mean[:] = 0.0
     # Only with smoothing, because 0 * -inf (an excluded class) would be NaN.
     if smoothing > 0.0:
         for j in range(n_classes):
@@ -54,12 +56,11 @@ def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losse
             for r in range(n_rows):
                 mean[r] += (row[r] - top[r]) / n_classes
     # Every score at the top has the exponential 1; all but one of them are others.
-    ties = np.full_like(top, -1.0)
-    below = np.zeros_like(top)
-    others = np.zeros(n_rows)
+    ties[:] = -1.0
+    below[:] = 0.0
+    others[:] = 0.0
     for first in range(0, n_classes, _CLASSES_AT_ONCE):
-        for j in range(first, min(first + _CLASSES_AT_ONCE, n_classes)):
-            row = scores[j]
+        for row in scores[first : first + _CLASSES_AT_ONCE]:
             for r in range(n_rows):
                 shifted = row[r] - top[r]
                 row[r] = exp(shifted)
@@ -72,7 +73,7 @@ def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losse
         others[r] += ties[r]
         losses[r] = log1p(others[r]) - (1.0 - smoothing) * correct[r] - smoothing * mean[r]
         top[r] = 1.0 / (1.0 + others[r])
-    target = scores.dtype.type(smoothing / n_classes)
+    target = number(smoothing / n_classes)
     for j in range(n_classes):
         row = scores[j]
         for r in range(n_rows):
