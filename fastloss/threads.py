@@ -52,11 +52,11 @@ class Team:
     Numba's own: those come from one of several libraries, of which one aborts the process when two
     Python threads call at once, one leaves a forked child hanging, and one keeps its threads
     spinning, so that every change to BLAS and back costs 10 ms. Any number of Python threads may
-    call `run`; each borrows the helpers that are idle and does alone what they do not.
+    call `run`; helpers take what is queued, and who calls does alone what they do not.
     """
 
     def __init__(self) -> None:
-        self._idle: list[SimpleQueue[_Work]] = []
+        self._queue: SimpleQueue[_Work] = SimpleQueue()
         self._n_helpers = 0
         self._lock = Lock()
 
@@ -67,32 +67,23 @@ class Team:
         finished; so a helper that comes late finds nothing to do, and nobody waits for it.
         """
         work = _Work(function, arguments)
-        helpers = self._borrow(n - 1)
-        for helper in helpers:
-            helper.put(work)
+        n_helpers = self._start(min(n, available_threads()) - 1)
+        # No more than they can take soon: what is queued holds on to its arrays.
+        n_queued = max(0, min(n - 1, n_helpers - self._queue.qsize()))
+        for _ in range(n_queued):
+            self._queue.put(work)
         if not function(*arguments):
-            for _ in helpers:
+            for _ in range(n_queued):
                 work.finished.get()
 
-    def _borrow(self, n: int) -> list[SimpleQueue[_Work]]:
-        with self._lock:
-            while len(self._idle) < n and self._n_helpers < available_threads() - 1:
-                queue: SimpleQueue[_Work] = SimpleQueue()
-                Thread(target=self._help, args=(queue,), name="fastloss", daemon=True).start()
-                self._idle.append(queue)
-                self._n_helpers += 1
-            borrowed, self._idle = self._idle[:n], self._idle[n:]
-            return borrowed
-
-    def _help(self, queue: SimpleQueue[_Work]) -> None:
-        while True:
-            work = queue.get()
-            work.function(*work.arguments)
-            work.finished.put(None)
-            # Not kept until the next work comes: it may hold large arrays.
-            del work
+    def _start(self, n: int) -> int:
+        """Start helpers until there are ``n``; how many there are."""
+        if self._n_helpers < n:
             with self._lock:
-                self._idle.append(queue)
+                while self._n_helpers < n:
+                    Thread(target=_help, args=(self._queue,), name="fastloss", daemon=True).start()
+                    self._n_helpers += 1
+        return self._n_helpers
 
 
 class _Work:
@@ -100,6 +91,17 @@ class _Work:
         self.function = function
         self.arguments = arguments
         self.finished: SimpleQueue[None] = SimpleQueue()
+
+
+def _help(queue: SimpleQueue[_Work]) -> None:
+    while True:
+        work = queue.get()
+        try:
+            work.function(*work.arguments)
+        finally:
+            work.finished.put(None)
+            # Not kept until the next work comes: it may hold large arrays.
+            del work
 
 
 team = Team()

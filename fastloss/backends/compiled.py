@@ -34,7 +34,7 @@ _BLOCK_BYTES = 400 * 1024
 _MAX_BLOCK_ROWS = 128
 # Each chunk has a partial gradient, which costs memory and time to add up.
 _MAX_CHUNKS = 32
-_MIN_CHUNK_ROWS = 64
+_MIN_CHUNK_ROWS = 128
 _MAX_PARTIAL_BYTES = 64 * 2**20
 # Below this, waking a second thread takes longer than what it would take over.
 _SERIAL_MULTIPLY_ADDS = 3 * 2**20

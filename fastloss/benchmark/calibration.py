@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ SHAPES = (
 )
 _LOSSES = ("softmax", "hinge")
 _SECONDS = 0.01
+_PAUSE = 0.05
 
 
 def calibrate(progress: Callable[[str, int], None] = lambda what, done: None) -> costs.Costs:
@@ -82,6 +84,8 @@ def _evaluator(way: str, problem: Problem, n_classes: int, dtype: np.dtype[Any])
 
 
 def _median(call: Callable[[], Any]) -> float:
+    # The threads of BLAS go on spinning for a while after a call, on a core that is then missing.
+    time.sleep(_PAUSE)
     call()
     first = time_calls(call, 1)
     n_calls = max(1, int(_SECONDS / 5 / max(first, 1e-7)))

@@ -39,8 +39,9 @@ def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losse
     n_classes, n_rows = scores.shape
     number = scores.dtype.type
     zero, one = number(0), number(1)
-    top, correct, below, ties = np.empty((4, n_rows), scores.dtype)
-    mean, others = np.empty((2, n_rows))
+    of_rows, sums = np.empty((4, n_rows), scores.dtype), np.empty((2, n_rows))
+    top, correct, below, ties = of_rows[0], of_rows[1], of_rows[2], of_rows[3]
+    mean, others = sums[0], sums[1]
     top[:] = -math.inf
     for j in range(n_classes):
         row = scores[j]
@@ -60,7 +61,8 @@ def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losse
     below[:] = 0.0
     others[:] = 0.0
     for first in range(0, n_classes, _CLASSES_AT_ONCE):
-        for row in scores[first : first + _CLASSES_AT_ONCE]:
+        for j in range(first, min(first + _CLASSES_AT_ONCE, n_classes)):
+            row = scores[j]
             for r in range(n_rows):
                 shifted = row[r] - top[r]
                 row[r] = exp(shifted)
