@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastloss.api import Objective
 from fastloss.arrays import Floats
+from fastloss.backends import costs
 from fastloss.benchmark import measure
 from fastloss.benchmark.machine import environment
 from fastloss.benchmark.results import Results
@@ -109,7 +110,13 @@ def start(
     """A run with a scratch folder that goes away at the end."""
     results = Results(title, data, environment(settings.n_threads, settings.seed))
     with tempfile.TemporaryDirectory(prefix="fastloss-bench-") as folder:
-        yield Run(results, settings, Path(folder), progress)
+        run = Run(results, settings, Path(folder), progress)
+        # What was measured of this machine counts, what was compiled on it does not.
+        with suppress(FileNotFoundError):
+            learnt = costs.path().read_bytes()
+            (run.scratch / "fastloss-cache").mkdir()
+            (run.scratch / "fastloss-cache" / costs.path().name).write_bytes(learnt)
+        yield run
 
 
 def small_weights(X: NDArray[Any], n_classes: int, dtype: np.dtype[Any], seed: int) -> Floats:
