@@ -70,20 +70,20 @@ PEER_SECTIONS = {
     "peers": (
         "Ten classes",
         "--peers --loss softmax --loss hinge"
-        " --sizes 200x65x10,256x3073x10,60000x785x10,20000x3073x10 --seconds 20",
+        " --sizes 200x65x10,256x3073x10,60000x785x10,20000x3073x10 --seconds 8",
     ),
     "peers-float64": (
         "Ten classes, float64",
         "--peers --loss softmax --loss hinge --dtype float64"
-        " --sizes 60000x785x10,20000x3073x10 --seconds 20",
+        " --sizes 60000x785x10,20000x3073x10 --seconds 8",
     ),
     "peers-uint8": (
         "Ten classes, X read as uint8",
-        "--peers --loss softmax --dtype uint8 --sizes 20000x3073x10 --seconds 20",
+        "--peers --loss softmax --dtype uint8 --sizes 20000x3073x10 --seconds 8",
     ),
     "peers-wide": (
         "Many classes",
-        "--peers --loss softmax --loss hinge --sizes 8192x2048x1000,2048x512x32000 --seconds 60",
+        "--peers --loss softmax --loss hinge --sizes 8192x2048x1000,2048x512x32000 --seconds 25",
     ),
 }
 

@@ -158,7 +158,7 @@ class Fused:
             self._no_gradient if dW is None else dW,
         )
         _run(self._kernel, arguments, n_threads, n_chunks)
-        return float(chunk_losses.sum()) / self._divisor
+        return float(sum(chunk_losses.tolist())) / self._divisor
 
 
 class _Scratch(threading.local):
