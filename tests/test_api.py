@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_info
 
 import fastloss
 from fastloss import Objective, threads
-from fastloss.backends import compiled
 from fastloss.threads import available_threads
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -383,31 +382,3 @@ def test_blas_is_limited_and_given_back(fails, data):
         assert seen == [n_threads] * len(before)
         assert blas_threads() == before
         seen.clear()
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_numba_is_limited_and_given_back(fails, data, monkeypatch):
-    numba = pytest.importorskip("numba")
-    objective = Objective(data.X, data.y, intercept=True, backend="numba", n_threads=1)
-    objective(data.W)  # starts the threads
-    seen = []
-
-    def kernel(*arguments) -> None:
-        seen.append(numba.get_num_threads())
-        if fails:
-            raise KeyError("kernel")
-
-    monkeypatch.setattr(compiled, "rows_kernel", lambda *_: kernel)
-    before = numba.get_num_threads()
-    if fails:
-        with pytest.raises(KeyError, match="kernel"):
-            objective(data.W)
-    else:
-        objective(data.W)
-        # More than Numba has started are not an error.
-        fastloss.loss_and_grad(
-            data.W, data.X, data.y, intercept=True, backend="numba", n_threads=1000
-        )
-        assert seen.pop() == numba.config.NUMBA_NUM_THREADS
-    assert seen == [1]
-    assert numba.get_num_threads() == before

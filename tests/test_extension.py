@@ -26,20 +26,20 @@ import numpy as np
 from fastloss import Loss
 
 
-def squared_error_row(scores, label, parameters):
+def squared_error_block(scores, labels, parameters, losses):
     (scale,) = parameters
-    total = 0.0
+    losses[:] = 0.0
     for j in range(scores.shape[0]):
-        error = scores[j] - (scale if j == label else 0.0)
-        total += error * error
-        scores[j] = 2.0 * error
-    return total
+        for r in range(scores.shape[1]):
+            error = scores[j, r] - (scale if j == labels[r] else 0.0)
+            losses[r] += error * error
+            scores[j, r] = 2.0 * error
 
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
     name: ClassVar[str] = "squared_error"
-    compiled = staticmethod(squared_error_row)
+    compiled = staticmethod(squared_error_block)
     scale: float = 1.0
 
     @property

@@ -1,0 +1,279 @@
+"""The vector machinery, piece by piece, and what it becomes on other CPUs."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from llvmlite import ir
+from numba import from_dtype, njit
+
+from fastloss.kernels import simd
+
+TYPES = [np.dtype(np.float32), np.dtype(np.float64)]
+each_type = pytest.mark.parametrize("dtype", TYPES, ids=str)
+N_LANES = {dtype: simd.target().vector_bytes // dtype.itemsize for dtype in TYPES}
+
+
+def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    buffer = np.zeros(np.prod(shape) * dtype.itemsize + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + np.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+
+
+def padded(n_features: int, dtype: np.dtype) -> int:
+    """Whole vectors, and one more where there is no tail, as `fused` lays W.T out."""
+    return (n_features // N_LANES[dtype] + 1) * N_LANES[dtype]
+
+
+def rows_with_poison(n_rows: int, n_features: int, dtype: np.dtype):
+    """Unaligned rows with NaN on either side, their tails, and the addresses of both."""
+    rng = np.random.default_rng(n_features)
+    memory = np.full((n_rows, n_features + 2), np.nan, dtype)
+    X = memory[:, 1:-1]
+    X[...] = rng.standard_normal(X.shape)
+    n_whole = n_features // N_LANES[dtype]
+    tails = np.zeros((n_rows, N_LANES[dtype]), dtype)
+    tails[:, : n_features - n_whole * N_LANES[dtype]] = X[:, n_whole * N_LANES[dtype] :]
+    rows = X.ctypes.data + np.arange(n_rows) * X.strides[0]
+    return X, tails, rows, tails.ctypes.data + np.arange(n_rows) * tails.strides[0], n_whole
+
+
+@each_type
+@pytest.mark.parametrize("n_classes", simd.TILE_CLASSES)
+@pytest.mark.parametrize("n_features", [1, 7, 16, 33, 100])
+def test_score_tile(n_features, n_classes, dtype):
+    tile = simd.score_tile(from_dtype(dtype))
+
+    @njit
+    def call(rows, tails, n_whole, W_T, stride, bias, S, S_stride):
+        tile(n_classes, rows, tails, n_whole, W_T, stride, bias, S, S_stride, rows)
+
+    n_rows = simd.target().tile_rows
+    X, _tails, rows, tail_rows, n_whole = rows_with_poison(n_rows, n_features, dtype)
+    W_T = aligned((n_classes, padded(n_features, dtype)), dtype)
+    W_T[:, :n_features] = np.random.default_rng(1).standard_normal((n_classes, n_features))
+    bias = np.arange(n_classes, dtype=dtype)
+    S = np.full((n_classes, n_rows + 1), 99, dtype)
+    call(
+        rows.ctypes.data,
+        tail_rows.ctypes.data,
+        n_whole,
+        W_T.ctypes.data,
+        W_T.strides[0],
+        bias.ctypes.data,
+        S.ctypes.data,
+        S.strides[0],
+    )
+    expected = W_T[:, :n_features] @ X.T + bias[:, None]
+    np.testing.assert_allclose(S[:, :n_rows], expected, rtol=0, atol=1e3 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(S[:, n_rows], 99)  # nothing beyond the tile
+
+
+@each_type
+@pytest.mark.parametrize("n_vectors", [1, simd.target().tile_vectors])
+@pytest.mark.parametrize("n_classes", simd.TILE_CLASSES)
+@pytest.mark.parametrize("n_rows", [0, 1, 6])
+def test_gradient_tile(n_rows, n_classes, n_vectors, dtype):
+    tile = simd.gradient_tile(from_dtype(dtype), n_vectors)
+
+    @njit
+    def call(rows, n_rows, offset, G, G_stride, total, T_stride):
+        tile(n_classes, rows, n_rows, offset, G, G_stride, total, T_stride, rows)
+
+    width = n_vectors * N_LANES[dtype]
+    X, _tails, rows, _, _ = rows_with_poison(n_rows, 3 + width, dtype)
+    G = np.random.default_rng(1).standard_normal((n_classes, n_rows + 2)).astype(dtype)
+    total = aligned((n_classes, width + N_LANES[dtype]), dtype)
+    total[...] = 1
+    call(
+        rows.ctypes.data,
+        n_rows,
+        3 * dtype.itemsize,
+        G.ctypes.data,
+        G.strides[0],
+        total.ctypes.data,
+        total.strides[0],
+    )
+    expected = 1 + G[:, :n_rows] @ X[:, 3:]
+    np.testing.assert_allclose(total[:, :width], expected, atol=1e2 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(total[:, width:], 1)
+
+
+@each_type
+@pytest.mark.parametrize("source", ["u1", "same"])
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 65])
+def test_copy_vector(n, source, dtype):
+    kind = np.dtype(np.uint8) if source == "u1" else dtype
+    copy = simd.copy_vector(from_dtype(kind), from_dtype(dtype))
+
+    @njit
+    def call(source, goal, n):
+        copy(source, goal, n)
+
+    values = (255 - np.arange(n + 1)).astype(kind)[1:]  # not aligned
+    goal = np.full(n + 1, -1, dtype)
+    call(values.ctypes.data, goal.ctypes.data, n)
+    np.testing.assert_array_equal(goal[:n], values)
+    assert goal[n] == -1
+
+
+@each_type
+def test_transpose_tile(dtype):
+    tile = simd.transpose_tile(from_dtype(dtype))
+
+    @njit
+    def call(source, source_stride, goal, goal_stride):
+        tile(source, source_stride, goal, goal_stride)
+
+    n = N_LANES[dtype]
+    source = np.arange(n * (n + 3), dtype=dtype).reshape(n, n + 3)
+    goal = np.zeros((n, n + 1), dtype)
+    call(source.ctypes.data, source.strides[0], goal.ctypes.data, goal.strides[0])
+    np.testing.assert_array_equal(goal[:, :n], source[:, :n].T)
+    np.testing.assert_array_equal(goal[:, n], 0)
+
+
+# --- functions -----------------------------------------------------------------------------------
+
+
+def errors_in_ulp(actual, exact, dtype):
+    rounded = exact.astype(dtype)
+    return np.abs(actual - exact) / np.spacing(np.abs(rounded)).astype(np.longdouble)
+
+
+def apply(function, x):
+    @njit
+    def call(x, result):
+        for i in range(x.shape[0]):
+            result[i] = function(x[i])
+
+    result = np.empty_like(x)
+    call(x, result)
+    return result
+
+
+@each_type
+def test_exp(dtype):
+    largest = float(np.log(np.finfo(dtype).max))
+    smallest = float(np.log(np.finfo(dtype).smallest_subnormal))
+    x = np.random.default_rng(0).uniform(smallest, largest, 100_000).astype(dtype)
+    exact = np.exp(x.astype(np.longdouble))
+    assert errors_in_ulp(apply(simd.exp, x), exact, dtype).max() < 1.0
+
+
+@each_type
+def test_exp_at_its_ends(dtype):
+    finfo = np.finfo(dtype)
+    overflow = np.nextafter(dtype.type(np.log(finfo.max.astype(np.longdouble))), dtype.type(2e3))
+    x = np.array([-np.inf, np.inf, np.nan, 0, -0.0, -1e5, 1e5, overflow, finfo.max, finfo.min])
+    expected = [0, np.inf, np.nan, 1, 1, 0, np.inf, np.inf, np.inf, 0]
+    np.testing.assert_array_equal(apply(simd.exp, x.astype(dtype)), np.array(expected, dtype))
+    # Below the normal range the result loses digits, not its value.
+    subnormal = np.log(finfo.tiny.astype(np.float64)) - np.arange(1, 8)
+    actual = apply(simd.exp, subnormal.astype(dtype))
+    expected = np.exp(subnormal.astype(dtype).astype(np.longdouble)).astype(dtype)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=finfo.smallest_subnormal)
+    assert actual.min() > 0
+
+
+def test_log1p():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([10 ** rng.uniform(-320, 308, 100_000), rng.uniform(0, 10, 100_000)])
+    exact = np.log1p(x.astype(np.longdouble))
+    assert errors_in_ulp(apply(simd.log1p, x), exact, np.float64).max() < 3.0
+    ends = np.array([0.0, np.inf, np.nan, 5e-324, 1e-17])
+    expected = [0.0, np.inf, np.nan, 5e-324, 1e-17]
+    np.testing.assert_array_equal(apply(simd.log1p, ends), expected)
+
+
+def test_fetch_add_counts_every_call():
+    @njit(nogil=True)
+    def call(counter, taken):
+        for _ in range(10_000):
+            taken[simd.fetch_add(simd.address(counter))] += 1
+
+    counter, taken = np.zeros(1, np.int64), np.zeros(40_000, np.int64)
+    call(counter, taken)  # compiles
+    workers = [threading.Thread(target=call, args=(counter, taken)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert counter[0] == 40_000
+    np.testing.assert_array_equal(taken, 1)
+
+
+# --- other machines ------------------------------------------------------------------------------
+
+ON_CPU = """
+import platform
+import numpy as np
+import fastloss
+from fastloss.backends import compiled
+from fastloss.kernels import simd
+
+rng = np.random.default_rng(0)
+for X_type, W_type in (("f4", "f4"), ("f8", "f8"), ("u1", "f4")):
+    X, y = (9 * rng.standard_normal((300, 77))).astype(X_type), rng.integers(0, 7, 300)
+    W = rng.standard_normal((78, 7)).astype(W_type) / 99
+    ours = fastloss.loss_and_grad(W, X, y, backend="numba", intercept=True)
+    theirs = fastloss.loss_and_grad(W, X, y, backend="numpy", intercept=True)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5)
+    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5 * np.abs(theirs[1]).max())
+single = np.dtype("f4")
+(assembly,) = compiled.fused_kernel(single, single).inspect_asm().values()
+fused = [line for line in assembly.splitlines() if "fmadd" in line and "ps" in line]
+registers = {r for r in ("xmm", "ymm", "zmm") for line in fused if r in line}
+print(simd.target().vector_bytes, sorted(registers))
+"""
+
+
+@pytest.mark.skipif(
+    not simd.binding.get_process_triple().startswith("x86_64"), reason="x86-64 only"
+)
+@pytest.mark.parametrize(
+    ("cpu", "expected"), [("haswell", "32 ['ymm']"), ("nehalem", "16 []")], ids=["AVX2", "SSE"]
+)
+def test_older_cpus_get_narrower_vectors(cpu, expected, tmp_path, run_python):
+    """SSE has no fused multiply-add: a product and a sum take its place, not a library call."""
+    environment = {"NUMBA_CPU_NAME": cpu, "NUMBA_CACHE_DIR": str(tmp_path)}
+    if cpu == "haswell" and "+avx2" not in simd._host_features():
+        pytest.skip("this CPU cannot run AVX2")
+    assert run_python(ON_CPU, **environment) == f"{expected}\n"
+
+
+def test_this_cpu_gets_its_widest_vectors():
+    features = simd._host_features()
+    if "+avx512f" in features:
+        assert simd.target() == simd.Target(64, 32)
+    elif "+avx," in f"{features},":
+        assert simd.target() == simd.Target(32, 16)
+
+
+def arm_assembly(monkeypatch) -> str:
+    """A score tile as LLVM compiles it for 64-bit ARM."""
+    simd.binding.initialize_all_targets()
+    simd.binding.initialize_all_asmprinters()
+    try:
+        arm = simd.binding.Target.from_triple("aarch64-unknown-linux-gnu")
+    except RuntimeError as error:
+        pytest.skip(f"this LLVM cannot compile for ARM: {error}")
+    monkeypatch.setattr(simd, "target", lambda: simd.Target(16, 32))
+    module = ir.Module()
+    kind = ir.FunctionType(ir.VoidType(), [simd.INT64] * 9)
+    function = ir.Function(module, kind, "tile")
+    builder = ir.IRBuilder(function.append_basic_block())
+    simd._emit_score_tile(simd.Emitter(builder, ir.FloatType(), 16), 5, *function.args)
+    builder.ret_void()
+    parsed = simd.binding.parse_assembly(str(module))
+    return arm.create_target_machine(opt=3).emit_assembly(parsed)
+
+
+def test_arm_gets_its_vectors(monkeypatch):
+    loops = arm_assembly(monkeypatch)
+    assert loops.count("fmla\tv") >= 5 * 4
