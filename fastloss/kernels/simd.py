@@ -25,6 +25,7 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import config, float64, int64, types, void
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
@@ -56,32 +57,16 @@ class Target:
 
 @cache
 def target() -> Target:
-    """Of the CPU that Numba compiles for: this one, or what ``NUMBA_CPU_NAME`` says."""
+    """Of the CPU that Numba compiles for: this one, or what ``NUMBA_CPU_FEATURES`` says.
+
+    ``NUMBA_CPU_NAME`` alone leaves Numba with the features of this one.
+    """
     if binding.get_process_triple().startswith(("aarch64", "arm64")):
         return Target(16, 32)
-    features = config.CPU_FEATURES
-    if features is None:
-        features = _features_of(config.CPU_NAME) if config.CPU_NAME else _host_features()
+    features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
     if "+avx512f" in features:
         return Target(64, 32)
     return Target(32 if "+avx" in features else 16, 16)
-
-
-def _host_features() -> str:
-    return binding.get_host_cpu_features().flatten()
-
-
-def _features_of(cpu: str) -> str:
-    """What a named x86 CPU has, as far as vectors go: LLVM would say so only in its own tables."""
-    if cpu == binding.get_host_cpu_name():
-        return _host_features()
-    module = binding.parse_assembly(
-        "define void @f(ptr %p) { %v = load <16 x float>, ptr %p\n"
-        "store <16 x float> %v, ptr %p\n ret void }"
-    )
-    machine = binding.Target.from_default_triple().create_target_machine(cpu=cpu)
-    assembly = machine.emit_assembly(module)
-    return "+avx512f" if "zmm" in assembly else "+avx" if "ymm" in assembly else ""
 
 
 class Emitter:
@@ -484,12 +469,12 @@ def _emit_exp(e: Emitter, x: ir.Value) -> ir.Value:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def log1p(typing_context: Any, x: Any) -> Any:
-    """``log(1 + x)`` of a float64 ``x >= 0`` to 2 ulp, without a branch.
+    """``log(1 + x)`` of a float64 ``x >= 0`` to 1 ulp, without a branch.
 
-    ``u = 1 + x = 2**n m`` with ``m`` within a factor of the root of 2 of 1, and
-    ``log m = 2 atanh((m - 1) / (m + 1))`` by its Taylor series. What ``u`` lost by rounding is put
-    right by the factor ``x / (u - 1)`` (D. Goldberg, *What every computer scientist should know
-    about floating-point arithmetic*, 1991).
+    ``u = 1 + x = 2**n (1 + f)`` with ``1 + f`` within a factor of the root of 2 of 1. The series of
+    ``log(1 + f) = 2 atanh(s)``, ``s = f / (2 + f)``, is taken apart into ``f - f**2 / 2``, which is
+    nearly exact, and the rest. What ``u`` lost by rounding adds its share ``lost / u`` (as in
+    FreeBSD's ``s_log1p.c``, K.C. Ng, 1993).
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -506,20 +491,25 @@ def _emit_log1p(e: Emitter, x: ir.Value) -> ir.Value:
     bits = b.bitcast(u, INT64)
     # The exponent of u / sqrt(1/2), as integers: the mantissa wraps into the exponent.
     root = 0x3FE6A09E667F3BCD
-    n = b.ashr(b.sub(bits, INT64(root)), INT64(52))
-    m = b.bitcast(b.sub(bits, b.shl(n, INT64(52))), real)
-    s = b.fdiv(b.fsub(m, one), b.fadd(m, one))
+    exponent = b.ashr(b.sub(bits, INT64(root)), INT64(52))
+    f = b.fsub(b.bitcast(b.sub(bits, b.shl(exponent, INT64(52))), real), one)
+    n = b.sitofp(exponent, real)
+    # Either difference is exact where it is taken.
+    is_below = b.fcmp_ordered("<", x, one)
+    lost = b.select(is_below, b.fsub(x, b.fsub(u, one)), b.fsub(one, b.fsub(u, x)))
+    s = b.fdiv(f, b.fadd(real(2.0), f))
     square = b.fmul(s, s)
-    series = real(1.0 / 23)
-    for k in range(21, 0, -2):
-        series = e.multiply_add(series, square, real(1.0 / k))
-    log_m = b.fmul(b.fadd(s, s), series)
-    log_u = e.multiply_add(b.sitofp(n, real), real(math.log(2.0)), log_m)
-    gained = b.fsub(u, one)
-    exact = b.fmul(log_u, b.fdiv(x, gained))
-    is_small = b.fcmp_ordered("==", gained, real(0.0))
-    is_infinite = b.fcmp_ordered("==", x, real(math.inf))
-    return b.select(is_small, x, b.select(is_infinite, x, exact))
+    series = real(2.0 / 23)
+    for k in range(21, 1, -2):
+        series = e.multiply_add(series, square, real(2.0 / k))
+    half_square = b.fmul(b.fmul(real(0.5), f), f)
+    rest = b.fmul(s, e.multiply_add(series, square, half_square))
+    # The leading part of log 2 has so few digits that n times it is exact.
+    rest = b.fadd(rest, e.multiply_add(n, real(1.90821492927058770002e-10), b.fdiv(lost, u)))
+    log_u = e.multiply_add(
+        n, real(6.93147180369123816490e-01), b.fsub(f, b.fsub(half_square, rest))
+    )
+    return b.select(b.fcmp_ordered("==", x, real(math.inf)), x, log_u)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

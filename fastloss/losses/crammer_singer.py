@@ -13,6 +13,7 @@ machines*, JMLR 2001.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -30,25 +31,31 @@ def crammer_singer_block(
     # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
     delta = scores.dtype.type(parameters[0])
     n_classes, n_rows = scores.shape
-    rivals = np.empty(n_rows, np.int64)
-    strongest = np.empty(n_rows, scores.dtype)
+    zero, one = scores.dtype.type(0), scores.dtype.type(1)
+    of_rows = np.empty((3, n_rows), scores.dtype)
+    correct, strongest, slope = of_rows[0], of_rows[1], of_rows[2]
+    strongest[:] = -math.inf
     for r in range(n_rows):
-        rivals[r] = 1 if labels[r] == 0 else 0
-        strongest[r] = scores[rivals[r], r]
-    for j in range(1, n_classes):
+        correct[r] = scores[labels[r], r]
+        # No rival of itself, and no test for it in the loops over the classes.
+        scores[labels[r], r] = -math.inf
+    for j in range(n_classes):
         row = scores[j]
         for r in range(n_rows):
-            stronger = row[r] > strongest[r] and j != labels[r]
-            rivals[r] = j if stronger else rivals[r]
-            strongest[r] = row[r] if stronger else strongest[r]
+            strongest[r] = row[r] if row[r] > strongest[r] else strongest[r]
     for r in range(n_rows):
-        m = strongest[r] - scores[labels[r], r] + delta
-        losses[r] = 0.0 if m <= 0 else m
-    scores[:] = 0.0
+        m = strongest[r] - correct[r] + delta
+        losses[r] = zero if m <= zero else m
+        slope[r] = zero if m <= zero else one
+        correct[r] = -slope[r]
+    for j in range(n_classes):
+        row = scores[j]
+        for r in range(n_rows):
+            # The first class at the top takes all of the slope.
+            row[r] = slope[r] if row[r] == strongest[r] else zero
+            slope[r] -= row[r]
     for r in range(n_rows):
-        slope = 0.0 if losses[r] == 0.0 else 1.0
-        scores[rivals[r], r] = slope
-        scores[labels[r], r] = -slope
+        scores[labels[r], r] = correct[r]
 
 
 @dataclass(frozen=True)

@@ -30,15 +30,18 @@ def one_vs_all_block(scores: Any, labels: Any, parameters: tuple[float, ...], lo
     delta = scores.dtype.type(margin)
     zero, one = scores.dtype.type(0), scores.dtype.type(1)
     losses[:] = 0.0
+    # The true class changes sign and back, so that the loops need not ask which one it is.
+    for r in range(n_rows):
+        scores[labels[r], r] = -scores[labels[r], r]
     for j in range(n_classes):
         row = scores[j]
         for r in range(n_rows):
-            sign = one if j == labels[r] else -one
-            m = delta - sign * row[r]
+            m = delta + row[r]
             violation = zero if m <= zero else m
             losses[r] += violation if power == 1.0 else violation * violation
-            slope = violation + violation if power == 2.0 else zero if m <= zero else one
-            row[r] = -sign * slope
+            row[r] = violation + violation if power == 2.0 else zero if m <= zero else one
+    for r in range(n_rows):
+        scores[labels[r], r] = -scores[labels[r], r]
 
 
 @dataclass(frozen=True)
