@@ -211,7 +211,7 @@ def evaluate_with_blas(
     # takes a fifth of the time, which BLAS would leave to one thread, while its others spin.
     step = W.shape[1]
     if block_rows < n_rows:
-        step = max(64, _PRODUCT_BYTES // (n_features * W.itemsize))
+        step = min(step, max(64, _PRODUCT_BYTES // (n_features * W.itemsize)))
     scores = np.empty((min(n_rows, block_rows), W.shape[1]), W.dtype)
     total, is_first = 0.0, True
     in_blas = n_threads if step == W.shape[1] else 1

@@ -414,13 +414,17 @@ def evaluate_strips(
     n_rows, n_classes = scores.shape
     scratch = aligned(n_classes * strip_rows, scores)
     row_scratch = aligned(2 * strip_rows, scores).reshape(2, strip_rows)
+    strip_labels = np.zeros(strip_rows, np.int64)
+    strip_losses = np.empty(strip_rows)
     while True:
         start = fetch_add(address(counters)) * strip_rows
         if start >= n_rows:
             break
         n = min(strip_rows, n_rows - start)
+        # Padded, so that whole vectors of rows are left to the loss, of a single row too.
+        n_padded = -(-n // ROWS_STEP) * ROWS_STEP
         part = scores[start : start + n]
-        strip = scratch[: n_classes * n].reshape(n_classes, n)
+        strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
         transpose(part, strip)
         for c in range(bias.shape[0]):
             row = strip[c]
@@ -428,16 +432,18 @@ def evaluate_strips(
                 row[r] += bias[c]
         for r in range(n):
             row_scratch[0, r] = factors[start + r] if factors.shape[0] > 0 else 1.0
-        stop = start + n
+            strip_labels[r] = labels[start + r]
         loss_of_rows(
             strip,
-            labels[start:stop],
-            row_scratch[0, :n],
+            strip_labels[:n_padded],
+            row_scratch[0, :n_padded],
             loss,
             parameters,
-            losses[start:stop],
-            row_scratch[1, :n],
+            strip_losses[:n_padded],
+            row_scratch[1, :n_padded],
         )
-        transpose(strip, part)
+        for r in range(n):
+            losses[start + r] = strip_losses[r]
+        transpose(strip[:, :n], part)
         fetch_add(address(counters) + 8)
     return are_finished(address(counters) + 8, -(-n_rows // strip_rows))
