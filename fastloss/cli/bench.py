@@ -1,0 +1,129 @@
+"""``fastloss bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastloss.benchmark import Results, Settings
+from fastloss.benchmark.plan import Plan, parse_size
+from fastloss.benchmark.report import all_tables, control_line, crossover_lines
+from fastloss.cli.common import (
+    BackendOption,
+    DataOption,
+    LossOption,
+    SeedOption,
+    app,
+    clear_errors,
+    console,
+    progress_bar,
+)
+from fastloss.threads import available_threads, check_n_threads
+
+#: Peers are many contenders to a cell, and an interval needs rounds.
+PEERS_SECONDS = 6.0
+
+
+@app.command()
+def bench(
+    data: DataOption = None,
+    loss: LossOption = None,
+    backend: BackendOption = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="N or NxDxC, separated by commas: 256x3073x10,4000x3073x10."),
+    ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(help="Your own my_module:my_loss_and_grad(W, X, y) -> (loss, dW)."),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of X: float32, float64 or uint8.")] = "float32",
+    quick: Annotated[bool, typer.Option("--quick", help="One loss, fewer rounds.")] = False,
+    gradient_study: Annotated[
+        bool, typer.Option(help="Also time numerical gradients as parameters grow.")
+    ] = True,
+    peers: Annotated[
+        bool, typer.Option(help="Put PyTorch, JAX and scikit-learn into the table too.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="For all contenders alike.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help=f"Time budget of a cell: a loss at a size. {Settings.cell_seconds:g}; "
+            f"{PEERS_SECONDS:g} with --peers.",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the plots and the JSON file.")] = Path(
+        "fastloss-bench"
+    ),
+    json: Annotated[
+        str | None, typer.Option(help="Write the JSON there too; - for standard output.")
+    ] = None,
+) -> None:
+    """Verify and time every backend, and numerical against analytic gradients.
+
+    Without arguments: a synthetic problem of the shape of CIFAR-10, in under two minutes. With
+    --peers: against other libraries, and no gradient study.
+    """
+    with clear_errors():
+        settings = Settings(
+            n_threads=available_threads()
+            if threads is None
+            else check_n_threads(threads, "threads"),
+            seed=seed,
+            cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
+        )
+        plan = Plan.make(
+            data=data,
+            losses=loss,
+            backends=backend,
+            sizes=None if sizes is None else [parse_size(size) for size in sizes.split(",")],
+            candidates=candidate,
+            dtype=dtype,
+            quick=quick,
+            gradient_study=gradient_study,
+            peers=peers,
+            settings=settings,
+        )
+        results = _run(plan)
+        _write(results, out, json)
+    if not results.complete:
+        raise typer.Exit(130)
+
+
+def _run(plan: Plan) -> Results:
+    with progress_bar(plan.n_steps) as progress:
+        try:
+            return plan.run(progress)
+        except KeyboardInterrupt:
+            return plan.interrupted()
+
+
+def _write(results: Results, out: Path, json: str | None) -> None:
+    """Tables to stdout (JSON instead, if asked for), files to ``out``."""
+    from fastloss.benchmark.plots import save_all
+
+    saved = [out / "results.json"]
+    results.save(saved[0])
+    saved += save_all(results, out)
+    if json == "-":
+        typer.echo(results.to_json())
+        return
+    if json is not None:
+        results.save(Path(json))
+        saved.append(Path(json))
+    terminal = console()
+    terminal.print(f"{results.title}: {results.data}", style="bold")
+    for table in all_tables(results):
+        terminal.print(table.rich())
+    if results.gradient is not None:
+        for line in crossover_lines(results.gradient):
+            terminal.print(f"  {line}")
+    terminal.print(control_line(results))
+    if not results.complete:
+        terminal.print("Interrupted: what was measured until then is above.", style="bold")
+    terminal.print("Saved " + ", ".join(str(path) for path in saved))

@@ -1,0 +1,65 @@
+"""``fastloss doctor`` and ``fastloss warmup``."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+import fastloss
+from fastloss.cli.common import LossOption, app, clear_errors, console, progress_bar
+from fastloss.losses import get_loss
+
+_TYPES = ("float32", "float64", "uint8")
+
+
+@app.command()
+def doctor() -> None:
+    """Look at the CPU, threads, BLAS and the kernel cache, and say what to do."""
+    from fastloss.doctor import examine
+
+    table = Table(title="fastloss doctor", show_lines=False)
+    table.add_column("what")
+    table.add_column("found", overflow="fold")
+    table.add_column("what to do", overflow="fold")
+    for finding in examine():
+        style = "yellow" if finding.advice else ""
+        table.add_row(finding.topic, finding.found, finding.advice or "nothing", style=style)
+    console().print(table)
+
+
+@app.command()
+def warmup(
+    loss: LossOption = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(help="Only this type of X; may be repeated.")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option(help="Also measure what calls cost here, for the choices of 'auto'.")
+    ] = True,
+) -> None:
+    """Compile the kernels, so that no first call has to, and measure what calls cost here."""
+    from fastloss.backends import costs
+    from fastloss.backends.aside import kernels as ready
+    from fastloss.backends.compiled import all_kernels, cache_folder, cached_kernels
+    from fastloss.benchmark import calibration
+
+    with clear_errors():
+        losses = [get_loss(name) for name in loss or fastloss.available_losses()]
+        jobs = all_kernels(losses, [np.dtype(name) for name in dtype or _TYPES])
+        start = time.perf_counter()
+        with progress_bar(len(jobs)) as progress:
+            for done, (name, sources, make) in enumerate(jobs):
+                progress(name, done)
+                ready.make(name, sources, make)
+        typer.echo(
+            f"{len(jobs)} kernels ready in {time.perf_counter() - start:.1f} s; "
+            f"{len(cached_kernels())} files in {cache_folder()}"
+        )
+        if calibrate:
+            with progress_bar(2 * len(calibration.SHAPES)) as progress:
+                costs.store(calibration.calibrate(progress))
+            typer.echo(f"costs measured and kept in {costs.path()}")
