@@ -98,9 +98,10 @@ class Checkpoint:
                 seconds=text["seconds"],
                 records=tuple(Record(**record) for record in text["records"]),
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _unreadable(path, error) from None
-        except zipfile.BadZipFile as error:
+        except (
+            *(OSError, EOFError, zipfile.BadZipFile, NotImplementedError),
+            *(ValueError, KeyError, TypeError, AttributeError),
+        ) as error:
             raise _unreadable(path, error) from None
 
     def check(self, path: Path, fingerprint: Fingerprint) -> None:
@@ -122,7 +123,12 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:
     """What must be the same for a run to go on, by name."""
-    facts = {"method": repr(method), "seed": repr(seed), "W": f"{W.shape} {W.dtype}"}
+    facts = {
+        "f": "an Objective" if isinstance(f, Objective) else "a callable",
+        "method": repr(method),
+        "seed": repr(seed),
+        "W": f"{W.shape} {W.dtype}",
+    }
     if isinstance(f, Objective):
         facts |= {
             "X": f"{f.X.shape} {f.X.dtype}",
