@@ -338,24 +338,22 @@ class Objective:
         """The same objective with ``X`` cast to another type."""
         return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))
 
-    def reproducible(
-        self, n_classes: int, dtype: DTypeLike, n_rows: int | None = None
-    ) -> Objective:
+    def reproducible(self, W: ArrayLike, n_rows: int | None = None) -> Objective:
         """The same objective, whose results have the same bits on any number of threads.
 
-        For a ``W`` of ``n_classes`` columns and this type; ``n_rows``: of the minibatches that it
-        is meant for, all unless given. "auto" becomes the compiled backend as
-        soon as its kernels are ready (this waits for them), or NumPy where that cannot run. What
-        leaves products to BLAS runs on one thread: NumPy, and the compiled backend with more than
-        64 classes or fewer than 16 rows.
+        For a ``W`` of this shape and type; ``n_rows``: of the minibatches that it is meant for, all
+        unless given. "auto" becomes the compiled backend as soon as its kernels are ready (this
+        waits for them), or NumPy where that cannot run. What leaves products to BLAS runs on one
+        thread: NumPy, and the compiled backend with more than 64 classes or fewer than 16 rows.
         """
+        W = self._check(W)
         other = copy.copy(self)
         other._evaluators = {}
         other._backend, other._n_threads = auto.reproducible(
             self.loss_function,
-            (n_rows or len(self.X), self.X.shape[1], n_classes),
+            (n_rows or len(self.X), self.X.shape[1], W.shape[1]),
             self.X.dtype,
-            np.dtype(dtype),
+            W.dtype,
             backend=requested_backend(self._backend)[0],
             rows_contiguous=n_rows is not None or _rows_are_together(self.X),
             n_threads=requested_threads(self._n_threads),

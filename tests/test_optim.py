@@ -101,7 +101,7 @@ def test_random_search_keeps_the_best_of_its_draws():
         np.float32(0.5) * np.random.default_rng([7, k]).standard_normal(W.shape, dtype=np.float32)
         for k in range(20)
     ]
-    g = f.reproducible(4, np.float32)
+    g = f.reproducible(W)
     losses = [g.loss(draw) for draw in draws]
     np.testing.assert_array_equal(result.W, draws[int(np.argmin(losses))])
     np.testing.assert_array_equal(result.history.column("loss"), np.minimum.accumulate(losses))
@@ -110,7 +110,7 @@ def test_random_search_keeps_the_best_of_its_draws():
 def test_random_local_search_takes_the_steps_that_help():
     f, W = objective(), start()
     result = optim.minimize(f, W, optim.RandomLocalSearch(step=0.05), max_steps=30, seed=2)
-    g = f.reproducible(4, np.float32)
+    g = f.reproducible(W)
     n_kept = 0
     for k in range(30):
         noise = np.random.default_rng([2, k]).standard_normal(W.shape, dtype=np.float32)
@@ -439,9 +439,7 @@ def test_a_method_of_one_s_own():
 
 
 def test_what_is_no_method():
-    with pytest.raises(
-        TypeError, match=r"method must be a name or a fastloss\.optim\.Method, got 3"
-    ):
+    with pytest.raises(TypeError, match=r"method must be a name or a .*Method, got 3"):
         optim.get_method(3)
     with pytest.raises(TypeError, match=r"method must be a fastloss\.optim\.Method"):
         optim.register_method(object())

@@ -78,8 +78,9 @@ class Checkpoint:
         if not path.exists():
             raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            # Opened here: NumPy leaves a file open that turns out to be damaged.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
+                arrays = {name: entries[name] for name in entries.files}
             text = json.loads(arrays["text"].tobytes())
             if text["format"] != _FORMAT:
                 raise ValueError(f"its format is {text['format']!r}")

@@ -52,7 +52,7 @@ class RowsFunction(Function):
     def _settled(self, n_rows: int | None = None) -> Objective:
         if not self._reproducible:
             return self._given
-        return self._given.reproducible(self._W.shape[1], self._W.dtype, n_rows)
+        return self._given.reproducible(self._W, n_rows)
 
     def minibatch(self, n_rows: int, n_candidates: int) -> Minibatch:
         """Memory for an estimate from so many rows."""

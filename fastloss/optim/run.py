@@ -245,17 +245,10 @@ class _Run:
     def complete(self, W: Floats) -> Result:
         """Take steps until something stops the run."""
         try:
-            if self._at is None:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    state = self._method.start(self._setting, W)
-                self._at = state, self._setting.function.rows_evaluated
-            self._between_steps()
-            self._method.advance(self._setting, self._state, self._commit)
-        except Stop as stop:
-            # The result first: it may show that the last step diverged.
+            stop = self._take_steps(W)
+            # Before it is saved: it may show that the last step diverged.
             result = self._result(stop.why, stop.message)
             self._save()
-            return result
         except KeyboardInterrupt:
             if self._at is None:
                 raise
@@ -266,6 +259,18 @@ class _Run:
         except BaseException:
             self._save()
             raise
+        return result
+
+    def _take_steps(self, W: Floats) -> Stop:
+        try:
+            if self._at is None:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    state = self._method.start(self._setting, W)
+                self._at = state, self._setting.function.rows_evaluated
+            self._between_steps()
+            self._method.advance(self._setting, self._state, self._commit)
+        except Stop as stop:
+            return stop
         raise RuntimeError(f"{self._method!r} ended without saying why")
 
     @property
@@ -351,7 +356,7 @@ class _Run:
             raise Stop("converged", message)
 
     def _save_is_due(self) -> bool:
-        if self._path is None:
+        if self._path is None or self._state.step == 0:
             return False
         if self._save_every is None:
             return time.perf_counter() - self._saved >= _CHECKPOINT_SECONDS
