@@ -259,8 +259,7 @@ def test_batches_of_an_epoch_average_to_the_objective(options, backend):
     W = start(np.float64)
     losses, gradients = [], []
     for i in counted:
-        estimate.take(np.array([i]))
-        loss, gradient = estimate(W)
+        loss, gradient = estimate(np.array([i]), W)
         losses.append(loss)
         gradients.append(gradient)
     loss, gradient = f(W)
@@ -284,15 +283,22 @@ def test_minibatch_of_a_wrong_size(n_rows):
         objective(n=60).minibatch(n_rows)
 
 
-def test_minibatch_checks_its_rows_and_labels():
-    f = objective(n=60)
-    batch = f.minibatch(2)
-    with pytest.raises(IndexError):
-        batch.take(np.array([0, 60]))
-    batch.take(np.array([0, 1]))
-    # The label 3 is somewhere else; a later choice of rows might meet it.
+@pytest.mark.parametrize(
+    ("rows", "error", "match"),
+    [
+        ([0, 60], IndexError, r"rows must be in \[0, 60\), got 60"),
+        ([-1, 3], IndexError, r"rows must be in \[0, 60\), got -1"),
+        ([0, 1, 2], ValueError, r"rows must have shape \(2,\), got \(3,\)"),
+    ],
+)
+def test_rows_of_a_minibatch_are_checked(rows, error, match):
+    with pytest.raises(error, match=match):
+        objective(n=60).minibatch(2)(np.array(rows), start())
+
+
+def test_labels_are_checked_of_all_rows():
     with pytest.raises(ValueError, match=r"= 3 is not in \[0, 3\)"):
-        batch(np.zeros((13, 3), np.float32))
+        objective(n=60).minibatch(2)(np.array([0, 1]), start()[:, :3].copy())
 
 
 @pytest.mark.parametrize("kind", ["uint8", "fortran", "read-only"])

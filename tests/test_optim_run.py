@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 import fastloss
 from fastloss import optim
+from fastloss.backends import compiled
 from fastloss.optim import run as optim_run
 
 #: Every method, in every form whose state differs.
@@ -68,19 +71,21 @@ def assert_same(result: optim.Result, expected: optim.Result) -> None:
     assert result.why == expected.why
 
 
-class Interrupting(fastloss.Objective):
-    """Raises ``error`` in the evaluation of this number, counted over itself and its batches."""
+@contextmanager
+def failing_at(number: int, error: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
+    """The evaluation of this number raises ``error``, be it of all rows or of a batch."""
+    evaluate = compiled.Fused.of_rows
+    countdown = [number]
 
-    def __init__(self, at: int, error: type[BaseException] = KeyboardInterrupt) -> None:
-        vars(self).update(vars(objective()))
-        self.count = [at]
-        self.error = error
+    def fails(*arguments):
+        countdown[0] -= 1
+        if countdown[0] == 0:
+            raise error
+        return evaluate(*arguments)
 
-    def _data_loss(self, W, dW):
-        self.count[0] -= 1
-        if self.count[0] == 0:
-            raise self.error
-        return super()._data_loss(W, dW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled.Fused, "of_rows", fails)
+        yield
 
 
 # --- bits -----------------------------------------------------------------------------------------
@@ -215,7 +220,7 @@ def test_divergence_names_the_step_and_the_learning_rate(method, loss, dtype, tm
         error
     )
     assert f"the learning rate was {method.lr:g}" in str(error)
-    assert not error.loss < 1e3
+    assert not error.loss < 100
     assert error.loss_before < error.loss or math.isnan(error.loss)
     assert "\n" not in str(error)
     assert error.history[0].step == 0
@@ -284,7 +289,8 @@ def test_bad_arguments(options, error, match):
 def test_an_interrupted_run_goes_on_with_the_same_bits(name, at, tmp_path):
     """Wherever the interrupt comes: in a step, a record, a line search, at an epoch's end."""
     path = tmp_path / "run.npz"
-    stopped = run(name, Interrupting(at), checkpoint=path)
+    with failing_at(at):
+        stopped = run(name, checkpoint=path)
     assert stopped.why == "interrupted"
     assert stopped.loss == stopped.history[-1].loss
     assert_same(run(name, checkpoint=path, resume=True), run(name))
@@ -301,18 +307,21 @@ def test_a_run_in_many_parts(name, tmp_path):
     assert_same(run(name, checkpoint=path, resume=True), run(name))
 
 
-@pytest.mark.parametrize("at", [29, 30])
+@pytest.mark.parametrize("at", [26, 27])
 def test_an_interrupt_at_the_very_end(at, tmp_path):
     """In the last step, and when all steps are taken but the end is not recorded."""
     path = tmp_path / "run.npz"
-    stopped = run("sgd", Interrupting(at), checkpoint=path)
-    assert (stopped.why, stopped.n_steps) == ("interrupted", N_STEPS - (at == 29))
+    # 3 of the 24 batches are too small for the fused kernel; with the records it runs 27 times.
+    with failing_at(at):
+        stopped = run("sgd", checkpoint=path)
+    assert (stopped.why, stopped.n_steps) == ("interrupted", N_STEPS - (at == 26))
     assert_same(run("sgd", checkpoint=path, resume=True), run("sgd"))
 
 
 def test_an_interrupted_lbfgs_goes_on_from_where_it_was(tmp_path):
     path = tmp_path / "run.npz"
-    stopped = run("lbfgs", Interrupting(6), checkpoint=path)
+    with failing_at(6):
+        stopped = run("lbfgs", checkpoint=path)
     assert 0 < stopped.n_steps < N_STEPS
     resumed = run("lbfgs", checkpoint=path, resume=True)
     assert timeless(resumed.history)[:1] == timeless(stopped.history)[:1]
@@ -339,22 +348,23 @@ def test_interrupts_elsewhere(where, name, tmp_path):
 
 
 def test_an_interrupt_without_a_checkpoint_returns_what_there_is():
-    stopped = run("sgd", Interrupting(9))
+    with failing_at(9):
+        stopped = run("sgd")
     assert stopped.why == "interrupted"
     assert stopped.message == f"interrupted after step {stopped.n_steps}"
     np.testing.assert_array_equal(stopped.W, run("sgd", max_steps=stopped.n_steps).W)
 
 
 def test_an_interrupt_before_there_is_anything():
-    with pytest.raises(KeyboardInterrupt):
-        run("gradient_descent", Interrupting(1))
+    with pytest.raises(KeyboardInterrupt), failing_at(1):
+        run("gradient_descent")
 
 
 @each_exact_method
 def test_a_run_that_fails_can_go_on_too(name, tmp_path):
     path = tmp_path / "run.npz"
-    with pytest.raises(ZeroDivisionError):
-        run(name, Interrupting(9, ZeroDivisionError), checkpoint=path)
+    with pytest.raises(ZeroDivisionError), failing_at(9, ZeroDivisionError):
+        run(name, checkpoint=path)
     assert_same(run(name, checkpoint=path, resume=True), run(name))
 
 
@@ -426,9 +436,9 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
 def test_a_finished_run_is_not_repeated(tmp_path):
     path = tmp_path / "run.npz"
     expected = run("sgd", checkpoint=path)
-    assert_same(
-        run("sgd", Interrupting(2, ZeroDivisionError), checkpoint=path, resume=True), expected
-    )
+    with failing_at(2, ZeroDivisionError):
+        again = run("sgd", checkpoint=path, resume=True)
+    assert_same(again, expected)
 
 
 OTHERS = {

@@ -77,6 +77,8 @@ class Checkpoint:
         """Read what `save` wrote; ValueError if it is something else, or damaged."""
         if not path.exists():
             raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
+        if not zipfile.is_zipfile(path):
+            raise _unreadable(path, "it is no whole .npz file")
         try:
             # Opened here: NumPy leaves a file open that turns out to be damaged.
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
@@ -103,7 +105,8 @@ class Checkpoint:
             *(OSError, EOFError, zipfile.BadZipFile, NotImplementedError),
             *(ValueError, KeyError, TypeError, AttributeError),
         ) as error:
-            raise _unreadable(path, error) from None
+            lines = str(error).strip().splitlines() or [""]
+            raise _unreadable(path, f"{type(error).__name__}: {lines[0]}") from None
 
     def check(self, path: Path, fingerprint: Fingerprint) -> None:
         """Raise unless it is a checkpoint of this very problem and method."""
@@ -116,10 +119,8 @@ class Checkpoint:
             raise ValueError(f"{path} is a checkpoint of another run: {'; '.join(differences)}")
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    reason = str(error).strip().splitlines()
-    detail = reason[0] if reason else type(error).__name__
-    return ValueError(f"{path} is not a checkpoint of fastloss, or is damaged: {detail}")
+def _unreadable(path: Path, reason: str) -> ValueError:
+    return ValueError(f"{path} is not a checkpoint of fastloss, or is damaged: {reason}")
 
 
 def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:

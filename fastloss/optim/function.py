@@ -55,7 +55,7 @@ class RowsFunction(Function):
         return self._given.reproducible(self._W, n_rows)
 
     def minibatch(self, n_rows: int, n_candidates: int) -> Minibatch:
-        """Memory for an estimate from so many rows."""
+        """An estimate from so many rows at a time."""
         return self._settled(n_rows).minibatch(n_rows, n_candidates)
 
     def value_and_gradient(self, W: Floats) -> tuple[float, Floats]:
@@ -120,7 +120,7 @@ class Batches:
         self._rows = counted if counted.size else np.arange(function.n_rows)
         self._batch_size = min(batch_size, len(self._rows))
         self.per_epoch = -(-len(self._rows) // self._batch_size)
-        self._memory: dict[int, Minibatch] = {}
+        self._estimates: dict[int, Minibatch] = {}
         self._order: tuple[int, NDArray[np.intp]] = (-1, self._rows)
 
     def value_and_gradient(self, W: Floats, step: int) -> tuple[float, Floats]:
@@ -128,10 +128,8 @@ class Batches:
         epoch, place = divmod(step, self.per_epoch)
         start = place * self._batch_size
         rows = self._order_of(epoch)[start : start + self._batch_size]
-        batch = self._memory_for(len(rows))
-        batch.take(rows)
         self._function.rows_evaluated += len(rows)
-        return batch(W)
+        return self._estimate_of(len(rows))(rows, W)
 
     def _order_of(self, epoch: int) -> NDArray[np.intp]:
         if not self._shuffle:
@@ -141,7 +139,7 @@ class Batches:
             self._order = epoch, rng.permutation(self._rows)
         return self._order[1]
 
-    def _memory_for(self, n_rows: int) -> Minibatch:
-        if n_rows not in self._memory:
-            self._memory[n_rows] = self._function.minibatch(n_rows, len(self._rows))
-        return self._memory[n_rows]
+    def _estimate_of(self, n_rows: int) -> Minibatch:
+        if n_rows not in self._estimates:
+            self._estimates[n_rows] = self._function.minibatch(n_rows, len(self._rows))
+        return self._estimates[n_rows]

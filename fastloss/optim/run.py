@@ -33,7 +33,7 @@ Callback = Callable[[Record], Any]
 _DEFAULT_EPOCHS = 10
 _DEFAULT_STEPS = 1000
 # No noise of batches raises the loss by so many times its size at the start (or 1, if more).
-_EXPLOSION = 1e3
+_EXPLOSION = 100.0
 # A power failure costs no more than this, unless ``checkpoint_every`` says otherwise.
 _CHECKPOINT_SECONDS = 30.0
 
@@ -91,7 +91,7 @@ def minimize(
 
     Raises
     ------
-    DivergedError : the loss is NaN or infinite, or larger by 1000 times its size at the start.
+    DivergedError : the loss is NaN or infinite, or larger by 100 times its size at the start.
     ValueError : a wrong value or shape, a loss at the start that is not finite, a checkpoint of
         another run or a damaged one.
     TypeError : an argument of the wrong kind.
