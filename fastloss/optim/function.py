@@ -1,0 +1,145 @@
+"""What is minimised, as the methods see it, and how many of its rows have been evaluated."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.api import Minibatch, Objective
+from fastloss.arrays import Floats
+from fastloss.numerical import as_number
+
+#: ``W -> (loss, gradient)``
+LossAndGradient = Callable[[Any], tuple[float, Any]]
+
+
+class Function(ABC):
+    """A loss with its gradient. ``rows_evaluated`` counts what the methods ask for."""
+
+    n_rows: int
+    blas_threads: int | None = None  # what a method may use; None: all
+
+    def __init__(self) -> None:
+        self.rows_evaluated = 0
+
+    @abstractmethod
+    def value_and_gradient(self, W: Floats) -> tuple[float, Floats]:
+        """The loss of all rows at ``W``, and its gradient, which nobody else holds."""
+
+    @abstractmethod
+    def value(self, W: Floats) -> float:
+        """The loss of all rows at ``W``."""
+
+    @abstractmethod
+    def terms(self, W: Floats, loss: float | None) -> tuple[float, float]:
+        """Data loss and penalty at ``W``, for the record; ``loss``: their sum, if it is known."""
+
+
+class RowsFunction(Function):
+    """An `Objective`; ``reproducible``: evaluated with the same bits on any number of threads."""
+
+    def __init__(self, objective: Objective, W: Floats, reproducible: bool) -> None:
+        super().__init__()
+        self._given, self._W, self._reproducible = objective, W, reproducible
+        self.n_rows = len(objective.X)
+        self.blas_threads = 1 if reproducible else None
+        self.objective = self._settled()
+
+    def _settled(self, n_rows: int | None = None) -> Objective:
+        if not self._reproducible:
+            return self._given
+        return self._given.reproducible(self._W, n_rows)
+
+    def minibatch(self, n_rows: int, n_candidates: int) -> Minibatch:
+        """An estimate from so many rows at a time."""
+        return self._settled(n_rows).minibatch(n_rows, n_candidates)
+
+    def value_and_gradient(self, W: Floats) -> tuple[float, Floats]:
+        self.rows_evaluated += self.n_rows
+        return self.objective(W)
+
+    def value(self, W: Floats) -> float:
+        self.rows_evaluated += self.n_rows
+        return self.objective.loss(W)
+
+    def terms(self, W: Floats, loss: float | None) -> tuple[float, float]:
+        if loss is None:
+            return self.objective.terms(W)
+        penalty = self.objective.penalty.value(W[: self.objective.X.shape[1]])
+        return loss - penalty, penalty
+
+
+class PlainFunction(Function):
+    """Any callable; one call of it counts as one row."""
+
+    n_rows = 1
+
+    def __init__(self, f: LossAndGradient, W: Floats) -> None:
+        super().__init__()
+        self._f = f
+        self._shape, self._dtype = W.shape, W.dtype
+
+    def value_and_gradient(self, W: Floats) -> tuple[float, Floats]:
+        self.rows_evaluated += 1
+        result = self._f(W)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(f"f must return (loss, gradient), got {type(result).__name__}")
+        # A copy: f may write its next gradient to the same array.
+        gradient = np.array(result[1], dtype=self._dtype)
+        if gradient.shape != self._shape:
+            raise ValueError(
+                f"the gradient must have the shape of W, {self._shape}, got {gradient.shape}"
+            )
+        return as_number(result[0]), gradient
+
+    def value(self, W: Floats) -> float:
+        return self.value_and_gradient(W)[0]
+
+    def terms(self, W: Floats, loss: float | None) -> tuple[float, float]:
+        return (as_number(self._f(W)[0]) if loss is None else loss), 0.0
+
+
+class Batches:
+    """The rows of an objective, a batch at a time; each epoch in an order of its own.
+
+    The order follows from the seed and the epoch alone, so nothing of it has to be kept. Rows that
+    count for nothing (no weight, or the label to ignore) are left out. The last batch of an epoch
+    has what is left.
+    """
+
+    def __init__(self, function: Function, batch_size: int, shuffle: bool, seed: int) -> None:
+        if not isinstance(function, RowsFunction):
+            raise TypeError("f must be an Objective, whose rows make batches; it is a callable")
+        self._function = function
+        self._shuffle, self._seed = shuffle, seed
+        counted = np.flatnonzero(function.objective.row_weights > 0)
+        self._rows = counted if counted.size else np.arange(function.n_rows)
+        self._batch_size = min(batch_size, len(self._rows))
+        self.per_epoch = -(-len(self._rows) // self._batch_size)
+        self._estimates: dict[int, Minibatch] = {}
+        self._order: tuple[int, NDArray[np.intp]] = (-1, self._rows)
+
+    def value_and_gradient(self, W: Floats, step: int) -> tuple[float, Floats]:
+        """Loss and gradient, estimated from the batch of this step (counted from 0)."""
+        epoch, place = divmod(step, self.per_epoch)
+        start = place * self._batch_size
+        rows = self._order_of(epoch)[start : start + self._batch_size]
+        self._function.rows_evaluated += len(rows)
+        return self._estimate_of(len(rows))(rows, W)
+
+    def _order_of(self, epoch: int) -> NDArray[np.intp]:
+        if not self._shuffle:
+            return self._rows
+        if self._order[0] != epoch:
+            rng = np.random.default_rng([self._seed, epoch])
+            self._order = epoch, rng.permutation(self._rows)
+        return self._order[1]
+
+    def _estimate_of(self, n_rows: int) -> Minibatch:
+        if n_rows not in self._estimates:
+            self._estimates[n_rows] = self._function.minibatch(n_rows, len(self._rows))
+        return self._estimates[n_rows]
