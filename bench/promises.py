@@ -37,7 +37,7 @@ N_PROBLEMS = 240
 LARGEST = (1e6, 1e4, 1e5)
 MAX_NUMBERS, MAX_MULTIPLY_ADDS = 3e7, 1e10
 # The threads of BLAS go on spinning after a call, on a core that is then missing.
-PAUSE = 0.03
+PAUSE = 0.02
 
 
 def problems() -> list[tuple[str, str, tuple[int, int, int]]]:
@@ -59,7 +59,7 @@ def measure_auto() -> dict[str, Any]:
     cells = []
     for done, (name, dtype, shape) in enumerate(problems()):
         ways = _ways(name, dtype, shape)
-        seconds = _race(ways, rounds=7)
+        seconds = _race(ways, rounds=5)
         choice = auto.choose(get_loss(name), shape, np.dtype(dtype), np.dtype(dtype), prepare=False)
         taken = f"{choice.backend}, {choice.n_threads}"
         cells.append(

@@ -72,9 +72,14 @@ class Team:
         n_queued = max(0, min(n - 1, n_helpers - self._queue.qsize()))
         for _ in range(n_queued):
             self._queue.put(work)
-        if not function(*arguments):
-            for _ in range(n_queued):
-                work.finished.get()
+        is_finished = False
+        try:
+            is_finished = function(*arguments)
+        finally:
+            # Interrupted or not: nobody writes to the arguments once this returns.
+            if not is_finished:
+                for _ in range(n_queued):
+                    work.finished.get()
 
     def run_pieces(self, piece: Callable[[int], None], n_pieces: int, n: int) -> None:
         """``piece(i)`` for each ``i < n_pieces``, likewise; raises an error when all are done."""
