@@ -18,6 +18,9 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+import promises
+import promises_report
+
 from fastloss.benchmark import Results
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.plots import plot_peers, save_all
@@ -138,11 +141,16 @@ def main() -> None:
 
 def measure(pattern: str) -> None:
     """Run the commands of the sections whose file stems match, one after the other."""
-    every = {**SECTIONS, **PEER_SECTIONS}
+    every = {**SECTIONS, **PEER_SECTIONS, **promises.STUDIES}
     stems = [stem for stem in every if fnmatch(stem, pattern)]
     if not stems:
         raise SystemExit(f"no section is called {pattern!r}; there are {', '.join(every)}")
+    promises_of = [stem for stem in stems if stem in promises.STUDIES]
+    if promises_of:
+        promises.main(promises_of)
     for stem in stems:
+        if stem in promises_of:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(
                 [sys.executable, "-m", "fastloss", *shlex.split(command(stem)), "--out", folder],
@@ -191,6 +199,7 @@ def page(stored: dict[str, Results], peers: dict[str, Results]) -> Iterator[str]
         yield "\n![Speed-up over the best peer](bench/plots/peers/speedup.png)"
     for stem, results in peers.items():
         yield from peers_section(stem, results)
+    yield from promises_report.section(RESULTS)
     yield "\n## First calls\n"
     yield _titled(first_calls_table(first))
     yield "\n## Numerical against analytic gradients"
@@ -202,6 +211,7 @@ def page(stored: dict[str, Results], peers: dict[str, Results]) -> Iterator[str]
     yield "\n## Do it again\n"
     yield "Put the data sets' own files anywhere, and give their folders:\n\n```"
     yield from (f"fastloss {command(stem)}" for stem in (*SECTIONS, *PEER_SECTIONS))
+    yield "python bench/promises.py"
     yield "python bench/write_benchmarks.py\n```"
     yield "\n`make benchmarks MEASURE='peers*'` runs those against other libraries, and writes the page."
 

@@ -1,0 +1,117 @@
+"""The section of BENCHMARKS.md on what bench/promises.py measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastloss.benchmark.report import Table, seconds
+
+#: How many of auto's worst choices are shown.
+N_WORST = 8
+HEADINGS = {
+    "auto": "What auto takes, and what it leaves",
+    "cold-start": "The first call of a process",
+    "neighbour": "In turns with NumPy's products",
+}
+
+
+def section(folder: Path) -> Iterator[str]:
+    """The lines about the stored studies; none, if none is stored."""
+    for name, lines in {
+        "auto": auto_lines,
+        "cold-start": cold_start_lines,
+        "neighbour": neighbour_lines,
+    }.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            document = json.loads(path.read_text())
+            yield f"\n## {HEADINGS[name]}\n"
+            yield f"{document['environment']['cpu']}, measured {document['environment']['time']}.\n"
+            yield from lines(document)
+
+
+def auto_lines(document: dict[str, Any]) -> Iterator[str]:
+    """How much slower auto's choices are than the best ones."""
+    regrets = {k: _regret(cell) for k, cell in enumerate(document["cells"])}
+    values = np.array(list(regrets.values()))
+    best_ways = [min(c["seconds"], key=c["seconds"].get) for c in document["cells"]]
+    always = max(set(best_ways), key=best_ways.count)
+    fixed = [c["seconds"][always] / min(c["seconds"].values()) for c in document["cells"]]
+    yield (
+        f"{len(values)} problems, drawn evenly in the logarithm from N up to 10^6, D up to 10^4 and "
+        "C up to 10^5, both float types and all losses. Each backend is timed on one thread and on "
+        "all; the time of what auto takes is divided by that of the fastest "
+        f"(costs {document['costs']}).\n"
+    )
+    yield (
+        f"- auto: {np.median(values):.2f} in the median, {np.quantile(values, 0.95):.2f} at the 95th "
+        f"percentile, {values.max():.2f} at worst; above 1.10 in {np.sum(values > 1.1)} problems "
+        f"of {len(values)}."
+    )
+    yield (
+        f"- always taking what is best most often ({always} threads): {np.median(fixed):.2f} in the "
+        f"median, {np.quantile(fixed, 0.95):.2f} at the 95th percentile, {max(fixed):.3g} at worst."
+    )
+    yield f"- a choice made before takes {seconds(document['choice_seconds'])} a call.\n"
+    worst = sorted(regrets, key=lambda k: -regrets[k])[:N_WORST]
+    yield "The worst choices:\n"
+    rows = [_auto_row(document["cells"][k]) for k in worst]
+    yield Table("", ("problem", "taken", "time", "fastest", "time", "ratio"), rows).markdown()
+
+
+def _regret(cell: dict[str, Any]) -> float:
+    return float(cell["seconds"][cell["taken"]] / min(cell["seconds"].values()))
+
+
+def _auto_row(cell: dict[str, Any]) -> tuple[str, ...]:
+    times = cell["seconds"]
+    best = min(times, key=times.get)
+    problem = f"{cell['loss']}, {' x '.join(map(str, cell['shape']))}, {cell['dtype']}"
+    return (
+        problem,
+        f"{cell['taken']} threads",
+        seconds(times[cell["taken"]]),
+        f"{best} threads",
+        seconds(times[best]),
+        f"{_regret(cell):.2f}",
+    )
+
+
+def cold_start_lines(document: dict[str, Any]) -> Iterator[str]:
+    """Medians of first calls and of compilations, with their extremes."""
+    yield "From the start of Python's `import fastloss` to the first answer, 2000 x 785 x 10:\n"
+    rows = [(what, *_spread(values)) for what, values in document["first_calls"].items()]
+    yield Table("", ("backend", "median", "fastest", "slowest"), rows).markdown()
+    yield "\nCompiling one loss and type, Numba imported and nothing cached:\n"
+    rows = [(what, *_spread(values)) for what, values in document["compiling"].items()]
+    yield Table("", ("kernels", "median", "fastest", "slowest"), rows).markdown()
+    yield (
+        '\nWithout a cache "auto" answers at once, with NumPy, and compiles in a thread of its own.'
+    )
+
+
+def _spread(values: list[float]) -> tuple[str, ...]:
+    return seconds(float(np.median(values))), seconds(min(values)), seconds(max(values))
+
+
+def neighbour_lines(document: dict[str, Any]) -> Iterator[str]:
+    """What taking turns costs."""
+    yield (
+        "A training loop that alternates a call with `X_val @ W` (2000 rows) in NumPy: its time over "
+        "that of as many calls of each on their own, with bootstrap 95 % intervals.\n"
+    )
+    rows = [
+        (shape, f"{value:.2f} [{low:.2f}, {high:.2f}]")
+        for shape, (value, low, high) in document["ratios"].items()
+    ]
+    yield Table("", ("N x D x C", "in turns, over apart"), rows).markdown()
+    yield (
+        "\nfastloss's helpers sleep between calls. OpenBLAS's spin for some 25 ms after a product, "
+        "and take half of a core from whatever runs next, on two cores a quarter of the machine; "
+        "`OPENBLAS_THREAD_TIMEOUT=4` in the environment sends them to sleep at once."
+    )
