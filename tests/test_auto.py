@@ -42,16 +42,33 @@ def test_fit_finds_the_line_it_was_given():
     line = (2e-5, 1e-8, 3e-9, 4e-10, 0.0, 5e-11)
     rng = np.random.default_rng(0)
     shapes = [tuple(map(int, 10 ** rng.uniform(0, 4, 3))) for _ in range(40)]
-    seconds = [float(np.dot(line, costs.terms(*shape))) for shape in shapes]
-    found = costs.fit(shapes, seconds)
-    predicted = [float(np.dot(found, costs.terms(*shape))) for shape in shapes]
+    factors = [costs.terms("numpy", shape, 4, 1) for shape in shapes]
+    seconds = [float(np.dot(line, row)) for row in factors]
+    found = costs.fit(factors, seconds)
+    predicted = [float(np.dot(found, row)) for row in factors]
     np.testing.assert_allclose(predicted, seconds, rtol=1e-3)
     np.testing.assert_allclose(found, line, rtol=0.02, atol=1e-11)
 
 
 def test_fit_gives_no_negative_cost():
     shapes = [(1, 1, 1), (10, 1, 1), (100, 1, 1), (1, 100, 2), (1, 1, 100)]
-    assert min(costs.fit(shapes, [5.0, 4.0, 3.0, 2.0, 1.0])) >= 0.0
+    factors = [costs.terms("fused", shape, 4, 2) for shape in shapes]
+    assert min(costs.fit(factors, [5.0, 4.0, 3.0, 2.0, 1.0])) >= 0.0
+
+
+def test_rows_of_many_classes_count_by_strips():
+    """Of 16 rows where these fill L2, and no thread is done before the others."""
+    n_classes = 50_000
+    for n_rows, n_threads, counted in [
+        (1, 1, 16),
+        (16, 1, 16),
+        (17, 1, 32),
+        (17, 2, 32),
+        (33, 2, 64),
+    ]:
+        factors = costs.terms("blas", (n_rows, 7, n_classes), 4, n_threads)
+        assert factors[2] == counted * n_classes
+        assert factors[3] == n_rows * 7
 
 
 def test_costs_are_kept(folder):
@@ -103,7 +120,7 @@ def test_ready_scores_have_no_features_to_pay_for():
     """The choice for `score_gradient`: only calls, rows and scores count."""
     one = auto.fastest((1000, 0, 10), 4, 2, with_numba=True)
     line = costs.current().lines["blas", 4, "one"]
-    expected = line[0] + line[1] * 1000 + line[2] * 10_000
+    expected = line[0] + line[1] * 1000 + line[2] * 1024 * 10  # strips of 128 rows
     np.testing.assert_allclose(one.predicted["numba", 1], expected)
 
 

@@ -275,6 +275,11 @@ def _multiply(
     threads.team.run_pieces(multiply, -(-B.shape[1] // step), _n_threads(n_threads))
 
 
+def strip_rows(n_classes: int, itemsize: int) -> int:
+    """Rows whose losses are computed at once: whole vectors of them, within L2 if that can be."""
+    return min(max(_STRIP_BYTES // (n_classes * itemsize), 16), 128) // 16 * 16
+
+
 def _run_strips(
     loss: Loss,
     scores: Floats,
@@ -284,7 +289,7 @@ def _run_strips(
     n_threads: int | None,
 ) -> Floats:
     """The losses of all rows; ``scores`` become the gradient."""
-    strip_rows = min(max(_STRIP_BYTES // (scores.shape[1] * scores.itemsize), 16), 128) // 16 * 16
+    n_strip_rows = strip_rows(scores.shape[1], scores.itemsize)
     losses = np.empty(len(scores))
     compiled, evaluate = loss_kernel(loss, scores.dtype), strips_kernel(scores.dtype)
     parameters = np.array(loss.parameters)
@@ -296,11 +301,11 @@ def _run_strips(
         factors,
         compiled.address,
         parameters,
-        strip_rows,
+        n_strip_rows,
         counters,
         losses,
     )
-    n_strips = -(-len(scores) // strip_rows)
+    n_strips = -(-len(scores) // n_strip_rows)
     _run(evaluate, arguments, n_threads, n_strips if scores.size > 50_000 else 1)
     return losses
 

@@ -5,9 +5,10 @@ The seconds of a call with N rows, D features and C classes are modelled as::
     a + b N + c N C + d N D + e D C + f N D C
 
 that is a call, the rows, the losses of the scores, reading X, laying out W and its gradient, and
-arithmetic; none of a to f is negative. There is one such line for each way, type and number of
-threads (one, or all). `benchmark.calibration` measures them and `store` keeps them in a file;
-without it `DEFAULT` stands in, which says what was measured on one machine with two cores.
+arithmetic; none of a to f is negative. In the losses, N counts as many rows as the strips that they
+are cut into could hold, on threads that all take as many. There is one such line for each way, type
+and number of threads (one, or all). `benchmark.calibration` measures them and `store` keeps them in
+a file; without it `DEFAULT` stands in, which says what was measured on one machine with two cores.
 """
 
 from __future__ import annotations
@@ -25,18 +26,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss.backends import compiled
+
+#: Of the model: numbers that another one was fitted with are not read.
+VERSION = 2
 WAYS = ("numpy", "fused", "blas")
 N_TERMS = 6
 
 Key = tuple[str, int, str]  # the way, the bytes of a number, "one" or "all" threads
 
 
-def terms(n_rows: int, n_features: int, n_classes: int) -> tuple[int, ...]:
+def terms(way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int) -> tuple[int, ...]:
     """What the six numbers are multiplied with."""
+    n_rows, n_features, n_classes = shape
+    n_scored = n_rows
+    if way == "blas":
+        step = n_threads * compiled.strip_rows(n_classes, itemsize)
+        n_scored = -(-n_rows // step) * step
     return (
         1,
         n_rows,
-        n_rows * n_classes,
+        n_scored * n_classes,
         n_rows * n_features,
         n_features * n_classes,
         n_rows * n_features * n_classes,
@@ -56,14 +66,15 @@ class Costs:
     ) -> float:
         """What a call should take."""
         line = self.lines[way, itemsize, "one" if n_threads == 1 else "all"]
-        return sum(cost * term for cost, term in zip(line, terms(*shape), strict=True))
+        factors = terms(way, shape, itemsize, n_threads)
+        return sum(cost * factor for cost, factor in zip(line, factors, strict=True))
 
 
-def fit(shapes: list[tuple[int, int, int]], seconds: list[float]) -> tuple[float, ...]:
+def fit(factors: list[tuple[int, ...]], seconds: list[float]) -> tuple[float, ...]:
     """The line that comes closest, in parts of each measurement, with no number below 0."""
-    scaled = np.array([terms(*shape) for shape in shapes]) / np.array(seconds)[:, None]
+    scaled = np.array(factors) / np.array(seconds)[:, None]
     scale = np.linalg.norm(scaled, axis=0)
-    return tuple(_nonnegative_least_squares(scaled / scale, np.ones(len(shapes))) / scale)
+    return tuple(_nonnegative_least_squares(scaled / scale, np.ones(len(seconds))) / scale)
 
 
 def _nonnegative_least_squares(
@@ -102,6 +113,7 @@ def path() -> Path:
 def store(costs: Costs) -> None:
     """Write the file, whole or not at all; OSError where that cannot be."""
     document = {
+        "version": VERSION,
         "n_threads": costs.n_threads,
         "lines": [{"key": key, "costs": line} for key, line in costs.lines.items()],
     }
@@ -122,6 +134,8 @@ def current() -> Costs:
 
 def _parse(document: Any) -> Costs:
     lines = {tuple(entry["key"]): tuple(map(float, entry["costs"])) for entry in document["lines"]}
+    if document["version"] != VERSION:
+        raise ValueError("costs of another model")
     if lines.keys() != DEFAULT.lines.keys() or {len(line) for line in lines.values()} != {N_TERMS}:
         raise ValueError("not a table of costs")
     return Costs(int(document["n_threads"]), lines, "measured here")
@@ -132,17 +146,17 @@ DEFAULT = Costs(
     source="measured on another machine; fastloss warmup measures this one",
     lines={
         # a call, a row, a score, a number of X, of W, a multiply-add; in seconds
-        ("numpy", 4, "one"): (4.1e-05, 1e-07, 3.3e-09, 7.7e-10, 9.3e-10, 3.5e-11),
-        ("numpy", 4, "all"): (4.3e-05, 1.2e-07, 3.2e-09, 5.5e-10, 1e-09, 1.7e-11),
-        ("fused", 4, "one"): (4.5e-06, 1.4e-08, 2.7e-09, 1.8e-10, 9.7e-10, 2.4e-11),
-        ("fused", 4, "all"): (4.8e-06, 1.5e-08, 1.7e-09, 8.1e-11, 1.3e-09, 2.3e-11),
-        ("blas", 4, "one"): (3e-05, 1.8e-08, 1.3e-09, 7.7e-10, 8.4e-10, 3.4e-11),
-        ("blas", 4, "all"): (3.1e-05, 1.8e-08, 1.5e-09, 4.9e-10, 8.3e-10, 1.7e-11),
-        ("numpy", 8, "one"): (4.3e-05, 1.1e-07, 4.7e-09, 1.2e-09, 1.8e-09, 8.3e-11),
-        ("numpy", 8, "all"): (4.5e-05, 9e-08, 4.8e-09, 1.1e-09, 1.5e-09, 4.1e-11),
-        ("fused", 8, "one"): (4.3e-06, 1.6e-08, 2.3e-09, 2.7e-10, 1.4e-09, 6.5e-11),
-        ("fused", 8, "all"): (4.8e-06, 1.2e-08, 2.6e-09, 3.1e-10, 2.1e-09, 2.5e-11),
-        ("blas", 8, "one"): (3.1e-05, 1.7e-08, 2.4e-09, 1.1e-09, 1.3e-09, 7.9e-11),
-        ("blas", 8, "all"): (3.3e-05, 1.5e-08, 2.2e-09, 1e-09, 1.4e-09, 4.2e-11),
+        ("numpy", 4, "one"): (2.9e-05, 9.6e-08, 2.8e-09, 6.8e-10, 1e-09, 2.3e-11),
+        ("numpy", 4, "all"): (3.1e-05, 9.8e-08, 2.8e-09, 4.8e-10, 9.1e-10, 1.2e-11),
+        ("fused", 4, "one"): (3.9e-06, 1.1e-08, 1.6e-09, 9.7e-11, 4.4e-10, 2.2e-11),
+        ("fused", 4, "all"): (4.4e-06, 5.5e-09, 2e-09, 9.4e-11, 6.4e-10, 1.4e-11),
+        ("blas", 4, "one"): (3.2e-05, 1.7e-08, 7.8e-10, 6.5e-10, 5.6e-10, 2.4e-11),
+        ("blas", 4, "all"): (3.6e-05, 1.9e-08, 3.9e-10, 4.4e-10, 3.4e-10, 1.6e-11),
+        ("numpy", 8, "one"): (2.6e-05, 8.7e-08, 4.7e-09, 1.4e-09, 1.7e-09, 5.1e-11),
+        ("numpy", 8, "all"): (2.7e-05, 9e-08, 4.7e-09, 9.8e-10, 1.7e-09, 2.7e-11),
+        ("fused", 8, "one"): (3.7e-06, 1.1e-08, 1.9e-09, 2.1e-10, 1.1e-09, 4.8e-11),
+        ("fused", 8, "all"): (4.2e-06, 6.3e-09, 1.9e-09, 2.5e-10, 1.7e-09, 2e-11),
+        ("blas", 8, "one"): (2.7e-05, 1.8e-08, 1.6e-09, 1.4e-09, 8.8e-10, 5.6e-11),
+        ("blas", 8, "all"): (3.2e-05, 2.1e-08, 7.7e-10, 9.6e-10, 6.1e-10, 3.3e-11),
     },
 )

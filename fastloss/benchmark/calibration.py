@@ -22,6 +22,7 @@ SHAPES = (
     *((256, 3073, 10), (256, 256, 100), (500, 10, 1000), (1000, 20, 3), (2000, 100, 10)),
     *((4000, 3073, 10), (4000, 64, 64), (2000, 256, 300), (1000, 512, 1000), (500, 64, 10_000)),
     *((1000, 15, 600), (4000, 60, 100), (100_000, 1, 80), (800, 2000, 15), (10_000, 180, 20)),
+    *((3, 2, 20_000), (3, 10, 700), (6, 800, 25), (70, 10, 2000), (70, 10, 20_000), (300, 3000, 3)),
     *((20_000, 10, 10), (20_000, 784, 10), (20_000, 100, 40), (100_000, 4, 3), (200_000, 30, 5)),
 )
 _LOSSES = ("softmax", "hinge")
@@ -45,7 +46,8 @@ def calibrate(progress: Callable[[str, int], None] = lambda what, done: None) ->
             for name, n in (("one", 1), ("all", most)):
                 timed = measured[way, n]
                 lines[way, itemsize, name] = costs.fit(
-                    [shape for shape, _ in timed], [seconds for _, seconds in timed]
+                    [costs.terms(way, shape, itemsize, n) for shape, _ in timed],
+                    [seconds for _, seconds in timed],
                 )
     return costs.Costs(most, lines, "measured here")
 
