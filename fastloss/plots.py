@@ -554,8 +554,12 @@ def plot_slice(
     text: str,
     xlabel: str = "a, in L(W + a W1)",
     ylabel: str = "loss",
+    highest: float | None = None,
 ) -> list[Path]:
-    """Losses (A,) along a line, by name: see `fastloss.slices.line`."""
+    """Losses (A,) along a line, by name: see `fastloss.slices.line`.
+
+    ``highest``: what is above it is left out.
+    """
     a = np.asarray(a)
     curves = {name: np.asarray(values) for name, values in losses.items()}
     for name, values in curves.items():
@@ -573,6 +577,8 @@ def plot_slice(
         for colour, (name, values) in zip(cycle(SERIES), curves.items(), strict=False):
             ax.plot(a, values, color=colour)
             ends.append((float(values[-1]), name, colour))
+        if highest is not None:
+            ax.set_ylim(top=highest)
         label_ends(ax, ends)
         heading(figure, text)
 
