@@ -116,7 +116,8 @@ def ladder(images: Images, n_evaluations: int = 1000, seed: int = 0) -> dict[str
     """The lecture's four ways down, from one start, each with as many evaluations of the loss.
 
     An evaluation is one of all rows: SGD's batches of 256 count in part. The loss is the SVM's
-    without a penalty, the pixels are 0 to 255 less their mean, the start is 1e-4 randn.
+    without a penalty, the pixels are 0 to 255 less their mean, the start is 1e-4 randn. Learning
+    rates are those with the best accuracy on the rows held out.
     """
     return {name: climb(images, method, n_evaluations, seed) for name, method in RUNGS.items()}
 
@@ -124,8 +125,8 @@ def ladder(images: Images, n_evaluations: int = 1000, seed: int = 0) -> dict[str
 RUNGS: Mapping[str, optim.Method] = {
     "random search": optim.RandomSearch(scale=1e-4),
     "random local search": optim.RandomLocalSearch(step=1e-4),
-    "gradient descent": optim.GradientDescent(lr=1e-7),
-    "SGD": optim.SGD(lr=1e-7, batch_size=256),
+    "gradient descent": optim.GradientDescent(lr=3e-8),
+    "SGD": optim.SGD(lr=1e-7, schedule=optim.ExponentialDecay(0.1)),
 }
 
 
@@ -170,7 +171,7 @@ def sparsity(images: Images, l1: float, l2: float, n_steps: int) -> dict[str, Pe
     lr = _safe_rate(images)
     start = np.zeros_like(images.weights(0.0))
 
-    def descend(**penalty: float) -> Floats:
+    def descend(**penalty: Any) -> Floats:
         method = optim.GradientDescent(lr=lr, momentum=0.9)
         objective = images.objective("softmax", **penalty)
         return optim.minimize(objective, start, method, max_steps=n_steps, tolerance=0.0).W

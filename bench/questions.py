@@ -372,18 +372,19 @@ def _overfitted(images: Images, loss: str) -> optim.Result:
 def l1_against_l2(problems: Problems) -> Answer:
     x = np.ones((1, 4))
     weights = {"one weight of 1": [1.0, 0, 0, 0], "four of 0.25": [0.25] * 4}
-    rows = []
+    found = {}
     for name, w in weights.items():
         W = np.column_stack([w, np.zeros(4)])
-        penalties = [fastloss.Objective(x, [0], **{kind: 1.0}).terms(W)[1] for kind in ("l1", "l2")]
-        rows.append([name, float((x @ W)[0, 0]), *penalties])
-    assert_array_equal([row[1] for row in rows], 1)
-    assert_allclose([row[2] for row in rows], [1, 1])
-    assert_allclose([row[3] for row in rows], [1, 0.25])
+        l1, l2 = fastloss.Objective(x, [0], l1=1.0), fastloss.Objective(x, [0], l2=1.0)
+        found[name] = [float((x @ W)[0, 0]), l1.terms(W)[1], l2.terms(W)[1]]
+    assert_allclose(np.array([*found.values()]), np.array([[1, 1, 1], [1, 1, 0.25]]))
     return Answer(
         "Both weights give x = [1, 1, 1, 1] the same score. L2 prefers the weights that are spread "
         "out; L1 does not mind, so the data decide, and weights that do not pay become 0.",
-        table(["weights", "score", "L1", "L2"], rows),
+        table(
+            ["weights", "score", "L1", "L2"],
+            [[name, *numbers] for name, numbers in found.items()],
+        ),
     )
 
 

@@ -343,7 +343,7 @@ def plot_loss_curves(
         axes[0].set_ylabel("loss, penalty included")
         ends = _draw_runs(axes[0], histories, against, "loss")
         low, high = axes[0].dataLim.intervaly
-        if low > 0 and high / low > 10:
+        if low > 0 and high / low > _LOG_FROM:
             axes[0].set_yscale("log")
         label_ends(
             axes[0],
@@ -351,13 +351,17 @@ def plot_loss_curves(
             gap=0.07,
         )
         if is_validated:
-            _draw_accuracies(axes[1], histories, against)
+            _draw_accuracies(axes[1], histories, against, zoom=True)
         axes[-1].set_xlabel(_ABSCISSAS[against])
         heading(figure, text)
 
     return picture(draw, stem, height=3.4 + 2.4 * is_validated)
 
 
+#: Losses that span this factor are drawn on a log scale.
+_LOG_FROM = 5.0
+#: Runs of so many have a start, and what comes after it.
+_MANY_RECORDS = 10
 #: What loss curves can be drawn against.
 _ABSCISSAS = {
     "evaluations": "evaluations of all rows (a batch is a part of one)",
@@ -384,7 +388,7 @@ def plot_ladder(
         ax.set_xscale("log")
         ax.set_xlabel(f"{_ABSCISSAS['evaluations']}, log scale")
         ax.xaxis.set_major_formatter("{x:,g}")
-        _draw_accuracies(ax, histories, "evaluations", remarks or {})
+        _draw_accuracies(ax, histories, "evaluations", remarks=remarks)
         ax.set_xlim(left=1.0)
         heading(figure, text)
 
@@ -415,11 +419,22 @@ def _draw_runs(
 
 
 def _draw_accuracies(
-    ax: Axes, histories: Mapping[str, History], x: str, remarks: Mapping[str, str] | None = None
+    ax: Axes,
+    histories: Mapping[str, History],
+    x: str,
+    *,
+    remarks: Mapping[str, str] | None = None,
+    zoom: bool = False,
 ) -> None:
+    """``zoom``: to what comes after the start, which is too steep to leave room for the rest."""
     ax.set_ylabel("validation accuracy")
     ax.yaxis.set_major_formatter(lambda share, _: percent(share, 0))
     ends = _draw_runs(ax, histories, x, "validation_accuracy")
+    if zoom and min(map(len, histories.values())) >= _MANY_RECORDS:
+        every = [history.column("validation_accuracy") for history in histories.values()]
+        later = np.concatenate([values[len(values) // 10 + 1 :] for values in every])
+        low, high = np.nanmin(later), np.nanmax(later)
+        ax.set_ylim(low - 0.1 * (high - low) - 0.005, high + 0.1 * (high - low) + 0.005)
     remarks = remarks or {}
     label_ends(
         ax,
@@ -517,7 +532,10 @@ def plot_confusion(matrix: ArrayLike, class_names: Sequence[str], stem: StrPath)
         ax.grid(visible=False)
         ax.imshow(shares, cmap=_sequential(), vmin=0.0, vmax=1.0)
         if n_classes <= _NAMED_CLASSES:
-            ax.set_xticks(range(n_classes), class_names, rotation=40, ha="right")
+            ax.set_xticks(range(n_classes), class_names)
+            if max(map(len, class_names)) > 3:
+                for tick in ax.get_xticklabels():
+                    tick.set(rotation=40, ha="right")
             ax.set_yticks(range(n_classes), class_names)
             for (i, j), share in np.ndenumerate(shares):
                 if share >= 0.005:
@@ -578,7 +596,8 @@ def plot_slice(
             ax.plot(a, values, color=colour)
             ends.append((float(values[-1]), name, colour))
         if highest is not None:
-            ax.set_ylim(top=highest)
+            lowest = min(float(values.min()) for values in curves.values())
+            ax.set_ylim(lowest - 0.05 * (highest - lowest), highest)
         label_ends(ax, ends)
         heading(figure, text)
 
@@ -633,6 +652,7 @@ def plot_surface(
         right.set_xlabel(xlabel)
         right.set_ylabel(ylabel)
         right.set_zlabel(zlabel)
+        right.locator_params(nbins=5)
         heading(figure, text)
 
     return picture(draw, stem, height=4.8)
