@@ -7,8 +7,10 @@ problems of the same kind stand in.
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,15 @@ def data_folder(given: Path | None) -> Path | None:
     if named is not None and not named.is_dir():
         raise FileNotFoundError(f"the folder of the data is not there: {named}")
     return named
+
+
+@contextmanager
+def clear_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Data that are missing or damaged end a script in one line."""
+    try:
+        yield
+    except (FileNotFoundError, data.DataFormatError) as error:
+        parser.error(str(error))
 
 
 def cifar10(folder: Path | None) -> Images:

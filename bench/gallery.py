@@ -22,6 +22,7 @@ from experiments import (
     Images,
     Penalised,
     cifar10,
+    clear_errors,
     climb,
     data_folder,
     ladder,
@@ -405,12 +406,13 @@ def main() -> None:
     parser.add_argument("--data-folder", type=Path, help="holds cifar-10-batches-bin and mnist")
     parser.add_argument("--out", type=Path, default=ROOT, help="where GALLERY.md goes")
     arguments = parser.parse_args()
-    studio = Studio(data_folder(arguments.data_folder), arguments.out)
-    entries = []
-    for entry in draw_all(studio):
-        print(f"{PICTURES / entry.name}: {entry.title}", flush=True)
-        entries.append(entry)
-    (arguments.out / "GALLERY.md").write_text("\n".join(page(entries, studio)) + "\n")
+    with clear_errors(parser):
+        studio = Studio(data_folder(arguments.data_folder), arguments.out)
+        entries = []
+        for entry in draw_all(studio):
+            print(f"{PICTURES / entry.name}: {entry.title}", flush=True)
+            entries.append(entry)
+        (arguments.out / "GALLERY.md").write_text("\n".join(page(entries, studio)) + "\n")
 
 
 if __name__ == "__main__":

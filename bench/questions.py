@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments import Images, cifar10, data_folder, mnist, sparsity
+from experiments import Images, cifar10, clear_errors, data_folder, mnist, sparsity
 from numpy.testing import assert_allclose, assert_array_equal, assert_array_less
 from numpy.typing import ArrayLike, NDArray
 
@@ -480,14 +480,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in QUESTIONS]:
         parser.error(f"no question is called {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
-    problems = Problems(data_folder(arguments.data_folder))
     console = Console(highlight=False)
-    for name in arguments.names or QUESTIONS:
-        asked = QUESTIONS[name]
-        console.print(f"[bold]{name}: {asked.asked}[/bold]")
-        if not arguments.list:
-            answer = asked.answer(problems)
-            console.print(answer.said, answer.table.rich(), sep="\n")
+    with clear_errors(parser):
+        problems = Problems(data_folder(arguments.data_folder))
+        for name in arguments.names or QUESTIONS:
+            asked = QUESTIONS[name]
+            console.print(f"[bold]{name}: {asked.asked}[/bold]")
+            if not arguments.list:
+                answer = asked.answer(problems)
+                console.print(answer.said, answer.table.rich(), sep="\n")
 
 
 if __name__ == "__main__":
