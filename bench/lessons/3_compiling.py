@@ -1,0 +1,331 @@
+# %% [markdown]
+# # Lesson 3: Compiling the loop
+#
+# The same loop under Numba: as fast as arithmetic can be done in it, after a first call that takes
+# as long as thousands of others. Where that first call's time goes, when it is paid again, how a
+# cache on disk saves it, and after how many calls compiling has paid for itself.
+
+# %%
+import inspect
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numba
+import numpy as np
+
+import fastloss
+from fastloss.benchmark.measure import Ratio
+from fastloss.benchmark.report import seconds
+from fastloss.lessons.tools import keep_picture, take_turns
+
+# %% [markdown]
+# ## The loop, once more
+#
+# Softmax loss and gradient, one number at a time. (A list of scores would become an array for
+# Numba's sake; nothing else is changed from how one would write it in Python.)
+
+# %%
+
+
+def softmax_loop(W: Any, X: Any, y: Any) -> Any:
+    n_rows, n_features = X.shape
+    n_classes = W.shape[1]
+    dW = np.zeros_like(W)
+    scores = np.zeros(n_classes)
+    loss = 0.0
+    for i in range(n_rows):
+        for c in range(n_classes):
+            scores[c] = 0.0
+            for d in range(n_features):
+                scores[c] += X[i, d] * W[d, c]
+        top = scores.max()
+        total = np.exp(scores - top).sum()
+        loss += math.log(total) - (scores[y[i]] - top)
+        for c in range(n_classes):
+            slope = (math.exp(scores[c] - top) / total - (c == y[i])) / n_rows
+            for d in range(n_features):
+                dW[d, c] += X[i, d] * slope
+    return loss / n_rows, dW
+
+
+# %%
+N, D, C = 300, 100, 10
+data = fastloss.data.synthetic(N, D, C, dtype=np.float64)
+X, y = data.X, data.y
+W = np.random.default_rng(0).standard_normal((D, C)) / math.sqrt(D)
+vectorised = fastloss.Objective(X, y, loss="softmax", backend="numpy")
+expected_loss, expected_dW = vectorised(W)
+
+# %% [markdown]
+# **Predict.** `njit` returns at once. How long will the first call take, and how long the second?
+
+# %%
+
+
+def timed(function: Any, *arguments: Any) -> float:
+    """Seconds of one call."""
+    start = perf_counter()
+    function(*arguments)
+    return perf_counter() - start
+
+
+decorating = timed(numba.njit, softmax_loop)
+compiled = numba.njit(softmax_loop)
+first_call = timed(compiled, W, X, y)
+second_call = timed(compiled, W, X, y)
+print(
+    f"decorating {seconds(decorating)}, first call {seconds(first_call)}, "
+    f"second call {seconds(second_call)}"
+)
+
+loss, dW = compiled(W, X, y)
+np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
+np.testing.assert_allclose(dW, expected_dW, atol=1e-12)
+assert first_call > 10 * second_call
+
+# %% [markdown]
+# ## Why the first call is slow
+#
+# Numba cannot compile before it knows the types, so it waits for the first call. Then it goes
+# through some thirty passes: Python's bytecode, to a form with types, to the instructions of LLVM,
+# to machine code. It keeps a record of how long each took.
+
+# %%
+(signature,) = compiled.signatures
+record = compiled.get_metadata(signature)["pipeline_times"]["nopython"]
+passes = {name.partition("_")[2]: times.run for name, times in record.items()}
+slowest = sorted(passes, key=passes.get, reverse=True)[:4]  # type: ignore[arg-type]
+for name in slowest:
+    print(
+        f"{name:32} {seconds(passes[name]):>8}  {passes[name] / first_call:4.0%} of the first call"
+    )
+print(f"all {len(passes)} passes: {sum(passes.values()) / first_call:.0%}")
+assert sum(passes.values()) > 0.5 * first_call
+
+# %% [markdown]
+# `nopython_type_inference` finds the type of every name; `native_lowering` is LLVM, which also
+# makes loops into vector instructions where it may.
+#
+# **Predict.** The loop is called with float32 arrays, then with float64 ones again, then with an
+# `X` whose columns lie together. Which of these calls are slow?
+
+# %%
+narrow = (W.astype(np.float32), X.astype(np.float32), y)
+calls = {
+    "float32, first": narrow,
+    "float32, second": narrow,
+    "float64 again": (W, X, y),
+    "X by columns, first": (W, np.asfortranarray(X), y),
+    "X by columns, second": (W, np.asfortranarray(X), y),
+}
+spent = {name: timed(compiled, *arguments) for name, arguments in calls.items()}
+for name, value in spent.items():
+    print(f"{name:22} {seconds(value)}")
+print(f"compiled for {len(compiled.signatures)} signatures")
+assert len(compiled.signatures) == 3
+assert spent["float32, first"] > 10 * spent["float32, second"]
+assert spent["float32, first"] > 10 * spent["float64 again"]
+assert spent["X by columns, first"] > 10 * spent["X by columns, second"]
+
+# %% [markdown]
+# A signature is types, dimensions and layouts. So a library makes its arrays alike before they
+# reach a kernel, and a benchmark that times the first call times the compiler.
+#
+# ## A cache on disk
+#
+# With `cache=True` the machine code goes to a file, named after the source's file, the function,
+# the types and the CPU. Here is the loop as a script of its own, run by two processes, one after
+# the other.
+#
+# **Predict** the first call in each.
+
+# %%
+SCRIPT = (
+    "from __future__ import annotations\n"
+    "import json, math, time\n"
+    "import numba, numpy as np\n\n"
+    "@numba.njit(cache=True)\n"
+    + inspect.getsource(softmax_loop)
+    + """
+X, y, W = np.ones((300, 100)), np.zeros(300, np.int64), np.zeros((100, 10))
+start = time.perf_counter()
+softmax_loop(W, X, y)
+seconds = time.perf_counter() - start
+stats = softmax_loop.stats
+loaded, compiled = sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
+print(json.dumps({"seconds": seconds, "loaded": loaded, "compiled": compiled}))
+"""
+)
+
+with tempfile.TemporaryDirectory() as folder:
+    script = Path(folder) / "loop.py"
+    script.write_text(SCRIPT)
+
+    def run_process() -> dict[str, float]:
+        """What the script reports, run by a Python of its own."""
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(Path(folder) / "cache")},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        return dict(json.loads(done.stdout))
+
+    processes = [run_process() for _ in range(3)]
+    files = sorted(path.name for path in Path(folder).rglob("*.nb[ic]"))
+
+for number, report in enumerate(processes, 1):
+    how = "compiled" if report["compiled"] else "loaded from the cache"
+    print(f"process {number}: first call {seconds(report['seconds'])}, {how}")
+print("in the cache: " + ", ".join(files))
+assert [report["compiled"] for report in processes] == [1, 0, 0]
+assert [report["loaded"] for report in processes] == [0, 1, 1]
+cached_first_call = min(report["seconds"] for report in processes[1:])
+assert processes[0]["seconds"] > 3 * cached_first_call
+
+# %% [markdown]
+# The cache looks at the time stamp of the script, and so notices when the loop is changed. It does
+# not look into other files: a helper imported from elsewhere may change without being compiled
+# anew.
+#
+# ## Compiled is not yet fast
+#
+# A compiler keeps the order in which a sum is added up, because another order would round
+# differently. So `scores[c] += ...` over `d` runs one addition after the other. With the loops over
+# `d` and `c` exchanged, the C sums are independent of each other, and their numbers lie side by
+# side in `W`.
+#
+# **Predict.** The same arithmetic, the inner loops exchanged: how much faster, and is NumPy beaten?
+
+# %%
+
+
+@numba.njit
+def exchanged(W: Any, X: Any, y: Any) -> Any:
+    n_rows, n_features = X.shape
+    dW = np.zeros_like(W)
+    scores = np.zeros(W.shape[1])
+    loss = 0.0
+    for i in range(n_rows):
+        scores[:] = 0.0
+        for d in range(n_features):
+            for c in range(W.shape[1]):
+                scores[c] += X[i, d] * W[d, c]
+        label_score = scores[y[i]]
+        top = scores.max()
+        slopes = np.exp(scores - top)
+        total = slopes.sum()
+        loss += math.log(total) - (label_score - top)
+        slopes /= total
+        slopes[y[i]] -= 1.0
+        for d in range(n_features):
+            for c in range(W.shape[1]):
+                dW[d, c] += X[i, d] * slopes[c]
+    return loss / n_rows, dW / n_rows
+
+
+np.testing.assert_allclose(exchanged(W, X, y)[1], expected_dW, atol=1e-12)
+times = take_turns(
+    {
+        "Python": lambda: softmax_loop(W, X, y),
+        "Numba": lambda: compiled(W, X, y),
+        "Numba, exchanged": lambda: exchanged(W, X, y),
+        "NumPy": lambda: vectorised(W),
+    },
+    seconds=4.0,
+    max_rounds=9,
+)
+medians = {name: float(np.median(spent)) for name, spent in times.items()}
+for name, median in medians.items():
+    gain = Ratio.of(times["Python"], times[name]).value
+    print(f"{name:17} {seconds(median):>8} a call, {gain:6.0f} times as fast as Python")
+assert Ratio.of(times["Python"], times["Numba"]).value > 20
+assert Ratio.of(times["Numba"], times["Numba, exchanged"]).value > 1.1
+
+# %% [markdown]
+# Numba made the loop free of Python. It did not choose the order of the loops, put rows into blocks
+# or use both cores: BLAS does, and so may be ahead all the same. Lesson 4 takes the loop further.
+#
+# ## When has compiling paid?
+#
+# After `n` calls Python has taken `n a`, Numba `f + n b`. So from `n = f / (a - b)` calls on.
+
+# %%
+
+
+def break_even(first: float, slow: float, fast: float) -> float:
+    """Calls after which a first call of ``first`` seconds has paid, if ``fast`` is faster."""
+    return first / (slow - fast) if fast < slow else math.inf
+
+
+fresh = break_even(first_call, medians["Python"], medians["Numba"])
+from_cache = break_even(cached_first_call, medians["Python"], medians["Numba"])
+print(f"against Python: from {math.ceil(fresh)} calls on; from the cache, {math.ceil(from_cache)}")
+best = min(medians["Numba"], medians["Numba, exchanged"])
+versus_numpy = break_even(first_call, medians["NumPy"], best)
+print(
+    "against NumPy: "
+    + (
+        f"from {math.ceil(versus_numpy):,} calls on"
+        if math.isfinite(versus_numpy)
+        else "never, on this machine"
+    )
+)
+assert from_cache < fresh < math.inf
+
+
+# %%
+def draw(figure: Any) -> None:
+    from fastloss import plots
+
+    ax = figure.subplots()
+    n_calls = np.geomspace(1, 3000, 200)
+    lines = {
+        "Python": (0.0, medians["Python"], plots.VERMILION, "-"),
+        "Numba, compiled first": (first_call, medians["Numba"], plots.GREEN, "-"),
+        "Numba, from the cache": (cached_first_call, medians["Numba"], plots.GREEN, "--"),
+        "NumPy": (0.0, medians["NumPy"], plots.BLUE, "-"),
+    }
+    for text, (first, each, colour, style) in lines.items():
+        ax.plot(n_calls, first + n_calls * each, style, color=colour)
+        plots.label(ax, text, (1, first + each), colour, (4, 6))
+    ax.plot(fresh, fresh * medians["Python"], "o", color=plots.INK)
+    plots.label(
+        ax,
+        f"paid after {math.ceil(fresh)} calls",
+        (fresh, fresh * medians["Python"]),
+        plots.INK,
+        (10, -6),
+    )
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("calls")
+    ax.set_ylabel("time until now (s)")
+    plots.title(
+        ax,
+        "Compiling is paid once, the loop in Python every time",
+        f"N = {N}, D = {D}, C = {C}, float64",
+    )
+
+
+keep_picture(draw, "3-compiling", width=8.0, height=4.8)
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **The hinge, compiled.** Write loss and gradient of the multiclass SVM, `sum over j != y of
+#    max(0, s_j - s_y + 1)`, as a loop under `njit`, with the inner loop in the good order. fastloss
+#    has it as `loss="hinge"`, to check with. (`solutions.hinge_compiled`)
+# 2. **How often is it compiled?** A function of one array is called with float64, float32, float64
+#    by columns, a slice `a[:, ::2]` and a read-only array, each twice. Predict the number of
+#    signatures, and count. (`solutions.count_signatures`)
+# 3. **The whole price.** A training run makes 20 epochs of 235 calls, and a process starts every
+#    hour. Write the seconds a day that a version costs from its first call and its other calls, and
+#    choose between Python, Numba, and Numba with a cache. (`solutions.seconds_a_day`)
