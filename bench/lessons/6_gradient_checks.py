@@ -76,8 +76,10 @@ X_whole = rng.integers(-1, 2, (8, 6)).astype(np.float64)
 y_whole = rng.integers(0, 5, 8)
 W_whole = rng.integers(-1, 2, (6, 5)).astype(np.float64)
 whole = fastloss.Objective(X_whole, y_whole, loss="hinge")
-pairs = zip(whole(W_whole)[1].flat, fastloss.numerical_gradient(whole, W_whole).flat, strict=True)
-called_wrong = sum(relative_error(a, n) > 1e-2 for a, n in pairs)
+analytic_whole = whole(W_whole)[1].ravel().tolist()
+central_whole = fastloss.numerical_gradient(whole, W_whole).ravel().tolist()
+errors_whole = map(relative_error, analytic_whole, central_whole)
+called_wrong = sum(error > 1e-2 for error in errors_whole)
 report = fastloss.check_gradient(whole, W_whole)
 print(
     f"plain comparison: {called_wrong} of {W_whole.size} wrong; "
@@ -219,7 +221,7 @@ smooth = fastloss.Objective(wide.X, wide.y, loss="softmax")
 W_wide = rng.standard_normal((300, 10)) / 17
 
 
-def with_needle(W: Floats) -> tuple[float, Floats]:
+def with_needle(W: Floats) -> tuple[float, Any]:
     loss, dW = smooth(W)
     dW[needle] *= 2
     return loss, dW
@@ -247,7 +249,7 @@ def draw(figure: Any) -> None:
     probes = [corner.loss(np.array([[1.0, value]])) for value in (-h, h)]
     kink.plot([-h, h], probes, "o--", color=plots.VERMILION)
     text = f"central difference:\nslope {central:.1f}"
-    plots.label(kink, text, (0, np.mean(probes)), plots.VERMILION, (-12, 8))
+    plots.label(kink, text, (0, sum(probes) / 2), plots.VERMILION, (-12, 8))
     plots.label(kink, f"gradient {analytic:.0f} at the kink", (-h, 0), plots.BLUE, -16)
     kink.set_ylim(-0.12, 1)
     kink.set_xticks([-1, -0.5, 0, 0.5, 1])
@@ -281,8 +283,9 @@ keep_picture(draw, "6-gradient-checks", width=9.6, height=4.6)
 #    that no check can find at `W = 0`, and give a `W` at which it is found. What does that say
 #    about where to check? (`solutions.bug_in_hiding`)
 # 2. **The squared hinge.** At a margin of exactly 0, `max(0, m)^2` has a kink as well, in its
-#    second derivative. Predict the verdict of `check_gradient` there, its status and the number of
-#    kinks, for both powers. (`solutions.statuses_at_corner`)
+#    second derivative. Take two rows `x = 1` with the labels 0 and 1, and `W = [[1, 0]]`: one
+#    margin is 0, the other 2. Predict verdict, status and number of kinks of `check_gradient` for
+#    both powers. (`solutions.statuses_at_corner`)
 # 3. **Penalty apart from data.** With `l2 = 1e6` a gradient of the data that is wrong by a factor
 #    of 2 passes a check of the total. Show it, and write a check that finds it.
 #    (`solutions.check_parts`)

@@ -296,12 +296,13 @@ def bug_in_hiding(
 
 
 def statuses_at_corner(power: int) -> tuple[bool, set[str], int]:
-    """Verdict, statuses and kinks where a margin is exactly 0, for ``max(0, m)**power``.
+    """Verdict, statuses and kinks with one margin at 0 and one at 2, for ``max(0, m)**power``.
 
-    The hinge: passed, as a "kink". The squared hinge: its slope is continuous, 0 on both sides, and
-    what is left is compared as anywhere else; the kink is met, and does no harm.
+    The hinge has two slopes there, and the gradient must lie between: "kink". The slope of the
+    squared hinge is the same on both sides; the kink is met, is one of the second derivative, and
+    the comparison is as sharp as anywhere else.
     """
-    corner = fastloss.Objective([[1.0]], [0], loss=fastloss.Hinge(power=power))
+    corner = fastloss.Objective([[1.0], [1.0]], [0, 1], loss=fastloss.Hinge(power=power))
     report = fastloss.check_gradient(corner, np.array([[1.0, 0.0]]))
     return report.passed, {record.status for record in report.records}, report.n_kinks
 

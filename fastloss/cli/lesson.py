@@ -40,10 +40,10 @@ def lesson(
     if number is None:
         console().print(_table(all_lessons()))
         return
+    if number == _ALL:
+        _play_all(out)
+        return
     with clear_errors():
-        if number == _ALL:
-            _play_all(out)
-            return
         chosen = find_lesson(number)
         if notebook is not None:
             chosen.save_notebook(notebook)
@@ -109,4 +109,5 @@ def _play_all(out: Path) -> None:
         if subprocess.run(command, check=False).returncode:
             failed.append(str(each.number))
     if failed:
-        raise RuntimeError(f"failed: lesson {', '.join(failed)}")
+        typer.echo(f"fastloss: failed: lesson {', '.join(failed)}", err=True)
+        raise typer.Exit(1)
