@@ -209,10 +209,11 @@ def test_no_lessons_is_said(tmp_path, monkeypatch):
 def test_the_command_lists_them():
     result = run("lesson")
     assert result.exit_code == 0, result.output
-    listed = " ".join(re.sub(r"[^\w,:;.]+", " ", result.stdout).split())
+    listed = set(re.findall(r"[\w-]+", result.stdout))
     for lesson in LESSONS:
-        assert lesson.title.split()[0] in listed
-    assert len(re.findall(r"\b1\. ", listed)) >= len(LESSONS)
+        names = " ".join(re.findall(r"^\*\*(.+?)\*\*", e)[0] for e in lesson.exercises)
+        words = re.findall(r"[\w-]+", f"{lesson.number} {lesson.title} {lesson.summary} {names}")
+        assert set(words) <= listed
 
 
 def test_the_command_runs_one_and_says_where_its_figure_is(small_lesson, tmp_path):
@@ -265,6 +266,9 @@ def test_the_command_writes_a_notebook(tmp_path):
         (["7"], "unknown lesson '7'; known: 1, 2, 3, 4, 5, 6"),
         (["one"], "unknown lesson 'one'; known: 1, 2, 3, 4, 5, 6"),
         (["1", "--notebook", "one.py"], "a notebook's name must end in .ipynb, got 'one.py'"),
+        (["--notebook", "one.ipynb"], "--notebook needs the number of one lesson"),
+        (["all", "--notebook", "one.ipynb"], "--notebook needs the number of one lesson"),
+        (["1", "--out", __file__], f"[Errno 17] File exists: {__file__!r}"),
     ],
 )
 def test_a_wrong_word_is_one_clear_line(arguments, message):

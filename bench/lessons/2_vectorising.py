@@ -3,7 +3,8 @@
 #
 # The two inner loops become matrix products: a few lines, and orders of magnitude less time. The
 # price is memory: every intermediate result is an array. tracemalloc says how much each version
-# asks for in one call, and where the same speed is to be had with almost none.
+# asks for in one call, and that, a block of rows at a time, the same speed is to be had with almost
+# none.
 
 # %%
 import math

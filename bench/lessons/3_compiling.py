@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Lesson 3: Compiling the loop
 #
-# The same loop under Numba: as fast as arithmetic can be done in it, after a first call that takes
-# as long as thousands of others. Where that first call's time goes, when it is paid again, how a
-# cache on disk saves it, and after how many calls compiling has paid for itself.
+# The same loop under Numba: no Python is left in it, after a first call that takes as long as very
+# many others. Where that first call's time goes, when it is paid again, how a cache on disk saves
+# it, and after how many calls compiling has paid for itself.
 
 # %%
 import inspect
@@ -28,8 +28,8 @@ from fastloss.lessons.tools import keep_picture, take_turns
 # %% [markdown]
 # ## The loop, once more
 #
-# Softmax loss and gradient, one number at a time. (A list of scores would become an array for
-# Numba's sake; nothing else is changed from how one would write it in Python.)
+# Softmax loss and gradient, one number at a time. (The list of scores has become an array, for
+# Numba's sake; the rest is as one would write it in Python.)
 
 # %%
 
@@ -97,8 +97,8 @@ assert first_call > 10 * second_call
 # ## Why the first call is slow
 #
 # Numba cannot compile before it knows the types, so it waits for the first call. Then it goes
-# through some thirty passes: Python's bytecode, to a form with types, to the instructions of LLVM,
-# to machine code. It keeps a record of how long each took.
+# through a list of passes: from Python's bytecode, to a form with types, to the instructions of
+# LLVM, to machine code. It keeps a record of how long each took.
 
 # %%
 (signature,) = compiled.signatures
@@ -144,7 +144,7 @@ assert spent["X by columns, first"] > 10 * spent["X by columns, second"]
 # ## A cache on disk
 #
 # With `cache=True` the machine code goes to a file, named after the source's file, the function,
-# the types and the CPU. Here is the loop as a script of its own, run by two processes, one after
+# the types and the CPU. Here is the loop as a script of its own, run by three processes, one after
 # the other.
 #
 # **Predict** the first call in each.

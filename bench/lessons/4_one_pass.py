@@ -96,7 +96,8 @@ for threads in thread_counts:
 #
 # - the **naive** loop, in Python (on a few rows, and scaled up);
 # - **NumPy**: two products in BLAS;
-# - the **compiled loop**: a row at a time under Numba, so one pass, but one number at a time;
+# - the **compiled loop**: a row at a time under Numba, so one pass, with such vectors as the
+#   compiler finds;
 # - **fused**: fastloss's kernel. A block of rows that fits the cache: its scores, its losses, its
 #   part of the gradient, then the next block. One pass over `X`, vector instructions, as many
 #   threads as you like. `fastloss/kernels/fused.py` is worth reading.
@@ -179,9 +180,10 @@ assert Ratio.of(times["compiled loop"], times["fused, 1 thread"]).value > 1.2
 
 # %% [markdown]
 # The naive loop stands far below its roof: not memory, not arithmetic, but the interpreter. The
-# compiled loop is nearer, and works on one number at a time. NumPy has a lower roof, as it reads
-# `X` twice, and stays below it: BLAS is made for matrices that are large in every direction, and W
-# has ten columns. The fused kernel does the same arithmetic further to the right.
+# compiled loop is nearer, and has a row of the gradient to load and store for every number of `X`.
+# NumPy has a lower roof, as it reads `X` twice, and stays below it: BLAS is made for matrices that
+# are large in every direction, and W has ten columns. The fused kernel does the same arithmetic
+# further to the right.
 
 # %%
 one_pass = Ratio.of(times["NumPy, 1 thread"], times["fused, 1 thread"])

@@ -2,8 +2,8 @@
 # # Lesson 6: Checking a gradient, and what deceives the check
 #
 # A wrong gradient trains, only worse: nothing crashes. So gradients are checked against numerical
-# ones. The check has three traps: a kink of the loss exactly where it looks, float32, and a point
-# at which a bug cannot show. Then six planted bugs, and which of them are found.
+# ones. The check has three traps: a kink of the loss exactly where it looks, float32, and the
+# entries that it does not look at. And there are six planted bugs to be found.
 
 # %%
 from functools import partial
@@ -208,9 +208,9 @@ assert reports["one entry"].worst.index == BORDER
 # ## How many entries are enough?
 #
 # "One entry" is wrong in 1 of 50. Of a real `W` a check looks at some 60 of 30,730 entries, and
-# would miss a single one 499 times in 500. A *direction* does not miss it: the slope along a random
-# `V` involves every entry at once, for two evaluations. It says only that something is wrong;
-# bisection then finds where.
+# would meet a single wrong one in 1 check of 512. A *direction* does not miss it: the slope along a
+# random `V` involves every entry at once, for two evaluations. It says only that something is
+# wrong; bisection then finds where.
 #
 # **Predict.** 3,000 entries, one of them wrong, and the check may look at 5 entries. Is it found?
 

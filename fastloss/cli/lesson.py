@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from fastloss.cli.common import app, clear_errors, console
 from fastloss.lessons import Cell, Lesson, all_lessons, find_lesson
@@ -37,35 +38,41 @@ def lesson(
     ] = False,
 ) -> None:
     """Lessons in profiling: list them, run one, or write it as a notebook."""
-    if number is None:
-        console().print(_table(all_lessons()))
-        return
-    if number == _ALL:
-        _play_all(out)
-        return
     with clear_errors():
-        chosen = find_lesson(number)
         if notebook is not None:
-            chosen.save_notebook(notebook)
+            if number is None or number == _ALL:
+                raise ValueError("--notebook needs the number of one lesson")
+            find_lesson(number).save_notebook(notebook)
             typer.echo(f"Saved {notebook}")
             return
+        if number is None:
+            console().print(_table(all_lessons()))
+            return
+        chosen = all_lessons() if number == _ALL else (find_lesson(number),)
+        # Before minutes are spent on what could not be kept.
+        out.mkdir(parents=True, exist_ok=True)
     # What goes wrong inside a lesson is the lesson's to show, with its traceback.
-    _play(chosen, out, step)
+    if number == _ALL:
+        _play_apart(chosen, out)
+    else:
+        _play(chosen[0], out, step)
 
 
 def _table(lessons: tuple[Lesson, ...]) -> Table:
     table = Table(title="fastloss lesson NUMBER runs one", show_lines=True)
     table.add_column("number", justify="right")
-    for column in ("title", "what it shows", "exercises"):
-        table.add_column(column, overflow="fold")
+    for column, ratio in {"title": 2, "what it shows": 4, "exercises": 2}.items():
+        table.add_column(column, overflow="fold", ratio=ratio)
     for each in lessons:
-        exercises = "\n".join(f"{k}. {_first_sentence(e)}" for k, e in enumerate(each.exercises, 1))
-        table.add_row(str(each.number), each.title, each.summary, exercises)
+        exercises = "\n".join(f"{k}. {_name_of(e)}" for k, e in enumerate(each.exercises, 1))
+        # As text: brackets are indices here, and no markup.
+        table.add_row(str(each.number), *map(Text, (each.title, each.summary, exercises)))
     return table
 
 
-def _first_sentence(text: str) -> str:
-    return text.replace("**", "").partition(". ")[0].rstrip(".") + "."
+def _name_of(exercise: str) -> str:
+    """Its bold beginning."""
+    return exercise.removeprefix("**").partition("**")[0]
 
 
 def _play(chosen: Lesson, out: Path, step: bool) -> None:
@@ -101,10 +108,10 @@ def _show(cell: Cell, terminal: Console, step: bool) -> None:
         input("Enter runs it. ")
 
 
-def _play_all(out: Path) -> None:
+def _play_apart(lessons: tuple[Lesson, ...], out: Path) -> None:
     """Each in a process of its own, as lessons measure memory, threads and first calls."""
     failed = []
-    for each in all_lessons():
+    for each in lessons:
         command = [sys.executable, "-m", "fastloss", "lesson", str(each.number), "--out", str(out)]
         if subprocess.run(command, check=False).returncode:
             failed.append(str(each.number))
