@@ -103,7 +103,9 @@ def _show(cell: Cell, terminal: Console, step: bool) -> None:
     if cell.kind == "markdown":
         terminal.print(Markdown(cell.source))
         return
-    terminal.print(Syntax(cell.source, "python", background_color="default", theme="ansi_dark"))
+    terminal.print(
+        Syntax(cell.source.strip("\n"), "python", background_color="default", theme="ansi_dark")
+    )
     if step:
         input("Enter runs it. ")
 
