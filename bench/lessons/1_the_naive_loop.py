@@ -184,7 +184,6 @@ times = take_turns(
         "calls": lambda: dot_by_calls(column, x, 0),
         "calls, profiled": lambda: profiled(dot_by_calls)(column, x, 0),
     },
-    max_rounds=9,
 )
 slowdown = {name: Ratio.of(times[f"{name}, profiled"], times[name]) for name in ("dot", "calls")}
 for name, ratio in slowdown.items():
@@ -279,11 +278,11 @@ def draw(figure: Any) -> None:
     for row, k in enumerate(shown):
         share = 100 * shares[k]
         is_suspect = "math." in source[k]
-        colour = plots.VERMILION if share >= 5 else plots.BLUE if is_suspect else plots.INK
+        colour = plots.VERMILION if share >= 2 else plots.BLUE if is_suspect else plots.INK
         text = source[k].rstrip()[4:]
         code.text(0, row, text, family="monospace", fontsize=9, va="center", color=colour)
         bars.barh(row, share, color=colour)
-        if share >= 5 or is_suspect:
+        if share >= 2 or is_suspect:
             plots.label(bars, f"{share:.2g} %", (share, row), colour, (5, 0))
     code.set_axis_off()
     bars.set_ylim(len(shown) - 0.5, -0.5)

