@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: bench test lint peers benchmarks gallery clean
+.PHONY: bench test lint peers benchmarks gallery lessons clean
 
 # The main job: every backend of every loss on a problem of CIFAR-10's shape, with plots.
 bench: $(VENV)/bench.installed
@@ -32,10 +32,14 @@ benchmarks: $(VENV)/dev.installed $(if $(MEASURE),$(VENV)/peers.installed)
 gallery: $(VENV)/bench.installed
 	$(BIN)/python bench/gallery.py $(if $(DATA),--data-folder '$(DATA)')
 
+# All lessons, one after the other, and their figures where the repository keeps them.
+lessons: $(VENV)/lessons.installed
+	$(BIN)/fastloss lesson all --out bench/plots/lessons
+
 $(VENV)/%.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[$*]'
 	touch $@
 
 clean:
-	rm -rf .venv build dist fastloss-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist fastloss-bench fastloss-lessons .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,310 @@
+# %% [markdown]
+# # Lesson 1: Where the time of a loop goes
+#
+# A softmax classifier in plain Python under two profilers: cProfile, which counts calls, and
+# line_profiler, which counts lines. The exponentials look expensive and are not; two lines of
+# bookkeeping take nearly all the time.
+#
+# A profiler answers one question: *which part must I make faster?* Guess first, every time. The
+# guess is wrong often enough to be worth writing down.
+
+# %%
+import cProfile
+import inspect
+import math
+import pstats
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from line_profiler import LineProfiler
+from numpy.typing import NDArray
+
+import fastloss
+from fastloss.benchmark.measure import Ratio
+from fastloss.lessons.tools import keep_picture, take_turns
+from fastloss.threads import blas_threads
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+# %% [markdown]
+# ## The loop
+#
+# `X (N, D)` holds a row of features for each example, `W (D, C)` a column of weights for each
+# class, `y (N,)` the labels. For each row: the scores `s = x W`, the loss `log(sum exp s) - s_y`
+# and the slopes `p - onehot(y)`, which times `x` are the row's share of the gradient. One number at
+# a time:
+
+# %%
+
+
+def naive(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
+    n_rows, n_features = X.shape
+    n_classes = W.shape[1]
+    dW = np.zeros_like(W)
+    loss = 0.0
+    for i in range(n_rows):
+        scores = [0.0] * n_classes
+        for c in range(n_classes):
+            for d in range(n_features):
+                scores[c] += X[i, d] * W[d, c]
+        top = max(scores)
+        powers = [math.exp(s - top) for s in scores]
+        total = sum(powers)
+        loss += math.log(total) - (scores[y[i]] - top)
+        for c in range(n_classes):
+            slope = (powers[c] / total - (c == y[i])) / n_rows
+            for d in range(n_features):
+                dW[d, c] += X[i, d] * slope
+    return loss / n_rows, dW
+
+
+# %% [markdown]
+# Before it is made fast it must be right, or there is nothing to compare with.
+
+# %%
+N, D, C = 40, 200, 10
+data = fastloss.data.synthetic(N, D, C, dtype=np.float64)
+X, y = data.X, data.y
+W = np.random.default_rng(0).standard_normal((D, C)) / math.sqrt(D)
+
+loss, dW = naive(W, X, y)
+expected_loss, expected_dW = fastloss.loss_and_grad(W, X, y, loss="softmax", backend="numpy")
+np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
+np.testing.assert_allclose(dW, expected_dW, atol=1e-12)
+print(f"N = {N} rows, D = {D} features, C = {C} classes: loss {loss:.4f}, the same as fastloss's")
+
+# %% [markdown]
+# **Predict.** Each row takes C exponentials, a logarithm, and 2 D C multiplications with an
+# addition each. An exponential costs about as much as ten additions. What share of the time do the
+# lines with `exp` and `log` take? And will cProfile be able to say?
+
+# %%
+profile = cProfile.Profile()
+profile.runcall(naive, W, X, y)
+pstats.Stats(profile).strip_dirs().sort_stats("tottime").print_stats(5)
+
+
+def own_share(profile: cProfile.Profile, *names: str) -> float:
+    """The share of the time that functions of these names took, without what they called."""
+    entries = profile.getstats()
+    own = [e.inlinetime for e in entries if getattr(e.code, "co_name", "") in names]
+    return sum(own) / sum(e.inlinetime for e in entries)
+
+
+naive_share = own_share(profile, "naive")
+print(f"`naive` itself: {naive_share:.0%} of the time. That much we knew.")
+assert naive_share > 0.7
+
+# %% [markdown]
+# cProfile sees calls, and the loops make none: `X[i, d]` is not a call to it. It has ruled out
+# `exp`, `max` and `sum`, which is something, and can say no more. There are two ways on: give the
+# pieces names, or take a profiler that sees lines.
+#
+# ## Pieces with names
+#
+# **Predict.** The same loop, cut into functions. Which comes first?
+
+# %%
+
+
+def dot(W: Floats, x: Floats, c: int) -> float:
+    total = 0.0
+    for d in range(len(x)):
+        total += x[d] * W[d, c]
+    return total
+
+
+def softmax(scores: list[float], label: int) -> tuple[float, list[float]]:
+    top = max(scores)
+    powers = [math.exp(s - top) for s in scores]
+    total = sum(powers)
+    slopes = [power / total for power in powers]
+    slopes[label] -= 1.0
+    return math.log(total) - (scores[label] - top), slopes
+
+
+def add_multiple(dW: Floats, x: Floats, c: int, slope: float) -> None:
+    for d in range(len(x)):
+        dW[d, c] += x[d] * slope
+
+
+def in_pieces(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
+    dW = np.zeros_like(W)
+    loss = 0.0
+    for x, label in zip(X, y, strict=True):
+        row_loss, slopes = softmax([dot(W, x, c) for c in range(W.shape[1])], int(label))
+        loss += row_loss
+        for c, slope in enumerate(slopes):
+            add_multiple(dW, x, c, slope / len(X))
+    return loss / len(X), dW
+
+
+np.testing.assert_allclose(in_pieces(W, X, y)[1], expected_dW, atol=1e-12)
+profile = cProfile.Profile()
+profile.runcall(in_pieces, W, X, y)
+pstats.Stats(profile).strip_dirs().sort_stats("tottime").print_stats(6)
+products_share = own_share(profile, "dot", "add_multiple")
+print(f"the two products: {products_share:.0%} of the time")
+assert products_share > 0.8
+
+# %% [markdown]
+# ## What a profiler costs
+#
+# cProfile adds its own time to every call. Large functions do not feel it; small ones look worse
+# than they are, and a program made of small ones runs slower as a whole.
+#
+# **Predict.** `multiply_add` does the inner step as a call of its own, N D C times. By what factor
+# does profiling slow that down, and by what factor `dot`, which makes no calls?
+
+# %%
+
+
+def multiply_add(total: float, a: float, b: float) -> float:
+    return total + a * b
+
+
+def dot_by_calls(W: Floats, x: Floats, c: int) -> float:
+    total = 0.0
+    for d in range(len(x)):
+        total = multiply_add(total, x[d], W[d, c])
+    return total
+
+
+def profiled(function: Any) -> Any:
+    return lambda *arguments: cProfile.Profile().runcall(function, *arguments)
+
+
+x, column = X.ravel(), np.resize(W, (X.size, 1))  # long, so that one call does not count
+times = take_turns(
+    {
+        "dot": lambda: dot(column, x, 0),
+        "dot, profiled": lambda: profiled(dot)(column, x, 0),
+        "calls": lambda: dot_by_calls(column, x, 0),
+        "calls, profiled": lambda: profiled(dot_by_calls)(column, x, 0),
+    },
+)
+slowdown = {name: Ratio.of(times[f"{name}, profiled"], times[name]) for name in ("dot", "calls")}
+for name, ratio in slowdown.items():
+    print(f"{name:6} {ratio.value:.2f} times as long under cProfile")
+assert slowdown["calls"].value > 1.15 * slowdown["dot"].value
+
+# %% [markdown]
+# So read a profile for the *order* of the parts, and a clock for the size of the whole.
+#
+# ## Line by line
+#
+# line_profiler watches chosen functions, line by line: how often each ran, and for how long. (It
+# costs time at every line, so short lines look a little longer than they are.)
+
+# %%
+profiler = LineProfiler(naive)
+profiler.runcall(naive, W, X, y)
+((_, hits_and_ticks),) = profiler.get_stats().timings.items()
+
+source, first_line = inspect.getsourcelines(naive)
+ticks = {line - first_line: spent for line, _, spent in hits_and_ticks}
+hits = {line - first_line: count for line, count, _ in hits_and_ticks}
+total_ticks = sum(ticks.values())
+shares = [ticks.get(k, 0) / total_ticks for k in range(len(source))]
+
+print(f"{'runs':>8} {'share':>6}")
+for k, text in enumerate(source):
+    columns = f"{hits[k]:8} {shares[k]:6.1%}" if k in hits else " " * 15
+    print(f"{columns}  {text.rstrip()}")
+
+# %%
+
+
+def share_of(*fragments: str) -> float:
+    """The share of the lines that contain any of the fragments."""
+    chosen = [any(f in text for f in fragments) for text in source]
+    return sum(share for share, take in zip(shares, chosen, strict=True) if take)
+
+
+inner = share_of("for d in", "scores[c] +=", "dW[d, c] +=")
+transcendental = share_of("math.exp", "math.log")
+print(f"the two inner loops: {inner:.1%};  exp and log: {transcendental:.1%}")
+assert inner > 0.9
+assert transcendental < 0.05
+
+# %% [markdown]
+# ## What the profile is worth
+#
+# Amdahl's law: if a part with share `p` of the time becomes `k` times as fast, the whole becomes `1
+# / (1 - p + p / k)` times as fast. So even an `exp` for nothing would be worth almost nothing, and
+# the two inner loops are worth everything.
+
+# %%
+
+
+def amdahl(share: float, factor: float) -> float:
+    return 1 / (1 - share + share / factor)
+
+
+print(f"exp and log for nothing: {amdahl(transcendental, math.inf):.2f} times as fast")
+print(f"inner loops for nothing: {amdahl(inner, math.inf):.0f} times as fast")
+assert amdahl(transcendental, math.inf) < 1.06 < 10 < amdahl(inner, math.inf)
+
+# %% [markdown]
+# And how far can it go? A multiply-add of the loop against one of a matrix product, which does the
+# same arithmetic on the same numbers, on one core.
+#
+# **Predict** the ratio: ten, a hundred, a thousand?
+
+# %%
+start = perf_counter()
+naive(W, X, y)
+naive_step = (perf_counter() - start) / (2 * N * D * C)
+with blas_threads(1):
+    product_step = min(take_turns({"X @ W": lambda: X @ W}, seconds=0.3)["X @ W"]) / (N * D * C)
+print(f"a multiply-add of the loop {naive_step * 1e9:.0f} ns, of X @ W {product_step * 1e9:.2f} ns")
+print(f"so the loop takes {naive_step / product_step:,.0f} times as long as its arithmetic")
+assert naive_step > 30 * product_step
+
+# %% [markdown]
+# It goes into finding out, for every single number, that `X` is an array, `i` and `d` integers in
+# its range, and the result a float to be boxed. The two hot lines are two matrix products, written
+# out: `X @ W` and `X.T @ slopes`. Lesson 2 writes them as such.
+
+
+# %%
+def draw(figure: Any) -> None:
+    from fastloss import plots
+
+    code, bars = figure.subplots(1, 2, sharey=True, width_ratios=[1.35, 1])
+    shown = [k for k in range(len(source)) if k in ticks]
+    for row, k in enumerate(shown):
+        share = 100 * shares[k]
+        is_suspect = "math." in source[k]
+        colour = plots.VERMILION if share >= 2 else plots.BLUE if is_suspect else plots.INK
+        text = source[k].rstrip()[4:]
+        code.text(0, row, text, family="monospace", fontsize=9, va="center", color=colour)
+        bars.barh(row, share, color=colour)
+        if share >= 2 or is_suspect:
+            plots.label(bars, f"{share:.2g} %", (share, row), colour, (5, 0))
+    code.set_axis_off()
+    bars.set_ylim(len(shown) - 0.5, -0.5)
+    bars.set_xlim(0, 125 * max(shares))
+    bars.tick_params(left=False, labelleft=False)
+    bars.grid(axis="y", visible=False)
+    bars.set_xlabel("share of the time (%)")
+    plots.heading(figure, "The naive loop: two inner loops take the time, exp and log almost none")
+
+
+keep_picture(draw, "1-naive-loop", width=8.4, height=5.2)
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **Count before you time.** How often does the line `scores[c] += ...` run for N rows, D
+#    features and C classes, and how often `math.exp`? Write a function that says both, and hold it
+#    against the hits of line_profiler at two shapes. Which of N, D and C makes `exp` matter more?
+#    (`solutions.line_hits`)
+# 2. **Lists instead of arrays.** Indexing a NumPy array makes a new object for every number; a list
+#    already holds one. Turn the rows of `X` and the columns of `W` into lists before the inner
+#    loops, and keep the gradient in lists until the end. The same results to the last digits: how
+#    much faster? (`solutions.naive_on_lists`)
+# 3. **Amdahl backwards.** The whole became `s` times as fast when a part became `k` times as fast.
+#    What share of the time was the part? Check it with `amdahl`. (`solutions.share_from_speedup`)

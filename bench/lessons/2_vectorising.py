@@ -1,0 +1,317 @@
+# %% [markdown]
+# # Lesson 2: Vectorising, and what it costs
+#
+# The two inner loops become matrix products: a few lines, and orders of magnitude less time. The
+# price is memory: every intermediate result is an array. tracemalloc says how much each version
+# asks for in one call, and that, a block of rows at a time, the same speed is to be had with almost
+# none.
+
+# %%
+import math
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+import fastloss
+from fastloss.benchmark.measure import Ratio
+from fastloss.benchmark.report import seconds, size_of
+from fastloss.lessons.tools import keep_picture, peak_bytes, take_turns
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int64]
+LossAndGrad = Callable[[Floats, Floats, Labels], tuple[float, Floats]]
+
+# %% [markdown]
+# ## From loops to products
+#
+# The loss is softmax: scores `S = X W`, loss `log(sum exp s) - s_y`, slopes `G = p - onehot(y)`,
+# gradient `X.T G / N`. First a loop over rows that does one row with arrays; then no loop at all.
+
+# %%
+
+
+def by_rows(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
+    """A loop over the rows; a row at a time is vectorised."""
+    dW = np.zeros_like(W)
+    loss = 0.0
+    for x, label in zip(X, y, strict=True):
+        scores = x @ W
+        scores -= scores.max()
+        slopes = np.exp(scores)
+        total = slopes.sum()
+        loss += math.log(total) - float(scores[label])
+        slopes /= total
+        slopes[label] -= 1
+        dW += np.outer(x, slopes)
+    return loss / len(X), dW / np.float32(len(X))
+
+
+def textbook(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
+    """A name for every quantity of the formula."""
+    rows = np.arange(len(X))
+    scores = X @ W
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    powers = np.exp(shifted)
+    totals = powers.sum(axis=1)
+    losses = np.log(totals) - shifted[rows, y]
+    probabilities = powers / totals[:, None]
+    onehot = np.zeros_like(scores)
+    onehot[rows, y] = 1
+    slopes = (probabilities - onehot) / np.float32(len(X))
+    return float(losses.mean()), X.T @ slopes
+
+
+def broadcast(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
+    """Vectorised without a matrix product: all N x D x C terms at once, then their sums."""
+    scores = (X[:, :, None] * W).sum(axis=1)
+    slopes = scores - scores.max(axis=1, keepdims=True)
+    loss = softmax_in_place(slopes, y)
+    slopes /= np.float32(len(X))
+    return loss / len(X), (X[:, :, None] * slopes[:, None, :]).sum(axis=0)
+
+
+def softmax_in_place(scores: Floats, y: Labels) -> float:
+    """The sum of the losses; the scores become the slopes."""
+    rows = np.arange(len(scores))
+    scores -= scores.max(axis=1, keepdims=True)
+    correct = scores[rows, y]
+    np.exp(scores, out=scores)
+    totals = scores.sum(axis=1)
+    scores /= totals[:, None]
+    scores[rows, y] -= 1
+    return float((np.log(totals) - correct).sum(dtype=np.float64))
+
+
+# %%
+one_thread = threadpool_limits(1)  # so that what is compared differs in one thing only
+N, D, C = 20_000, 50, 20
+data = fastloss.data.synthetic(N, D, C)
+X, y = data.X, data.y
+W = (np.random.default_rng(0).standard_normal((D, C)) / math.sqrt(D)).astype(np.float32)
+
+expected_loss, expected_dW = fastloss.loss_and_grad(W, X, y, loss="softmax", backend="numpy")
+
+
+def check(function: LossAndGrad) -> None:
+    """Every version must give the numbers of fastloss."""
+    loss, dW = function(W, X, y)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    np.testing.assert_allclose(dW, expected_dW, atol=1e-5 * np.abs(expected_dW).max())
+
+
+for function in (by_rows, textbook, broadcast):
+    check(function)
+print(f"N = {N} rows, D = {D} features, C = {C} classes: three versions, one result")
+
+# %% [markdown]
+# **Predict.** `naive` is fastloss's loop in plain Python. By what factor is each of the others
+# faster than it? And is `broadcast`, which has no loop either, as fast as `textbook`?
+
+# %%
+few = 50  # rows are enough for the slow one
+naive = fastloss.Objective(X[:few], y[:few], loss="softmax", backend="naive")
+times = take_turns(
+    {
+        "naive": lambda: naive(W),
+        "by_rows": lambda: by_rows(W, X, y),
+        "broadcast": lambda: broadcast(W, X, y),
+        "textbook": lambda: textbook(W, X, y),
+    },
+    seconds=3.0,
+    max_rounds=9,
+)
+times["naive"] = [t * N / few for t in times["naive"]]
+for name, spent in times.items():
+    gain = Ratio.of(times["naive"], spent).value
+    print(f"{name:10} {seconds(float(np.median(spent))):>8}  {gain:6.0f} times as fast as naive")
+
+assert Ratio.of(times["naive"], times["by_rows"]).value > 3
+assert Ratio.of(times["naive"], times["textbook"]).value > 30
+assert Ratio.of(times["by_rows"], times["textbook"]).value > 2
+assert Ratio.of(times["broadcast"], times["textbook"]).value > 3
+
+# %% [markdown]
+# Vectorised is not enough. `X @ W` goes to BLAS, which keeps numbers in registers and caches while
+# it needs them; `broadcast` writes every product to memory and reads it again for the sum.
+#
+# ## What it asks for
+#
+# NumPy reports its allocations to tracemalloc. The unit here is one matrix of scores, N x C
+# numbers.
+#
+# **Predict** the peak of each version, in that unit. For `textbook`, count the arrays of N x C that
+# are alive at once: a name keeps its array alive until the function returns.
+
+# %%
+unit = N * C * X.itemsize
+versions: dict[str, LossAndGrad] = {
+    "by_rows": by_rows,
+    "broadcast": broadcast,
+    "textbook": textbook,
+}
+
+
+def scores_worth(function: LossAndGrad) -> float:
+    """The peak of a call, in matrices of scores."""
+    return peak_bytes(lambda: function(W, X, y)) / unit
+
+
+print(f"one matrix of scores: {size_of(unit)}")
+peaks = {name: scores_worth(function) for name, function in versions.items()}
+for name, peak in peaks.items():
+    print(f"{name:10} {peak:7.2f} matrices of scores")
+
+assert peaks["by_rows"] < 0.3
+assert 5.5 < peaks["textbook"] < 8
+assert D < peaks["broadcast"] < 1.3 * D
+
+# %% [markdown]
+# Line by line: what each step of `textbook` adds to what is in use.
+
+# %%
+steps: dict[str, Callable[[], NDArray[Any]]] = {
+    "scores = X @ W": lambda: X @ W,
+    "shifted = scores - max": lambda: kept[0] - kept[0].max(axis=1, keepdims=True),
+    "powers = exp(shifted)": lambda: np.exp(kept[1]),
+    "totals = powers.sum(axis=1)": lambda: kept[2].sum(axis=1),
+    "probabilities = powers / totals": lambda: kept[2] / kept[3][:, None],
+    "onehot = zeros_like(scores)": lambda: np.zeros_like(kept[0]),
+    "slopes = probabilities - onehot": lambda: kept[4] - kept[5],
+}
+kept: list[NDArray[Any]] = []
+tracemalloc.start()
+for text, step in steps.items():
+    before, _ = tracemalloc.get_traced_memory()
+    kept.append(step())
+    after, _ = tracemalloc.get_traced_memory()
+    print(f"{text:33} +{(after - before) / unit:4.2f}   in use {after / unit:4.2f}")
+tracemalloc.stop()
+kept.clear()
+
+# %% [markdown]
+# ## The same with one matrix, and with less
+#
+# `softmax_in_place` needs no second matrix of scores: `out=` and the operators with `=` write where
+# the numbers already are. And a block of rows at a time needs only the scores of a block, whatever
+# N.
+#
+# **Predict** both peaks. And will the blocks cost time, as each is a call of its own?
+
+# %%
+
+
+def in_place(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
+    """One matrix of scores, used again and again."""
+    slopes = X @ W
+    loss = softmax_in_place(slopes, y)
+    slopes /= np.float32(len(X))
+    return loss / len(X), X.T @ slopes
+
+
+def in_blocks(W: Floats, X: Floats, y: Labels, block_rows: int = 500) -> tuple[float, Floats]:
+    """A block of rows at a time."""
+    dW = np.zeros_like(W)
+    loss = 0.0
+    for start in range(0, len(X), block_rows):
+        block = X[start : start + block_rows]
+        slopes = block @ W
+        loss += softmax_in_place(slopes, y[start : start + block_rows])
+        dW += block.T @ slopes
+    return loss / len(X), dW / np.float32(len(X))
+
+
+for name, function in {"in_place": in_place, "in_blocks": in_blocks}.items():
+    check(function)
+    peaks[name] = scores_worth(function)
+    print(f"{name:10} {peaks[name]:5.2f} matrices of scores")
+assert 1.0 < peaks["in_place"] < 2.2
+assert peaks["in_blocks"] < 0.5
+
+# %%
+again = take_turns(
+    {
+        "textbook": lambda: textbook(W, X, y),
+        "in_place": lambda: in_place(W, X, y),
+        "in_blocks": lambda: in_blocks(W, X, y),
+    },
+)
+for name in ("in_place", "in_blocks"):
+    gain = Ratio.of(again["textbook"], again[name]).value
+    print(f"{name:10} {gain:.2f} times as fast as textbook")
+    # Memory was saved, not bought with time; the best times, as others only make times longer.
+    assert min(again["textbook"]) > 0.6 * min(again[name])
+
+# %% [markdown]
+# The memory was given back and the time was not taken: fresh memory has to be fetched, cleared and
+# written, so less of it is often faster. What remains is that `X` is read twice, once for each
+# product: lesson 4 is about that.
+#
+# ## The copy that nobody asked for
+#
+# Pixels come as bytes. `X / 255` looks harmless.
+#
+# **Predict.** How many bytes does it ask for, for each byte of `X`?
+
+# %%
+pixels = fastloss.data.synthetic(N, D, C, dtype=np.uint8).X
+for text, convert in {
+    "pixels / 255": lambda: pixels / 255,
+    "pixels / np.float32(255)": lambda: pixels / np.float32(255),
+    "pixels.astype(np.float32)": lambda: pixels.astype(np.float32),
+}.items():
+    print(f"{text:26} {peak_bytes(convert) / pixels.nbytes:4.1f} bytes for each of X")
+assert peak_bytes(lambda: pixels / 255) > 7.5 * pixels.nbytes
+assert 3.5 < peak_bytes(lambda: pixels / np.float32(255)) / pixels.nbytes < 6
+
+# %% [markdown]
+# A data set that fits memory as bytes may not fit as floats. Scale `W` instead: `(X / 255) W` is `X
+# (W / 255)`, and convert a block at a time.
+
+
+# %%
+def draw(figure: Any) -> None:
+    from fastloss import plots
+
+    ax = figure.subplots()
+    looks = {
+        "by_rows": (plots.ORANGE, "loop over rows"),
+        "broadcast": (plots.VERMILION, "all N x D x C\nterms at once"),
+        "textbook": (plots.PURPLE, "products,\na name a step"),
+        "in_place": (plots.BLUE, "products,\nin place"),
+        "in_blocks": (plots.GREEN, "products,\nin blocks"),
+    }
+    for name, (colour, text) in looks.items():
+        place = (peaks[name] * unit / 2**20, 1e3 * float(np.median((times | again)[name])))
+        ax.plot(*place, "o", color=colour, markersize=9)
+        plots.label(ax, text, place, colour)
+    slowest = 1e3 * float(np.median(times["naive"]))
+    ax.axhline(slowest, color=plots.GREY, linestyle="--")
+    plots.label(ax, "loop in plain Python", (peaks["in_place"] * unit / 2**20, slowest), plots.GREY)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.margins(0.25)
+    ax.set_xlabel("memory that one call asks for (MiB)")
+    ax.set_ylabel("time of one call (ms)")
+    plots.title(
+        ax, "Products save the time, blocks save the memory", f"N = {N}, D = {D}, C = {C}, float32"
+    )
+
+
+keep_picture(draw, "2-vectorising", width=8.0, height=4.8)
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **The hinge in one matrix.** Write the multiclass SVM loss `sum over j != y of max(0, s_j - s_y
+#    + 1)` and its gradient so that the peak stays under two matrices of scores. fastloss has it as
+#    `loss="hinge"`, to check with. (`solutions.hinge_in_place`)
+# 2. **Bytes to gradients.** `X` is `uint8`, the model wants `X / 255`. Write the softmax loss and
+#    gradient with a peak under one byte for each byte of `X`, for any N.
+#    (`solutions.softmax_of_bytes`)
+# 3. **Which temporaries live?** `np.exp(S - S.max()) / np.exp(S - S.max()).sum()` has four matrices
+#    in it, yet its peak is smaller. Predict the peak in matrices of scores, then measure: when does
+#    an array without a name die? (`solutions.peak_of_one_expression`)

@@ -1,0 +1,338 @@
+# %% [markdown]
+# # Lesson 3: Compiling the loop
+#
+# The same loop under Numba: no Python is left in it, after a first call that takes as long as very
+# many others. Where that first call's time goes, when it is paid again, how a cache on disk saves
+# it, and after how many calls compiling has paid for itself.
+
+# %%
+import inspect
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numba
+import numpy as np
+
+import fastloss
+from fastloss.benchmark.measure import Ratio
+from fastloss.benchmark.report import seconds
+from fastloss.lessons.tools import keep_picture, take_turns
+
+# %% [markdown]
+# ## The loop, once more
+#
+# Softmax loss and gradient, one number at a time. (The list of scores has become an array, for
+# Numba's sake; the rest is as one would write it in Python.)
+
+# %%
+
+
+def softmax_loop(W: Any, X: Any, y: Any) -> Any:
+    n_rows, n_features = X.shape
+    n_classes = W.shape[1]
+    dW = np.zeros_like(W)
+    scores = np.zeros(n_classes)
+    loss = 0.0
+    for i in range(n_rows):
+        for c in range(n_classes):
+            scores[c] = 0.0
+            for d in range(n_features):
+                scores[c] += X[i, d] * W[d, c]
+        top = scores.max()
+        total = np.exp(scores - top).sum()
+        loss += math.log(total) - (scores[y[i]] - top)
+        for c in range(n_classes):
+            slope = (math.exp(scores[c] - top) / total - (c == y[i])) / n_rows
+            for d in range(n_features):
+                dW[d, c] += X[i, d] * slope
+    return loss / n_rows, dW
+
+
+# %%
+N, D, C = 200, 100, 20
+data = fastloss.data.synthetic(N, D, C, dtype=np.float64)
+X, y = data.X, data.y
+W = np.random.default_rng(0).standard_normal((D, C)) / math.sqrt(D)
+vectorised = fastloss.Objective(X, y, loss="softmax", backend="numpy", n_threads=1)
+expected_loss, expected_dW = vectorised(W)
+
+# %% [markdown]
+# **Predict.** `njit` returns at once. How long will the first call take, and how long the next?
+
+# %%
+
+
+def timed(function: Any, *arguments: Any) -> float:
+    """Seconds of one call."""
+    start = perf_counter()
+    function(*arguments)
+    return perf_counter() - start
+
+
+def shortest(function: Any, *arguments: Any, n_calls: int = 5) -> float:
+    """Seconds of the shortest call: what others do on this machine only makes calls longer."""
+    return min(timed(function, *arguments) for _ in range(n_calls))
+
+
+# Numba loads its own tables, and LLVM, at the first compilation, whatever it is of.
+waking_up = timed(numba.njit(lambda: None))
+decorating = timed(numba.njit, softmax_loop)
+compiled = numba.njit(softmax_loop)
+first_call = timed(compiled, W, X, y)
+later_call = shortest(compiled, W, X, y)
+print(f"waking up {seconds(waking_up)}, decorating {seconds(decorating)}")
+print(f"first call {seconds(first_call)}, a later one {seconds(later_call)}")
+
+loss, dW = compiled(W, X, y)
+np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
+np.testing.assert_allclose(dW, expected_dW, atol=1e-12)
+assert first_call > 10 * later_call
+
+# %% [markdown]
+# ## Why the first call is slow
+#
+# Numba cannot compile before it knows the types, so it waits for the first call. Then it goes
+# through a list of passes: from Python's bytecode, to a form with types, to the instructions of
+# LLVM, to machine code. It keeps a record of how long each took.
+
+# %%
+(signature,) = compiled.signatures
+record = compiled.get_metadata(signature)["pipeline_times"]["nopython"]
+passes = {name.partition("_")[2]: times.run for name, times in record.items()}
+slowest = sorted(passes, key=lambda name: passes[name], reverse=True)[:3]
+for name in slowest:
+    print(
+        f"{name:32} {seconds(passes[name]):>8}  {passes[name] / first_call:4.0%} of the first call"
+    )
+print(f"all {len(passes)} passes: {sum(passes.values()) / first_call:.0%}")
+assert sum(passes.values()) > 0.5 * first_call
+
+# %% [markdown]
+# `nopython_type_inference` finds the type of every name; `native_lowering` is LLVM, which also
+# makes loops into vector instructions where it may.
+#
+# **Predict.** The loop is called with float32 arrays, then with an `X` whose columns lie together,
+# and then with the first arrays again. Which of the first calls are slow?
+
+# %%
+calls = {
+    "float32": (W.astype(np.float32), X.astype(np.float32), y),
+    "X by columns": (W, np.asfortranarray(X), y),
+    "the first again": (W, X, y),
+}
+first_calls = {name: timed(compiled, *arguments) for name, arguments in calls.items()}
+later_calls = {name: shortest(compiled, *arguments) for name, arguments in calls.items()}
+for name in calls:
+    print(f"{name:16} {seconds(first_calls[name]):>8}, later {seconds(later_calls[name])}")
+print(f"compiled for {len(compiled.signatures)} signatures")
+assert len(compiled.signatures) == 3
+for name in ("float32", "X by columns"):
+    assert first_calls[name] > 10 * later_calls[name]
+
+# %% [markdown]
+# A signature is types, dimensions and layouts. So a library makes its arrays alike before they
+# reach a kernel, and a benchmark that times the first call times the compiler.
+#
+# ## A cache on disk
+#
+# With `cache=True` the machine code goes to a file, named after the source's file, the function,
+# the types and the CPU. Here is the loop as a script of its own, run by three processes, one after
+# the other.
+#
+# **Predict** the first call in each.
+
+# %%
+SCRIPT = (
+    "from __future__ import annotations\n"
+    "import json, math, time\n"
+    "import numba, numpy as np\n\n"
+    "@numba.njit(cache=True)\n"
+    + inspect.getsource(softmax_loop)
+    + """
+@numba.njit
+def nothing():
+    pass
+
+start = time.perf_counter()
+nothing()
+waking_up = time.perf_counter() - start
+X, y, W = np.ones((200, 100)), np.zeros(200, np.int64), np.zeros((100, 20))
+start = time.perf_counter()
+softmax_loop(W, X, y)
+seconds = time.perf_counter() - start
+stats = softmax_loop.stats
+loaded, compiled = sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
+report = {"seconds": seconds, "waking_up": waking_up, "loaded": loaded, "compiled": compiled}
+print(json.dumps(report))
+"""
+)
+
+with tempfile.TemporaryDirectory() as folder:
+    script = Path(folder) / "loop.py"
+    script.write_text(SCRIPT)
+
+    def run_process() -> dict[str, float]:
+        """What the script reports, run by a Python of its own."""
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(Path(folder) / "cache")},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        return dict(json.loads(done.stdout))
+
+    processes = [run_process() for _ in range(3)]
+    files = sorted(path.name for path in Path(folder).rglob("*.nb[ic]"))
+
+for number, report in enumerate(processes, 1):
+    how = "compiled" if report["compiled"] else "loaded from the cache"
+    print(f"process {number}: first call {seconds(report['seconds'])}, {how}")
+print("in the cache: " + ", ".join(files))
+assert [report["compiled"] for report in processes] == [1, 0, 0]
+assert [report["loaded"] for report in processes] == [0, 1, 1]
+cached_first_call = min(report["seconds"] for report in processes[1:])
+assert processes[0]["seconds"] > 3 * cached_first_call
+
+# %% [markdown]
+# The cache looks at the time stamp of the script, and so notices when the loop is changed. It does
+# not look into other files: a helper imported from elsewhere may change without being compiled
+# anew.
+#
+# ## Compiled is not yet fast
+#
+# A compiler keeps the order in which a sum is added up, because another order would round
+# differently. So `scores[c] += ...` over `d` runs one addition after the other. With the loops over
+# `d` and `c` exchanged, the C sums are independent of each other, and their numbers lie side by
+# side in `W`.
+#
+# **Predict.** The same arithmetic, the inner loops exchanged: how much faster, and is NumPy beaten?
+
+# %%
+
+
+def exchanged_loop(W: Any, X: Any, y: Any) -> Any:
+    n_rows, n_features = X.shape
+    dW = np.zeros_like(W)
+    scores = np.zeros(W.shape[1])
+    loss = 0.0
+    for i in range(n_rows):
+        scores[:] = 0.0
+        for d in range(n_features):
+            for c in range(W.shape[1]):
+                scores[c] += X[i, d] * W[d, c]
+        label_score = scores[y[i]]
+        top = scores.max()
+        slopes = np.exp(scores - top)
+        total = slopes.sum()
+        loss += math.log(total) - (label_score - top)
+        slopes /= total
+        slopes[y[i]] -= 1.0
+        for d in range(n_features):
+            for c in range(W.shape[1]):
+                dW[d, c] += X[i, d] * slopes[c]
+    return loss / n_rows, dW / n_rows
+
+
+exchanged = numba.njit(exchanged_loop)
+np.testing.assert_allclose(exchanged(W, X, y)[1], expected_dW, atol=1e-12)
+contenders = {
+    "Python": lambda: softmax_loop(W, X, y),
+    "Numba": lambda: compiled(W, X, y),
+    "Numba, exchanged": lambda: exchanged(W, X, y),
+    "NumPy": lambda: vectorised(W),
+}
+times = take_turns(contenders, seconds=2.0)
+medians = {name: float(np.median(spent)) for name, spent in times.items()}
+for name, median in medians.items():
+    gain = Ratio.of(times["Python"], times[name]).value
+    print(f"{name:17} {seconds(median):>8} a call, {gain:6.0f} times as fast as Python")
+assert Ratio.of(times["Python"], times["Numba"]).value > 20
+
+# Where contenders are close, the shortest of many single calls tells them apart on a busy machine.
+best = {name: shortest(contenders[name], n_calls=300) for name in ("Numba", "Numba, exchanged")}
+print(f"at best, exchanged: {best['Numba'] / best['Numba, exchanged']:.1f} times as fast")
+assert best["Numba"] > 1.2 * best["Numba, exchanged"]
+
+# %% [markdown]
+# Numba made the loop free of Python. It did not choose the order of the loops, put rows into blocks
+# or use both cores: BLAS does, and so may be ahead all the same. Lesson 4 takes the loop further.
+#
+# ## When has compiling paid?
+#
+# After `n` calls Python has taken `n a`, Numba `f + n b`, where `f` is the first call and Numba's
+# waking up. So from `n = f / (a - b)` calls on.
+
+# %%
+
+
+def break_even(first: float, slow: float, fast: float) -> float:
+    """Calls after which a first call of ``first`` seconds has paid, if ``fast`` is faster."""
+    return first / (slow - fast) if fast < slow else math.inf
+
+
+waking = min(report["waking_up"] for report in processes)
+fresh = break_even(waking + first_call, medians["Python"], medians["Numba"])
+from_cache = break_even(waking + cached_first_call, medians["Python"], medians["Numba"])
+print(f"against Python: from {math.ceil(fresh)} calls on; from the cache, {math.ceil(from_cache)}")
+faster = min(medians["Numba"], medians["Numba, exchanged"])
+versus_numpy = break_even(waking + first_call, medians["NumPy"], faster)
+print(
+    "against NumPy: "
+    + (
+        f"from {math.ceil(versus_numpy):,} calls on"
+        if math.isfinite(versus_numpy)
+        else "never, on this machine"
+    )
+)
+assert from_cache < fresh < math.inf
+
+
+# %%
+def draw(figure: Any) -> None:
+    from fastloss import plots
+
+    ax = figure.subplots()
+    n_calls = np.geomspace(1, 3000, 200)
+    lines = {
+        "Python": (0.0, medians["Python"], plots.VERMILION, "-"),
+        "Numba": (waking + first_call, medians["Numba"], plots.GREEN, "-"),
+        "Numba, cached": (waking + cached_first_call, medians["Numba"], plots.GREEN, "--"),
+        "NumPy": (0.0, medians["NumPy"], plots.BLUE, "-"),
+    }
+    for first, each, colour, style in lines.values():
+        ax.plot(n_calls, first + n_calls * each, style, color=colour)
+    place = (fresh, fresh * medians["Python"])
+    ax.plot(*place, "o", color=plots.INK)
+    plots.label(ax, f"paid after {math.ceil(fresh)} calls", place, plots.INK, (10, -9))
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(1, n_calls[-1])
+    ax.set_xlabel("calls")
+    ax.set_ylabel("time until now (s)")
+    ends = [(first + n_calls[-1] * each, name, c) for name, (first, each, c, _) in lines.items()]
+    plots.label_ends(ax, ends)
+    note = f"N = {N}, D = {D}, C = {C}, float64"
+    plots.title(ax, "Compiling is paid once, the loop in Python every time", note)
+
+
+keep_picture(draw, "3-compiling", width=8.0, height=4.8)
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **The hinge, compiled.** Write loss and gradient of the multiclass SVM, `sum over j != y of
+#    max(0, s_j - s_y + 1)`, as a loop under `njit`, with the inner loop in the good order. fastloss
+#    has it as `loss="hinge"`, to check with. (`solutions.hinge_compiled`)
+# 2. **How often is it compiled?** A function of one array is called with float64, float32, float64
+#    by columns, a slice `a[:, ::2]` and a read-only array, each twice. Predict the number of
+#    signatures, and count. (`solutions.count_signatures`)
+# 3. **The whole price.** A training run makes 20 epochs of 235 calls, and a process starts every
+#    hour. Write the seconds a day that a version costs from its first call and its other calls, and
+#    choose between Python, Numba, and Numba with a cache. (`solutions.seconds_a_day`)

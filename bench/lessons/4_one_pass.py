@@ -1,0 +1,295 @@
+# %% [markdown]
+# # Lesson 4: One pass, all cores, and the roofline
+#
+# How fast could it be? A computer reads so many bytes a second and does so many multiplications,
+# and no program can beat either. With both ceilings measured here, every version of the loss is a
+# point under one roof, and the picture says what to do next: less Python, fewer bytes, more cores.
+
+# %%
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+
+import fastloss
+from fastloss.benchmark.ceilings import ArithmeticTask, BandwidthTask
+from fastloss.benchmark.measure import Ratio
+from fastloss.benchmark.report import seconds, size_of
+from fastloss.benchmark.worker import Worker
+from fastloss.lessons.tools import keep_picture, take_turns
+from fastloss.threads import available_threads
+
+# %% [markdown]
+# ## The ceilings
+#
+# Read a large array again and again and add it up: bytes a second. Multiply two matrices in BLAS:
+# floating-point operations a second. Both with one thread and with all, each in a process of its
+# own, and the best time counts: a ceiling is what the machine can do undisturbed.
+
+# %%
+N, D, C = 8192, 3072, 10
+data = fastloss.data.synthetic(N, D, C)
+X, y = data.X, data.y
+W = (np.random.default_rng(0).standard_normal((D, C)) / math.sqrt(D)).astype(np.float32)
+n_cores = available_threads()
+thread_counts = sorted({1, n_cores})
+
+workers = {threads: Worker(threads) for threads in thread_counts}
+bandwidth = dict.fromkeys(thread_counts, 0.0)
+arithmetic = dict.fromkeys(thread_counts, 0.0)
+
+
+def raise_ceilings() -> None:
+    """Measure both ceilings; the highest until now counts, and what one thread can do, all can."""
+    for ceiling, task in (
+        (bandwidth, BandwidthTask(X.nbytes, seconds=0.4)),
+        (arithmetic, ArithmeticTask("float32", seconds=0.4)),
+    ):
+        for threads, worker in workers.items():
+            ceiling[threads] = max(worker.run(task), ceiling[threads], ceiling[1])
+
+
+raise_ceilings()
+for threads in thread_counts:
+    print(
+        f"{threads} thread{'s' * (threads > 1)}: reads {bandwidth[threads] / 1e9:.1f} GB/s, "
+        f"computes {arithmetic[threads] / 1e9:.0f} Gflop/s"
+    )
+
+# %% [markdown]
+# ## How much work is it?
+#
+# Loss and gradient are two products of N x D x C: `4 N D C` operations. `X` is by far the largest
+# array, so the bytes that must come from memory are those of `X`, times how often it is read. What
+# is left out, `W` and the scores, stays in the caches.
+#
+# The ratio of the two, operations a byte, is the *intensity*. A version can do at most `intensity x
+# bandwidth` operations a second, and at most what the machine computes: that is the roof. Where the
+# two meet, the ridge, lies the intensity from which on memory is no longer what limits.
+#
+# **Predict.** With float32 and one pass over `X`, the intensity is `4 N D C / (4 N D) = C`. NumPy
+# reads `X` twice, once for `X @ W` and once for `X.T @ slopes`. On which side of the ridge do they
+# lie?
+
+# %%
+operations = 4.0 * N * D * C
+
+
+def intensity(passes: int) -> float:
+    """Operations for each byte of ``X`` that is read."""
+    return operations / (passes * X.nbytes)
+
+
+def roof(operations_a_byte: float, threads: int) -> float:
+    """The most operations a second."""
+    return min(operations_a_byte * bandwidth[threads], arithmetic[threads])
+
+
+ridge = {threads: arithmetic[threads] / bandwidth[threads] for threads in thread_counts}
+print(
+    f"X is {size_of(X.nbytes)}; one pass {intensity(1):.0f} operations a byte, "
+    f"two passes {intensity(2):.0f}"
+)
+for threads in thread_counts:
+    print(
+        f"ridge with {threads}: {ridge[threads]:.1f}; at best "
+        f"{seconds(operations / roof(intensity(1), threads))} in one pass, "
+        f"{seconds(operations / roof(intensity(2), threads))} in two"
+    )
+
+# %% [markdown]
+# ## The versions
+#
+# - the **naive** loop, in Python (on a few rows, and scaled up);
+# - **NumPy**: two products in BLAS;
+# - the **compiled loop**: a row at a time under Numba, so one pass, with such vectors as the
+#   compiler finds;
+# - **fused**: fastloss's kernel. A block of rows that fits the cache: its scores, its losses, its
+#   part of the gradient, then the next block. One pass over `X`, vector instructions, as many
+#   threads as you like. `fastloss/kernels/fused.py` is worth reading.
+
+# %%
+
+
+def loop(W: Any, X: Any, y: Any) -> Any:
+    n_rows, n_features = X.shape
+    dW = np.zeros_like(W)
+    scores = np.zeros(W.shape[1], W.dtype)
+    loss = 0.0
+    for i in range(n_rows):
+        scores[:] = 0
+        for d in range(n_features):
+            for c in range(W.shape[1]):
+                scores[c] += X[i, d] * W[d, c]
+        label_score = scores[y[i]]
+        top = scores.max()
+        slopes = np.exp(scores - top)
+        total = slopes.sum()
+        loss += math.log(total) - (label_score - top)
+        slopes /= total
+        slopes[y[i]] -= 1
+        for d in range(n_features):
+            for c in range(W.shape[1]):
+                dW[d, c] += X[i, d] * slopes[c]
+    return loss / n_rows, dW / np.float32(n_rows)
+
+
+compiled_loop = numba.njit(loop)
+
+
+def objective(backend: str, threads: int, rows: int = N) -> fastloss.Objective:
+    return fastloss.Objective(
+        X[:rows], y[:rows], loss="softmax", backend=backend, n_threads=threads
+    )
+
+
+FEW = 4  # rows are enough for the naive loop
+versions: dict[str, tuple[Any, int, int]] = {  # the call, its threads, its passes over X
+    "naive": (objective("naive", 1, FEW), 1, 1),
+    "compiled loop": (lambda W: compiled_loop(W, X, y), 1, 1),
+    "NumPy, 1 thread": (objective("numpy", 1), 1, 2),
+    "fused, 1 thread": (objective("numba", 1), 1, 1),
+}
+if n_cores > 1:
+    versions[f"NumPy, {n_cores} threads"] = (objective("numpy", n_cores), n_cores, 2)
+    versions[f"fused, {n_cores} threads"] = (objective("numba", n_cores), n_cores, 1)
+
+expected_loss, expected_dW = versions["NumPy, 1 thread"][0](W)
+for name, (call, _, _) in versions.items():
+    if name != "naive":
+        loss, dW = call(W)
+        np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+        np.testing.assert_allclose(dW, expected_dW, atol=1e-4 * np.abs(expected_dW).max())
+
+# %% [markdown]
+# **Predict** the order, and the factor between neighbours. Which versions could use a second core?
+
+# %%
+calls = {name: (lambda call=call: call(W)) for name, (call, _, _) in versions.items()}
+times = take_turns(calls, seconds=6.0)
+times["naive"] = [t * N / FEW for t in times["naive"]]
+# Somebody may have been at work when the ceilings were measured, and gone since.
+raise_ceilings()
+for worker in workers.values():
+    worker.close()
+
+speed = {name: operations / float(np.median(spent)) for name, spent in times.items()}
+best_possible = {
+    name: roof(intensity(passes), threads) for name, (_, threads, passes) in versions.items()
+}
+for name in versions:
+    print(
+        f"{name:17} {seconds(operations / speed[name]):>8}  {speed[name] / 1e9:8.3f} Gflop/s  "
+        f"{speed[name] / best_possible[name]:6.1%} of its roof"
+    )
+
+for name in versions:  # a roof, or something was measured or counted wrongly
+    assert speed[name] < 1.5 * best_possible[name], name
+assert speed["naive"] < best_possible["naive"] / 50
+assert Ratio.of(times["naive"], times["compiled loop"]).value > 10
+assert Ratio.of(times["compiled loop"], times["fused, 1 thread"]).value > 1.2
+
+# %% [markdown]
+# The naive loop stands far below its roof: not memory, not arithmetic, but the interpreter. The
+# compiled loop is nearer, and has a row of the gradient to load and store for every number of `X`.
+# NumPy has a lower roof, as it reads `X` twice, and stays below it: BLAS is made for matrices that
+# are large in every direction, and W has ten columns. The fused kernel does the same arithmetic
+# further to the right.
+
+# %%
+one_pass = Ratio.of(times["NumPy, 1 thread"], times["fused, 1 thread"])
+print(f"one pass against two, one thread each: {one_pass.value:.2f} times as fast")
+assert one_pass.value > 1.0
+
+# %% [markdown]
+# ## A second core
+#
+# **Predict.** Two cores read memory together. Twice the speed?
+#
+# Whether there is a second core to be had, only this machine can say, and only now: others may be
+# using it. So a control takes turns with the claim: sines of a few numbers in the cache, which any
+# number of threads share perfectly.
+
+# %%
+numbers = np.linspace(0, 1, 20_000)
+
+
+def sines(_: int) -> None:
+    """A few milliseconds in which a thread needs nothing from the others."""
+    for _ in range(20):
+        np.sin(numbers)
+
+
+if n_cores > 1:
+    with ThreadPoolExecutor(n_cores) as pool:
+        pairs = take_turns(
+            {
+                "control, 1": lambda: list(map(sines, range(n_cores))),
+                "control, all": lambda: list(pool.map(sines, range(n_cores))),
+                "fused, 1": calls["fused, 1 thread"],
+                "fused, all": calls[f"fused, {n_cores} threads"],
+            },
+            seconds=4.0,
+        )
+    control = Ratio.of(pairs["control, 1"], pairs["control, all"]).value
+    gain = Ratio.of(pairs["fused, 1"], pairs["fused, all"]).value
+    print(f"{n_cores} threads: the control {control:.2f} times as fast, the loss {gain:.2f} times")
+    print(f"memory is read {bandwidth[n_cores] / bandwidth[1]:.2f} times as fast")
+    if control > 1.5:
+        assert gain > 1.1
+    else:
+        print("The other cores are busy: nothing can be said of threads now.")
+
+    # Threads change the time and nothing else: the same bits.
+    one, all_cores = objective("numba", 1)(W), objective("numba", n_cores)(W)
+    assert one[0] == all_cores[0]
+    np.testing.assert_array_equal(one[1], all_cores[1])
+
+
+# %%
+def draw(figure: Any) -> None:
+    from fastloss import plots
+
+    ax = figure.subplots()
+    x, ends = np.geomspace(1, 100, 200), []
+    for threads in thread_counts:
+        style = "-" if threads == n_cores else "--"
+        ax.plot(x, [roof(value, threads) / 1e9 for value in x], style, color=plots.GREY)
+        who = f"{threads} thread{'s' * (threads > 1)}"
+        limits = f"{bandwidth[threads] / 1e9:.0f} GB/s,\n{arithmetic[threads] / 1e9:.0f} Gflop/s"
+        ends.append((arithmetic[threads] / 1e9, f"{who}: {limits}", plots.GREY))
+    for name, (_, threads, passes) in versions.items():
+        place = (intensity(passes), speed[name] / 1e9)
+        colour = {"N": plots.BLUE, "f": plots.GREEN}.get(name[0], plots.VERMILION)
+        face = colour if threads == n_cores or n_cores == 1 else plots.PAPER
+        ax.plot(*place, "o", color=colour, markerfacecolor=face, markersize=8)
+        # Points of one family are close: the label of the faster one goes up.
+        family = [speed[other] for other in versions if other[:5] == name[:5]]
+        up = 0 if len(family) == 1 else 7 if speed[name] == max(family) else -7
+        plots.label(ax, name, place, colour, (-9 if passes > 1 else 9, up))
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(x[0], x[-1])
+    ax.set_xlabel("intensity (operations for each byte of X that is read)")
+    ax.set_ylabel("speed (Gflop/s)")
+    plots.label_ends(ax, ends, gap=0.09)
+    note = f"N = {N}, D = {D}, C = {C}, float32; the lines are what this machine can do at best"
+    plots.title(ax, "One pass over X moves a version to the right, under a higher roof", note)
+
+
+keep_picture(draw, "4-roofline", width=8.4, height=5.6)
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **The ridge in classes.** In one pass over float32 the intensity is C. From how many classes on
+#    is the fused kernel limited by arithmetic rather than by memory, and at how many bytes a number
+#    (`uint8` pixels have one)? Write both from the two ceilings. (`solutions.ridge_classes`)
+# 2. **One pass in NumPy.** A block of rows that fits the cache can be used for both products before
+#    the next one is read. Write it with NumPy alone, check it, and see how much of the factor
+#    between two passes and one it gains. (`solutions.one_pass_numpy`)
+# 3. **The best time.** Write the shortest time that N x D x C can take for given ceilings, bytes a
+#    number and passes, and compare it with what you measured for a shape of your own.
+#    (`solutions.shortest_time`)

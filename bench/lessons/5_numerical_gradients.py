@@ -1,0 +1,304 @@
+# %% [markdown]
+# # Lesson 5: Numerical gradients, what they cost and how wrong they are
+#
+# A gradient without mathematics: move one parameter, see how the loss moves, and so on for each. As
+# parameters grow from a hundred to a hundred thousand it goes from slow to hopeless, and no step
+# size makes it exact. A trick makes it cheap for a linear classifier; nothing makes it as good as
+# the formula.
+
+# %%
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastloss
+from fastloss.benchmark.measure import PowerLaw
+from fastloss.benchmark.report import seconds
+from fastloss.benchmark.results import GradientPoint, GradientStudy, Timing
+from fastloss.lessons.tools import keep_picture, take_turns
+
+Floats = NDArray[np.float64]
+
+# %% [markdown]
+# ## The definition, executed
+#
+# `(f(W + h e) - f(W - h e)) / (2 h)` for every entry, with `e` 1 there and 0 elsewhere.
+
+# %%
+
+
+def per_element(f: Callable[[Floats], float], W: Floats, h: float = 1e-5) -> Floats:
+    W = W.copy()
+    gradient = np.empty_like(W)
+    for place in np.ndindex(W.shape):
+        w = W[place]
+        W[place] = w + h
+        above = f(W)
+        W[place] = w - h
+        below = f(W)
+        W[place] = w
+        gradient[place] = (above - below) / (2 * h)
+    return gradient
+
+
+def problem(
+    n_rows: int, n_features: int, n_classes: int, loss: str = "softmax"
+) -> tuple[fastloss.Objective, Floats]:
+    data = fastloss.data.synthetic(n_rows, n_features, n_classes, dtype=np.float64)
+    W = np.random.default_rng(0).standard_normal((n_features, n_classes)) / math.sqrt(n_features)
+    return fastloss.Objective(data.X, data.y, loss=loss, backend="numpy"), W
+
+
+objective, W = problem(50, 20, 10)
+gradient = objective(W)[1]
+error = np.abs(per_element(objective.loss, W) - gradient).max() / np.abs(gradient).max()
+np.testing.assert_allclose(fastloss.numerical_gradient(objective, W), gradient, atol=1e-8)
+print(f"{W.size} parameters, {2 * W.size} evaluations of the loss, largest error {error:.0e}")
+assert error < 1e-7
+
+# %% [markdown]
+# ## The cost
+#
+# With P parameters that is 2 P evaluations of the loss, and each evaluation costs P again: `X @ W`
+# has N P multiplications. The formula takes one pass.
+#
+# The *incremental* trick: `W[d, c]` reaches only column c of the scores. So keep the scores, and
+# for each parameter renew one column of them: N operations instead of N P.
+#
+# **Predict.** A line in a log-log plot has the slope k if time grows like P to the power k. Which
+# slopes have the three? And which wins: the numerical gradient with the fastest loss there is,
+# compiled, or the formula in plain Python loops? Does that depend on P? (The loss is the hinge
+# here, because it is cheap: what is timed is the method.)
+
+# %%
+N, C = 100, 10
+COUNTS = (10, 30, 100, 300, 1000, 3000, 10_000)  # features; times C: the parameters
+FEW_ENTRIES, FEW_ROWS = 5, 20  # are enough for what is slow
+
+NUMERICAL, INCREMENTAL = "numerical, compiled loss", "incremental"
+FORMULA, LOOPS = "formula, NumPy", "formula, Python loops"
+
+
+def contenders(n_features: int) -> dict[str, tuple[Callable[[], Any], float, int]]:
+    """By name: the call, what fraction of the whole gradient it is, and loss evaluations."""
+    objective, W = problem(N, n_features, C, "hinge")
+    X, y = objective.X, objective.labels
+
+    def on(backend: str, X: Floats) -> fastloss.Objective:
+        return fastloss.Objective(X, y[: len(X)], loss="hinge", backend=backend, n_threads=1)
+
+    compiled, vectorised, loops = on("numba", X), on("numpy", X), on("naive", X[:FEW_ROWS])
+    by_columns = on("numpy", np.asfortranarray(X))  # the incremental one reads a column at a time
+    places = [(d, 0) for d in range(FEW_ENTRIES)]
+    column = [(d, 0) for d in range(min(n_features, 1000))]
+
+    def numerical(f: fastloss.Objective, method: Any, where: Any) -> Callable[[], Any]:
+        return lambda: fastloss.numerical_gradient(f, W, method=method, coordinates=where)
+
+    return {
+        NUMERICAL: (
+            numerical(compiled, "per_element", places),
+            FEW_ENTRIES / W.size,
+            2 * W.size,
+        ),
+        INCREMENTAL: (
+            numerical(by_columns, "incremental", column),
+            len(column) / W.size,
+            2 * W.size,
+        ),
+        FORMULA: (lambda: vectorised(W), 1.0, 1),
+        LOOPS: (lambda: loops(W), FEW_ROWS / N, 1),
+    }
+
+
+study = GradientStudy("hinge", N, C, fit_from=3000)
+for n_features in COUNTS:
+    entries = contenders(n_features)
+    times = take_turns({name: call for name, (call, _, _) in entries.items()}, seconds=1.2)
+    for name, (_, fraction, evaluations) in entries.items():
+        timing = Timing(name, times[name], fraction=fraction)
+        study.points.append(GradientPoint(name, n_features * C, timing, evaluations, None))
+
+print(f"{'parameters':>12}" + "".join(f"{name:>29}" for name in study.methods))
+for n_parameters in (n_features * C for n_features in COUNTS):
+    cells = [p for p in study.points if p.n_parameters == n_parameters]
+    print(f"{n_parameters:12,}" + "".join(f"{seconds(p.timing.summary.median):>29}" for p in cells))
+
+# %% [markdown]
+# The slopes are fitted from 3,000 parameters on: below, a call costs what a call costs.
+
+# %%
+slopes: dict[str, PowerLaw] = {}
+for name in study.methods:
+    law = study.slope(name)
+    assert law is not None
+    slopes[name] = law
+    print(f"{name:28} P to the power {law.slope:.2f} ({law.low:.2f} to {law.high:.2f})")
+for below, above, count in study.crossovers():
+    print(f"up to {count:,.0f} parameters {below!r} is faster, from there on {above!r}")
+
+largest = {name: study.of(name)[-1].timing.summary.median for name in study.methods}
+factor = largest[NUMERICAL] / largest[FORMULA]
+print(
+    f"at {COUNTS[-1] * C:,} parameters the numerical gradient takes {seconds(largest[NUMERICAL])}, "
+    f"{factor:,.0f} times as long as the formula"
+)
+
+
+def growth(name: str) -> float:
+    """The slope of the time against that of the Python loops, measured in the same turns."""
+    points = zip(study.of(name), study.of(LOOPS), strict=True)
+    ratios = {
+        p.n_parameters: p.timing.summary.median / loops.timing.summary.median
+        for p, loops in points
+        if p.n_parameters >= study.fit_from
+    }
+    return PowerLaw.fit(list(ratios), list(ratios.values())).slope
+
+
+# How busy the machine is changes from count to count, for all alike: so it is ratios that count.
+assert 0.6 < growth(NUMERICAL) < 1.5
+assert abs(growth(INCREMENTAL)) < 0.6
+assert abs(growth(FORMULA)) < 0.6
+assert factor > 1000
+assert largest[NUMERICAL] > 5 * largest[LOOPS]
+assert largest[NUMERICAL] > 3 * largest[INCREMENTAL]
+assert largest[INCREMENTAL] > 5 * largest[FORMULA]
+
+# %% [markdown]
+# The slower language with the better algorithm wins: a constant factor loses to a power. That is
+# why gradients are derived, or computed by automatic differentiation (which is the formula, derived
+# by a program), and numerical ones only check them, on a few parameters.
+#
+# ## The error
+#
+# Two errors pull in opposite directions. *Truncation*: a difference is not a derivative; the error
+# is `h/2 |f''|` for the forward difference `(f(W + h e) - f(W)) / h`, and `h^2/6 |f'''|` for the
+# central one. *Rounding*: the two losses are nearly the same number, and their difference keeps
+# only the digits in which they differ; the error is about `eps |f| / h`, with eps = 2.2e-16 in
+# float64.
+#
+# **Predict** the shape of the error against h, in log-log: the slopes on both sides, and where the
+# lowest point lies, for each of the two.
+
+# %%
+objective, W = problem(100, 20, 5)
+gradient = objective(W)[1]
+scale = np.abs(gradient).max()
+STEPS = np.logspace(-13, 0, 53)
+
+
+def error_at(h: float, **how: Any) -> float:
+    """The root-mean-square error, relative to the largest entry of the gradient."""
+    numerical = fastloss.numerical_gradient(objective, W, h=h, **how)
+    return float(np.sqrt(np.mean((numerical - gradient) ** 2)) / scale)
+
+
+FORWARD, CENTRAL = "forward", "central"
+curves = {
+    FORWARD: np.array([error_at(h, scheme="forward") for h in STEPS]),
+    CENTRAL: np.array([error_at(h, scheme="central") for h in STEPS]),
+    INCREMENTAL: np.array([error_at(h, scheme="central", method="incremental") for h in STEPS]),
+}
+
+
+def slope(errors: Floats, low: float, high: float) -> float:
+    """Of a curve in log-log, between two steps."""
+    inside = (low <= STEPS) & (high >= STEPS)
+    return float(np.polyfit(np.log(STEPS[inside]), np.log(errors[inside]), 1)[0])
+
+
+eps = np.finfo(np.float64).eps
+best = {name: float(STEPS[errors.argmin()]) for name, errors in curves.items()}
+for name, errors in curves.items():
+    print(f"{name:12} best at h = {best[name]:.0e}, with an error of {errors.min():.0e}")
+print(f"square root of eps {eps**0.5:.0e}, cube root {eps ** (1 / 3):.0e}")
+
+left = {name: slope(curves[name], 1e-12, 1e-9) for name in curves}
+right = {name: slope(curves[name], 1e-3, 1e-1) for name in curves}
+for name in curves:
+    print(f"{name:12} slope {left[name]:+.2f} on the left, {right[name]:+.2f} on the right")
+
+assert abs(right[FORWARD] - 1) < 0.2
+assert abs(right[CENTRAL] - 2) < 0.2
+assert abs(left[FORWARD] + 1) < 0.3
+assert abs(left[CENTRAL] + 1) < 0.3
+assert eps**0.5 / 30 < best[FORWARD] < eps**0.5 * 30
+assert eps ** (1 / 3) / 30 < best[CENTRAL] < eps ** (1 / 3) * 30
+assert curves[CENTRAL].min() < curves[FORWARD].min() / 30
+
+# %% [markdown]
+# The best h is where the two errors meet: near the square root of eps forward, the cube root
+# central. The central difference costs twice as many evaluations and is worth it. `h = 1e-5` with
+# central differences in float64, as the course recommends: that is why.
+#
+# **Predict.** The incremental method computes the same quotient from the same numbers. Has it the
+# same error?
+
+# %%
+incremental_gain = error_at(1e-9) / error_at(1e-9, method="incremental")
+print(f"at h = 1e-9 the incremental difference has {incremental_gain:.1f} times less error")
+assert incremental_gain > 2
+
+# %% [markdown]
+# It subtracts row by row and adds up what is left. The losses that do not change cancel without
+# rounding, and those that do are rounded in proportion to one row's loss, rather than to the sum of
+# all. The order of the arithmetic is part of the algorithm.
+
+
+# %%
+def draw(figure: Any) -> None:
+    from fastloss import plots
+
+    cost, accuracy = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    colours = {
+        NUMERICAL: plots.VERMILION,
+        INCREMENTAL: plots.PURPLE,
+        FORMULA: plots.BLUE,
+        LOOPS: plots.ORANGE,
+        FORWARD: plots.SKY,
+        CENTRAL: plots.GREEN,
+    }
+    ends = []
+    for name in study.methods:
+        points = study.of(name)
+        x = [point.n_parameters for point in points]
+        y = [point.timing.summary.median for point in points]
+        cost.plot(x, y, "o-", color=colours[name], markersize=4)
+        ends.append((y[-1], f"{name}:\nP to the {slopes[name].slope:.1f}", colours[name]))
+    cost.set_xlabel("parameters P")
+    cost.set_ylabel("time of one full gradient (s)")
+    plots.title(cost, "Cost: a power of the parameters P")
+    for name, errors in curves.items():
+        accuracy.plot(STEPS, errors, color=colours[name])
+        accuracy.plot(best[name], errors.min(), "o", color=colours[name])
+    for name, offset in {FORWARD: (9, -5), CENTRAL: (9, -3), INCREMENTAL: (-14, -2)}.items():
+        text = "central,\nincremental" if name == INCREMENTAL else name
+        plots.label(accuracy, text, (best[name], curves[name].min()), colours[name], offset)
+    accuracy.set_xlabel("step h")
+    accuracy.set_ylabel("error (of the largest entry)")
+    plots.title(accuracy, "Error: no step makes it exact")
+    for ax in (cost, accuracy):
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+    plots.label_ends(cost, ends, gap=0.11)
+
+
+keep_picture(draw, "5-numerical-gradients", width=9.6, height=4.8)
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **Without a V.** For a function that takes complex numbers, `Im f(W + i h e) / h` is the
+#    derivative, with truncation `h^2/6 |f'''|` and *no difference*: nothing cancels, so h may be
+#    1e-20. Write the softmax loss so that it takes a complex `W` (mind the maximum), and get the
+#    gradient to the last digit. (`solutions.complex_step_gradient`)
+# 2. **Fourth order.** `(8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / (12 h)` leaves an error of order
+#    h^4. Predict its best h and its slopes in the picture, then draw it in.
+#    (`solutions.fourth_order_gradient`)
+# 3. **Count.** How many evaluations of the loss does `fastloss.numerical_gradient` make, forward
+#    and central, for P parameters? Count with a function that counts its own calls. How long would
+#    the 30,730 parameters of CIFAR-10 take at 50 ms each? (`solutions.count_evaluations`)

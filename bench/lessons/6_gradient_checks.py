@@ -1,0 +1,291 @@
+# %% [markdown]
+# # Lesson 6: Checking a gradient, and what deceives the check
+#
+# A wrong gradient trains, only worse: nothing crashes. So gradients are checked against numerical
+# ones. The check has three traps: a kink of the loss exactly where it looks, float32, and the
+# entries that it does not look at. And there are six planted bugs to be found.
+
+# %%
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastloss
+from fastloss.lessons.tools import keep_picture
+
+Floats = NDArray[np.float64]
+
+
+def relative_error(a: float, n: float) -> float:
+    """The course's measure: |a - n| / max(|a|, |n|), both zero passes."""
+    return 0.0 if a == n else abs(a - n) / max(abs(a), abs(n))
+
+
+def verdict(report: fastloss.GradientCheck) -> str:
+    return "passed" if report.passed else "FAILED"
+
+
+# %% [markdown]
+# ## A margin of exactly 0
+#
+# The hinge loss of a row is `sum over j != y of max(0, s_j - s_y + 1)`. One row, one feature, two
+# classes: `x = 1`, `y = 0`, `W = [[1, 0]]`, so the margin of class 1 is `0 - 1 + 1 = 0`, exactly.
+# To the left of it the loss is 0, to the right it has the slope 1.
+#
+# **Predict.** The slope with respect to `W[0, 1]`: what does fastloss return, what the central
+# difference, and what is their relative error?
+
+# %%
+corner = fastloss.Objective([[1.0]], [0], loss="hinge")
+W = np.array([[1.0, 0.0]])
+analytic = float(corner(W)[1][0, 1])
+central = float(fastloss.numerical_gradient(corner, W, coordinates=[(0, 1)])[0])
+forward = float(fastloss.numerical_gradient(corner, W, coordinates=[(0, 1)], scheme="forward")[0])
+print(
+    f"analytic {analytic:g}, central {central:g}, forward {forward:g}; "
+    f"relative error {relative_error(analytic, central):g}"
+)
+assert analytic == 0.0
+np.testing.assert_allclose([central, forward], [0.5, 1.0], rtol=1e-6)
+assert relative_error(analytic, central) == 1.0
+
+# %% [markdown]
+# All three are right. At a corner there is no derivative, but a range of *subgradients*, here from
+# 0 to 1, and a method may return any of them. A check that compares two numbers calls it an error
+# of 100 %, and a smaller h does not help, because the corner is at `W` itself. The check must know
+# of kinks: fastloss's asks the loss on which piece each probe lies.
+
+# %%
+report = fastloss.check_gradient(corner, W)
+print(verdict(report), {status: count for status, count in report.counts.items() if count})
+assert report.passed
+assert report.counts["kink"] > 0
+
+# %% [markdown]
+# One row is a toy. Exact zeros are not rare, though: integer features with integer weights, such as
+# counts and a start with rounded weights, hit them again and again.
+#
+# **Predict.** 8 rows, features and weights from -1, 0, 1. How many of the 30 entries of a correct
+# gradient does the plain comparison call wrong (above 1e-2)?
+
+# %%
+rng = np.random.default_rng(0)
+X_whole = rng.integers(-1, 2, (8, 6)).astype(np.float64)
+y_whole = rng.integers(0, 5, 8)
+W_whole = rng.integers(-1, 2, (6, 5)).astype(np.float64)
+whole = fastloss.Objective(X_whole, y_whole, loss="hinge")
+analytic_whole = whole(W_whole)[1].ravel().tolist()
+central_whole = fastloss.numerical_gradient(whole, W_whole).ravel().tolist()
+errors_whole = map(relative_error, analytic_whole, central_whole)
+called_wrong = sum(error > 1e-2 for error in errors_whole)
+report = fastloss.check_gradient(whole, W_whole)
+print(
+    f"plain comparison: {called_wrong} of {W_whole.size} wrong; "
+    f"fastloss: {verdict(report)}, {report.n_kinks} met a kink"
+)
+print(report)
+assert called_wrong > W_whole.size // 3
+assert report.passed
+assert report.n_kinks > 0
+
+# %% [markdown]
+# ## float32
+#
+# A float32 has 7 digits. The loss is about 1, and moving a parameter by 1e-5 moves it in the sixth
+# digit or not at all. Here is the softmax loss of a function that converts what it is given, as
+# many do.
+#
+# **Predict.** The same function in both types, h = 1e-5. What error has the numerical gradient in
+# each? Is there any h at which float32 is good, below 1e-7?
+
+# %%
+data = fastloss.data.synthetic(100, 10, 5, dtype=np.float64)
+X, y = data.X, data.y
+W = rng.standard_normal((10, 5)) / 3
+objective = fastloss.Objective(X, y, loss="softmax")
+gradient = objective(W)[1]
+STEPS = np.logspace(-12, 0, 49)
+
+
+def softmax(W: Floats, dtype: Any) -> tuple[float, Any]:
+    """Loss and gradient, computed in ``dtype`` whatever the type of ``W``."""
+    inputs = X.astype(dtype)
+    losses, slopes = fastloss.score_gradient(inputs @ W.astype(dtype), y, loss="softmax")
+    return float(losses.mean()), inputs.T @ slopes / dtype(len(X))
+
+
+def error_at(h: float, dtype: Any) -> float:
+    """The largest error of the numerical gradient, relative to the largest entry."""
+    numerical = fastloss.numerical_gradient(partial(softmax, dtype=dtype), W, h=h)
+    return float(np.abs(numerical - gradient).max() / np.abs(gradient).max())
+
+
+errors = {t.__name__: [error_at(h, t) for h in STEPS] for t in (np.float64, np.float32)}
+usual = {t.__name__: error_at(1e-5, t) for t in (np.float64, np.float32)}
+own = np.abs(softmax(W, np.float32)[1] - gradient).max() / np.abs(gradient).max()
+for name, curve in errors.items():
+    print(f"{name}: error {usual[name]:.0e} at h = 1e-5, {min(curve):.0e} at best")
+print(f"the formula's gradient in float32: error {own:.0e}")
+assert usual["float64"] < 1e-7
+assert usual["float32"] > 1e-4
+assert min(errors["float32"]) > 1e-7
+assert own < 1e-5
+
+# %% [markdown]
+# The gradient in float32 is fine, to 6 digits; it is the *difference* that has none left. So train
+# in float32 and check in float64. `check_gradient` casts an `Objective` by itself. A function of
+# your own that computes in float32 whatever it is given, it can only tell on:
+
+# %%
+inside = fastloss.check_gradient(partial(softmax, dtype=np.float32), W)
+cast = fastloss.check_gradient(objective.astype(np.float32), W)
+print(f"a function with float32 inside: {verdict(inside)}; {inside.notes[-1]}")
+print(f"an Objective in float32, cast: {verdict(cast)}, error {cast.max_relative_error:.0e}")
+assert not inside.passed
+assert "float32" in inside.notes[-1]
+assert cast.passed
+
+# %% [markdown]
+# ## Planted bugs
+#
+# The hinge with an L2 penalty in NumPy, correct, and with one bug at a time, each of which somebody
+# has made.
+#
+# **Predict.** Which of them would you see in the loss curve? Which will the check find, and can it
+# say where?
+
+# %%
+L2 = 0.1
+BUGS = {
+    "none": "",
+    "no 1/N": "the gradient is a sum, the loss a mean",
+    "half the penalty": "l2 * W, but the loss has l2 * W**2",
+    "sign": "descends upwards",
+    "own class forgotten": "the slopes of the wrong classes only",
+    "margin >= -1": "counts rows that are already right",
+    "one entry": "an index off by one at the border",
+}
+BORDER = (9, 4)
+
+
+def hinge(W: Floats, bug: str = "none") -> tuple[float, Floats]:
+    rows = np.arange(len(X))
+    scores = X @ W
+    margins = scores - scores[rows, y, None] + 1
+    margins[rows, y] = 0
+    loss = float(np.maximum(margins, 0).sum() / len(X) + L2 * (W**2).sum())
+    slopes = (margins > (-1 if bug == "margin >= -1" else 0)).astype(float)
+    slopes[rows, y] = 0
+    if bug != "own class forgotten":
+        slopes[rows, y] = -slopes.sum(axis=1)
+    dW = X.T @ slopes
+    if bug != "no 1/N":
+        dW /= len(X)
+    dW += L2 * W if bug == "half the penalty" else 2 * L2 * W
+    if bug == "sign":
+        dW = -dW
+    if bug == "one entry":
+        dW[BORDER] = 0
+    return loss, dW
+
+
+# %%
+reports = {bug: fastloss.check_gradient(partial(hinge, bug=bug), W) for bug in BUGS}
+for bug, meaning in BUGS.items():
+    report = reports[bug]
+    where = "" if report.passed else f" at {report.worst.index}"
+    print(f"{bug:20} {verdict(report) + where:17} {report.max_relative_error:.0e}  {meaning}")
+    for note in report.notes:
+        print(f"{'':20} {note}")
+
+assert reports["none"].passed
+assert all(not reports[bug].passed for bug in BUGS if bug != "none")
+assert reports["one entry"].worst.index == BORDER
+
+# %% [markdown]
+# ## How many entries are enough?
+#
+# "One entry" is wrong in 1 of 50. Of a real `W` a check looks at some 60 of 30,730 entries, and
+# would meet a single wrong one in 1 check of 512. A *direction* does not miss it: the slope along a
+# random `V` involves every entry at once, for two evaluations. It says only that something is
+# wrong; bisection then finds where.
+#
+# **Predict.** 3,000 entries, one of them wrong, and the check may look at 5 entries. Is it found?
+
+# %%
+needle = (123, 7)
+wide = fastloss.data.synthetic(60, 300, 10, dtype=np.float64)
+smooth = fastloss.Objective(wide.X, wide.y, loss="softmax")
+W_wide = rng.standard_normal((300, 10)) / 17
+
+
+def with_needle(W: Floats) -> tuple[float, Any]:
+    loss, dW = smooth(W)
+    dW[needle] *= 2
+    return loss, dW
+
+
+blind = fastloss.check_gradient(with_needle, W_wide, n_coordinates=5, n_directions=0)
+seeing = fastloss.check_gradient(with_needle, W_wide, n_coordinates=5, n_directions=4)
+print(f"5 entries: {verdict(blind)}, {blind.n_evaluations} evaluations")
+print(
+    f"5 entries and 4 directions: {verdict(seeing)} at "
+    f"{seeing.worst.index}, {seeing.n_evaluations} evaluations"
+)
+assert blind.passed
+assert not seeing.passed
+assert seeing.worst.index == needle
+
+
+# %%
+def draw(figure: Any) -> None:
+    from fastloss import plots
+
+    kink, precision = figure.subplots(1, 2)
+    w, h = np.linspace(-1, 1, 201), 0.6
+    kink.plot(w, [corner.loss(np.array([[1.0, value]])) for value in w], color=plots.BLUE)
+    probes = [corner.loss(np.array([[1.0, value]])) for value in (-h, h)]
+    kink.plot([-h, h], probes, "o--", color=plots.VERMILION)
+    text = f"central difference:\nslope {central:.1f}"
+    plots.label(kink, text, (0, sum(probes) / 2), plots.VERMILION, (-12, 8))
+    plots.label(kink, f"gradient {analytic:.0f} at the kink", (-h, 0), plots.BLUE, -16)
+    kink.set_ylim(-0.12, 1)
+    kink.set_xticks([-1, -0.5, 0, 0.5, 1])
+    kink.set_xlabel("weight W[0, 1]")
+    kink.set_ylabel("hinge loss of the row")
+    plots.title(kink, "At a kink two right answers differ")
+    for name, colour in {"float64": plots.GREEN, "float32": plots.ORANGE}.items():
+        precision.plot(STEPS, errors[name], color=colour)
+        place = (STEPS[12], errors[name][12])
+        plots.label(precision, name, place, colour, (8, 8) if name == "float64" else 6)
+    precision.set_xscale("log")
+    precision.set_yscale("log")
+    precision.set_xlim(STEPS[0], STEPS[-1])
+    precision.set_ylim(1e-11, 10)
+    precision.grid(visible=False)
+    for low, high in ((1e-7, 1e-4), (1e-2, 10)):
+        precision.axhspan(low, high, color=plots.FAINT, alpha=0.5, linewidth=0)
+    bands = {"wrong": 0.3, "uneasy": 1e-3, "fine": 3e-6, "good": 1e-9}
+    plots.label_ends(precision, [(at, name, plots.GREY) for name, at in bands.items()])
+    precision.set_xlabel("step h")
+    precision.set_ylabel("error (of the largest entry)")
+    plots.title(precision, "A numerical gradient needs float64")
+
+
+keep_picture(draw, "6-gradient-checks", width=9.6, height=4.6)
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **A bug in hiding.** Plant a bug in the gradient of the softmax loss with an L1 or L2 penalty
+#    that no check can find at `W = 0`, and give a `W` at which it is found. What does that say
+#    about where to check? (`solutions.bug_in_hiding`)
+# 2. **The squared hinge.** At a margin of exactly 0, `max(0, m)^2` has a kink as well, in its
+#    second derivative. Take two rows `x = 1` with the labels 0 and 1, and `W = [[1, 0]]`: one
+#    margin is 0, the other 2. Predict verdict, status and number of kinks of `check_gradient` for
+#    both powers. (`solutions.statuses_at_corner`)
+# 3. **Penalty apart from data.** With `l2 = 1e6` a gradient of the data that is wrong by a factor
+#    of 2 passes a check of the total. Show it, and write a check that finds it.
+#    (`solutions.check_parts`)

@@ -1,0 +1,122 @@
+"""``fastloss lesson``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from fastloss.cli.common import app, clear_errors, console
+from fastloss.lessons import Cell, Lesson, all_lessons, find_lesson
+from fastloss.lessons.tools import DEFAULT_FOLDER, saving_to
+
+_ALL = "all"
+
+
+@app.command()
+def lesson(
+    number: Annotated[
+        str | None, typer.Argument(help=f"Which one, or {_ALL}; without it, they are listed.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the figures.")] = DEFAULT_FOLDER,
+    notebook: Annotated[
+        Path | None,
+        typer.Option(help="Write the lesson as a notebook, instead of running it."),
+    ] = None,
+    step: Annotated[
+        bool, typer.Option("--step", help="Wait for Enter before each piece of code.")
+    ] = False,
+) -> None:
+    """Lessons in profiling: list them, run one, or write it as a notebook."""
+    with clear_errors():
+        if notebook is not None:
+            if number is None or number == _ALL:
+                raise ValueError("--notebook needs the number of one lesson")
+            find_lesson(number).save_notebook(notebook)
+            typer.echo(f"Saved {notebook}")
+            return
+        if number is None:
+            console().print(_table(all_lessons()))
+            return
+        chosen = all_lessons() if number == _ALL else (find_lesson(number),)
+        # Before minutes are spent on what could not be kept.
+        out.mkdir(parents=True, exist_ok=True)
+    # What goes wrong inside a lesson is the lesson's to show, with its traceback.
+    if number == _ALL:
+        _play_apart(chosen, out)
+    else:
+        _play(chosen[0], out, step)
+
+
+def _table(lessons: tuple[Lesson, ...]) -> Table:
+    table = Table(title="fastloss lesson NUMBER runs one", show_lines=True)
+    table.add_column("number", justify="right")
+    for column, ratio in {"title": 2, "what it shows": 4, "exercises": 2}.items():
+        table.add_column(column, overflow="fold", ratio=ratio)
+    for each in lessons:
+        exercises = "\n".join(f"{k}. {_name_of(e)}" for k, e in enumerate(each.exercises, 1))
+        # As text: brackets are indices here, and no markup.
+        table.add_row(str(each.number), *map(Text, (each.title, each.summary, exercises)))
+    return table
+
+
+def _name_of(exercise: str) -> str:
+    """Its bold beginning."""
+    return exercise.removeprefix("**").partition("**")[0]
+
+
+def _play(chosen: Lesson, out: Path, step: bool) -> None:
+    """Text, code and what it prints, as they come; then where the figures are."""
+    terminal = console()
+    with saving_to(out) as paths, _named_if_missing(chosen):
+        chosen.play(lambda cell: _show(cell, terminal, step))
+    terminal.print(f"\nThe script: {chosen.path}", markup=False)
+    for path in paths:
+        terminal.print(f"The figure: {path}", markup=False)
+
+
+@contextmanager
+def _named_if_missing(chosen: Lesson) -> Iterator[None]:
+    """What a lesson needs and is not installed ends in one clear line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        with clear_errors():
+            raise ImportError(
+                f"lesson {chosen.number} needs {error.name}; install it with "
+                "pip install 'fastloss[lessons]'"
+            ) from None
+
+
+def _show(cell: Cell, terminal: Console, step: bool) -> None:
+    terminal.print()
+    if cell.kind == "markdown":
+        terminal.print(Markdown(cell.source))
+        return
+    terminal.print(
+        Syntax(cell.source.strip("\n"), "python", background_color="default", theme="ansi_dark")
+    )
+    if step:
+        input("Enter runs it. ")
+
+
+def _play_apart(lessons: tuple[Lesson, ...], out: Path) -> None:
+    """Each in a process of its own, as lessons measure memory, threads and first calls."""
+    failed = []
+    for each in lessons:
+        command = [sys.executable, "-m", "fastloss", "lesson", str(each.number), "--out", str(out)]
+        if subprocess.run(command, check=False).returncode:
+            failed.append(str(each.number))
+    if failed:
+        typer.echo(f"fastloss: failed: lesson {', '.join(failed)}", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,158 @@
+"""The lessons: scripts in cells, each to be run as it is, opened as a notebook, or played here.
+
+A lesson is a Python script in percent format: ``# %% [markdown]`` starts a cell of text, ``# %%``
+one of code. In a checkout the scripts lie in ``bench/lessons``, in an installed wheel inside this
+package.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+_MARKER = "# %%"
+_TEXT_MARKER = "# %% [markdown]"
+_FILE_NAME = re.compile(r"(\d+)_\w+\.py")
+_TITLE = re.compile(r"# Lesson \d+: (.+)")
+_EXERCISE = re.compile(r"^\d+\. (.+?)(?=^\d+\. |\Z)", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A piece of a lesson: markdown, or code that starts at ``line`` (from 1) of the script."""
+
+    kind: Literal["markdown", "code"]
+    source: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A lesson, read from its script."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        """Its place in the course, from 1."""
+        found = _FILE_NAME.fullmatch(self.path.name)
+        assert found is not None
+        return int(found[1])
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Its cells, in order."""
+        return tuple(_cells(self.path.read_text(encoding="utf-8")))
+
+    @property
+    def title(self) -> str:
+        """What the first line calls it, without the number."""
+        found = _TITLE.match(self.cells[0].source)
+        if found is None:
+            raise ValueError(f"{self.path}: the first line must be '# # Lesson N: title'")
+        return found[1]
+
+    @property
+    def summary(self) -> str:
+        """Its first paragraph: what it shows."""
+        return " ".join(self.cells[0].source.split("\n\n")[1].split())
+
+    @property
+    def exercises(self) -> tuple[str, ...]:
+        """The numbered paragraphs of its last cell."""
+        return tuple(" ".join(text.split()) for text in _EXERCISE.findall(self.cells[-1].source))
+
+    def play(self, before: Callable[[Cell], None] = lambda cell: None) -> None:
+        """Run the cells of code in order, in one namespace; ``before`` is told of every cell.
+
+        What a cell raises is not caught.
+        """
+        namespace: dict[str, Any] = {"__name__": "__main__", "__file__": str(self.path)}
+        for cell in self.cells:
+            before(cell)
+            if cell.kind == "code":
+                # Lines in front, so that profilers and tracebacks find the others in the script.
+                padded = "\n" * (cell.line - 1) + cell.source
+                exec(compile(padded, str(self.path), "exec"), namespace)
+
+    def save_notebook(self, path: Path) -> None:
+        """Write the lesson as a notebook, in one step.
+
+        Raises
+        ------
+        ImportError : Jupytext is not installed.
+        ValueError : ``path`` does not end in ``.ipynb``.
+        """
+        try:
+            import jupytext
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"a notebook needs {error.name}; install it with pip install 'fastloss[lessons]'"
+            ) from None
+        if path.suffix != ".ipynb":
+            raise ValueError(f"a notebook's name must end in .ipynb, got {str(path)!r}")
+        notebook = jupytext.read(self.path)
+        notebook.metadata["kernelspec"] = {
+            "display_name": "Python 3",
+            "language": "python",
+            "name": "python3",
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".part")
+        draft.write_text(jupytext.writes(notebook, fmt="ipynb"), encoding="utf-8")
+        os.replace(draft, path)
+
+
+def folder() -> Path:
+    """Where the scripts of the lessons are.
+
+    Raises
+    ------
+    FileNotFoundError : neither a checkout nor an installed wheel has them.
+    """
+    here = Path(__file__).parent
+    places = (here.parents[1] / "bench" / "lessons", here / "scripts")
+    for place in places:
+        # A bench/lessons of some other project would hold none of ours.
+        with suppress(OSError):
+            if any(_FILE_NAME.fullmatch(path.name) for path in place.iterdir()):
+                return place
+    raise FileNotFoundError(f"no lessons in {' or '.join(map(str, places))}")
+
+
+def all_lessons() -> tuple[Lesson, ...]:
+    """Every lesson, in the order of the course."""
+    lessons = (Lesson(path) for path in folder().iterdir() if _FILE_NAME.fullmatch(path.name))
+    return tuple(sorted(lessons, key=lambda lesson: lesson.number))
+
+
+def find_lesson(number: str | int) -> Lesson:
+    """The lesson of that number.
+
+    Raises
+    ------
+    ValueError : there is none; the message lists those that there are.
+    """
+    lessons = {str(lesson.number): lesson for lesson in all_lessons()}
+    if str(number) not in lessons:
+        raise ValueError(f"unknown lesson {str(number)!r}; known: {', '.join(lessons)}")
+    return lessons[str(number)]
+
+
+def _cells(text: str) -> Iterator[Cell]:
+    """The cells of a script in percent format; what comes before the first is left out."""
+    lines = text.splitlines()
+    starts = [k for k, line in enumerate(lines) if line.startswith(_MARKER)]
+    for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True):
+        body = lines[start + 1 : stop]
+        if lines[start] == _TEXT_MARKER:
+            source = "\n".join(line.removeprefix("#").removeprefix(" ") for line in body)
+            yield Cell("markdown", source.strip(), start + 2)
+        else:
+            yield Cell("code", "\n".join(body).rstrip() + "\n", start + 2)

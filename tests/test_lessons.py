@@ -1,0 +1,561 @@
+"""The lessons run, hold what they claim, open as notebooks, and their exercises have solutions."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lessons import solutions
+from typer.testing import CliRunner
+
+import fastloss
+from fastloss import lessons
+from fastloss.benchmark.measure import Ratio
+from fastloss.cli import app
+from fastloss.lessons import tools
+
+ROOT = Path(fastloss.__file__).parents[1]
+LESSONS = lessons.all_lessons()
+each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.path.stem)
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+# --- the lessons ----------------------------------------------------------------------------------
+
+
+def test_the_course_is_complete():
+    assert [lesson.number for lesson in LESSONS] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Runs a script with plain Python, in an empty folder, warnings as errors."""
+
+    def run_it(path: Path) -> tuple[str, Path]:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", str(path)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout, tmp_path
+
+    return run_it
+
+
+@each_lesson
+def test_runs_as_a_script_and_keeps_a_figure(lesson, run_script):
+    """Each asserts what it claims; so it is enough that it ends well."""
+    if lesson.number == 1:
+        pytest.importorskip("line_profiler")
+    pytest.importorskip("matplotlib")
+    output, folder = run_script(lesson.path)
+    figures = sorted(path.name for path in (folder / tools.DEFAULT_FOLDER).iterdir())
+    stems = {Path(name).stem.removesuffix("-dark") for name in figures}
+    assert all(stem.startswith(f"{lesson.number}-") for stem in stems)
+    for stem in stems:
+        for ending in (".png", ".svg", "-dark.png", "-dark.svg"):
+            assert f"{stem}{ending}" in figures
+        assert f"The figure is in {tools.DEFAULT_FOLDER / stem}.png" in output
+
+
+@each_lesson
+def test_has_what_a_lesson_has(lesson):
+    assert lesson.title
+    assert 60 < len(lesson.summary) < 500
+    assert 2 <= len(lesson.exercises) <= 3
+    text = "\n".join(cell.source for cell in lesson.cells if cell.kind == "markdown")
+    code = "\n".join(cell.source for cell in lesson.cells if cell.kind == "code")
+    assert text.count("**Predict") >= 3
+    assert code.count("assert ") >= 5
+    assert "keep_picture(" in code
+
+
+@each_lesson
+def test_opens_as_a_notebook_and_comes_back(lesson, tmp_path):
+    jupytext = pytest.importorskip("jupytext")
+    target = tmp_path / "new folder" / "lesson.ipynb"
+    lesson.save_notebook(target)
+    assert [path.name for path in target.parent.iterdir()] == ["lesson.ipynb"]
+    notebook = jupytext.read(target)
+    assert notebook.metadata["kernelspec"]["name"] == "python3"
+    expected = [(cell.kind, cell.source.strip()) for cell in lesson.cells]
+    assert [(cell.cell_type, cell.source.strip()) for cell in notebook.cells] == expected
+    assert {kind for kind, _ in expected} == {"markdown", "code"}
+    again = jupytext.reads(jupytext.writes(notebook, fmt="py:percent"), fmt="py:percent")
+    assert [(cell.cell_type, cell.source.strip()) for cell in again.cells] == expected
+
+
+# --- finding, reading and playing them ------------------------------------------------------------
+
+SCRIPT = """\
+# %% [markdown]
+# # Lesson 3: A small one
+#
+# It shows
+# little.
+
+# %%
+from fastloss.lessons.tools import keep_picture
+
+print("playing", __name__)
+
+# %%
+{code}
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **Think.** About what? (`solutions.thought`)
+# 2. **Think again.** Hard:
+#    harder. (`solutions.second_thought`)
+"""
+
+
+@pytest.fixture
+def small_lesson(tmp_path, monkeypatch) -> Callable[[str], Path]:
+    """A course of one lesson, with this code in it."""
+
+    def make(code: str) -> Path:
+        (tmp_path / "course").mkdir(exist_ok=True)
+        path = tmp_path / "course" / "3_small.py"
+        path.write_text(SCRIPT.format(code=code))
+        (tmp_path / "course" / "solutions.py").write_text("")
+        monkeypatch.setattr(lessons, "folder", lambda: path.parent)
+        return path
+
+    return make
+
+
+def test_a_lesson_is_read_from_its_script(small_lesson):
+    small_lesson("x = 1")
+    (lesson,) = lessons.all_lessons()
+    assert (lesson.number, lesson.title) == (3, "A small one")
+    assert lesson.summary == "It shows little."
+    assert lesson.exercises == (
+        "**Think.** About what? (`solutions.thought`)",
+        "**Think again.** Hard: harder. (`solutions.second_thought`)",
+    )
+    assert [cell.kind for cell in lesson.cells] == ["markdown", "code", "code", "markdown"]
+    lines = lesson.path.read_text().splitlines()
+    for cell in lesson.cells:
+        assert cell.source.splitlines()[0] in lines[cell.line - 1]
+
+
+def test_play_keeps_the_lines_of_the_script(small_lesson):
+    path = small_lesson("raise KeyError('here')")
+    (lesson,) = lessons.all_lessons()
+    with pytest.raises(KeyError, match="here") as caught:
+        lesson.play()
+    last = caught.traceback[-1]
+    assert last.path == path
+    assert path.read_text().splitlines()[last.lineno] == "raise KeyError('here')"
+
+
+def test_a_first_line_without_a_title_is_an_error(small_lesson):
+    path = small_lesson("x = 1")
+    path.write_text(path.read_text().replace("# # Lesson 3: A small one", "# # Three"))
+    (lesson,) = lessons.all_lessons()
+    with pytest.raises(ValueError, match=r"3_small.py: the first line must be"):
+        _ = lesson.title
+
+
+def test_an_installed_wheel_has_them(tmp_path, run_python):
+    """As the wheel lays them out: the scripts inside the package, and no ``bench`` beside it."""
+    shutil.copytree(
+        ROOT / "fastloss", tmp_path / "fastloss", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    source, target = re.findall(
+        r'^"(bench/lessons)" = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )[0]
+    shutil.copytree(ROOT / source, tmp_path / target)
+    output = run_python(
+        f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from fastloss import lessons
+        print(lessons.folder())
+        print(*[lesson.title for lesson in lessons.all_lessons()], sep="\\n")
+        """
+    )
+    assert output.splitlines() == [str(tmp_path / target), *(lesson.title for lesson in LESSONS)]
+
+
+def test_no_lessons_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(lessons, "__file__", str(tmp_path / "a" / "b" / "__init__.py"))
+    with pytest.raises(FileNotFoundError, match=r"no lessons in .*bench.lessons or .*scripts"):
+        lessons.folder()
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_the_command_lists_them():
+    result = run("lesson")
+    assert result.exit_code == 0, result.output
+    listed = set(re.findall(r"[\w-]+", result.stdout))
+    for lesson in LESSONS:
+        names = " ".join(re.findall(r"^\*\*(.+?)\*\*", e)[0] for e in lesson.exercises)
+        words = re.findall(r"[\w-]+", f"{lesson.number} {lesson.title} {lesson.summary} {names}")
+        assert set(words) <= listed
+
+
+def test_the_command_runs_one_and_says_where_its_figure_is(small_lesson, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = small_lesson("keep_picture(lambda figure: figure.subplots().plot([1, 2]), '3-small')")
+    result = run("lesson", "3", "--out", tmp_path / "figures")
+    assert result.exit_code == 0, result.output
+    for text in ("A small one", "It shows little.", "playing __main__", "Think again."):
+        assert text in result.stdout
+    assert f"The script: {path}" in result.stdout
+    assert result.stdout.rstrip().endswith(f"The figure: {tmp_path / 'figures' / '3-small.png'}")
+    assert (tmp_path / "figures" / "3-small-dark.svg").exists()
+
+
+def test_step_waits_before_each_piece_of_code(small_lesson, tmp_path):
+    small_lesson("print('second')")
+    result = CliRunner().invoke(app, ["lesson", "3", "--step"], input="\n\n")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("Enter runs it.") == 2
+
+
+def test_all_runs_each_and_names_those_that_fail(monkeypatch, tmp_path):
+    commands = []
+
+    def pretend(command, *, check):
+        commands.append(command[1:])
+        return subprocess.CompletedProcess(command, int(command[4] == "2"))
+
+    monkeypatch.setattr(subprocess, "run", pretend)
+    result = run("lesson", "all", "--out", tmp_path)
+    assert commands == [
+        ["-m", "fastloss", "lesson", str(lesson.number), "--out", str(tmp_path)]
+        for lesson in LESSONS
+    ]
+    assert result.exit_code == 1
+    assert result.stderr == "fastloss: failed: lesson 2\n"
+
+
+def test_the_command_writes_a_notebook(tmp_path):
+    pytest.importorskip("jupytext")
+    result = run("lesson", "6", "--notebook", tmp_path / "six.ipynb")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"Saved {tmp_path / 'six.ipynb'}\n"
+    assert (tmp_path / "six.ipynb").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["7"], "unknown lesson '7'; known: 1, 2, 3, 4, 5, 6"),
+        (["one"], "unknown lesson 'one'; known: 1, 2, 3, 4, 5, 6"),
+        (["1", "--notebook", "one.py"], "a notebook's name must end in .ipynb, got 'one.py'"),
+        (["--notebook", "one.ipynb"], "--notebook needs the number of one lesson"),
+        (["all", "--notebook", "one.ipynb"], "--notebook needs the number of one lesson"),
+        (["1", "--out", __file__], f"[Errno 17] File exists: {__file__!r}"),
+    ],
+)
+def test_a_wrong_word_is_one_clear_line(arguments, message):
+    result = run("lesson", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr == f"fastloss: {message}\n"
+
+
+def test_what_a_lesson_lacks_is_one_clear_line(small_lesson, tmp_path):
+    small_lesson("import no_such_profiler")
+    result = run("lesson", "3", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "fastloss: lesson 3 needs no_such_profiler; install it with "
+        "pip install 'fastloss[lessons]'\n"
+    )
+
+
+def test_jupytext_missing_is_one_clear_line(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "jupytext", None)
+    result = run("lesson", "1", "--notebook", tmp_path / "one.ipynb")
+    assert result.exit_code == 2
+    assert "needs jupytext; install it with pip install 'fastloss[lessons]'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_that_fails_is_seen(small_lesson, tmp_path):
+    """Not made into one line: the traceback says which claim, and where."""
+    small_lesson("assert 1 > 2, 'one is not more'")
+    result = run("lesson", "3", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, AssertionError)
+
+
+# --- what the lessons share -----------------------------------------------------------------------
+
+
+def test_take_turns_measures_every_contender_in_every_round():
+    counts = {"one": 0, "other": 0}
+
+    def count(name: str) -> Callable[[], None]:
+        def call() -> None:
+            counts[name] += 1
+
+        return call
+
+    times = tools.take_turns({name: count(name) for name in counts}, seconds=5.0, max_rounds=2)
+    assert {name: len(spent) for name, spent in times.items()} == {"one": 2, "other": 2}
+    assert min(counts.values()) > 100
+
+
+def test_peak_bytes_sees_temporaries_and_the_result():
+    a = np.ones(100_000)
+    assert tools.peak_bytes(lambda: a.sum()) < 0.1 * a.nbytes
+    np.testing.assert_allclose(tools.peak_bytes(lambda: a + 1), a.nbytes, rtol=0.01)
+    # Not an operator on a temporary, whose memory NumPy may use again.
+    np.testing.assert_allclose(
+        tools.peak_bytes(lambda: np.exp(np.add(a, 1))), 2 * a.nbytes, rtol=0.01
+    )
+
+
+def test_a_picture_shows_itself_in_a_notebook(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    with tools.saving_to(tmp_path / "here") as paths:
+        picture = tools.keep_picture(lambda figure: figure.subplots().plot([1, 2]), "a", 3.0, 2.0)
+    assert paths == [picture.path] == [tmp_path / "here" / "a.png"]
+    assert picture._repr_png_().startswith(b"\x89PNG")
+    assert str(picture.path) in capsys.readouterr().out
+
+
+# --- the solutions --------------------------------------------------------------------------------
+
+N, D, C = 60, 12, 5
+Problem = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def problem(dtype: Any = np.float64) -> Problem:
+    data = fastloss.data.synthetic(N, D, C, dtype=dtype, seed=3)
+    W = np.random.default_rng(1).standard_normal((D, C)).astype(dtype)
+    return W, data.X, data.y
+
+
+def assert_is(loss: str, function: Callable[..., Any], dtype: Any = np.float64) -> None:
+    """The function computes a loss of fastloss and its gradient."""
+    W, X, y = problem(dtype)
+    expected, expected_dW = fastloss.loss_and_grad(W, X, y, loss=loss, backend="naive")
+    value, dW = function(W, X, y)
+    rtol = 1e-12 if dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(value, expected, rtol=rtol)
+    np.testing.assert_allclose(dW, expected_dW, atol=rtol * np.abs(expected_dW).max())
+
+
+def names_of(number: int, *functions: str) -> dict[str, Any]:
+    """Functions of a lesson, without what it measures: its imports and their cells alone."""
+    cells = [cell.source for cell in lessons.find_lesson(number).cells if cell.kind == "code"]
+    namespace: dict[str, Any] = {"__name__": "lesson"}
+    exec(cells[0], namespace)
+    for source in cells:
+        if any(source.lstrip().startswith(f"def {name}(") for name in functions):
+            exec(source, namespace)
+    return namespace
+
+
+def check_line_hits():
+    line_profiler = pytest.importorskip("line_profiler")
+    namespace = names_of(1, "naive")
+    cell = next(c for c in lessons.find_lesson(1).cells if "def naive(" in c.source)
+    for shape in ((3, 4, 5), (7, 2, 3)):
+        data = fastloss.data.synthetic(*shape, dtype=np.float64)
+        profiler = line_profiler.LineProfiler(namespace["naive"])
+        profiler.runcall(namespace["naive"], np.zeros(shape[1:]), data.X, data.y)
+        ((_, timings),) = profiler.get_stats().timings.items()
+        hits = {cell.source.splitlines()[line - 1].strip(): count for line, count, _ in timings}
+        multiply_adds, _ = solutions.line_hits(*shape)
+        assert hits["scores[c] += X[i, d] * W[d, c]"] == multiply_adds
+    assert solutions.line_hits(3, 4, 5) == (60, 15)
+
+
+def check_naive_on_lists():
+    assert_is("softmax", solutions.naive_on_lists)
+    pytest.importorskip("line_profiler")
+    naive = names_of(1, "naive")["naive"]
+    W, X, y = problem()
+    times = tools.take_turns(
+        {
+            "arrays": lambda: naive(W, X, y),
+            "lists": lambda: solutions.naive_on_lists(W, X, y),
+        },
+        seconds=1.0,
+    )
+    assert Ratio.of(times["arrays"], times["lists"]).value > 1.2
+
+
+def check_share_from_speedup():
+    for share in (0.1, 0.5, 0.9):
+        whole = 1 / (1 - share + share / 20)
+        np.testing.assert_allclose(solutions.share_from_speedup(whole, 20), share)
+
+
+def check_hinge_in_place():
+    assert_is("hinge", solutions.hinge_in_place)
+    assert_is("hinge", solutions.hinge_in_place, np.float32)
+    data = fastloss.data.synthetic(5000, 20, 30)
+    W = np.zeros((20, 30), np.float32)
+    peak = tools.peak_bytes(lambda: solutions.hinge_in_place(W, data.X, data.y))
+    assert peak < 2 * 5000 * 30 * 4
+
+
+def check_softmax_of_bytes():
+    pixels = fastloss.data.synthetic(2000, 100, C, dtype=np.uint8)
+    W = np.random.default_rng(1).standard_normal((100, C)).astype(np.float32)
+    X = pixels.X / np.float32(255)
+    expected, expected_dW = fastloss.loss_and_grad(W, X, pixels.y, backend="numpy")
+    loss, dW = solutions.softmax_of_bytes(W, pixels.X, pixels.y)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(dW, expected_dW, atol=1e-5 * np.abs(expected_dW).max())
+
+    def peak(n_rows: int) -> int:
+        X, y = pixels.X[:n_rows], pixels.y[:n_rows]
+        return tools.peak_bytes(lambda: solutions.softmax_of_bytes(W, X, y))
+
+    assert peak(2000) < pixels.X.nbytes
+    np.testing.assert_allclose(peak(1000), peak(2000), rtol=0.1)
+
+
+def check_peak_of_one_expression():
+    scores = np.random.default_rng(0).standard_normal((2000, 50))
+    np.testing.assert_allclose(solutions.peak_of_one_expression(scores), 3, rtol=0.02)
+
+
+def check_hinge_compiled():
+    assert_is("hinge", solutions.hinge_compiled)
+
+
+def check_count_signatures():
+    assert solutions.count_signatures() == 5
+
+
+def check_seconds_a_day():
+    assert solutions.seconds_a_day(2.0, 0.0) == 48
+    assert solutions.seconds_a_day(0.1, 0.1, starts=1) == pytest.approx(470)
+    python, compiled = solutions.seconds_a_day(0.1, 0.1), solutions.seconds_a_day(1.5, 2e-4)
+    assert solutions.seconds_a_day(0.05, 2e-4) < compiled < python
+
+
+def check_ridge_classes():
+    arithmetic, bandwidth = 300e9, 24e9
+    for itemsize in (1, 4, 8):
+        classes = solutions.ridge_classes(arithmetic, bandwidth, itemsize)
+        # There, reading and computing take the same time.
+        np.testing.assert_allclose(itemsize / bandwidth, 4 * classes / arithmetic)
+
+
+def check_one_pass_numpy():
+    assert_is("softmax", solutions.one_pass_numpy)
+    assert_is("softmax", lambda *a: solutions.one_pass_numpy(*a, block_bytes=500), np.float32)
+
+
+def check_shortest_time():
+    ceilings = {"bandwidth": 20e9, "arithmetic": 200e9}
+    few, many = (
+        solutions.shortest_time((1000, 500, classes), 4, 1, **ceilings) for classes in (2, 200)
+    )
+    assert few == 1000 * 500 * 4 / 20e9
+    assert many == 4 * 1000 * 500 * 200 / 200e9
+    assert solutions.shortest_time((1000, 500, 2), 4, 2, **ceilings) == 2 * few
+
+
+def check_complex_step_gradient():
+    W, X, y = problem()
+    np.testing.assert_allclose(
+        solutions.softmax_of_complex(W, X, y).real, fastloss.loss_and_grad(W, X, y)[0], rtol=1e-13
+    )
+    gradient = solutions.complex_step_gradient(lambda W: solutions.softmax_of_complex(W, X, y), W)
+    expected = fastloss.loss_and_grad(W, X, y, backend="naive")[1]
+    np.testing.assert_allclose(gradient, expected, atol=1e-14)
+
+
+def check_fourth_order_gradient():
+    objective = fastloss.Objective(*problem()[1:], backend="numpy")
+    W = problem()[0]
+    expected = objective(W)[1]
+
+    def error(h: float) -> float:
+        gradient = solutions.fourth_order_gradient(objective.loss, W, h)
+        return float(np.abs(gradient - expected).max())
+
+    assert 3.5 < math.log10(error(1e-1) / error(1e-2)) < 4.5
+    assert error(1e-3) < 1e-11
+
+
+def check_count_evaluations():
+    for n_parameters in (1, 10, 25):
+        assert solutions.count_evaluations(n_parameters, "central") == 2 * n_parameters
+        assert solutions.count_evaluations(n_parameters, "forward") == n_parameters + 1
+
+
+def check_bug_in_hiding():
+    wrong, hidden, shown = solutions.bug_in_hiding(*problem()[1:], C)
+    for seed in range(3):
+        assert fastloss.check_gradient(wrong, hidden, seed=seed).passed
+        assert not fastloss.check_gradient(wrong, shown, seed=seed).passed
+
+
+def check_statuses_at_corner():
+    passed, statuses, n_kinks = solutions.statuses_at_corner(1)
+    assert (passed, statuses) == (True, {"kink"})
+    assert n_kinks > 0
+    passed, statuses, n_kinks = solutions.statuses_at_corner(2)
+    assert (passed, statuses) == (True, {"good"})
+    assert n_kinks > 0
+
+
+def check_check_parts():
+    W, X, y = problem()
+    objective = fastloss.Objective(X, y, backend="numpy")
+
+    def penalty(W):
+        return 1e6 * float((W**2).sum()), 2e6 * W
+
+    def doubled(W):
+        loss, dW = objective(W)
+        return loss, 2 * dW
+
+    right = {"total": True, "data": True, "penalty": True}
+    assert solutions.check_parts(objective, penalty, W) == right
+    assert solutions.check_parts(doubled, penalty, W) == {**right, "data": False}
+
+
+CHECKS = {
+    name.removeprefix("check_"): check
+    for name, check in list(globals().items())
+    if name.startswith("check_")
+}
+
+
+def test_every_exercise_has_a_solution_that_is_checked():
+    named = [
+        re.findall(r"`solutions\.(\w+)`", exercise)
+        for lesson in LESSONS
+        for exercise in lesson.exercises
+    ]
+    assert all(len(names) == 1 for names in named), named
+    assert [names[0] for names in named] == list(CHECKS)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_solution(name):
+    assert callable(getattr(solutions, name))
+    CHECKS[name]()
