@@ -338,7 +338,8 @@ def accuracy(confusion: NDArray[np.int64]) -> float:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The record and the arrays of a file that says that it is a model."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves a damaged one open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             parts = {name: archive[name] for name in archive.files}
     except Exception as error:  # from zipfile, zlib, ast or NumPy, of a dozen types
         reason = f"{type(error).__name__}: {error}"
