@@ -20,7 +20,7 @@ from fastloss.losses.softmax import Softmax
 from fastloss.settings import use
 
 if TYPE_CHECKING:
-    from fastloss import benchmark, data
+    from fastloss import benchmark, data, optim
     from fastloss.gradcheck import GradientCheck, check_gradient
     from fastloss.numerical import numerical_gradient
 
@@ -45,6 +45,7 @@ __all__ = [
     "explain",
     "loss_and_grad",
     "numerical_gradient",
+    "optim",
     "register_backend",
     "register_loss",
     "score_gradient",
@@ -60,7 +61,7 @@ _LAZY_NAMES = {
     "check_gradient": "fastloss.gradcheck",
     "numerical_gradient": "fastloss.numerical",
 }
-_LAZY_MODULES = ("benchmark", "data")
+_LAZY_MODULES = ("benchmark", "data", "optim")
 
 
 def __getattr__(name: str) -> Any:

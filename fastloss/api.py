@@ -194,24 +194,30 @@ class Objective:
                 intercept=bool(intercept),
                 weights=arrays.as_row_weights(sample_weight, class_weight, labels),
                 divisor=1.0,
-                any_skipped=False,
+                any_skipped=True,
             )
         )
 
     def _set_rows(self, problem: Problem) -> None:
-        """Take the rows, and work out what follows from them."""
-        counted = problem.labels != arrays.SKIP
-        n_counted = int(np.count_nonzero(counted))
+        """Take the rows, and work out what follows from them.
+
+        ``any_skipped`` may be True where none is: rows are counted only if it is.
+        """
+        n_rows = n_counted = len(problem.labels)
+        if problem.any_skipped:
+            n_counted = int(np.count_nonzero(problem.labels != arrays.SKIP))
         divisor = 1.0
         if self.reduction == "mean":
             divisor = float(n_counted) if problem.weights is None else float(problem.weights.sum())
             if divisor == 0.0:
                 raise ValueError(
-                    f"the weights of the {len(counted)} rows sum to 0 ({n_counted} of them are not "
+                    f"the weights of the {n_rows} rows sum to 0 ({n_counted} of them are not "
                     "ignored), so they have no mean; pass reduction='sum' for a loss of 0"
                 )
-        self._problem = replace(problem, divisor=divisor, any_skipped=n_counted < len(counted))
-        self._highest_label = int(problem.labels.max())
+        self._set_problem(replace(problem, divisor=divisor, any_skipped=n_counted < n_rows))
+
+    def _set_problem(self, problem: Problem) -> None:
+        self._problem = problem
         self._evaluators: dict[
             tuple[str, int | None, int, np.dtype[Any]], tuple[Evaluator, int | None]
         ] = {}
@@ -310,7 +316,7 @@ class Objective:
         labels = problem.labels[rows]
         if labels.ndim != 1 or not labels.size:
             raise ValueError(f"rows must select at least one row in one dimension, got {rows!r}")
-        return self._with(
+        batch = self._with(
             replace(
                 problem,
                 X=problem.X[rows],
@@ -320,10 +326,41 @@ class Objective:
                 else np.ascontiguousarray(problem.weights[rows]),
             )
         )
+        # Whatever W fits all labels fits some of them.
+        batch._accepted.update(self._accepted)
+        return batch
+
+    def minibatch(self, n_rows: int, n_candidates: int | None = None) -> Minibatch:
+        """Memory for ``n_rows`` of the rows, for an estimate of this objective: see `Minibatch`."""
+        return Minibatch(self, n_rows, len(self.X) if n_candidates is None else n_candidates)
 
     def astype(self, dtype: DTypeLike) -> Objective:
         """The same objective with ``X`` cast to another type."""
         return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))
+
+    def reproducible(
+        self, n_classes: int, dtype: DTypeLike, n_rows: int | None = None
+    ) -> Objective:
+        """The same objective, whose results have the same bits on any number of threads.
+
+        For a ``W`` of ``n_classes`` columns and this type; ``n_rows``: of the minibatches that it
+        is meant for, all unless given. "auto" becomes the compiled backend as
+        soon as its kernels are ready (this waits for them), or NumPy where that cannot run. What
+        leaves products to BLAS runs on one thread: NumPy, and the compiled backend with more than
+        64 classes or fewer than 16 rows.
+        """
+        other = copy.copy(self)
+        other._evaluators = {}
+        other._backend, other._n_threads = auto.reproducible(
+            self.loss_function,
+            (n_rows or len(self.X), self.X.shape[1], n_classes),
+            self.X.dtype,
+            np.dtype(dtype),
+            backend=requested_backend(self._backend)[0],
+            rows_contiguous=n_rows is not None or _rows_are_together(self.X),
+            n_threads=requested_threads(self._n_threads),
+        )
+        return other
 
     def without_penalty(self) -> Objective:
         """The data loss alone."""
@@ -382,9 +419,48 @@ class Objective:
                 f"W must have {self.n_parameter_rows} rows for X with {n_features} columns and "
                 f"intercept={self.intercept}, got shape {weights.shape}"
             )
-        arrays.check_label_range(self.labels, self._highest_label, weights.shape[1])
+        arrays.check_label_range(self.labels, int(self.labels.max()), weights.shape[1])
         self._accepted.add((weights.shape, weights.dtype))
         return weights
+
+
+class Minibatch:
+    """A few rows of an objective, copied into memory that each new choice of rows fills again.
+
+    Its loss and gradient estimate those of all rows. They are unbiased, weights and
+    ``reduction="sum"`` included, if all of ``n_candidates`` rows are equally likely and the others
+    have no weight: a data loss of n rows counts ``n_candidates / n`` times. Without weights, the
+    estimate of a mean is the mean over the batch.
+    """
+
+    def __init__(self, whole: Objective, n_rows: int, n_candidates: int) -> None:
+        if not 1 <= n_rows <= n_candidates:
+            raise ValueError(f"n_rows must be in [1, {n_candidates}], got {n_rows}")
+        self._whole = whole
+        problem = whole._problem
+        self._rows = replace(
+            problem,
+            X=np.empty((n_rows, problem.X.shape[1]), problem.X.dtype),
+            labels=np.zeros(n_rows, np.int64),
+            weights=None if problem.weights is None else np.zeros(n_rows),
+            divisor=problem.divisor * n_rows / n_candidates,
+        )
+        self._estimate = copy.copy(whole)
+        self._estimate._set_problem(self._rows)
+
+    def take(self, rows: NDArray[np.intp]) -> None:
+        """Copy these rows, as many as there is memory for."""
+        whole, own = self._whole._problem, self._rows
+        # Fails where an index is out of range; after that X need not be checked, nor buffered.
+        np.take(whole.labels, rows, out=own.labels)
+        np.take(whole.X, rows, axis=0, out=own.X, mode="clip")
+        if whole.weights is not None and own.weights is not None:
+            np.take(whole.weights, rows, out=own.weights)
+
+    def __call__(self, W: ArrayLike) -> tuple[float, Floats]:
+        """The estimate of loss and gradient, penalty included."""
+        # A W that fits all labels fits those of any rows.
+        return self._estimate(self._whole._check(W))
 
 
 @dataclass(frozen=True)

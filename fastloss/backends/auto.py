@@ -98,3 +98,35 @@ def fastest(shape: Shape, itemsize: int, most_threads: int, with_numba: bool) ->
     backend, n_threads = min(predicted, key=lambda key: predicted[key])
     reason = f"predicted to be fastest (costs {table.source})"
     return Choice(backend, n_threads, reason, predicted)
+
+
+def reproducible(
+    loss: Loss,
+    shape: Shape,
+    X_type: np.dtype[Any],
+    W_type: np.dtype[Any],
+    *,
+    backend: str,
+    rows_contiguous: bool,
+    n_threads: int | None,
+) -> tuple[str, int]:
+    """A backend and a number of threads for a problem, with the same bits whatever ``n_threads``.
+
+    So the compiled backend for "auto", if it can run: this waits until its kernels are ready. On
+    one thread unless the problem goes through the fused kernel.
+    """
+    if backend == "auto":
+        backend = "numpy"
+        if compiled.BACKEND.unavailable(loss) is None and (
+            rows_contiguous or not compiled.is_fused(shape[0], shape[2])
+        ):
+            name, sources, make = compiled.kernels_of(loss, shape, X_type, W_type)
+            if not kernels.ready(name, sources, make):
+                kernels.wait()
+            if kernels.failure(name) is None:
+                backend = "numba"
+    most = n_threads or available_threads()
+    if backend != "numba" or most == 1 or not compiled.is_fused(shape[0], shape[2]):
+        return backend, 1
+    predicted = fastest(shape, W_type.itemsize, most, with_numba=True).predicted
+    return backend, min((1, most), key=lambda n: predicted[backend, n])

@@ -1,0 +1,114 @@
+"""The contract of a method: how to start, and how to go from one state to the next.
+
+A method is a frozen dataclass of its parameters, and a state is immutable too: a step makes a new
+one and changes nothing. So whatever interrupts a run, the last state is whole, and all that a
+checkpoint has to keep. Random numbers follow from the seed and the number of the step (or of the
+epoch), so there is no generator whose state could be lost.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.arrays import Floats
+from fastloss.optim.function import Batches, Function
+from fastloss.optim.result import Why
+from fastloss.optim.schedules import check_positive
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run is. Its arrays are never written to again."""
+
+    step: int
+    W: Floats
+    loss: float  # at W; of methods on batches: of the last batch, before its step
+    gradient: Floats | None = None  # which belongs to ``loss``
+    memory: tuple[NDArray[Any], ...] = ()  # what else the method remembers: velocity, moments, ...
+    learning_rate: float | None = None  # of the last step
+
+
+class Stop(Exception):
+    """Raised by a method, or by the run itself, to end the run."""
+
+    def __init__(self, why: Why, message: str) -> None:
+        super().__init__(message)
+        self.why = why
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method works on."""
+
+    function: Function
+    seed: int
+    tolerance: float
+    batches: Batches | None  # of methods that work on batches
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in a pass over the rows."""
+        return 1 if self.batches is None else self.batches.per_epoch
+
+    def random(self, number: int) -> np.random.Generator:
+        """The random numbers of a step."""
+        return np.random.default_rng([self.seed, number])
+
+
+class Method(ABC):
+    """Base class of the methods; subclasses are frozen dataclasses of their parameters."""
+
+    name: ClassVar[str]
+
+    def batches_of(self, function: Function, W: Floats, seed: int) -> Batches | None:
+        """The batches that the steps see; None: they see all rows."""
+        return None
+
+    @abstractmethod
+    def start(self, setting: Setting, W: Floats) -> State:
+        """The state before the first step."""
+
+    @abstractmethod
+    def take_step(self, setting: Setting, state: State) -> State:
+        """The state after the next step."""
+
+    def advance(self, setting: Setting, state: State, commit: Callable[[State], None]) -> None:
+        """Take steps and commit their states, until `Stop` is raised."""
+        while True:
+            # Overflow shows in the next loss, and ends the run.
+            with np.errstate(over="ignore", invalid="ignore"):
+                state = self.take_step(setting, state)
+            commit(state)
+
+
+def stepped(state: State, **changes: Any) -> State:
+    """The state one step on."""
+    return replace(state, step=state.step + 1, **changes)
+
+
+def check_lr(lr: float) -> None:
+    """Raise unless ``lr`` is a finite number > 0."""
+    check_positive("lr", lr)
+
+
+def check_momentum(momentum: float, nesterov: bool) -> None:
+    """Raise unless ``momentum`` is in [0, 1), and > 0 for Nesterov's."""
+    if not 0.0 <= momentum < 1.0:
+        raise ValueError(f"momentum must be in [0, 1), got {momentum!r}")
+    if nesterov and not momentum:
+        raise ValueError("nesterov=True needs momentum > 0")
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise unless ``batch_size`` is an integer >= 1."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
+        raise TypeError(f"batch_size must be an integer, got {batch_size!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size}")

@@ -1,0 +1,242 @@
+"""Steps along the gradient: of all rows, or of a batch of them.
+
+A method on all rows evaluates after its step, so that loss and gradient at ``W`` are known; one on
+batches evaluates the next batch before it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from fastloss.arrays import Floats
+from fastloss.optim.base import (
+    Method,
+    Setting,
+    State,
+    Stop,
+    check_batch_size,
+    check_lr,
+    check_momentum,
+    stepped,
+)
+from fastloss.optim.function import Batches, Function
+from fastloss.optim.schedules import Constant, Schedule, check_positive
+
+Memory = tuple[Floats, ...]
+
+# Armijo's condition: a step must gain this part of what the slope promises.
+_SUFFICIENT = 1e-4
+_SHRINK = 0.5
+_GROW = 2.0
+
+
+class _FirstOrder(Method):
+    """A rule that turns a gradient into a step, on all rows or on batches."""
+
+    lr: float
+    schedule: Schedule
+
+    @abstractmethod
+    def memory(self, W: Floats) -> Memory:
+        """What the rule remembers, at the start."""
+
+    @abstractmethod
+    def update(
+        self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
+    ) -> tuple[Floats, Memory]:
+        """``W`` and the memory after a step (counted from 1) with this learning rate."""
+
+    def start(self, setting: Setting, W: Floats) -> State:
+        if setting.batches is not None:
+            return State(0, W, np.nan, memory=self.memory(W))
+        return State(0, W, *setting.function.value_and_gradient(W), memory=self.memory(W))
+
+    def take_step(self, setting: Setting, state: State) -> State:
+        lr = float(self.lr * self.schedule(state.step / setting.steps_per_epoch))
+        loss, gradient = state.loss, state.gradient
+        if setting.batches is not None:
+            loss, gradient = setting.batches.value_and_gradient(state.W, state.step)
+        assert gradient is not None
+        W, memory = self.update(state.W, gradient, state.memory, lr, state.step + 1)
+        if setting.batches is None:
+            loss, gradient = setting.function.value_and_gradient(W)
+        return State(state.step + 1, W, loss, gradient, memory, lr)
+
+
+def momentum_update(
+    W: Floats, gradient: Floats, memory: Memory, lr: float, momentum: float, nesterov: bool
+) -> tuple[Floats, Memory]:
+    """A step with momentum: see `SGD`. The memory holds the velocity, if there is momentum."""
+    if not momentum:
+        return W - lr * gradient, ()
+    velocity = momentum * memory[0]
+    velocity -= lr * gradient
+    if nesterov:
+        return W + (momentum * velocity - lr * gradient), (velocity,)
+    return W + velocity, (velocity,)
+
+
+@dataclass(frozen=True)
+class GradientDescent(_FirstOrder):
+    """Gradient descent on all rows: the rule of `SGD`, or with ``line_search``::
+
+        W <- W - t g,   t halved until   f(W - t g) <= f(W) - 1e-4 t |g|^2
+
+    Backtracking until Armijo's condition holds (Nocedal and Wright, *Numerical Optimization*,
+    algorithm 3.1); the first t is ``lr``, and each search starts from the last t, doubled if that
+    had held at once. It takes neither momentum nor a schedule.
+    """
+
+    name: ClassVar[str] = "gradient_descent"
+
+    lr: float = 0.1
+    momentum: float = 0.0
+    nesterov: bool = False
+    line_search: bool = False
+    schedule: Schedule = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        check_lr(self.lr)
+        check_momentum(self.momentum, self.nesterov)
+        if self.line_search and self.momentum:
+            raise ValueError("line_search=True takes no momentum: it needs a direction of descent")
+        if self.line_search and self.schedule != Constant():
+            raise ValueError("line_search=True takes no schedule: it finds each step size itself")
+
+    def memory(self, W: Floats) -> Memory:
+        if self.line_search:
+            return (np.array(self.lr),)
+        return (np.zeros_like(W),) if self.momentum else ()
+
+    def update(
+        self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
+    ) -> tuple[Floats, Memory]:
+        return momentum_update(W, gradient, memory, lr, self.momentum, self.nesterov)
+
+    def take_step(self, setting: Setting, state: State) -> State:
+        if self.line_search:
+            return _backtrack(state, setting.function.value_and_gradient)
+        return super().take_step(setting, state)
+
+
+def _backtrack(state: State, f: Callable[[Floats], tuple[float, Floats]]) -> State:
+    """One step with a line search; the memory holds the first step size to try."""
+    assert state.gradient is not None
+    first = lr = float(state.memory[0])
+    descent = float(np.vdot(state.gradient, state.gradient))
+    while True:
+        W = state.W - lr * state.gradient
+        if np.array_equal(W, state.W):
+            raise Stop("stalled", "no step along the gradient lowers the loss any more")
+        loss, gradient = f(W)
+        if loss <= state.loss - _SUFFICIENT * lr * descent:
+            following = np.array(_GROW * lr if lr == first else lr)
+            return stepped(
+                state, W=W, loss=loss, gradient=gradient, memory=(following,), learning_rate=lr
+            )
+        lr *= _SHRINK
+
+
+@dataclass(frozen=True)
+class SGD(_FirstOrder):
+    """Minibatch stochastic gradient descent, with momentum if wanted::
+
+        v <- momentum v - lr g
+        W <- W + v,   or with Nesterov's momentum   W <- W + momentum v - lr g
+
+    ``g`` is the gradient of the next ``batch_size`` rows. Each epoch visits all rows, in an order
+    drawn anew unless ``shuffle=False``; a batch is gathered, ``X`` as a whole never copied.
+    Source: CS231n, "Neural Networks Part 3: parameter updates".
+
+    Parameters
+    ----------
+    lr : learning rate > 0, multiplied with ``schedule(epoch)``.
+    batch_size : rows a step, at most all of them.
+    momentum : in [0, 1).
+    """
+
+    name: ClassVar[str] = "sgd"
+
+    lr: float = 0.1
+    batch_size: int = 256
+    momentum: float = 0.0
+    nesterov: bool = False
+    schedule: Schedule = field(default_factory=Constant)
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        check_lr(self.lr)
+        check_batch_size(self.batch_size)
+        check_momentum(self.momentum, self.nesterov)
+
+    def batches_of(self, function: Function, W: Floats, seed: int) -> Batches | None:
+        return Batches(function, W, self.batch_size, self.shuffle, seed)
+
+    def memory(self, W: Floats) -> Memory:
+        return (np.zeros_like(W),) if self.momentum else ()
+
+    def update(
+        self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
+    ) -> tuple[Floats, Memory]:
+        return momentum_update(W, gradient, memory, lr, self.momentum, self.nesterov)
+
+
+@dataclass(frozen=True)
+class Adam(_FirstOrder):
+    """Adam, on batches, or on all rows with ``batch_size=None``::
+
+        m <- beta1 m + (1 - beta1) g
+        v <- beta2 v + (1 - beta2) g^2
+        W <- W - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    t counts the steps from 1. Batches and ``lr`` as in `SGD`.
+    Source: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015.
+    """
+
+    name: ClassVar[str] = "adam"
+
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    batch_size: int | None = 256
+    schedule: Schedule = field(default_factory=Constant)
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        check_lr(self.lr)
+        check_positive("eps", self.eps)
+        for name, beta in {"beta1": self.beta1, "beta2": self.beta2}.items():
+            if not 0.0 <= beta < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), got {beta!r}")
+        if self.batch_size is not None:
+            check_batch_size(self.batch_size)
+
+    def batches_of(self, function: Function, W: Floats, seed: int) -> Batches | None:
+        if self.batch_size is None:
+            return None
+        return Batches(function, W, self.batch_size, self.shuffle, seed)
+
+    def memory(self, W: Floats) -> Memory:
+        return np.zeros_like(W), np.zeros_like(W)
+
+    def update(
+        self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
+    ) -> tuple[Floats, Memory]:
+        m = self.beta1 * memory[0]
+        m += (1.0 - self.beta1) * gradient
+        v = self.beta2 * memory[1]
+        v += (1.0 - self.beta2) * np.square(gradient)
+        # lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps sqrt(1 - beta2^t))
+        correction = float(np.sqrt(1.0 - self.beta2**step))
+        change = np.sqrt(v)
+        change += self.eps * correction
+        np.divide(m, change, out=change)
+        change *= -lr * correction / (1.0 - self.beta1**step)
+        change += W
+        return change, (m, v)

@@ -1,0 +1,99 @@
+"""L-BFGS, through SciPy where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.arrays import Floats
+from fastloss.optim.base import Method, Setting, State, Stop, stepped
+
+# SciPy counts in C ints. The run itself knows when to stop.
+_NO_LIMIT = 2**31 - 1
+# Below such a relative decrease the loss has stopped falling, as in scikit-learn.
+_SMALLEST_DECREASE = 64 * np.finfo(np.float64).eps
+
+
+@dataclass(frozen=True)
+class LBFGS(Method):
+    """L-BFGS-B of SciPy, without bounds; a step is one of its iterations.
+
+    It works on float64 whatever the type of ``W``, in which the loss is evaluated. SciPy's memory
+    of earlier gradients cannot be stored: a run that is resumed goes on from the last ``W`` with
+    an empty one, and so does not have the bits of one that was not interrupted.
+    Source: Zhu, Byrd, Lu and Nocedal, *Algorithm 778: L-BFGS-B*, 1997.
+
+    Parameters
+    ----------
+    memory : how many pairs of steps and gradient changes are kept.
+    max_line_search : evaluations that a line search may take.
+    """
+
+    name: ClassVar[str] = "lbfgs"
+
+    memory: int = 10
+    max_line_search: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "max_line_search"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+
+    def start(self, setting: Setting, W: Floats) -> State:
+        _scipy_minimize()  # says at once if it is not there
+        return State(0, W, *setting.function.value_and_gradient(W))
+
+    def take_step(self, setting: Setting, state: State) -> State:
+        raise NotImplementedError("SciPy takes the steps: see advance")
+
+    def advance(self, setting: Setting, state: State, commit: Callable[[State], None]) -> None:
+        shape, dtype = state.W.shape, state.W.dtype
+        latest = state  # evaluated last
+
+        def evaluate(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            nonlocal latest
+            W = w.reshape(shape).astype(dtype)
+            if not np.array_equal(W, latest.W):
+                loss, gradient = setting.function.value_and_gradient(W)
+                latest = State(latest.step, W, loss, gradient)
+            assert latest.gradient is not None
+            return latest.loss, latest.gradient.ravel().astype(np.float64)
+
+        def after_iteration(w: NDArray[np.float64]) -> None:
+            nonlocal state
+            evaluate(w)
+            assert latest.gradient is not None
+            state = stepped(state, W=latest.W, loss=latest.loss, gradient=latest.gradient)
+            commit(state)
+
+        end = _scipy_minimize()(
+            evaluate,
+            state.W.ravel().astype(np.float64),
+            jac=True,
+            method="L-BFGS-B",
+            callback=after_iteration,
+            options={
+                "maxcor": self.memory,
+                "maxls": self.max_line_search,
+                "maxiter": _NO_LIMIT,
+                "maxfun": _NO_LIMIT,
+                "ftol": _SMALLEST_DECREASE,
+                "gtol": setting.tolerance,
+            },
+        )
+        message = f"SciPy: {str(end.message).strip()}"
+        raise Stop("converged" if end.success else "stalled", message)
+
+
+def _scipy_minimize() -> Callable[..., Any]:
+    try:
+        from scipy.optimize import minimize
+    except ImportError:
+        raise ImportError(
+            "lbfgs needs SciPy, which is not installed: pip install 'fastloss[optim]'"
+        ) from None
+    return minimize

@@ -1,0 +1,52 @@
+"""The methods by name."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import is_dataclass
+
+from fastloss.optim.base import Method
+from fastloss.optim.descent import SGD, Adam, GradientDescent
+from fastloss.optim.lbfgs import LBFGS
+from fastloss.optim.searches import RandomLocalSearch, RandomSearch
+from fastloss.registry import Registry
+
+
+def register_method(method: Method | type[Method], name: str | None = None) -> None:
+    """Make a method known by name, an instance or the class (then built with its defaults).
+
+    Raises
+    ------
+    TypeError : not a method, or not a frozen dataclass (a checkpoint knows it by its ``repr``).
+    ValueError : the name is taken.
+    """
+    instance = method() if inspect.isclass(method) and issubclass(method, Method) else method
+    if not isinstance(instance, Method):
+        raise TypeError(f"method must be a fastloss.optim.Method, got {method!r}")
+    if not (is_dataclass(instance) and type(instance).__hash__ is not None):
+        raise TypeError(f"{type(instance).__name__} must be a frozen dataclass")
+    _registry.add(instance.name if name is None else name, instance)
+
+
+def available_methods() -> tuple[str, ...]:
+    """The names that ``method=`` takes."""
+    return tuple(_registry)
+
+
+def get_method(method: str | Method) -> Method:
+    """The method of that name, with its defaults; an instance is itself."""
+    if isinstance(method, Method):
+        return method
+    if not isinstance(method, str):
+        raise TypeError(f"method must be a name or a fastloss.optim.Method, got {method!r}")
+    return _registry[method]
+
+
+def _register_plugin(name: str, method: object) -> None:
+    register_method(method, name)  # type: ignore[arg-type]  # it checks
+
+
+_registry: Registry[Method] = Registry("method", "fastloss.methods", _register_plugin)
+
+for _method in (RandomSearch, RandomLocalSearch, GradientDescent, SGD, Adam, LBFGS):
+    register_method(_method)

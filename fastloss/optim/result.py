@@ -1,0 +1,133 @@
+"""What a run leaves behind: its records, its result, and the error of a run that blew up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.arrays import Floats
+
+#: Why a run stopped. "stalled": no further step lowers the loss in the precision at hand.
+Why = Literal[
+    "max_steps",
+    "max_epochs",
+    "max_evaluations",
+    "max_seconds",
+    "converged",
+    "stalled",
+    "callback",
+    "interrupted",
+]
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a run was after some step; step 0 is its start.
+
+    ``loss`` (``data_loss`` + ``penalty``) is that of all rows at ``W``, whatever the steps saw.
+    """
+
+    step: int
+    epoch: float  # passes over the rows; of methods that use all rows in each step, the step
+    evaluations: float  # of all rows, by the steps (a batch is a part of one), not by the records
+    seconds: float  # since the start, everything included
+    loss: float
+    data_loss: float  # of a plain callable, whose penalty is not known: the loss
+    penalty: float
+    gradient_norm: float | None  # Euclidean; of the last batch where steps see batches
+    learning_rate: float | None  # of the step that led here
+    validation_accuracy: float | None  # in [0, 1]
+
+
+class History(Sequence[Record]):
+    """The records of a run, in order."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._records = tuple(records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+
+    def __getitem__(self, index: int | slice) -> Record | History:
+        if isinstance(index, slice):
+            return History(self._records[index])
+        return self._records[index]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and self._records == other._records
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} records)"
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One field of all records (R,); NaN where it does not apply."""
+        known = [field.name for field in fields(Record)]
+        if name not in known:
+            raise ValueError(f"unknown column {name!r}; known: {', '.join(map(repr, known))}")
+        values = [getattr(record, name) for record in self._records]
+        return np.array(
+            [np.nan if value is None else value for value in values],
+            dtype=np.int64 if name == "step" else np.float64,
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a run ended, how it came there, and why it stopped."""
+
+    W: Floats
+    loss: float  # of all rows, penalty included, at ``W``
+    history: History
+    why: Why
+    message: str
+    n_steps: int
+    n_evaluations: float  # as in `Record.evaluations`
+    seconds: float
+
+    def __repr__(self) -> str:
+        return (
+            f"Result(loss={self.loss:.6g}, why={self.why!r}, n_steps={self.n_steps}, "
+            f"n_evaluations={self.n_evaluations:g}, seconds={self.seconds:.3g}, "
+            f"W{self.W.shape} {self.W.dtype}, {self.history!r})"
+        )
+
+
+class DivergedError(RuntimeError):
+    """The loss became NaN or infinite, or exploded. Says in which step, and what to lower.
+
+    ``history`` holds the records until then.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        loss_before: float,
+        loss: float,
+        learning_rate: float | None,
+        history: History,
+    ) -> None:
+        self.step = step
+        self.loss_before = loss_before
+        self.loss = loss
+        self.learning_rate = learning_rate
+        self.history = history
+        taken = (
+            "lower the step size"
+            if learning_rate is None
+            else f"the learning rate was {learning_rate:g}: lower lr"
+        )
+        super().__init__(
+            f"diverged in step {step}: the loss went from {loss_before:.6g} to {loss:.6g}; {taken}"
+        )
