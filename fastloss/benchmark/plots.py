@@ -1,67 +1,38 @@
-"""Plots of results: one style, colours that the colour-blind can tell apart, direct labels."""
+"""Plots of results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import ceil, floor, log, log2
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.report import seconds as format_seconds
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Results
+from fastloss.plots import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PAPER,
+    PURPLE,
+    SKY,
+    VERMILION,
+    heading,
+    label,
+    label_ends,
+    picture,
+    title,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette.
-ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, GREY = (
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-    "#666666",
-)
 _BACKEND_COLOURS = {"naive": VERMILION, "numpy": BLUE, "numba": GREEN}
 _OTHER_COLOURS = (PURPLE, ORANGE, SKY, GREY)
-_STYLE: Any = {
-    "figure.dpi": 130,
-    "savefig.dpi": 130,
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "svg.fonttype": "none",
-    # The same picture gives the same file.
-    "svg.hashsalt": "fastloss",
-}
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure in the house style, off screen."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_STYLE):
-        yield Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(path, metadata=metadata)
-    return paths
 
 
 def save_all(results: Results, folder: Path) -> list[Path]:
@@ -90,53 +61,40 @@ def plot_backends(results: Results, stem: Path) -> list[Path]:
     others = sorted(names - set(_BACKEND_COLOURS))
     groups = [[cell for cell in results.cells if (cell.size, cell.dtype) == s] for s in sizes]
     heights = [len(group) + 1.2 for group in groups]
-    with _figure(8.0, 1.0 + 0.42 * sum(heights)) as figure:
+
+    def draw(figure: Figure) -> None:
         axes = figure.subplots(len(sizes), 1, squeeze=False, height_ratios=heights)[:, 0]
         for ax, (size, dtype), cells in zip(axes, sizes, groups, strict=True):
-            ax.set_title(f"{size}, {dtype}", fontsize=10)
+            title(ax, f"{size}, {dtype}")
             _draw_cells(ax, cells, others)
         axes[-1].set_xlabel("seconds for loss and gradient (log scale; left is faster)")
-        figure.suptitle(
-            "Loss and gradient by backend", x=0.01, ha="left", fontweight="bold", fontsize=12
-        )
-        return _save(figure, stem)
+        heading(figure, "Loss and gradient by backend")
+
+    return picture(draw, stem, height=1.0 + 0.42 * sum(heights))
 
 
 def _draw_cells(ax: Axes, cells: list[Cell], others: list[str]) -> None:
     for y, cell in enumerate(cells):
         medians = [timing.summary.median for timing in cell.timings]
-        ax.plot([min(medians), max(medians)], [y, y], color="#cccccc", zorder=1)
+        ax.plot([min(medians), max(medians)], [y, y], color=FAINT, zorder=1)
         for timing in cell.timings:
             colour = _backend_colour(timing.contender, others)
-            face = "white" if timing.extrapolated else colour
+            face = PAPER if timing.extrapolated else colour
             median = timing.summary.median
             ax.plot(median, y, "o", color=colour, markerfacecolor=face, markersize=7)
             if y == 0:
                 text = timing.contender + (" (extrapolated)" if timing.extrapolated else "")
                 # NumPy and Numba are often close: one above, one below.
-                _label(ax, text, (median, y), colour, -15 if timing.contender == "numba" else 9)
+                label(ax, text, (median, y), colour, -15 if timing.contender == "numba" else 9)
         if cell.limit_seconds is not None:
-            ax.plot(cell.limit_seconds, y, "|", color="black", markersize=14)
+            ax.plot(cell.limit_seconds, y, "|", color=INK, markersize=14)
             if y == 0:
-                _label(ax, "limit", (cell.limit_seconds, y), "black")
+                label(ax, "limit", (cell.limit_seconds, y), INK)
     ax.set_xscale("log")
     ax.set_yticks(range(len(cells)), [cell.loss for cell in cells])
     ax.set_ylim(len(cells) - 0.5, -0.9)
     ax.margins(x=0.12)
     ax.grid(axis="y", visible=False)
-
-
-def _label(ax: Axes, text: str, place: tuple[float, float], colour: str, offset: float = 9) -> None:
-    """Text above (or below) a point."""
-    ax.annotate(
-        text,
-        place,
-        xytext=(0, offset),
-        textcoords="offset points",
-        ha="center",
-        fontsize=9,
-        color=colour,
-    )
 
 
 def plot_peers(cells: list[Cell], stem: Path) -> list[Path]:
@@ -148,25 +106,21 @@ def plot_peers(cells: list[Cell], stem: Path) -> list[Path]:
     losses = list(dict.fromkeys(cell.loss for cell in cells if cell in compared))
     groups = [[cell for cell in compared if cell.loss == loss] for loss in losses]
     heights = [len(group) + 1.5 for group in groups]
-    with _figure(8.4, 1.2 + 0.36 * sum(heights)) as figure:
+
+    def draw(figure: Figure) -> None:
         axes = figure.subplots(len(losses), 1, squeeze=False, sharex=True, height_ratios=heights)
         for ax, loss, group in zip(axes[:, 0], losses, groups, strict=True):
-            ax.set_title(loss, fontsize=10)
+            title(ax, loss)
             _draw_speedups(ax, group)
         _scale_speedups(axes[-1, 0])
-        figure.suptitle(
-            "Loss and gradient: fastloss against the best peer",
-            x=0.01,
-            ha="left",
-            fontweight="bold",
-            fontsize=12,
-        )
-        return _save(figure, stem)
+        heading(figure, "Loss and gradient: fastloss against the best peer")
+
+    return picture(draw, stem, 8.4, 1.2 + 0.36 * sum(heights))
 
 
 def _draw_speedups(ax: Axes, cells: list[Cell]) -> None:
     """A row a problem: a point with its interval, right of the line at 1 where fastloss wins."""
-    ax.axvline(1.0, color="black", linewidth=1.2)
+    ax.axvline(1.0, color=INK, linewidth=1.2)
     for y, cell in enumerate(cells):
         ours, theirs = cell.fastest("backend"), cell.fastest("peer")
         assert ours is not None
@@ -184,7 +138,7 @@ def _draw_speedups(ax: Axes, cells: list[Cell]) -> None:
             fontsize=9,
             color=colour,
             # Readable across the line at 1.
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.0},
         )
     ax.set_yticks(range(len(cells)), [f"{cell.size} {cell.dtype}" for cell in cells])
     ax.set_ylim(len(cells) - 0.5, -0.8)
@@ -217,7 +171,8 @@ def _method_style(method: str) -> tuple[str, str]:
 
 def plot_gradient_study(study: GradientStudy, stem: Path) -> list[Path]:
     """Time of one full gradient against the parameter count, log-log, each line labelled."""
-    with _figure(8.4, 5.6) as figure:
+
+    def draw(figure: Figure) -> None:
         ax = figure.subplots()
         ends = []
         for method in study.methods:
@@ -233,21 +188,15 @@ def plot_gradient_study(study: GradientStudy, stem: Path) -> list[Path]:
         ax.set_xlim(counts[0] / 1.3, counts[-1] * 1.3)
         _mark_reference_times(ax)
         _mark_cifar(ax, counts)
-        _label_ends(ax, counts[-1] * 1.3, ends)
-        ax.set_title(
-            "Numerical gradients cost the parameter count squared, analytic ones do not\n",
-            fontsize=11,
-        )
-        ax.text(
-            0,
-            1.01,
+        label_ends(ax, ends, gap=0.045)
+        title(
+            ax,
+            "Numerical gradients cost the parameter count squared, analytic ones do not",
             f"{study.loss}, {study.n_rows} rows, {study.n_classes} classes; "
             "hollow: timed in part and scaled up",
-            transform=ax.transAxes,
-            fontsize=9,
-            color=GREY,
         )
-        return _save(figure, stem)
+
+    return picture(draw, stem, 8.4, 5.6)
 
 
 def _draw_method(ax: Axes, points: list[GradientPoint], colour: str, line: str) -> None:
@@ -255,7 +204,7 @@ def _draw_method(ax: Axes, points: list[GradientPoint], colour: str, line: str) 
     y = [point.timing.summary.median for point in points]
     ax.plot(x, y, line, color=colour, linewidth=1.6)
     for point, size, value in zip(points, x, y, strict=True):
-        face = "white" if point.timing.extrapolated else colour
+        face = PAPER if point.timing.extrapolated else colour
         ax.plot(size, value, "o", color=colour, markerfacecolor=face, markersize=5)
 
 
@@ -269,7 +218,7 @@ def _mark_reference_times(ax: Axes) -> None:
     low, high = ax.get_ylim()
     for value, name in ((1e-3, "1 ms"), (1.0, "1 s"), (60.0, "1 min"), (3600.0, "1 h")):
         if low < value < high:
-            ax.axhline(value, color="#bbbbbb", linewidth=0.8, zorder=0)
+            ax.axhline(value, color=GREY, linewidth=0.8, zorder=0)
             ax.text(
                 0.005,
                 value,
@@ -283,7 +232,7 @@ def _mark_reference_times(ax: Axes) -> None:
 
 def _mark_cifar(ax: Axes, counts: list[int]) -> None:
     if 30_730 in counts:
-        ax.axvline(30_730, color="#bbbbbb", linewidth=0.8, zorder=0)
+        ax.axvline(30_730, color=GREY, linewidth=0.8, zorder=0)
         ax.text(
             30_730,
             0.01,
@@ -297,25 +246,6 @@ def _mark_cifar(ax: Axes, counts: list[int]) -> None:
         )
 
 
-def _label_ends(ax: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
-    """Labels beside the ends of the lines, moved apart where they would overlap."""
-    low, high = ax.get_ylim()
-    gap = (high / low) ** 0.045
-    y = 0.0
-    for value, text, colour in sorted(ends):
-        y = max(value, y * gap)
-        ax.annotate(
-            text,
-            (x, y),
-            xytext=(4, 0),
-            textcoords="offset points",
-            color=colour,
-            fontsize=9,
-            va="center",
-            annotation_clip=False,
-        )
-
-
 def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
     """Error of a gradient against what it costs, at the largest count all errors are known for."""
     judged = [point for point in study.points if point.error is not None]
@@ -323,7 +253,8 @@ def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
         return []
     counts = sorted({point.n_parameters for point in judged})
     count = 30_730 if 30_730 in counts else counts[-1]
-    with _figure(8.0, 4.2) as figure:
+
+    def draw(figure: Figure) -> None:
         ax = figure.subplots()
         shown = [point for point in judged if point.n_parameters == count]
         for point in shown:
@@ -331,20 +262,19 @@ def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
             median = point.timing.summary.median
             # A gradient may be exact at every sampled coordinate; a log scale has no place for 0.
             error = max(point.error or 0.0, 1e-18)
-            face = "white" if point.timing.extrapolated else colour
+            face = PAPER if point.timing.extrapolated else colour
             ax.plot(median, error, "o", color=colour, markerfacecolor=face, markersize=8)
             text = f"{point.method} ({format_seconds(median)})"
             offset = 9 if _above_neighbour(point, shown) else -15
-            _label(ax, text, (median, error), colour, offset)
+            label(ax, text, (median, error), colour, offset)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.margins(0.25)
         ax.set_xlabel("seconds for one full gradient (left is faster)")
         ax.set_ylabel("largest error / largest entry (down is better)")
-        ax.set_title(
-            f"The analytic gradient is faster and more accurate ({count:,} parameters)", fontsize=11
-        )
-        return _save(figure, stem)
+        title(ax, f"The analytic gradient is faster and more accurate ({count:,} parameters)")
+
+    return picture(draw, stem, height=4.2)
 
 
 def _above_neighbour(point: GradientPoint, points: list[GradientPoint]) -> bool:
