@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, floor, log, log2
+from math import ceil, floor, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from fastloss.plots import (
     heading,
     label,
     label_ends,
+    label_points,
     picture,
     title,
 )
@@ -218,7 +219,7 @@ def _mark_reference_times(ax: Axes) -> None:
     low, high = ax.get_ylim()
     for value, name in ((1e-3, "1 ms"), (1.0, "1 s"), (60.0, "1 min"), (3600.0, "1 h")):
         if low < value < high:
-            ax.axhline(value, color=GREY, linewidth=0.8, zorder=0)
+            ax.axhline(value, color=GREY, linewidth=0.8, alpha=0.5, zorder=0)
             ax.text(
                 0.005,
                 value,
@@ -232,13 +233,12 @@ def _mark_reference_times(ax: Axes) -> None:
 
 def _mark_cifar(ax: Axes, counts: list[int]) -> None:
     if 30_730 in counts:
-        ax.axvline(30_730, color=GREY, linewidth=0.8, zorder=0)
+        ax.axvline(30_730, color=GREY, linewidth=0.8, alpha=0.5, zorder=0)
         ax.text(
             30_730,
             0.01,
-            " 3073 x 10: CIFAR-10",
+            "3073 x 10: CIFAR-10 ",
             transform=ax.get_xaxis_transform(),
-            rotation=90,
             fontsize=8,
             color=GREY,
             ha="right",
@@ -256,8 +256,8 @@ def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
 
     def draw(figure: Figure) -> None:
         ax = figure.subplots()
-        shown = [point for point in judged if point.n_parameters == count]
-        for point in shown:
+        labels = []
+        for point in (point for point in judged if point.n_parameters == count):
             colour, _ = _method_style(point.method)
             median = point.timing.summary.median
             # A gradient may be exact at every sampled coordinate; a log scale has no place for 0.
@@ -265,23 +265,13 @@ def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
             face = PAPER if point.timing.extrapolated else colour
             ax.plot(median, error, "o", color=colour, markerfacecolor=face, markersize=8)
             text = f"{point.method} ({format_seconds(median)})"
-            offset = 9 if _above_neighbour(point, shown) else -15
-            label(ax, text, (median, error), colour, offset)
+            labels.append((median, error, text, colour))
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.margins(0.25)
+        label_points(ax, labels)
         ax.set_xlabel("seconds for one full gradient (left is faster)")
         ax.set_ylabel("largest error / largest entry (down is better)")
         title(ax, f"The analytic gradient is faster and more accurate ({count:,} parameters)")
 
     return picture(draw, stem, height=4.2)
-
-
-def _above_neighbour(point: GradientPoint, points: list[GradientPoint]) -> bool:
-    """Whether the point has the larger error of itself and its neighbour in time."""
-    seconds = point.timing.summary.median
-    others = [other for other in points if other is not point]
-    if not others:
-        return True
-    neighbour = min(others, key=lambda other: abs(log(other.timing.summary.median / seconds)))
-    return (point.error or 0.0) >= (neighbour.error or 0.0)
