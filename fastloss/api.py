@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastloss import arrays
 from fastloss.arrays import ClassWeight, Floats
 from fastloss.backends import auto, get_backend, unavailable_backends
-from fastloss.backends.base import Evaluator, Problem
+from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.penalties import Penalty
@@ -270,11 +270,7 @@ class Objective:
         if out is not None:
             arrays.check_out(out, W, {"X": self.X})
         dW = out if out is not None and out.flags.c_contiguous else np.empty(W.shape, W.dtype)
-        total = self._data_loss(W, dW)
-        if self.penalty.is_active:
-            weights = self._penalised(W)
-            self.penalty.add_gradient(weights, self._penalised(dW))
-            total += self.penalty.value(weights)
+        total = self._add_penalty(self._data_loss(W, dW), W, dW)
         if out is None or out is dW:
             return total, dW
         out[...] = dW
@@ -331,33 +327,31 @@ class Objective:
         return batch
 
     def minibatch(self, n_rows: int, n_candidates: int | None = None) -> Minibatch:
-        """Memory for ``n_rows`` of the rows, for an estimate of this objective: see `Minibatch`."""
+        """This objective estimated from ``n_rows`` of its rows at a time: see `Minibatch`."""
         return Minibatch(self, n_rows, len(self.X) if n_candidates is None else n_candidates)
 
     def astype(self, dtype: DTypeLike) -> Objective:
         """The same objective with ``X`` cast to another type."""
         return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))
 
-    def reproducible(
-        self, n_classes: int, dtype: DTypeLike, n_rows: int | None = None
-    ) -> Objective:
+    def reproducible(self, W: ArrayLike, n_rows: int | None = None) -> Objective:
         """The same objective, whose results have the same bits on any number of threads.
 
-        For a ``W`` of ``n_classes`` columns and this type; ``n_rows``: of the minibatches that it
-        is meant for, all unless given. "auto" becomes the compiled backend as
-        soon as its kernels are ready (this waits for them), or NumPy where that cannot run. What
-        leaves products to BLAS runs on one thread: NumPy, and the compiled backend with more than
-        64 classes or fewer than 16 rows.
+        For a ``W`` of this shape and type; ``n_rows``: of the minibatches that it is meant for, all
+        unless given. "auto" becomes the compiled backend as soon as its kernels are ready (this
+        waits for them), or NumPy where that cannot run. What leaves products to BLAS runs on one
+        thread: NumPy, and the compiled backend with more than 64 classes or fewer than 16 rows.
         """
+        W = self._check(W)
         other = copy.copy(self)
         other._evaluators = {}
         other._backend, other._n_threads = auto.reproducible(
             self.loss_function,
-            (n_rows or len(self.X), self.X.shape[1], n_classes),
+            (n_rows or len(self.X), self.X.shape[1], W.shape[1]),
             self.X.dtype,
-            np.dtype(dtype),
+            W.dtype,
             backend=requested_backend(self._backend)[0],
-            rows_contiguous=n_rows is not None or _rows_are_together(self.X),
+            rows_contiguous=_rows_are_together(self.X),
             n_threads=requested_threads(self._n_threads),
         )
         return other
@@ -376,9 +370,19 @@ class Objective:
     def _penalised(self, W: Floats) -> Floats:
         return W[:-1] if self.intercept else W
 
+    def _add_penalty(self, data_loss: float, W: Floats, dW: Floats) -> float:
+        """The total loss; the penalty's gradient is added to ``dW``."""
+        if not self.penalty.is_active:
+            return data_loss
+        weights = self._penalised(W)
+        self.penalty.add_gradient(weights, self._penalised(dW))
+        return data_loss + self.penalty.value(weights)
+
+    def _requested(self) -> tuple[str, int | None]:
+        return requested_backend(self._backend)[0], requested_threads(self._n_threads)
+
     def _data_loss(self, W: Floats, dW: Floats | None) -> float:
-        backend, n_threads = requested_backend(self._backend)[0], requested_threads(self._n_threads)
-        key = (backend, n_threads, W.shape[1], W.dtype)
+        key = (*self._requested(), W.shape[1], W.dtype)
         evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
         return evaluate(W, dW, n_threads)
 
@@ -386,22 +390,34 @@ class Objective:
         self, backend: str, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
     ) -> tuple[Evaluator, int | None]:
         """What evaluates the rows and on how many threads, kept for the calls to come."""
-        key, is_final = (backend, n_threads, n_classes, dtype), True
+        key = (backend, n_threads, n_classes, dtype)
+        chosen, n_threads, is_final = self._resolve(*key)
+        evaluator = chosen.prepare(self._problem, n_classes, dtype), n_threads
+        if is_final:
+            self._evaluators[key] = evaluator
+        return evaluator
+
+    def _resolve(
+        self,
+        backend: str,
+        n_threads: int | None,
+        n_classes: int,
+        dtype: np.dtype[Any],
+        n_rows: int | None = None,
+    ) -> tuple[Backend, int | None, bool]:
+        """The backend for all rows, or batches of ``n_rows``; threads; whether it stays so."""
+        is_final = True
         if backend == AUTO:
             choice = auto.choose(
                 self.loss_function,
-                (*self.X.shape, n_classes),
+                (n_rows or len(self.X), self.X.shape[1], n_classes),
                 self.X.dtype,
                 dtype,
                 rows_contiguous=_rows_are_together(self.X),
                 n_threads=n_threads,
             )
             backend, n_threads, is_final = choice.backend, choice.n_threads, choice.is_final
-        chosen = get_backend(backend, self.loss_function)
-        evaluator = chosen.prepare(self._problem, n_classes, dtype), n_threads
-        if is_final:
-            self._evaluators[key] = evaluator
-        return evaluator
+        return get_backend(backend, self.loss_function), n_threads, is_final
 
     def _check(self, W: ArrayLike) -> Floats:
         """``W`` as an array that fits the rows."""
@@ -425,42 +441,53 @@ class Objective:
 
 
 class Minibatch:
-    """A few rows of an objective, copied into memory that each new choice of rows fills again.
+    """``n_rows`` rows of an objective at a time, which ones is said in each call.
 
-    Its loss and gradient estimate those of all rows. They are unbiased, weights and
+    The loss and gradient estimate those of all rows. They are unbiased, weights and
     ``reduction="sum"`` included, if all of ``n_candidates`` rows are equally likely and the others
     have no weight: a data loss of n rows counts ``n_candidates / n`` times. Without weights, the
     estimate of a mean is the mean over the batch.
     """
 
-    def __init__(self, whole: Objective, n_rows: int, n_candidates: int) -> None:
+    def __init__(self, objective: Objective, n_rows: int, n_candidates: int) -> None:
         if not 1 <= n_rows <= n_candidates:
             raise ValueError(f"n_rows must be in [1, {n_candidates}], got {n_rows}")
-        self._whole = whole
-        problem = whole._problem
-        self._rows = replace(
-            problem,
-            X=np.empty((n_rows, problem.X.shape[1]), problem.X.dtype),
-            labels=np.zeros(n_rows, np.int64),
-            weights=None if problem.weights is None else np.zeros(n_rows),
-            divisor=problem.divisor * n_rows / n_candidates,
-        )
-        self._estimate = copy.copy(whole)
-        self._estimate._set_problem(self._rows)
+        self._objective = objective
+        self._n_rows = n_rows
+        problem = objective._problem
+        self._problem = replace(problem, divisor=problem.divisor * n_rows / n_candidates)
+        self._evaluators: dict[tuple[object, ...], tuple[BatchEvaluator, int | None]] = {}
 
-    def take(self, rows: NDArray[np.intp]) -> None:
-        """Copy these rows, as many as there is memory for."""
-        whole, own = self._whole._problem, self._rows
-        # Fails where an index is out of range; after that X need not be checked, nor buffered.
-        np.take(whole.labels, rows, out=own.labels)
-        np.take(whole.X, rows, axis=0, out=own.X, mode="clip")
-        if whole.weights is not None and own.weights is not None:
-            np.take(whole.weights, rows, out=own.weights)
+    def __call__(self, rows: NDArray[Any], W: ArrayLike) -> tuple[float, Floats]:
+        """The estimate from these rows (their indices), penalty included, and its gradient."""
+        objective = self._objective
+        W = objective._check(W)
+        rows = self._check(rows)
+        dW = np.empty(W.shape, W.dtype)
+        key = (*objective._requested(), W.shape[1], W.dtype)
+        evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
+        return objective._add_penalty(evaluate(rows, W, dW, n_threads), W, dW), dW
 
-    def __call__(self, W: ArrayLike) -> tuple[float, Floats]:
-        """The estimate of loss and gradient, penalty included."""
-        # A W that fits all labels fits those of any rows.
-        return self._estimate(self._whole._check(W))
+    def _check(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        rows = np.ascontiguousarray(rows, np.int64)
+        if rows.shape != (self._n_rows,):
+            raise ValueError(f"rows must have shape ({self._n_rows},), got {rows.shape}")
+        n_all = len(self._problem.labels)
+        # Kernels trust them.
+        if rows.min() < 0 or rows.max() >= n_all:
+            bad = rows[(rows < 0) | (rows >= n_all)]
+            raise IndexError(f"rows must be in [0, {n_all}), got {bad[0]}")
+        return rows
+
+    def _evaluator(
+        self, backend: str, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
+    ) -> tuple[BatchEvaluator, int | None]:
+        key = (backend, n_threads, n_classes, dtype)
+        chosen, n_threads, is_final = self._objective._resolve(*key, n_rows=self._n_rows)
+        evaluate = chosen.prepare_batches(self._problem, self._n_rows, n_classes, dtype)
+        if is_final:
+            self._evaluators[key] = evaluate, n_threads
+        return evaluate, n_threads
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -35,6 +35,11 @@ class Problem:
 Evaluator = Callable[[Floats, Floats | None, int | None], float]
 
 
+#: ``(rows, W, dW or None, n_threads) -> data loss`` of some rows of a problem: their indices, in
+#: range, always as many.
+BatchEvaluator = Callable[[NDArray[np.int64], Floats, Floats | None, int | None], float]
+
+
 class Backend(ABC):
     """A way of running a loss. Stateless; one instance serves all threads."""
 
@@ -47,6 +52,30 @@ class Backend(ABC):
     def prepare(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
         """`evaluate` for many calls with a ``W`` of this type and so many classes."""
         return partial(self.evaluate, problem)
+
+    def prepare_batches(
+        self, problem: Problem, n_rows: int, n_classes: int, dtype: np.dtype[Any]
+    ) -> BatchEvaluator:
+        """`evaluate` for many choices of ``n_rows`` of the rows; the divisor is that of a batch."""
+        memory = replace(
+            problem,
+            X=np.empty((n_rows, problem.X.shape[1]), problem.X.dtype),
+            labels=np.empty(n_rows, np.int64),
+            weights=None if problem.weights is None else np.empty(n_rows),
+        )
+        evaluate = self.prepare(memory, n_classes, dtype)
+
+        def evaluate_rows(
+            rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
+        ) -> float:
+            # In range; to check that NumPy would buffer what it writes.
+            np.take(problem.X, rows, axis=0, out=memory.X, mode="clip")
+            np.take(problem.labels, rows, out=memory.labels, mode="clip")
+            if problem.weights is not None:
+                np.take(problem.weights, rows, out=memory.weights, mode="clip")
+            return evaluate(W, dW, n_threads)
+
+        return evaluate_rows
 
     @abstractmethod
     def evaluate(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from fastloss import threads
 from fastloss.arrays import FLOAT_TYPES, Floats
-from fastloss.backends.base import Backend, Evaluator, Problem
+from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem
 from fastloss.backends.vectorized import float_blocks
 from fastloss.losses.base import BlockKernel, Labels, Loss, exp, log1p
 
@@ -46,6 +46,7 @@ _TILE_CLASSES = (5, 3)
 _CACHE_LINE = 64
 
 _NOTHING = np.empty(0)
+_ALL_ROWS = np.empty(0, np.int64)
 
 _SOURCES = tuple(
     str(Path(__file__).parents[1] / name)
@@ -74,6 +75,13 @@ class NumbaBackend(Backend):
         if is_fused(len(problem.X), n_classes):
             return Fused(problem, n_classes, dtype)
         return partial(evaluate_with_blas, problem)
+
+    def prepare_batches(
+        self, problem: Problem, n_rows: int, n_classes: int, dtype: np.dtype[Any]
+    ) -> BatchEvaluator:
+        if is_fused(n_rows, n_classes):
+            return Fused(problem, n_classes, dtype, n_rows).of_rows
+        return super().prepare_batches(problem, n_rows, n_classes, dtype)
 
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
@@ -124,16 +132,19 @@ def is_fused(n_rows: int, n_classes: int) -> bool:
 
 
 class Fused:
-    """A problem, laid out for the fused kernel."""
+    """A problem, laid out for the fused kernel; ``n_rows``: for so many of its rows at a time."""
 
-    def __init__(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
+    ) -> None:
         self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
         self._kernel = fused_kernel(problem.X.dtype, dtype)
         self._divisor = problem.divisor
-        self._cut = cut = partition(*problem.X.shape, n_classes, dtype.itemsize)
+        n_all, n_features = problem.X.shape
+        self._cut = cut = partition(n_rows or n_all, n_features, n_classes, dtype.itemsize)
+        self._labels = problem.labels
+        self._weights = _NOTHING if problem.weights is None else problem.weights
         self._fixed = (
-            problem.labels,
-            _NOTHING if problem.weights is None else problem.weights,
             1.0 / problem.divisor,
             self._loss.address,
             np.array(problem.loss.parameters),
@@ -145,12 +156,20 @@ class Fused:
         self._no_gradient = np.empty((0, n_classes), dtype)
 
     def __call__(self, W: Floats, dW: Floats | None, n_threads: int | None) -> float:
+        return self.of_rows(_ALL_ROWS, W, dW, n_threads)
+
+    def of_rows(
+        self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
+    ) -> float:
         n_chunks, n_classes, n_columns = self._cut.partials_shape
         shape = (n_chunks, n_classes, 0 if dW is None else n_columns)
         chunk_losses = np.empty(n_chunks)
         arguments = (
             self._X,
             W,
+            self._labels,
+            self._weights,
+            rows,
             *self._fixed,
             np.zeros(3, np.int64),
             _scratch.array(shape, W.dtype),
@@ -361,6 +380,7 @@ def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., 
         types.Array(number, 2, "A", readonly=True),
         types.Array(int64, 1, "C", readonly=True),
         types.Array(float64, 1, "C", readonly=True),
+        types.Array(int64, 1, "C", readonly=True),
         float64,
         int64,
         types.Array(float64, 1, "C", readonly=True),

@@ -70,9 +70,9 @@ def transpose_weights(W: Any, n_features: int, W_T: Any, bias: Any) -> None:
 
 
 def collect_rows(
-    X: Any, labels: Any, start: int, stop: int, packed: Any, tails: Any, indices: Any
+    X: Any, labels: Any, rows: Any, start: int, stop: int, packed: Any, tails: Any, indices: Any
 ) -> int:
-    """How many of ``X[start:stop]`` count.
+    """How many of ``rows[start:stop]`` count; without ``rows``, of all in order.
 
     ``indices``: which, and the addresses of their numbers and of what is left after whole vectors;
     rows are packed if ``packed`` has any.
@@ -80,7 +80,8 @@ def collect_rows(
     n_features = X.shape[1]
     n_whole = n_features // LANES * LANES
     n = 0
-    for i in range(start, stop):
+    for k in range(start, stop):
+        i = rows[k] if rows.shape[0] > 0 else k
         if labels[i] != SKIP:
             indices[0, n] = i
             n += 1
@@ -162,6 +163,7 @@ def evaluate(
     W: Any,
     labels: Any,
     weights: Any,
+    rows: Any,
     scale: float,
     loss: int,
     parameters: Any,
@@ -175,14 +177,16 @@ def evaluate(
 ) -> bool:
     """Chunks, until none is left; the last to finish one writes ``dW``. Run by every thread.
 
-    Whether all is done. ``counters``: chunks taken, finished, and 1 when all is. ``partials``
-    (K, C, D): gradients times ``scale``, those of the bias in the last column. ``dW`` with no rows:
-    the loss alone.
+    Whether all is done. ``rows``: which, or without entries all. ``counters``: chunks taken,
+    finished, and 1 when all is. ``partials`` (K, C, D): gradients times ``scale``, those of the
+    bias in the last column. ``dW`` with no rows: the loss alone.
     """
     n_chunks = chunk_losses.shape[0]
     if read_shared(address(counters)) >= n_chunks:
         return False
-    n_features, n_classes = X.shape[1], W.shape[1]
+    n_rows, n_features, n_classes = X.shape[0], X.shape[1], W.shape[1]
+    if rows.shape[0] > 0:
+        n_rows = rows.shape[0]
     n_padded = -(-n_classes // width) * width
     n_columns = (n_features // LANES + 1) * LANES
     in_place = X.itemsize == W.itemsize and X.strides[1] == X.itemsize
@@ -204,14 +208,17 @@ def evaluate(
             break
         chunk_losses[k] = 0.0
         partials[k] = 0
-        for start in range(k * chunk_rows, min(X.shape[0], (k + 1) * chunk_rows), block_rows):
-            stop = min(X.shape[0], (k + 1) * chunk_rows, start + block_rows)
-            n = collect_rows(X, labels, start, stop, packed, tails, indices)
+        for start in range(k * chunk_rows, min(n_rows, (k + 1) * chunk_rows), block_rows):
+            stop = min(n_rows, (k + 1) * chunk_rows, start + block_rows)
+            n = collect_rows(X, labels, rows, start, stop, packed, tails, indices)
             # Padded, so that whole vectors of rows are left to the loss.
-            n_rows = -(-n // ROWS_STEP) * ROWS_STEP
-            scores = scratch[: n_padded * n_rows].reshape(n_padded, n_rows)
+            n_scored = -(-n // ROWS_STEP) * ROWS_STEP
+            scores = scratch[: n_padded * n_scored].reshape(n_padded, n_scored)
             following = address(X) + stop * X.strides[0]
             end = following + (stop - start) * X.strides[0]
+            if rows.shape[0] > 0:
+                # The next rows lie anywhere: read these again, which costs nothing.
+                following = end = indices[1, 0]
             following = score_block(
                 W_T, bias, indices, n, n_features, width, scores, following, end
             )
@@ -221,12 +228,12 @@ def evaluate(
                 indices[3, r] = labels[i]
             loss_of_rows(
                 scores[:n_classes],
-                indices[3, :n_rows],
-                row_scratch[0, :n_rows],
+                indices[3, :n_scored],
+                row_scratch[0, :n_scored],
                 loss,
                 parameters,
-                losses[:n_rows],
-                row_scratch[1, :n_rows],
+                losses[:n_scored],
+                row_scratch[1, :n_scored],
             )
             for r in range(n):
                 weight = weights[indices[0, r]] if weights.shape[0] > 0 else 1.0

@@ -1,9 +1,56 @@
-"""Minimising a loss: random search, gradient descent, SGD, Adam, L-BFGS."""
+"""Minimising a loss: random search, gradient descent, SGD, Adam, L-BFGS.
 
-from fastloss.optim.base import Method
+`minimize` runs a method on an `Objective` (or any ``W -> (loss, gradient)``). Its `Result` says
+where the run ended, why it stopped, and what the loss did on the way.
+
+======================  =====================  ==================================================
+name                    class                  a step
+======================  =====================  ==================================================
+``random_search``       `RandomSearch`         draws another ``W``; keeps the best
+``random_local_search`` `RandomLocalSearch`    draws a step; takes it if the loss falls
+``gradient_descent``    `GradientDescent`      along the gradient of all rows; constant or searched
+``sgd``                 `SGD`                  along the gradient of a batch, momentum, Nesterov
+``adam``                `Adam`                 of a batch (or all rows), scaled by its moments
+``lbfgs``               `LBFGS`                quasi-Newton on all rows (needs SciPy)
+======================  =====================  ==================================================
+
+>>> import numpy as np, fastloss
+>>> from fastloss import optim
+>>> problem = fastloss.data.synthetic(500, 20, 4, seed=0)
+>>> train = fastloss.Objective(problem.X[:400], problem.y[:400], l2=1e-3, intercept=True)
+>>> held_out = fastloss.Objective(problem.X[400:], problem.y[400:], intercept=True)
+>>> method = optim.SGD(lr=0.5, batch_size=32, momentum=0.9, schedule=optim.Cosine(epochs=5))
+>>> result = optim.minimize(
+...     train, np.zeros((21, 4), np.float32), method, max_epochs=5, validation=held_out, seed=1
+... )
+>>> result.why, result.n_steps, len(result.history)
+('max_epochs', 65, 6)
+>>> losses = result.history.column("loss")
+>>> bool(losses[-1] < 0.5 * losses[0])
+True
+
+A run with the same seed has the same bits on any number of threads. With ``checkpoint=`` it can be
+interrupted anywhere and resumed, and still has them. A loss that blows up is a `DivergedError`,
+which names the learning rate:
+
+>>> optim.minimize(train, np.zeros((21, 4), np.float32), optim.SGD(lr=1e9))  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+    ...
+fastloss.optim.result.DivergedError: ...; the learning rate was 1e+09: lower lr
+
+A method of your own is a frozen dataclass: see `Method` and `register_method`.
+"""
+
+from fastloss.optim.accuracy import accuracy
+from fastloss.optim.base import Method, Setting, State, Stop
 from fastloss.optim.descent import SGD, Adam, GradientDescent
 from fastloss.optim.lbfgs import LBFGS
-from fastloss.optim.methods import available_methods, get_method, register_method
+from fastloss.optim.methods import (
+    available_methods,
+    get_method,
+    register_method,
+    unregister_method,
+)
 from fastloss.optim.result import DivergedError, History, Record, Result
 from fastloss.optim.run import minimize
 from fastloss.optim.schedules import (
@@ -34,10 +81,15 @@ __all__ = [
     "Record",
     "Result",
     "Schedule",
+    "Setting",
+    "State",
     "StepDecay",
+    "Stop",
     "Warmup",
+    "accuracy",
     "available_methods",
     "get_method",
     "minimize",
     "register_method",
+    "unregister_method",
 ]

@@ -67,7 +67,7 @@ class Method(ABC):
 
     name: ClassVar[str]
 
-    def batches_of(self, function: Function, W: Floats, seed: int) -> Batches | None:
+    def batches_of(self, function: Function, seed: int) -> Batches | None:
         """The batches that the steps see; None: they see all rows."""
         return None
 
@@ -112,3 +112,8 @@ def check_batch_size(batch_size: int) -> None:
         raise TypeError(f"batch_size must be an integer, got {batch_size!r}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+
+
+def squared_norm(array: Floats) -> float:
+    """Sum of squares in float64. Not by BLAS, whose bits depend on the number of threads."""
+    return float(np.square(array, dtype=np.float64).sum())

@@ -77,9 +77,12 @@ class Checkpoint:
         """Read what `save` wrote; ValueError if it is something else, or damaged."""
         if not path.exists():
             raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
+        if not zipfile.is_zipfile(path):
+            raise _unreadable(path, "it is no whole .npz file")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            # Opened here: NumPy leaves a file open that turns out to be damaged.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
+                arrays = {name: entries[name] for name in entries.files}
             text = json.loads(arrays["text"].tobytes())
             if text["format"] != _FORMAT:
                 raise ValueError(f"its format is {text['format']!r}")
@@ -98,10 +101,12 @@ class Checkpoint:
                 seconds=text["seconds"],
                 records=tuple(Record(**record) for record in text["records"]),
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _unreadable(path, error) from None
-        except zipfile.BadZipFile as error:
-            raise _unreadable(path, error) from None
+        except (
+            *(OSError, EOFError, zipfile.BadZipFile, NotImplementedError),
+            *(ValueError, KeyError, TypeError, AttributeError),
+        ) as error:
+            lines = str(error).strip().splitlines() or [""]
+            raise _unreadable(path, f"{type(error).__name__}: {lines[0]}") from None
 
     def check(self, path: Path, fingerprint: Fingerprint) -> None:
         """Raise unless it is a checkpoint of this very problem and method."""
@@ -114,15 +119,18 @@ class Checkpoint:
             raise ValueError(f"{path} is a checkpoint of another run: {'; '.join(differences)}")
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    reason = str(error).strip().splitlines()
-    detail = reason[0] if reason else type(error).__name__
-    return ValueError(f"{path} is not a checkpoint of fastloss, or is damaged: {detail}")
+def _unreadable(path: Path, reason: str) -> ValueError:
+    return ValueError(f"{path} is not a checkpoint of fastloss, or is damaged: {reason}")
 
 
 def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:
     """What must be the same for a run to go on, by name."""
-    facts = {"method": repr(method), "seed": repr(seed), "W": f"{W.shape} {W.dtype}"}
+    facts = {
+        "f": "an Objective" if isinstance(f, Objective) else "a callable",
+        "method": repr(method),
+        "seed": repr(seed),
+        "W": f"{W.shape} {W.dtype}",
+    }
     if isinstance(f, Objective):
         facts |= {
             "X": f"{f.X.shape} {f.X.dtype}",

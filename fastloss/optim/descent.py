@@ -6,6 +6,7 @@ batches evaluates the next batch before it.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from fastloss.optim.base import (
     check_batch_size,
     check_lr,
     check_momentum,
+    squared_norm,
     stepped,
 )
 from fastloss.optim.function import Batches, Function
@@ -116,7 +118,7 @@ class GradientDescent(_FirstOrder):
     def update(
         self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
     ) -> tuple[Floats, Memory]:
-        return momentum_update(W, gradient, memory, lr, self.momentum, self.nesterov)
+        return momentum_update(W, gradient, memory, lr, float(self.momentum), self.nesterov)
 
     def take_step(self, setting: Setting, state: State) -> State:
         if self.line_search:
@@ -128,13 +130,14 @@ def _backtrack(state: State, f: Callable[[Floats], tuple[float, Floats]]) -> Sta
     """One step with a line search; the memory holds the first step size to try."""
     assert state.gradient is not None
     first = lr = float(state.memory[0])
-    descent = float(np.vdot(state.gradient, state.gradient))
+    descent = squared_norm(state.gradient)
     while True:
         W = state.W - lr * state.gradient
         if np.array_equal(W, state.W):
             raise Stop("stalled", "no step along the gradient lowers the loss any more")
         loss, gradient = f(W)
-        if loss <= state.loss - _SUFFICIENT * lr * descent:
+        # The first test matters where the gain that is asked for is lost in rounding.
+        if loss < state.loss and loss <= state.loss - _SUFFICIENT * lr * descent:
             following = np.array(_GROW * lr if lr == first else lr)
             return stepped(
                 state, W=W, loss=loss, gradient=gradient, memory=(following,), learning_rate=lr
@@ -174,8 +177,8 @@ class SGD(_FirstOrder):
         check_batch_size(self.batch_size)
         check_momentum(self.momentum, self.nesterov)
 
-    def batches_of(self, function: Function, W: Floats, seed: int) -> Batches | None:
-        return Batches(function, W, self.batch_size, self.shuffle, seed)
+    def batches_of(self, function: Function, seed: int) -> Batches | None:
+        return Batches(function, self.batch_size, self.shuffle, seed)
 
     def memory(self, W: Floats) -> Memory:
         return (np.zeros_like(W),) if self.momentum else ()
@@ -183,7 +186,7 @@ class SGD(_FirstOrder):
     def update(
         self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
     ) -> tuple[Floats, Memory]:
-        return momentum_update(W, gradient, memory, lr, self.momentum, self.nesterov)
+        return momentum_update(W, gradient, memory, lr, float(self.momentum), self.nesterov)
 
 
 @dataclass(frozen=True)
@@ -217,10 +220,10 @@ class Adam(_FirstOrder):
         if self.batch_size is not None:
             check_batch_size(self.batch_size)
 
-    def batches_of(self, function: Function, W: Floats, seed: int) -> Batches | None:
+    def batches_of(self, function: Function, seed: int) -> Batches | None:
         if self.batch_size is None:
             return None
-        return Batches(function, W, self.batch_size, self.shuffle, seed)
+        return Batches(function, self.batch_size, self.shuffle, seed)
 
     def memory(self, W: Floats) -> Memory:
         return np.zeros_like(W), np.zeros_like(W)
@@ -228,15 +231,16 @@ class Adam(_FirstOrder):
     def update(
         self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
     ) -> tuple[Floats, Memory]:
-        m = self.beta1 * memory[0]
-        m += (1.0 - self.beta1) * gradient
-        v = self.beta2 * memory[1]
-        v += (1.0 - self.beta2) * np.square(gradient)
-        # lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps sqrt(1 - beta2^t))
-        correction = float(np.sqrt(1.0 - self.beta2**step))
+        beta1, beta2 = float(self.beta1), float(self.beta2)
+        m = beta1 * memory[0]
+        m += (1.0 - beta1) * gradient
+        v = beta2 * memory[1]
+        v += (1.0 - beta2) * np.square(gradient)
+        # The correction of v is put in front of the fraction, where it is one number.
+        correction = math.sqrt(1.0 - beta2**step)
         change = np.sqrt(v)
         change += self.eps * correction
         np.divide(m, change, out=change)
-        change *= -lr * correction / (1.0 - self.beta1**step)
+        change *= -lr * correction / (1.0 - beta1**step)
         change += W
         return change, (m, v)

@@ -21,6 +21,7 @@ class Function(ABC):
     """A loss with its gradient. ``rows_evaluated`` counts what the methods ask for."""
 
     n_rows: int
+    blas_threads: int | None = None  # what a method may use; None: all
 
     def __init__(self) -> None:
         self.rows_evaluated = 0
@@ -39,12 +40,23 @@ class Function(ABC):
 
 
 class RowsFunction(Function):
-    """An `Objective`, evaluated in a way that gives the same bits on any number of threads."""
+    """An `Objective`; ``reproducible``: evaluated with the same bits on any number of threads."""
 
-    def __init__(self, objective: Objective, W: Floats) -> None:
+    def __init__(self, objective: Objective, W: Floats, reproducible: bool) -> None:
         super().__init__()
-        self.objective = objective.reproducible(W.shape[-1], W.dtype)
+        self._given, self._W, self._reproducible = objective, W, reproducible
         self.n_rows = len(objective.X)
+        self.blas_threads = 1 if reproducible else None
+        self.objective = self._settled()
+
+    def _settled(self, n_rows: int | None = None) -> Objective:
+        if not self._reproducible:
+            return self._given
+        return self._given.reproducible(self._W, n_rows)
+
+    def minibatch(self, n_rows: int, n_candidates: int) -> Minibatch:
+        """An estimate from so many rows at a time."""
+        return self._settled(n_rows).minibatch(n_rows, n_candidates)
 
     def value_and_gradient(self, W: Floats) -> tuple[float, Floats]:
         self.rows_evaluated += self.n_rows
@@ -99,19 +111,16 @@ class Batches:
     has what is left.
     """
 
-    def __init__(
-        self, function: Function, W: Floats, batch_size: int, shuffle: bool, seed: int
-    ) -> None:
+    def __init__(self, function: Function, batch_size: int, shuffle: bool, seed: int) -> None:
         if not isinstance(function, RowsFunction):
-            raise TypeError("batches need an Objective, whose rows are known; f is a callable")
+            raise TypeError("f must be an Objective, whose rows make batches; it is a callable")
         self._function = function
         self._shuffle, self._seed = shuffle, seed
         counted = np.flatnonzero(function.objective.row_weights > 0)
         self._rows = counted if counted.size else np.arange(function.n_rows)
         self._batch_size = min(batch_size, len(self._rows))
         self.per_epoch = -(-len(self._rows) // self._batch_size)
-        self._W = W
-        self._memory: dict[int, Minibatch] = {}
+        self._estimates: dict[int, Minibatch] = {}
         self._order: tuple[int, NDArray[np.intp]] = (-1, self._rows)
 
     def value_and_gradient(self, W: Floats, step: int) -> tuple[float, Floats]:
@@ -119,10 +128,8 @@ class Batches:
         epoch, place = divmod(step, self.per_epoch)
         start = place * self._batch_size
         rows = self._order_of(epoch)[start : start + self._batch_size]
-        batch = self._memory_for(len(rows))
-        batch.take(rows)
         self._function.rows_evaluated += len(rows)
-        return batch(W)
+        return self._estimate_of(len(rows))(rows, W)
 
     def _order_of(self, epoch: int) -> NDArray[np.intp]:
         if not self._shuffle:
@@ -132,10 +139,7 @@ class Batches:
             self._order = epoch, rng.permutation(self._rows)
         return self._order[1]
 
-    def _memory_for(self, n_rows: int) -> Minibatch:
-        if n_rows not in self._memory:
-            objective = self._function.objective.reproducible(
-                self._W.shape[-1], self._W.dtype, n_rows
-            )
-            self._memory[n_rows] = objective.minibatch(n_rows, len(self._rows))
-        return self._memory[n_rows]
+    def _estimate_of(self, n_rows: int) -> Minibatch:
+        if n_rows not in self._estimates:
+            self._estimates[n_rows] = self._function.minibatch(n_rows, len(self._rows))
+        return self._estimates[n_rows]

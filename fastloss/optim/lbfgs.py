@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from fastloss.arrays import Floats
 from fastloss.optim.base import Method, Setting, State, Stop, stepped
@@ -70,21 +71,26 @@ class LBFGS(Method):
             state = stepped(state, W=latest.W, loss=latest.loss, gradient=latest.gradient)
             commit(state)
 
-        end = _scipy_minimize()(
-            evaluate,
-            state.W.ravel().astype(np.float64),
-            jac=True,
-            method="L-BFGS-B",
-            callback=after_iteration,
-            options={
-                "maxcor": self.memory,
-                "maxls": self.max_line_search,
-                "maxiter": _NO_LIMIT,
-                "maxfun": _NO_LIMIT,
-                "ftol": _SMALLEST_DECREASE,
-                "gtol": setting.tolerance,
-            },
-        )
+        options = {
+            "maxcor": self.memory,
+            "maxls": self.max_line_search,
+            "maxiter": _NO_LIMIT,
+            "maxfun": _NO_LIMIT,
+            "ftol": _SMALLEST_DECREASE,
+            "gtol": setting.tolerance,
+        }
+        minimize = _scipy_minimize()
+        # SciPy brings a BLAS of its own. Its threads spin after each of its many small calls, and
+        # that slows down whatever runs in between: by a half, where the loss is compiled.
+        with ThreadpoolController().limit(limits=setting.function.blas_threads, user_api="blas"):
+            end = minimize(
+                evaluate,
+                state.W.ravel().astype(np.float64),
+                jac=True,
+                method="L-BFGS-B",
+                callback=after_iteration,
+                options=options,
+            )
         message = f"SciPy: {str(end.message).strip()}"
         raise Stop("converged" if end.success else "stalled", message)
 

@@ -28,6 +28,11 @@ def register_method(method: Method | type[Method], name: str | None = None) -> N
     _registry.add(instance.name if name is None else name, instance)
 
 
+def unregister_method(name: str) -> None:
+    """Forget a registered method."""
+    _registry.remove(name)
+
+
 def available_methods() -> tuple[str, ...]:
     """The names that ``method=`` takes."""
     return tuple(_registry)

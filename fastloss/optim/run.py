@@ -1,11 +1,13 @@
-"""The run: steps, records, and when to stop."""
+"""The run: steps, records, when to stop, and the file that it can go on from."""
 
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,20 +18,22 @@ from numpy.typing import ArrayLike
 from fastloss import arrays
 from fastloss.api import Objective
 from fastloss.arrays import Floats
-from fastloss.optim.base import Method, Setting, State, Stop
-from fastloss.optim.checkpoint import Checkpoint, fingerprint
+from fastloss.optim.accuracy import accuracy
+from fastloss.optim.base import Method, Setting, State, Stop, squared_norm
+from fastloss.optim.checkpoint import Checkpoint, Fingerprint, fingerprint
 from fastloss.optim.function import Function, LossAndGradient, PlainFunction, RowsFunction
 from fastloss.optim.methods import get_method
 from fastloss.optim.result import DivergedError, History, Record, Result, Why
+from fastloss.optim.schedules import check_not_negative
 
-Callback = Callable[[Record], Any]
 Accuracy = Callable[[Floats], float]
+Callback = Callable[[Record], Any]
 
-# A run without a limit ends some time.
+# What ends a run that nothing else would.
 _DEFAULT_EPOCHS = 10
 _DEFAULT_STEPS = 1000
-# A rise of the loss by so many times its size at the start (or 1, if that is more) is no noise.
-_EXPLOSION = 1e3
+# No noise of batches raises the loss by so many times its size at the start (or 1, if more).
+_EXPLOSION = 100.0
 # A power failure costs no more than this, unless ``checkpoint_every`` says otherwise.
 _CHECKPOINT_SECONDS = 30.0
 
@@ -45,40 +49,94 @@ def minimize(
     max_seconds: float | None = None,
     tolerance: float = 1e-6,
     seed: int = 0,
-    validation: Accuracy | None = None,
+    validation: Objective | Accuracy | None = None,
     record_every: int | None = None,
     callback: Callback | None = None,
     checkpoint: str | PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
+    reproducible: bool = True,
 ) -> Result:
+    """Minimise a loss, and say how it went.
+
+    Parameters
+    ----------
+    f : an `Objective`, or any callable ``W -> (loss, gradient)`` that keeps ``W`` as it is.
+        Batches need an `Objective`.
+    W : where to start, (D, C) or (D + 1, C) float32 or float64; of a callable any shape. It is not
+        modified; the result has its type.
+    method : a name (see `available_methods`) or an instance, e.g. ``SGD(lr=0.5, momentum=0.9)``.
+    max_steps, max_epochs, max_evaluations, max_seconds : the run stops after the first step that
+        reaches one of them. Units as in `Record`. Without any: 10 epochs of batches, or 1000 steps.
+    tolerance : methods that know the gradient of all rows stop where none of its entries is larger.
+    seed : >= 0, of everything random.
+    validation : what ``validation_accuracy`` of the records is: an `Objective` (see `accuracy`), or
+        a callable ``W -> accuracy``.
+    record_every : steps between two records; an epoch of batches, or a step, unless given. A record
+        of a method on batches costs an evaluation of all rows, without the gradient. Start and end
+        are always recorded.
+    callback : called with each `Record` but that of the end; the run stops if it returns something
+        true. KeyboardInterrupt ends the run like Ctrl-C.
+    checkpoint : path of a file to resume from. It is written when the run ends, is interrupted
+        (Ctrl-C; the result so far is returned) or fails, every ``checkpoint_every`` steps, or
+        unless that is given every 30 seconds.
+    resume : go on from ``checkpoint``, with the same bits as if nothing had happened (L-BFGS: see
+        there). Limits, records and callbacks may be others than before.
+    reproducible : the same bits on any number of threads: see `Objective.reproducible`. False is
+        faster where products are left to BLAS, and does not wait for a compilation.
+
+    Returns
+    -------
+    Result : with ``W``, its loss, the history, and ``why`` the run stopped.
+
+    Raises
+    ------
+    DivergedError : the loss is NaN or infinite, or larger by 100 times its size at the start.
+    ValueError : a wrong value or shape, a loss at the start that is not finite, a checkpoint of
+        another run or a damaged one.
+    TypeError : an argument of the wrong kind.
+    FileNotFoundError : no checkpoint to resume from, or no folder for it.
+    ImportError : ``method="lbfgs"`` without SciPy.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> from fastloss import optim
+    >>> objective = fastloss.Objective([[1.0, 2.0], [3.0, 4.0]], [0, 2], l2=0.1)
+    >>> result = optim.minimize(objective, np.zeros((2, 3)), "gradient_descent", max_steps=100)
+    >>> result.why, round(result.loss, 2), result.history.column("loss")[:2].round(2)
+    ('max_steps', 0.65, array([1.1 , 0.86]))
+    """
     method = get_method(method)
+    _check_counts(max_steps=max_steps, record_every=record_every, checkpoint_every=checkpoint_every)
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise TypeError(f"seed must be an integer, got {seed!r}")
+    if seed < 0:
+        raise ValueError(f"seed must be >= 0, got {seed}")
+    check_not_negative("tolerance", tolerance)
+    limits = _Limits(max_steps, max_epochs, max_evaluations, max_seconds)
     start = _as_start(f, W)
-    function: Function
-    if isinstance(f, Objective):
-        function = RowsFunction(f, start)
-    elif callable(f):
-        function = PlainFunction(f, start)
-    else:
-        raise TypeError(f"f must be a fastloss.Objective or callable, got {type(f).__name__}")
-    batches = method.batches_of(function, start, seed)
-    setting = Setting(function, seed, tolerance, batches)
-    limits = _Limits(max_steps, max_epochs, max_evaluations, max_seconds).with_default(setting)
-    run = _Run(
-        method,
-        setting,
-        limits,
-        validation=validation,
-        record_every=record_every or setting.steps_per_epoch,
-        callback=callback,
-    )
+    function = _as_function(f, start, reproducible)
+    batches = method.batches_of(function, int(seed))
+    setting = Setting(function, int(seed), tolerance, batches)
+    run = _Run(method, setting, limits, _as_accuracy(validation), record_every, callback)
     if checkpoint is not None:
-        run.keep(Path(checkpoint), checkpoint_every, fingerprint(f, start, method, seed))
-    elif resume:
-        raise ValueError("resume=True needs the checkpoint to resume from: pass checkpoint=")
+        run.keep(Path(checkpoint), checkpoint_every, fingerprint(f, start, method, int(seed)))
+    elif resume or checkpoint_every is not None:
+        raise ValueError("resume and checkpoint_every need a file: pass checkpoint=")
     if resume:
         run.resume()
     return run.complete(start)
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is None:
+            continue
+        if isinstance(count, bool) or not isinstance(count, numbers.Integral):
+            raise TypeError(f"{name} must be an integer, got {count!r}")
+        if count < 1:
+            raise ValueError(f"{name} must be >= 1, got {count}")
 
 
 def _as_start(f: object, W: ArrayLike) -> Floats:
@@ -91,58 +149,87 @@ def _as_start(f: object, W: ArrayLike) -> Floats:
     return np.array(array, order="C")
 
 
+def _as_function(f: object, W: Floats, reproducible: bool) -> Function:
+    if isinstance(f, Objective):
+        return RowsFunction(f, W, reproducible)
+    if callable(f):
+        return PlainFunction(f, W)
+    raise TypeError(f"f must be a fastloss.Objective or callable, got {type(f).__name__}")
+
+
+def _as_accuracy(validation: object) -> Accuracy | None:
+    if isinstance(validation, Objective):
+        return partial(accuracy, validation)
+    if validation is None or callable(validation):
+        return validation
+    kind = type(validation).__name__
+    raise TypeError(f"validation must be a fastloss.Objective or callable, got {kind}")
+
+
 @dataclass(frozen=True)
 class _Limits:
-    max_steps: float | None
+    """When a run is over, whatever it has found."""
+
+    max_steps: int | None
     max_epochs: float | None
     max_evaluations: float | None
     max_seconds: float | None
 
-    def with_default(self, setting: Setting) -> _Limits:
-        if self != _Limits(None, None, None, None):
-            return self
-        if setting.batches is None:
-            return replace(self, max_steps=_DEFAULT_STEPS)
-        return replace(self, max_epochs=_DEFAULT_EPOCHS)
+    def __post_init__(self) -> None:
+        for name, limit in vars(self).items():
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name} must be > 0, got {limit!r}")
 
-    def reached(self, record: Record) -> tuple[Why, str] | None:
-        raise NotImplementedError
+    def check(self, steps: int, epochs: float, evaluations: float, seconds: float) -> None:
+        """Raise `Stop` if one is reached."""
+        reached: tuple[tuple[Why, float, float | None], ...] = (
+            ("max_steps", steps, self.max_steps),
+            ("max_epochs", epochs, self.max_epochs),
+            ("max_evaluations", evaluations, self.max_evaluations),
+            ("max_seconds", seconds, self.max_seconds),
+        )
+        for name, value, limit in reached:
+            if limit is not None and value >= limit:
+                raise Stop(name, f"{name} = {limit:g} reached in step {steps}")
 
 
 class _Run:
-    """A run on its way."""
+    """A run on its way: the last state, and what has been recorded."""
 
     def __init__(
         self,
         method: Method,
         setting: Setting,
         limits: _Limits,
-        *,
-        validation: Accuracy | None,
-        record_every: int,
+        accuracy: Accuracy | None,
+        record_every: int | None,
         callback: Callback | None,
     ) -> None:
         self._method = method
         self._setting = setting
+        if limits == _Limits(None, None, None, None):
+            on_batches = setting.batches is not None
+            limits = (
+                _Limits(None, _DEFAULT_EPOCHS, None, None)
+                if on_batches
+                else _Limits(_DEFAULT_STEPS, None, None, None)
+            )
         self._limits = limits
-        self._validation = validation
-        self._record_every = record_every
+        self._accuracy = accuracy
+        self._record_every = record_every or setting.steps_per_epoch
         self._callback = callback
         self._path: Path | None = None
         self._save_every: int | None = None
-        self._fingerprint: Any = None
-        # State and count of rows change together: an interrupt finds either both or neither.
+        self._fingerprint: Fingerprint = {}
+        # The state and the rows evaluated until then, in one: an interrupt cannot part them.
         self._at: tuple[State, int] | None = None
         self._records: list[Record] = []
-        self._began = time.perf_counter()
-        self._saved_at = self._began
+        self._began = self._saved = time.perf_counter()
 
-    # --- around the steps
-
-    def keep(self, path: Path, every: int | None, facts: Any) -> None:
+    def keep(self, path: Path, every: int | None, facts: Fingerprint) -> None:
         """Keep a checkpoint in this file."""
         if not path.parent.is_dir():
-            raise FileNotFoundError(f"the folder of the checkpoint {path} does not exist")
+            raise FileNotFoundError(f"there is no folder {path.parent} for the checkpoint")
         self._path, self._save_every, self._fingerprint = path, every, facts
 
     def resume(self) -> None:
@@ -158,30 +245,33 @@ class _Run:
     def complete(self, W: Floats) -> Result:
         """Take steps until something stops the run."""
         try:
-            if self._at is None:
-                self._begin(W)
-            self._between_steps()
-            self._method.advance(self._setting, self._state, self._commit)
-            raise AssertionError(f"{self._method!r} stopped without a reason")
-        except Stop as stop:
-            why, message = stop.why, stop.message
+            stop = self._take_steps(W)
+            # Before it is saved: it may show that the last step diverged.
+            result = self._result(stop.why, stop.message)
+            self._save()
         except KeyboardInterrupt:
             if self._at is None:
                 raise
-            why, message = "interrupted", f"interrupted after step {self._state.step}"
+            self._save()
+            return self._result("interrupted", f"interrupted after step {self._state.step}")
         except DivergedError:
             raise
         except BaseException:
             self._save()
             raise
-        self._save()
-        return self._result(why, message)
+        return result
 
-    def _begin(self, W: Floats) -> None:
-        function = self._setting.function
-        with np.errstate(over="ignore", invalid="ignore"):
-            state = self._method.start(self._setting, W)
-        self._at = state, function.rows_evaluated
+    def _take_steps(self, W: Floats) -> Stop:
+        try:
+            if self._at is None:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    state = self._method.start(self._setting, W)
+                self._at = state, self._setting.function.rows_evaluated
+            self._between_steps()
+            self._method.advance(self._setting, self._state, self._commit)
+        except Stop as stop:
+            return stop
+        raise RuntimeError(f"{self._method!r} ended without saying why")
 
     @property
     def _state(self) -> State:
@@ -194,32 +284,34 @@ class _Run:
         return self._at[1] / self._setting.function.n_rows
 
     @property
+    def _epochs(self) -> float:
+        return self._state.step / self._setting.steps_per_epoch
+
+    @property
     def _seconds(self) -> float:
         return time.perf_counter() - self._began
 
-    # --- between two steps
-
     def _commit(self, state: State) -> None:
         """Take the state after a step, unless the run diverged in it."""
-        self._check_loss(state.step, state.loss, state.learning_rate)
+        self._check_loss(state.loss, state)
         self._at = state, self._setting.function.rows_evaluated
         self._between_steps()
 
     def _between_steps(self) -> None:
-        state = self._state
-        if state.step % self._record_every == 0 and self._last_recorded < state.step:
-            record = self._record()
-            self._records.append(record)
-            if self._callback is not None and self._callback(record):
-                raise Stop("callback", f"the callback stopped the run after step {state.step}")
-        self._check_limits()
+        step = self._state.step
+        # A run that was interrupted before its record makes up for it.
+        if step % self._record_every == 0 and not self._is_recorded:
+            self._records.append(self._record())
+            if self._callback is not None and self._callback(self._records[-1]):
+                raise Stop("callback", f"stopped by the callback after step {step}")
+        self._limits.check(step, self._epochs, self._evaluations, self._seconds)
         self._check_converged()
         if self._save_is_due():
             self._save()
 
     @property
-    def _last_recorded(self) -> int:
-        return self._records[-1].step if self._records else -1
+    def _is_recorded(self) -> bool:
+        return bool(self._records) and self._records[-1].step == self._state.step
 
     def _record(self) -> Record:
         state, function = self._state, self._setting.function
@@ -227,46 +319,32 @@ class _Run:
         with np.errstate(over="ignore", invalid="ignore"):
             data_loss, penalty = function.terms(state.W, state.loss if is_known else None)
         loss = state.loss if is_known else data_loss + penalty
-        if state.step == 0 and not math.isfinite(loss):
-            raise ValueError(f"the loss at the start is {loss}: W or X is not finite, or too large")
-        self._check_loss(state.step, loss, state.learning_rate)
+        if not self._records and not math.isfinite(loss):
+            raise ValueError(f"the loss at the start is {loss}: is something in W or X not finite?")
+        self._check_loss(loss, state)
+        norm = None if state.gradient is None else math.sqrt(squared_norm(state.gradient))
         return Record(
             step=state.step,
-            epoch=state.step / self._setting.steps_per_epoch,
+            epoch=self._epochs,
             evaluations=self._evaluations,
             seconds=self._seconds,
             loss=loss,
             data_loss=data_loss,
             penalty=penalty,
-            gradient_norm=None
-            if state.gradient is None
-            else float(np.linalg.norm(state.gradient.astype(np.float64))),
+            gradient_norm=norm,
             learning_rate=state.learning_rate,
-            validation_accuracy=None if self._validation is None else self._validation(state.W),
+            validation_accuracy=None if self._accuracy is None else float(self._accuracy(state.W)),
         )
 
-    def _check_loss(self, step: int, loss: float, learning_rate: float | None) -> None:
+    def _check_loss(self, loss: float, state: State) -> None:
+        """Raise if the loss that was seen in the step to ``state`` is no noise."""
         if not self._records:
             return
         first = self._records[0].loss
         if math.isfinite(loss) and loss - first <= _EXPLOSION * max(1.0, abs(first)):
             return
-        before = self._state.loss
-        if math.isnan(before):
-            before = self._records[-1].loss
-        raise DivergedError(step, before, loss, learning_rate, History(self._records))
-
-    def _check_limits(self) -> None:
-        state, limits = self._state, self._limits
-        if limits.max_steps is not None and state.step >= limits.max_steps:
-            raise Stop("max_steps", f"took max_steps = {limits.max_steps} steps")
-        epoch = state.step / self._setting.steps_per_epoch
-        if limits.max_epochs is not None and epoch >= limits.max_epochs:
-            raise Stop("max_epochs", f"max_epochs = {limits.max_epochs:g} are over")
-        if limits.max_evaluations is not None and self._evaluations >= limits.max_evaluations:
-            raise Stop("max_evaluations", f"max_evaluations = {limits.max_evaluations:g} are done")
-        if limits.max_seconds is not None and self._seconds >= limits.max_seconds:
-            raise Stop("max_seconds", f"max_seconds = {limits.max_seconds:g} are over")
+        before = self._state.loss if math.isfinite(self._state.loss) else self._records[-1].loss
+        raise DivergedError(state.step, before, loss, state.learning_rate, History(self._records))
 
     def _check_converged(self) -> None:
         state, tolerance = self._state, self._setting.tolerance
@@ -274,41 +352,37 @@ class _Run:
             return
         largest = float(np.abs(state.gradient).max())
         if largest <= tolerance:
-            message = f"the largest entry of the gradient is {largest:.3g} <= {tolerance:g}"
+            message = f"no entry of the gradient is larger than {largest:.3g} <= {tolerance:g}"
             raise Stop("converged", message)
-
-    # --- the file, and the end
 
     def _save_is_due(self) -> bool:
         if self._path is None or self._state.step == 0:
             return False
-        if self._save_every is not None:
-            return self._state.step % self._save_every == 0
-        return time.perf_counter() - self._saved_at >= _CHECKPOINT_SECONDS
+        if self._save_every is None:
+            return time.perf_counter() - self._saved >= _CHECKPOINT_SECONDS
+        return self._state.step % self._save_every == 0
 
     def _save(self) -> None:
-        if self._path is None or self._at is None:
+        # Of a batch that a step ruined the next one tells; no run could go on from there.
+        if self._path is None or self._at is None or not np.isfinite(self._state.W).all():
             return
         state, rows_evaluated = self._at
-        kept = Checkpoint(
-            self._fingerprint, state, rows_evaluated, self._seconds, tuple(self._records)
+        records = tuple(self._records)
+        Checkpoint(self._fingerprint, state, rows_evaluated, self._seconds, records).save(
+            self._path
         )
-        kept.save(self._path)
-        self._saved_at = time.perf_counter()
+        self._saved = time.perf_counter()
 
     def _result(self, why: Why, message: str) -> Result:
-        state = self._state
-        records = list(self._records)
-        # Off the grid, so that it is not in the checkpoint.
-        if self._last_recorded < state.step:
-            records.append(self._record())
+        # The end is not among the records of the checkpoint, from which a longer run may go on.
+        records = [*self._records, *(() if self._is_recorded else (self._record(),))]
         return Result(
-            W=state.W,
+            W=self._state.W,
             loss=records[-1].loss,
             history=History(records),
             why=why,
             message=message,
-            n_steps=state.step,
+            n_steps=self._state.step,
             n_evaluations=self._evaluations,
             seconds=self._seconds,
         )

@@ -1,0 +1,43 @@
+"""How often a linear classifier is right."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastloss.api import Objective
+from fastloss.arrays import SKIP, Floats
+from fastloss.threads import blas_threads
+
+# Rows are converted (uint8) and multiplied in blocks of this size.
+_BLOCK_BYTES = 4 * 2**20
+
+
+def accuracy(objective: Objective, W: Floats) -> float:
+    """The share of rows whose label has the highest score, in [0, 1]; of a tie the lowest class.
+
+    Ignored rows do not count; if all are ignored it is NaN. Weights play no part. BLAS runs on one
+    thread, so that the number of threads decides nothing.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> objective = fastloss.Objective(np.eye(3), [0, 1, 1])
+    >>> round(fastloss.optim.accuracy(objective, np.eye(3)), 2)
+    0.67
+    """
+    if len(W) != objective.n_parameter_rows:
+        raise ValueError(
+            f"W must have {objective.n_parameter_rows} rows for {objective}, got shape {W.shape}"
+        )
+    rows = np.flatnonzero(objective.labels != SKIP)
+    n_features = objective.X.shape[1]
+    step = max(1, _BLOCK_BYTES // (n_features * W.itemsize))
+    n_right = 0
+    with blas_threads(1), np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(rows), step):
+            block = rows[start : start + step]
+            scores = objective.X[block].astype(W.dtype, copy=False) @ W[:n_features]
+            if objective.intercept:
+                scores += W[-1]
+            n_right += int(np.count_nonzero(scores.argmax(axis=1) == objective.labels[block]))
+    return n_right / len(rows) if len(rows) else float("nan")

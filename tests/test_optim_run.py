@@ -1,0 +1,517 @@
+"""fastloss.optim: when a run stops and what it says; divergence, interrupts, checkpoints, bits."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import fastloss
+from fastloss import optim
+from fastloss.backends import compiled
+from fastloss.optim import run as optim_run
+
+#: Every method, in every form whose state differs.
+METHODS = {
+    "random_search": optim.RandomSearch(0.1),
+    "random_local_search": optim.RandomLocalSearch(0.05),
+    "gradient_descent": optim.GradientDescent(0.1),
+    "gradient_descent_momentum": optim.GradientDescent(0.1, momentum=0.9, nesterov=True),
+    "line_search": optim.GradientDescent(3.0, line_search=True),
+    "sgd": optim.SGD(0.1, batch_size=32),
+    "sgd_in_order": optim.SGD(0.1, batch_size=32, shuffle=False),
+    "sgd_momentum": optim.SGD(0.1, 32, momentum=0.9, schedule=optim.Cosine(2)),
+    "sgd_nesterov": optim.SGD(0.1, 32, momentum=0.9, nesterov=True),
+    "adam": optim.Adam(0.01, batch_size=32),
+    "adam_all_rows": optim.Adam(0.01, batch_size=None),
+    "lbfgs": optim.LBFGS(),
+}
+each_method = pytest.mark.parametrize("name", METHODS)
+each_exact_method = pytest.mark.parametrize("name", [name for name in METHODS if name != "lbfgs"])
+N_ROWS = 200  # 7 batches an epoch, the last one of 8 rows
+N_STEPS = 24
+
+
+@pytest.fixture(autouse=True)
+def _scipy(request):
+    if "lbfgs" in request.node.name:
+        pytest.importorskip("scipy")
+
+
+def objective(dtype=np.float32, n_classes: int = 4, **options) -> fastloss.Objective:
+    problem = fastloss.data.synthetic(N_ROWS, 12, n_classes, seed=3)
+    options = {"l1": 1e-4, "l2": 1e-3, "intercept": True, **options}
+    return fastloss.Objective(problem.X.astype(dtype), problem.y, **options)
+
+
+def start(dtype=np.float32, n_classes: int = 4) -> np.ndarray:
+    return np.random.default_rng(5).standard_normal((13, n_classes)).astype(dtype) * dtype(0.1)
+
+
+def run(name: str, f=None, **options) -> optim.Result:
+    options = {"max_steps": N_STEPS, "record_every": 5, "seed": 9, **options}
+    return optim.minimize(f or objective(), start(), METHODS[name], **options)
+
+
+def timeless(history: optim.History) -> list[optim.Record]:
+    return [dataclasses.replace(record, seconds=0.0) for record in history]
+
+
+def assert_same(result: optim.Result, expected: optim.Result) -> None:
+    """To the bit, in all but the time."""
+    np.testing.assert_array_equal(result.W, expected.W)
+    assert timeless(result.history) == timeless(expected.history)
+    assert (result.loss, result.n_steps) == (expected.loss, expected.n_steps)
+    assert result.n_evaluations == expected.n_evaluations
+    assert result.why == expected.why
+
+
+@contextmanager
+def failing_at(number: int, error: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
+    """The evaluation of this number raises ``error``, be it of all rows or of a batch."""
+    evaluate = compiled.Fused.of_rows
+    countdown = [number]
+
+    def fails(*arguments):
+        countdown[0] -= 1
+        if countdown[0] == 0:
+            raise error
+        return evaluate(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled.Fused, "of_rows", fails)
+        yield
+
+
+# --- bits -----------------------------------------------------------------------------------------
+
+
+@each_method
+@pytest.mark.parametrize("backend", ["auto", "numpy", "numba"])
+def test_the_same_bits_on_any_number_of_threads(name, backend):
+    results = [
+        run(name, objective(backend=backend, n_threads=n), validation=objective())
+        for n in (1, 2, 3)
+    ]
+    for result in results[1:]:
+        assert_same(result, results[0])
+
+
+@pytest.mark.parametrize("shape", [(3000, 300, 10), (400, 300, 100)], ids=["fused", "blas"])
+def test_the_same_bits_on_any_number_of_threads_where_threads_have_work(shape):
+    n, d, c = shape
+    problem = fastloss.data.synthetic(n, d, c, seed=0)
+    f = fastloss.Objective(problem.X, problem.y, l2=1e-3)
+    W = np.zeros((d, c), np.float32)
+    results = []
+    for n_threads in (1, 2, 5):
+        with fastloss.use(n_threads=n_threads):
+            results.append(optim.minimize(f, W, optim.SGD(batch_size=700), max_epochs=3))
+    for result in results[1:]:
+        assert_same(result, results[0])
+
+
+def test_auto_does_not_change_its_mind_in_a_run(monkeypatch, ran):
+    """A run waits for kernels that another thread compiles, and then uses them throughout."""
+    from fastloss.backends import aside
+
+    compiled = threading.Event()
+    waited = []
+    monkeypatch.setattr(aside.kernels, "ready", lambda *_: compiled.is_set())
+    monkeypatch.setattr(aside.kernels, "wait", lambda: (waited.append(1), compiled.set()))
+    run("sgd")
+    assert waited
+    assert set(ran) == {"numba"}
+
+
+def test_a_run_that_need_not_be_reproducible_starts_at_once(monkeypatch, ran):
+    from fastloss.backends import aside
+
+    monkeypatch.setattr(aside.kernels, "ready", lambda *_: False)
+    run("sgd", objective(n_classes=4), reproducible=False)
+    assert set(ran) == {"numpy"}
+
+
+@each_method
+def test_seeds(name):
+    assert_same(run(name), run(name))
+    if name in ("gradient_descent", "gradient_descent_momentum", "line_search"):
+        return
+    same = np.array_equal(run(name, seed=1).W, run(name, seed=2).W)
+    assert same == (name in ("lbfgs", "sgd_in_order", "adam_all_rows"))
+
+
+# --- why it stops ---------------------------------------------------------------------------------
+
+
+@each_method
+@pytest.mark.parametrize(
+    ("why", "limit"),
+    [("max_steps", 5), ("max_epochs", 1), ("max_evaluations", 2.5), ("max_seconds", 1e-9)],
+)
+def test_limits(name, why, limit):
+    options = {"max_steps": None, "tolerance": 0.0, why: limit}
+    result = run(name, **options)
+    assert result.why == why
+    assert result.message.startswith(f"{why} = {limit:g} reached in step {result.n_steps}")
+    if why == "max_steps":
+        assert result.n_steps == 5
+    if why == "max_epochs":
+        assert result.history[-1].epoch == 1
+    if why == "max_evaluations":
+        assert result.n_evaluations >= 2.5
+        assert all(record.evaluations < 2.5 for record in result.history[:-1])
+    if why == "max_seconds":
+        assert result.n_steps == 0
+
+
+def test_without_a_limit():
+    assert run("sgd", max_steps=None).why == "max_epochs"
+    assert run("random_search", max_steps=None).n_steps == 1000
+
+
+@pytest.mark.parametrize("name", ["gradient_descent", "line_search", "adam_all_rows", "lbfgs"])
+def test_converges(name):
+    result = run(name, max_steps=5000, tolerance=1e-2)
+    assert result.why == "converged"
+    assert np.abs(objective()(result.W)[1]).max() <= 1e-2
+
+
+def test_callback():
+    seen = []
+
+    def callback(record):
+        seen.append(record)
+        return record.step >= 10
+
+    result = run("sgd", callback=callback)
+    assert (result.why, result.n_steps) == ("callback", 10)
+    assert tuple(seen) == tuple(result.history)
+
+
+# --- divergence -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        optim.GradientDescent(lr=1e30),
+        optim.GradientDescent(lr=3.0),
+        optim.SGD(lr=1e30, batch_size=32),
+        optim.SGD(lr=1e10, batch_size=32, momentum=0.9),
+        optim.Adam(lr=1e30, batch_size=32),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("loss", ["softmax", "squared_hinge"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_divergence_names_the_step_and_the_learning_rate(method, loss, dtype, tmp_path):
+    f = objective(dtype, loss=loss, l2=1.0)
+    path = tmp_path / "run.npz"
+    with pytest.raises(optim.DivergedError, match="lower lr") as caught:
+        optim.minimize(f, start(dtype), method, max_steps=500, checkpoint=path)
+    error = caught.value
+    assert f"diverged in step {error.step}: the loss went from {error.loss_before:.6g}" in str(
+        error
+    )
+    assert f"the learning rate was {method.lr:g}" in str(error)
+    assert not error.loss < 100
+    assert error.loss_before < error.loss or math.isnan(error.loss)
+    assert "\n" not in str(error)
+    assert error.history[0].step == 0
+
+
+def test_divergence_in_the_last_step_is_noticed(tmp_path):
+    path = tmp_path / "run.npz"
+    with pytest.raises(optim.DivergedError, match="diverged in step 1:"):
+        optim.minimize(objective(), start(), optim.SGD(lr=1e30), max_steps=1, checkpoint=path)
+    assert not path.exists()
+
+
+def test_a_rise_that_is_noise_does_not_stop_a_run():
+    result = optim.minimize(objective(), start(), optim.SGD(lr=30.0), max_epochs=3)
+    assert result.history.column("loss").max() > 2 * result.history[0].loss
+
+
+@each_method
+def test_a_start_that_is_not_finite(name):
+    W = start()
+    W[3, 1] = np.nan
+    with pytest.raises(ValueError, match="the loss at the start is nan"):
+        optim.minimize(objective(), W, METHODS[name], max_steps=3)
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"max_steps": 0}, ValueError, "max_steps must be >= 1, got 0"),
+        ({"max_steps": 2.5}, TypeError, "max_steps must be an integer, got 2.5"),
+        ({"max_epochs": -1}, ValueError, "max_epochs must be > 0, got -1"),
+        ({"max_seconds": math.nan}, ValueError, "max_seconds must be > 0, got nan"),
+        ({"record_every": 0}, ValueError, "record_every must be >= 1, got 0"),
+        ({"seed": -1}, ValueError, "seed must be >= 0, got -1"),
+        ({"seed": "x"}, TypeError, "seed must be an integer, got 'x'"),
+        ({"tolerance": -1.0}, ValueError, "tolerance must be finite and >= 0"),
+        ({"validation": 3}, TypeError, "validation must be a fastloss.Objective or callable"),
+        ({"resume": True}, ValueError, "need a file: pass checkpoint="),
+        ({"checkpoint_every": 3}, ValueError, "need a file: pass checkpoint="),
+        ({"checkpoint": "no/such/run.npz"}, FileNotFoundError, "no folder no/such for the check"),
+        ({"W": np.zeros((13, 4), int)}, TypeError, "W must be float32 or float64, got int"),
+        ({"W": np.zeros((12, 4), np.float32)}, ValueError, "W must have 13 rows"),
+        ({"W": np.zeros((13, 3), np.float32)}, ValueError, r"is not in \[0, 3\)"),
+        ({"W": np.zeros((13, 4))}, TypeError, "the same float type"),
+        ({"f": 3}, TypeError, "f must be a fastloss.Objective or callable, got int"),
+        ({"f": lambda W: 1.0, "method": "lbfgs"}, TypeError, r"f must return \(loss, gradient\)"),
+        ({"f": lambda W: (1.0, W[:2]), "method": "lbfgs"}, ValueError, "must have the shape of W"),
+    ],
+)
+def test_bad_arguments(options, error, match):
+    if options.get("method") == "lbfgs":
+        pytest.importorskip("scipy")
+    with pytest.raises(error, match=match) as caught:
+        optim.minimize(**{"f": objective(), "W": start(), "max_steps": 3, **options})
+    assert "\n" not in str(caught.value)
+
+
+# --- interrupts and checkpoints -------------------------------------------------------------------
+
+
+@each_exact_method
+@pytest.mark.parametrize("at", [2, 3, 7, 8, 11, 16, 25])
+def test_an_interrupted_run_goes_on_with_the_same_bits(name, at, tmp_path):
+    """Wherever the interrupt comes: in a step, a record, a line search, at an epoch's end."""
+    path = tmp_path / "run.npz"
+    with failing_at(at):
+        stopped = run(name, checkpoint=path)
+    assert stopped.why == "interrupted"
+    assert stopped.loss == stopped.history[-1].loss
+    assert_same(run(name, checkpoint=path, resume=True), run(name))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.npz"]
+
+
+@each_exact_method
+def test_a_run_in_many_parts(name, tmp_path):
+    path = tmp_path / "run.npz"
+    run(name, checkpoint=path, max_steps=3)
+    for n_steps in (4, 7, 8, 20):
+        part = run(name, checkpoint=path, resume=True, max_steps=n_steps)
+        assert part.n_steps == n_steps
+    assert_same(run(name, checkpoint=path, resume=True), run(name))
+
+
+@pytest.mark.parametrize("at", [26, 27])
+def test_an_interrupt_at_the_very_end(at, tmp_path):
+    """In the last step, and when all steps are taken but the end is not recorded."""
+    path = tmp_path / "run.npz"
+    # 3 of the 24 batches are too small for the fused kernel; with the records it runs 27 times.
+    with failing_at(at):
+        stopped = run("sgd", checkpoint=path)
+    assert (stopped.why, stopped.n_steps) == ("interrupted", N_STEPS - (at == 26))
+    assert_same(run("sgd", checkpoint=path, resume=True), run("sgd"))
+
+
+def test_an_interrupted_lbfgs_goes_on_from_where_it_was(tmp_path):
+    path = tmp_path / "run.npz"
+    with failing_at(6):
+        stopped = run("lbfgs", checkpoint=path)
+    assert 0 < stopped.n_steps < N_STEPS
+    resumed = run("lbfgs", checkpoint=path, resume=True)
+    assert timeless(resumed.history)[:1] == timeless(stopped.history)[:1]
+    assert resumed.loss < stopped.loss
+    np.testing.assert_allclose(resumed.loss, run("lbfgs").loss, rtol=0.05)
+
+
+@pytest.mark.parametrize("where", ["callback", "validation"])
+@pytest.mark.parametrize("name", ["sgd_momentum", "gradient_descent"])
+def test_interrupts_elsewhere(where, name, tmp_path):
+    calls = []
+
+    def raises_at_the_third(_):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return 0.0
+
+    path = tmp_path / "run.npz"
+    stopped = run(name, checkpoint=path, **{where: raises_at_the_third})
+    assert (stopped.why, stopped.n_steps) == ("interrupted", 10)
+    resumed = run(name, checkpoint=path, resume=True, **{where: lambda _: 0.0})
+    assert_same(resumed, run(name, **{where: lambda _: 0.0}))
+
+
+def test_an_interrupt_without_a_checkpoint_returns_what_there_is():
+    with failing_at(9):
+        stopped = run("sgd")
+    assert stopped.why == "interrupted"
+    assert stopped.message == f"interrupted after step {stopped.n_steps}"
+    np.testing.assert_array_equal(stopped.W, run("sgd", max_steps=stopped.n_steps).W)
+
+
+def test_an_interrupt_before_there_is_anything():
+    with pytest.raises(KeyboardInterrupt), failing_at(1):
+        run("gradient_descent")
+
+
+@each_exact_method
+def test_a_run_that_fails_can_go_on_too(name, tmp_path):
+    path = tmp_path / "run.npz"
+    with pytest.raises(ZeroDivisionError), failing_at(9, ZeroDivisionError):
+        run(name, checkpoint=path)
+    assert_same(run(name, checkpoint=path, resume=True), run(name))
+
+
+def test_ctrl_c(run_python, tmp_path):
+    """A real signal, at a moment of its own choosing."""
+    code = """
+    import _thread, threading, time
+    import numpy as np
+    import fastloss
+    from fastloss import optim
+
+    problem = fastloss.data.synthetic(2000, 12, 4, seed=3)
+    f = fastloss.Objective(problem.X, problem.y)
+    W = np.zeros((12, 4), np.float32)
+    method = optim.SGD(0.1, batch_size=16, momentum=0.9)
+    optim.minimize(f, W, method, max_steps=3)
+    threading.Timer(0.3, _thread.interrupt_main).start()
+    part = optim.minimize(f, W, method, max_steps=10**9, checkpoint="run.npz")
+    n_steps = part.n_steps + 100
+    rest = optim.minimize(f, W, method, max_steps=n_steps, checkpoint="run.npz", resume=True)
+    whole = optim.minimize(f, W, method, max_steps=n_steps)
+    print(part.why, part.n_steps > 10, np.array_equal(rest.W, whole.W))
+    """
+    folder = f"import os; os.chdir({str(tmp_path)!r})\n"
+    import textwrap
+
+    assert run_python(folder + textwrap.dedent(code)).split() == ["interrupted", "True", "True"]
+
+
+def test_checkpoints_on_the_way(tmp_path, monkeypatch):
+    path = tmp_path / "run.npz"
+    steps = []
+    save = optim_run.Checkpoint.save
+
+    def spy(checkpoint, path):
+        steps.append(checkpoint.state.step)
+        save(checkpoint, path)
+
+    monkeypatch.setattr(optim_run.Checkpoint, "save", spy)
+    run("sgd", checkpoint=path, checkpoint_every=7)
+    assert steps == [7, 14, 21, 24]
+    steps.clear()
+    run("sgd", checkpoint=path)
+    assert steps == [24]
+    steps.clear()
+    monkeypatch.setattr(optim_run, "_CHECKPOINT_SECONDS", 0.0)
+    run("sgd", checkpoint=path)
+    assert steps == [*range(1, N_STEPS), 24]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "run.npz"
+    run("sgd", checkpoint=path, max_steps=5)
+    before = path.read_bytes()
+
+    def full_disk(file, **arrays):
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "savez", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            run("sgd", checkpoint=path, resume=True)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.npz"]
+    assert_same(run("sgd", checkpoint=path, resume=True), run("sgd"))
+
+
+def test_a_finished_run_is_not_repeated(tmp_path):
+    path = tmp_path / "run.npz"
+    expected = run("sgd", checkpoint=path)
+    with failing_at(2, ZeroDivisionError):
+        again = run("sgd", checkpoint=path, resume=True)
+    assert_same(again, expected)
+
+
+OTHERS = {
+    "loss": ({"loss": "hinge"}, {}, r"loss Softmax\(.*\) there, Hinge\(.*\) here"),
+    "penalty": ({"l2": 0.5}, {}, r"penalty Penalty\(.*l2=0.001\) there, .*l2=0.5\) here"),
+    "intercept": ({"intercept": False}, {"W": start()[:12]}, r"W \(13, 4\) float32 there, \(12, 4"),
+    "reduction": ({"reduction": "sum"}, {}, "reduction 'mean' there, 'sum' here"),
+    "weights": ({"sample_weight": np.arange(N_ROWS)}, {}, "row weights"),
+    "type": ({"dtype": np.float64}, {"W": start(np.float64)}, r"W \(13, 4\) float32 there"),
+    "seed": ({}, {"seed": 10}, "seed 9 there, 10 here"),
+    "method": ({}, {"method": optim.SGD(0.2, 32)}, r"SGD\(lr=0.1, .*\) there, SGD\(lr=0.2"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_checkpoint_of_another_run(kind, tmp_path):
+    path = tmp_path / "run.npz"
+    run("sgd", checkpoint=path)
+    of_objective, of_run, match = OTHERS[kind]
+    options = {"W": start(), "method": METHODS["sgd"], "seed": 9, **of_run}
+    with pytest.raises(ValueError, match=rf"is a checkpoint of another run: .*{match}") as caught:
+        optim.minimize(objective(**of_objective), **options, checkpoint=path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["X", "labels", "callable"])
+def test_a_checkpoint_of_other_data(what, tmp_path):
+    path = tmp_path / "run.npz"
+    run("gradient_descent", checkpoint=path)
+    f = objective()
+    X, y = f.X.copy(), f.labels.copy()
+    if what == "X":
+        X[0, 0] += 1
+    y[7] = (y[7] + (what == "labels")) % 4
+    other = fastloss.Objective(X, y, l1=1e-4, l2=1e-3, intercept=True)
+    if what == "callable":
+        other = other.__call__
+    match = {"X": "sample of X", "labels": "labels", "callable": "f an Objective there, a callable"}
+    with pytest.raises(ValueError, match=f"is a checkpoint of another run: {match[what]}"):
+        run("gradient_descent", other, checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize("content", ["cut", "flipped", "empty", "text", "model", "missing"])
+def test_a_file_that_is_no_checkpoint(content, tmp_path):
+    path = tmp_path / "run.npz"
+    run("sgd", checkpoint=path)
+    whole = path.read_bytes()
+    if content == "model":
+        np.savez(path, W=np.zeros((13, 4)))
+    elif content == "missing":
+        path.unlink()
+    else:
+        middle = whole.index(b"NUMPY") + 200
+        flipped = bytes([whole[middle] ^ 255])
+        path.write_bytes(
+            {
+                "cut": whole[: len(whole) // 2],
+                "flipped": whole[:middle] + flipped + whole[middle + 1 :],
+                "empty": b"",
+                "text": b"not a checkpoint\n",
+            }[content]
+        )
+    error = FileNotFoundError if content == "missing" else ValueError
+    with pytest.raises(error, match=r"run\.npz") as caught:
+        run("sgd", checkpoint=path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_cut_anywhere(tmp_path):
+    path = tmp_path / "run.npz"
+    run("sgd_momentum", checkpoint=path, max_steps=2)
+    whole = path.read_bytes()
+    for cut in range(0, len(whole), 29):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match="is not a checkpoint of fastloss, or is damaged"):
+            optim_run.Checkpoint.load(path)
