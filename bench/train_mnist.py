@@ -30,6 +30,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -53,9 +54,7 @@ Fit: TypeAlias = tuple[float, int, NDArray[Any]]  # seconds, iterations, W (D + 
 def fit_sklearn(X: NDArray[Any], y: NDArray[np.int64], *, patched: bool) -> Fit:
     """``LogisticRegression(C=1, max_iter=100)``, of scikit-learn-intelex if ``patched``."""
     if patched:
-        from sklearnex import patch_sklearn
-
-        patch_sklearn(verbose=False)
+        import_module("sklearnex").patch_sklearn(verbose=False)
     from sklearn.linear_model import LogisticRegression
 
     def fit(X: NDArray[Any], y: NDArray[np.int64], max_iter: int) -> Any:

@@ -32,8 +32,9 @@ _FORMAT = "fastloss.LinearModel 1"
 _BLOCK_BYTES = 4 * 2**20
 
 
-def row_blocks(n_rows: int, n_features: int, itemsize: int = 4) -> Iterator[slice]:
-    """Slices of the rows, each of a few megabytes."""
+def row_blocks(shape: tuple[int, ...], itemsize: int = 4) -> Iterator[slice]:
+    """Slices of the rows of an array of this shape (N, D), each of a few megabytes."""
+    n_rows, n_features = shape
     step = max(1, _BLOCK_BYTES // (n_features * itemsize))
     for start in range(0, n_rows, step):
         yield slice(start, min(n_rows, start + step))
@@ -95,7 +96,7 @@ class Preprocessing:
     deviation: Floats | None = None
 
     @classmethod
-    def fit(cls, X: NDArray[Any], kind: PreprocessingKind = "mean_image") -> Preprocessing:
+    def fit(cls, X: NDArray[Any], kind: PreprocessingKind = "standardize") -> Preprocessing:
         """Learn the preprocessing from the rows ``X`` (N, D) that a model will be trained on.
 
         Parameters
@@ -131,7 +132,7 @@ class Preprocessing:
     def _mean(self, X: NDArray[Any], function: Callable[[Floats], Floats]) -> NDArray[np.float64]:
         """The mean of ``function`` of the preprocessed rows, over the rows."""
         total = np.zeros(X.shape[1])
-        for rows in row_blocks(*X.shape):
+        for rows in row_blocks(X.shape):
             total += function(self.apply(X[rows])).sum(axis=0, dtype=np.float64)
         return total / len(X)
 
@@ -139,7 +140,7 @@ class Preprocessing:
         """A preprocessed copy of ``X`` (N, D), in ``self.dtype``."""
         self.check(X)
         rows = np.empty(X.shape, self.dtype)
-        for block in row_blocks(*X.shape, self.dtype.itemsize):
+        for block in row_blocks(X.shape, self.dtype.itemsize):
             part = rows[block]
             part[...] = X[block]
             if self.of_pixels:
@@ -233,7 +234,7 @@ class LinearModel:
             raise ValueError(
                 f"X has {X.shape[1]} features a row, the model was trained on {self.n_features}"
             )
-        for rows in row_blocks(*X.shape, self.W.itemsize):
+        for rows in row_blocks(X.shape, self.W.itemsize):
             yield rows, self.preprocessing.apply(X[rows]) @ self.W[:-1] + self.W[-1]
 
     def scores(self, X: NDArray[Any]) -> Floats:
@@ -274,13 +275,14 @@ class LinearModel:
             "image_shape": self.image_shape,
             "about": self.about,
         }
-        parts = {"mean": self.preprocessing.mean, "deviation": self.preprocessing.deviation}
+        learnt = {"mean": self.preprocessing.mean, "deviation": self.preprocessing.deviation}
+        parts: dict[str, Any] = {name: part for name, part in learnt.items() if part is not None}
         with written_whole(path) as stream:
             np.savez(
                 stream,
                 model=np.array(json.dumps(record)),
                 W=self.W,
-                **{name: array for name, array in parts.items() if array is not None},
+                **parts,
             )
 
     @classmethod

@@ -30,9 +30,9 @@ def model_of(X: np.ndarray, kind: str = "standardize", loss="softmax", C: int = 
 
 
 def test_row_blocks_cover_every_row_once():
-    rows = np.concatenate([np.arange(10_000)[block] for block in row_blocks(10_000, 3073)])
+    rows = np.concatenate([np.arange(10_000)[block] for block in row_blocks((10_000, 3073))])
     np.testing.assert_array_equal(rows, np.arange(10_000))
-    assert len(list(row_blocks(10_000, 3073))) > 1
+    assert len(list(row_blocks((10_000, 3073)))) > 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastloss.arrays import Floats
 from fastloss.benchmark.report import Table, seconds
 from fastloss.cli.common import DataOption, app, clear_errors, console, progress_bar
+from fastloss.data import Split
 from fastloss.model import (
     LinearModel,
     PreprocessingKind,
@@ -77,12 +78,13 @@ def train(
         bool | None,
         typer.Option(
             "--standardize/--mean-image",
-            help="Divide by the standard deviation of each pixel, or only subtract its mean.",
+            help="Subtract the mean of each pixel and divide by its standard deviation, "
+            "or only subtract.",
         ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Neither: pixels in [0, 1].")] = False,
     validation: Annotated[
-        int | None, typer.Option(help="Training rows to set aside; one in eight, at most 5,000.")
+        int | None, typer.Option(help="Training rows to set aside; one in eight, at most 2,000.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="All that there are, unless given.")] = None,
     save: Annotated[
@@ -154,7 +156,7 @@ def train(
 def _preprocessing(standardize: bool | None, raw: bool) -> PreprocessingKind:
     if raw and standardize is not None:
         raise ValueError("--raw leaves pixels as they are: give no --standardize or --mean-image")
-    return "none" if raw else "standardize" if standardize else "mean_image"
+    return "none" if raw else "mean_image" if standardize is False else "standardize"
 
 
 @contextmanager
@@ -324,7 +326,7 @@ def predict(
 
 def _rows(path: Path, split: str | None) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     try:
-        return load_rows(path, split or "test")
+        return load_rows(path, cast(Split, split or "test"))  # which checks it
     except FileNotFoundError as error:
         if split is None and path.is_dir():
             raise FileNotFoundError(f"{error}; --split train takes the training rows") from error
@@ -347,7 +349,7 @@ def _pairs_table(confusion: NDArray[np.int64], names: Sequence[str]) -> Table:
 def _write_predictions(
     path: Path, model: LinearModel, scores: Floats, y: NDArray[np.int64] | None
 ) -> None:
-    columns: dict[str, NDArray[Any]] = {"predicted": scores.argmax(axis=1)}
+    columns: dict[str, Any] = {"predicted": scores.argmax(axis=1)}
     if y is not None:
         columns["y"] = y
     with written_whole(path) as stream:

@@ -6,7 +6,7 @@ files to an `Outcome`.
 
 from fastloss.training.job import Job, Outcome, worst_pairs
 from fastloss.training.problem import Prepared, Splits, fit, load_rows, load_splits
-from fastloss.training.settings import SCHEDULES, Settings, fill_in, make_method, short
+from fastloss.training.settings import SCHEDULES, Scale, Settings, fill_in, make_method, short
 from fastloss.training.sweep import Trial, parse_sweep, plan_trials, run_sweep
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Job",
     "Outcome",
     "Prepared",
+    "Scale",
     "Settings",
     "Splits",
     "Trial",

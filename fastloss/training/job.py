@@ -48,7 +48,7 @@ class Job:
 
     settings: Settings
     data: Path | None = None
-    preprocessing: PreprocessingKind = "mean_image"
+    preprocessing: PreprocessingKind = "standardize"
     validation: int | None = None
     sweep: str | None = None
     n_trials: int | None = None
@@ -84,7 +84,7 @@ class Job:
         warm_up(self.settings.loss)
         splits = load_splits(self.data, validation=self.validation, seed=self.settings.seed)
         prepared = Prepared.of(splits, self.preprocessing)
-        points = [fill_in(point, prepared.squared_length) for point in self.points]
+        points = [fill_in(point, prepared.scale) for point in self.points]
         loaded = time.perf_counter()
         if self.sweep is None:
             trials = [Trial(0, points[0], self._fit(prepared, points[0], bar))]
