@@ -1,0 +1,364 @@
+"""``fastloss train`` and ``fastloss predict``."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from fastloss.arrays import Floats
+from fastloss.benchmark.report import Table, seconds
+from fastloss.cli.common import DataOption, app, clear_errors, console, progress_bar
+from fastloss.data import Split
+from fastloss.model import (
+    LinearModel,
+    PreprocessingKind,
+    accuracy,
+    check_writable,
+    confusion_matrix,
+    written_whole,
+)
+from fastloss.optim import History, Record
+from fastloss.threads import available_threads
+from fastloss.training import (
+    SCHEDULES,
+    Job,
+    Outcome,
+    Settings,
+    Trial,
+    load_rows,
+    parse_sweep,
+    short,
+    worst_pairs,
+)
+
+_CURVE_ROWS = 12
+_TRIALS_SHOWN = 20
+_CURVES_SHOWN = 5
+
+
+@app.command()
+def train(
+    data: DataOption = None,
+    loss: Annotated[str, typer.Option(help="softmax, hinge, squared_hinge, ...")] = "softmax",
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            help="sgd, adam, gradient_descent, lbfgs, random_search or random_local_search."
+        ),
+    ] = "sgd",
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate; else from the lengths of the rows.")
+    ] = None,
+    l1: Annotated[float, typer.Option(help="Strength of the penalty sum|W|.")] = 0.0,
+    l2: Annotated[float | None, typer.Option(help="Strength of the penalty sum(W**2).")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps, instead of or besides epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step, of sgd and adam.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="In [0, 1).")] = None,
+    nesterov: Annotated[
+        bool | None, typer.Option("--nesterov/--no-nesterov", help="Nesterov's momentum.")
+    ] = None,
+    line_search: Annotated[
+        bool | None,
+        typer.Option("--line-search", help="Gradient descent finds each step size itself."),
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help=f"Of the learning rate: {', '.join(SCHEDULES)}.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of rows, and of a sweep.")] = 0,
+    standardize: Annotated[
+        bool | None,
+        typer.Option(
+            "--standardize/--mean-image",
+            help="Subtract the mean of each pixel and divide by its standard deviation, "
+            "or only subtract.",
+        ),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Neither: pixels in [0, 1].")] = False,
+    validation: Annotated[
+        int | None, typer.Option(help="Training rows to set aside; one in eight, at most 2,000.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="All that there are, unless given.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="The model; model.npz in the folder of --out.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Keep the state of the run in this file.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint, not a step lost.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the plots and the history.")] = Path(
+        "fastloss-train"
+    ),
+    json: Annotated[
+        str | None, typer.Option(help="Write the history there too; - for standard output.")
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            help="What to try: lr=0.01:1:log,l2=1e-5|1e-4|1e-3. Ranges are drawn from, "
+            "lists make a grid; the best on the validation rows is kept."
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="How many of a sweep; 20 where a range is drawn from.")
+    ] = None,
+) -> None:
+    """Train a linear classifier, show what it learnt, and save it.
+
+    What is not said is filled in from the data. Without --data: a synthetic problem.
+    """
+    with clear_errors(), _interrupts():
+        settings = Settings(
+            loss=loss,
+            optimizer=optimizer,
+            lr=lr,
+            l1=l1,
+            l2=l2,
+            epochs=epochs,
+            steps=steps,
+            batch_size=batch_size,
+            momentum=momentum,
+            nesterov=nesterov,
+            line_search=line_search,
+            schedule=schedule,
+            seed=seed,
+        )
+        save = out / "model.npz" if save is None else save
+        for path in (save, out / "history.json"):
+            check_writable(path)
+        job = Job(
+            settings,
+            data=data,
+            preprocessing=_preprocessing(standardize, raw),
+            validation=validation,
+            sweep=sweep,
+            n_trials=trials,
+            n_threads=available_threads() if threads is None else threads,
+            checkpoint=checkpoint,
+            resume=resume,
+        )
+        outcome = job.run(progress_bar)
+        _write(outcome, save, out, json)
+    if not outcome.complete:
+        raise typer.Exit(130)
+
+
+def _preprocessing(standardize: bool | None, raw: bool) -> PreprocessingKind:
+    if raw and standardize is not None:
+        raise ValueError("--raw leaves pixels as they are: give no --standardize or --mean-image")
+    return "none" if raw else "mean_image" if standardize is False else "standardize"
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """An interrupt where there is nothing to save yet, or no more."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("fastloss: interrupted", err=True)
+        raise typer.Exit(130) from None
+
+
+def _write(outcome: Outcome, save: Path, out: Path, json: str | None) -> None:
+    """The report to stdout (JSON instead, if asked for), files to ``out``; the model first."""
+    outcome.model.save(save)
+    saved = [save, out / "history.json"]
+    outcome.save(saved[1])
+    if json not in (None, "-"):
+        saved.append(Path(json))
+        outcome.save(saved[2])
+    if json == "-":
+        typer.echo(outcome.to_json())
+    else:
+        _print(outcome)
+    pictures = _save_pictures(outcome, out)
+    if json != "-":
+        console().print("Saved " + ", ".join(map(str, [*saved, *pictures])), soft_wrap=True)
+
+
+def _print(outcome: Outcome) -> None:
+    terminal = console()
+    terminal.print(f"{outcome.splits}; {outcome.job.preprocessing}", style="bold")
+    if outcome.job.sweep is not None:
+        terminal.print(_trials_table(outcome).rich())
+    terminal.print(f"{outcome.settings}")
+    terminal.print(_curve_table(outcome.result.history).rich())
+    if not outcome.complete:
+        terminal.print("Interrupted: what was learnt until then is kept.", style="bold")
+    elif outcome.result.why not in ("max_steps", "max_epochs"):
+        terminal.print(f"Stopped: {outcome.result.message}")
+    shares = [f"{name} {share:.2%}" for name, share in outcome.accuracies.items()]
+    terminal.print(f"Accuracy: {', '.join(shares)}", style="bold")
+    times = [f"{name} {seconds(value)}" for name, value in outcome.seconds.items()]
+    terminal.print(f"Time: {', '.join(times)} on {outcome.job.n_threads} threads")
+
+
+def _curve_table(history: History) -> Table:
+    """Some of the records, evenly spread, the first and the last among them."""
+    places = np.linspace(0, len(history) - 1, min(_CURVE_ROWS, len(history))).round().astype(int)
+    return Table(
+        title="",
+        columns=("epoch", "step", "loss", "data", "penalty", "|gradient|", "lr", "validation"),
+        rows=[_curve_row(history[place]) for place in places],
+        n_labels=0,
+    )
+
+
+def _curve_row(record: Record) -> tuple[str, ...]:
+    validation = record.validation_accuracy
+    return (
+        f"{record.epoch:.4g}",
+        f"{record.step}",
+        f"{record.loss:.5g}",
+        f"{record.data_loss:.5g}",
+        f"{record.penalty:.3g}",
+        _optional(record.gradient_norm),
+        _optional(record.learning_rate),
+        "-" if validation is None else f"{validation:.2%}",
+    )
+
+
+def _optional(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _trials_table(outcome: Outcome) -> Table:
+    """The trials, best first, by what differs between them."""
+    assert outcome.job.sweep is not None
+    names = tuple(parse_sweep(outcome.job.sweep))
+    shown = outcome.trials[:_TRIALS_SHOWN]
+    notes = []
+    if len(outcome.trials) > len(shown):
+        notes.append(f"and {len(outcome.trials) - len(shown)} more, all of them in history.json")
+    return Table(
+        title=f"{len(outcome.trials)} trials, best first; the first is kept",
+        columns=("trial", *names, "validation", "loss", "time", ""),
+        rows=[_trial_row(trial, names) for trial in shown],
+        notes=tuple(notes),
+    )
+
+
+def _trial_row(trial: Trial, names: Sequence[str]) -> tuple[str, ...]:
+    settings = tuple(short(getattr(trial.settings, name)) for name in names)
+    if trial.result is None:
+        return (str(trial.number), *settings, "-", "-", "-", trial.failure)
+    return (
+        str(trial.number),
+        *settings,
+        f"{trial.accuracy:.2%}",
+        f"{trial.result.loss:.5g}",
+        seconds(trial.result.seconds),
+        "" if trial.complete else "interrupted",
+    )
+
+
+def _save_pictures(outcome: Outcome, out: Path) -> list[Path]:
+    from fastloss import plots
+
+    model = outcome.model
+    histories = {
+        _curve_name(outcome, trial): trial.result.history
+        for trial in outcome.trials[:_CURVES_SHOWN]
+        if trial.result is not None
+    }
+    paths = plots.plot_loss_curves(histories, out / "loss")
+    if model.image_shape is not None:
+        paths += plots.plot_templates(
+            model.W[:-1], model.image_shape, model.class_names, out / "templates"
+        )
+    confusion = list(outcome.confusions.values())[-1]  # of the rows it has seen least of
+    return paths + plots.plot_confusion(confusion, model.class_names, out / "confusion")
+
+
+def _curve_name(outcome: Outcome, trial: Trial) -> str:
+    if outcome.job.sweep is None:
+        return f"{trial.settings.loss}, {trial.settings.optimizer}"
+    names = parse_sweep(outcome.job.sweep)
+    return ", ".join(f"{name}={short(getattr(trial.settings, name))}" for name in names)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="What fastloss train saved.")],
+    data: Annotated[Path, typer.Option(help="Folder or file, as for fastloss train.")],
+    split: Annotated[
+        str | None, typer.Option(help="train or test: which rows of a folder; test unless given.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a class for each row: .csv, or .npz with scores.")
+    ] = None,
+) -> None:
+    """Give each row its class; where there are labels, say how many are right."""
+    with clear_errors(), _interrupts():
+        if out is not None:
+            if out.suffix not in (".csv", ".npz"):
+                raise ValueError(f"--out must end in .csv or .npz, got {out}")
+            check_writable(out)
+        trained = LinearModel.load(model)
+        X, y = _rows(data, split)
+        scores = trained.scores(X)
+        classes = scores.argmax(axis=1)
+        if out is not None:
+            _write_predictions(out, trained, scores, y)
+        terminal = console()
+        if y is None:
+            counts = np.bincount(classes, minlength=trained.n_classes)
+            rows = [(name, f"{n}") for name, n in zip(trained.class_names, counts, strict=True)]
+            terminal.print(Table(f"{len(X):,} rows", ("class", "rows"), rows).rich())
+        else:
+            confusion = confusion_matrix(y, classes, trained.n_classes)
+            right = np.trace(confusion)
+            terminal.print(f"Accuracy: {accuracy(confusion):.2%} ({right:,} of {len(X):,} rows)")
+            terminal.print(_pairs_table(confusion, trained.class_names).rich())
+        if out is not None:
+            terminal.print(f"Saved {out}", soft_wrap=True)
+
+
+def _rows(path: Path, split: str | None) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    try:
+        return load_rows(path, cast(Split, split or "test"))  # which checks it
+    except FileNotFoundError as error:
+        if split is None and path.is_dir():
+            raise FileNotFoundError(f"{error}; --split train takes the training rows") from error
+        raise
+
+
+def _pairs_table(confusion: NDArray[np.int64], names: Sequence[str]) -> Table:
+    totals = confusion.sum(axis=1)
+    return Table(
+        title="Most often confused",
+        columns=("is", "taken for", "rows", "of its class"),
+        rows=[
+            (names[true], names[given], f"{n}", f"{n / totals[true]:.1%}")
+            for true, given, n in worst_pairs(confusion)
+        ],
+        n_labels=2,
+    )
+
+
+def _write_predictions(
+    path: Path, model: LinearModel, scores: Floats, y: NDArray[np.int64] | None
+) -> None:
+    columns: dict[str, Any] = {"predicted": scores.argmax(axis=1)}
+    if y is not None:
+        columns["y"] = y
+    with written_whole(path) as stream:
+        if path.suffix == ".npz":
+            np.savez(stream, scores=scores, class_names=np.array(model.class_names), **columns)
+            return
+        text = TextIOWrapper(stream, "utf-8", newline="")
+        writer = csv.writer(text)
+        writer.writerow(["row", *columns, "class"])
+        for row, values in enumerate(zip(*columns.values(), strict=True)):
+            writer.writerow([row, *values, model.class_names[values[0]]])
+        text.detach()

@@ -1,0 +1,361 @@
+"""A trained linear classifier: weights, what was done to the rows before, and names for classes.
+
+A `LinearModel` goes to one ``.npz`` file of plain arrays and comes back: nothing in the file is
+ever run, and a file that is truncated, damaged or something else is refused in one line.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss import arrays
+from fastloss.arrays import Floats
+from fastloss.data import DataFormatError, StrPath
+from fastloss.losses import get_loss
+from fastloss.losses.base import Loss
+
+PreprocessingKind = Literal["none", "mean_image", "standardize"]
+
+_FORMAT = "fastloss.LinearModel 1"
+# What is converted to floats at a time: it stays in the last cache, beside its scores.
+_BLOCK_BYTES = 4 * 2**20
+
+
+def row_blocks(shape: tuple[int, ...], itemsize: int = 4) -> Iterator[slice]:
+    """Slices of the rows of an array of this shape (N, D), each of a few megabytes."""
+    n_rows, n_features = shape
+    step = max(1, _BLOCK_BYTES // (n_features * itemsize))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(n_rows, start + step))
+
+
+@contextmanager
+def written_whole(path: StrPath) -> Iterator[IO[bytes]]:
+    """A stream to ``path``, which changes only when the block ends well.
+
+    What is written goes to a draft beside it. Missing folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path)
+    try:
+        with draft.open("wb") as stream:
+            yield stream
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def check_writable(path: StrPath) -> None:
+    """Raise OSError unless `written_whole` could write ``path`` now. Makes missing folders."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft(path)
+        draft.touch()
+        draft.unlink()
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    """What is done to a row before it meets ``W``: ``(x / 255 - mean) / deviation``.
+
+    The 255 is there for uint8 pixels alone, so that they lie in [0, 1].
+
+    Attributes
+    ----------
+    of_pixels : whether rows are uint8.
+    dtype : float32, or float64 for rows of float64; the type that rows are turned into.
+    mean : (D,), or None: nothing is subtracted.
+    deviation : (D,), all > 0, or None: nothing is divided by.
+    """
+
+    of_pixels: bool
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+    mean: Floats | None = None
+    deviation: Floats | None = None
+
+    @classmethod
+    def fit(cls, X: NDArray[Any], kind: PreprocessingKind = "standardize") -> Preprocessing:
+        """Learn the preprocessing from the rows ``X`` (N, D) that a model will be trained on.
+
+        Parameters
+        ----------
+        X : uint8, float32 or float64; never copied to floats as a whole.
+        kind : "none"; "mean_image", which subtracts the mean of each column; or "standardize",
+            which also divides by its standard deviation. A column that is constant is not divided.
+
+        Raises
+        ------
+        TypeError, ValueError : an ``X`` of another type or shape, or an unknown kind.
+        """
+        X = arrays.as_rows(X)
+        if kind not in get_args(PreprocessingKind):
+            known = ", ".join(map(repr, get_args(PreprocessingKind)))
+            raise ValueError(f"unknown preprocessing {kind!r}; known: {known}")
+        plain = cls(
+            of_pixels=X.dtype == np.uint8,
+            dtype=np.dtype(np.float64 if X.dtype == np.float64 else np.float32),
+        )
+        if kind == "none":
+            return plain
+        mean = plain._mean(X, lambda block: block)
+        centred = replace(plain, mean=mean.astype(plain.dtype))
+        if kind == "mean_image":
+            return centred
+        # About the mean as it is stored: a constant column then deviates by its rounding alone.
+        deviation = np.sqrt(centred._mean(X, np.square))
+        constant = deviation <= np.finfo(plain.dtype).eps * np.abs(mean)
+        deviation[constant] = 1.0
+        return replace(centred, deviation=deviation.astype(plain.dtype))
+
+    def _mean(self, X: NDArray[Any], function: Callable[[Floats], Floats]) -> NDArray[np.float64]:
+        """The mean of ``function`` of the preprocessed rows, over the rows."""
+        total = np.zeros(X.shape[1])
+        for rows in row_blocks(X.shape):
+            total += function(self.apply(X[rows])).sum(axis=0, dtype=np.float64)
+        return total / len(X)
+
+    def apply(self, X: NDArray[Any]) -> Floats:
+        """A preprocessed copy of ``X`` (N, D), in ``self.dtype``."""
+        self.check(X)
+        rows = np.empty(X.shape, self.dtype)
+        for block in row_blocks(X.shape, self.dtype.itemsize):
+            part = rows[block]
+            part[...] = X[block]
+            if self.of_pixels:
+                part *= self.dtype.type(1 / 255)
+            if self.mean is not None:
+                part -= self.mean
+            if self.deviation is not None:
+                part /= self.deviation
+        return rows
+
+    def check(self, X: NDArray[Any]) -> None:
+        """Raise unless rows like ``X`` are what this was fitted to."""
+        if (X.dtype == np.uint8) != self.of_pixels:
+            fitted = "uint8 pixels" if self.of_pixels else "float rows"
+            raise TypeError(f"X must be {fitted} as in training, got {X.dtype}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearModel:
+    """A linear classifier: the class of a row ``x`` is the largest of ``preprocess(x) @ W + b``.
+
+    Attributes
+    ----------
+    W : (D + 1, C) float32 or float64; the last row is the bias ``b``.
+    loss : what it was trained with, a name or an instance.
+    preprocessing : what is done to rows first.
+    class_names : C of them.
+    image_shape : what the D features of a row reshape to, if anything.
+    about : where the model comes from; whatever JSON can hold.
+
+    Raises
+    ------
+    TypeError, ValueError : parts that do not fit each other.
+
+    Examples
+    --------
+    >>> W = np.array([[1.0, -1.0], [0.0, 0.5]])  # one feature, a bias
+    >>> plain = Preprocessing(of_pixels=False, dtype=np.dtype(np.float64))
+    >>> model = LinearModel(W, "softmax", plain, ("positive", "negative"))
+    >>> X = np.array([[2.0], [-3.0]])
+    >>> model.predict(X)
+    array([0, 1])
+    >>> model.accuracy(X, np.array([0, 0]))
+    0.5
+    """
+
+    W: Floats
+    loss: str | Loss
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, ...] | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "loss", get_loss(self.loss))
+        n_rows, n_classes = arrays.as_weights(self.W).shape
+        if self.W.dtype != self.preprocessing.dtype:
+            raise TypeError(f"W is {self.W.dtype}, its rows are {self.preprocessing.dtype}")
+        if not np.isfinite(self.W).all():
+            raise ValueError("W has entries that are not finite")
+        if len(self.class_names) != n_classes:
+            raise ValueError(f"{len(self.class_names)} class names for {n_classes} classes")
+        for name in ("mean", "deviation"):
+            array = getattr(self.preprocessing, name)
+            if array is not None and array.shape != (n_rows - 1,):
+                raise ValueError(f"{name} has shape {array.shape}, expected ({n_rows - 1},)")
+            if array is not None and not np.isfinite(array).all():
+                raise ValueError(f"{name} has entries that are not finite")
+        deviation = self.preprocessing.deviation
+        if deviation is not None and not (deviation > 0).all():
+            raise ValueError("deviation has entries that are not > 0")
+        if self.image_shape is not None and math.prod(self.image_shape) != n_rows - 1:
+            raise ValueError(f"image_shape {self.image_shape} does not hold {n_rows - 1} features")
+
+    @property
+    def n_features(self) -> int:
+        """D, without the bias."""
+        return len(self.W) - 1
+
+    @property
+    def n_classes(self) -> int:
+        """C."""
+        return self.W.shape[1]
+
+    def __repr__(self) -> str:
+        return f"LinearModel({self.n_features} features, {self.n_classes} classes, {self.loss!r})"
+
+    def _score_blocks(self, X: NDArray[Any]) -> Iterator[tuple[slice, Floats]]:
+        X = arrays.as_rows(X)
+        if X.shape[1] != self.n_features:
+            raise ValueError(
+                f"X has {X.shape[1]} features a row, the model was trained on {self.n_features}"
+            )
+        for rows in row_blocks(X.shape, self.W.itemsize):
+            yield rows, self.preprocessing.apply(X[rows]) @ self.W[:-1] + self.W[-1]
+
+    def scores(self, X: NDArray[Any]) -> Floats:
+        """Scores (N, C) of the rows ``X`` (N, D), which are as they were loaded."""
+        scores = np.empty((len(X), self.n_classes), self.W.dtype)
+        for rows, block in self._score_blocks(X):
+            scores[rows] = block
+        return scores
+
+    def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
+        """The class (N,) of each row: that of its largest score, the lowest of equals."""
+        classes = np.empty(len(X), np.int64)
+        for rows, block in self._score_blocks(X):
+            classes[rows] = block.argmax(axis=1)
+        return classes
+
+    def accuracy(self, X: NDArray[Any], y: NDArray[np.int64]) -> float:
+        """The share, in [0, 1], of the rows whose class is their label."""
+        return accuracy(self.confusion(X, y))
+
+    def confusion(self, X: NDArray[Any], y: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many rows of each true class (C rows) were given each class (C columns)."""
+        return confusion_matrix(y, self.predict(X), self.n_classes)
+
+    def save(self, path: StrPath) -> None:
+        """Write one ``.npz`` file; an older one is replaced whole or not at all.
+
+        Raises
+        ------
+        OSError : the file cannot be written.
+        """
+        loss = get_loss(self.loss)
+        record = {
+            "format": _FORMAT,
+            "loss": {"name": loss.name, "parameters": asdict(loss)},  # type: ignore[call-overload]
+            "of_pixels": self.preprocessing.of_pixels,
+            "class_names": self.class_names,
+            "image_shape": self.image_shape,
+            "about": self.about,
+        }
+        learnt = {"mean": self.preprocessing.mean, "deviation": self.preprocessing.deviation}
+        parts: dict[str, Any] = {name: part for name, part in learnt.items() if part is not None}
+        with written_whole(path) as stream:
+            np.savez(
+                stream,
+                model=np.array(json.dumps(record)),
+                W=self.W,
+                **parts,
+            )
+
+    @classmethod
+    def load(cls, path: StrPath) -> LinearModel:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError : nothing there.
+        fastloss.data.DataFormatError : a file that is truncated, damaged or no model.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+        record, parts = _read(path)
+        try:
+            return cls(
+                W=parts["W"],
+                loss=type(get_loss(record["loss"]["name"]))(**record["loss"]["parameters"]),
+                preprocessing=Preprocessing(
+                    of_pixels=record["of_pixels"],
+                    dtype=parts["W"].dtype,
+                    mean=parts.get("mean"),
+                    deviation=parts.get("deviation"),
+                ),
+                class_names=tuple(record["class_names"]),
+                image_shape=record["image_shape"] and tuple(record["image_shape"]),
+                about=record["about"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise DataFormatError(path, f"not a model that fits together: {reason}") from error
+
+
+def confusion_matrix(
+    y: NDArray[np.int64], classes: NDArray[np.int64], n_classes: int
+) -> NDArray[np.int64]:
+    """How many rows with each label ``y`` (C rows) were given each of ``classes`` (C columns).
+
+    Raises
+    ------
+    ValueError : labels that are not in [0, C), or not as many as classes.
+    """
+    labels = arrays.as_labels(y, len(classes))
+    arrays.check_label_range(labels, int(labels.max()), n_classes)
+    counts = np.bincount(labels * n_classes + classes, minlength=n_classes**2)
+    return counts.reshape(n_classes, n_classes)
+
+
+def accuracy(confusion: NDArray[np.int64]) -> float:
+    """The share of rows on the diagonal of a confusion matrix (C, C)."""
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The record and the arrays of a file that says that it is a model."""
+    try:
+        # Opened here: NumPy leaves a damaged one open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            parts = {name: archive[name] for name in archive.files}
+    except Exception as error:  # from zipfile, zlib, ast or NumPy, of a dozen types
+        reason = f"{type(error).__name__}: {error}"
+        raise DataFormatError(
+            path, f"expected a model that fastloss saved, found no complete .npz archive ({reason})"
+        ) from error
+    try:
+        record = json.loads(str(parts["model"]))
+        saved_as = record["format"]
+    except (KeyError, TypeError, ValueError):
+        found = ", ".join(parts) or "nothing"
+        raise DataFormatError(
+            path, f"expected a model that fastloss saved, found an archive of {found}"
+        ) from None
+    if saved_as != _FORMAT or "W" not in parts:
+        raise DataFormatError(path, f"expected {_FORMAT!r} with W, found {saved_as!r}")
+    return record, parts

@@ -1,0 +1,240 @@
+"""The whole of ``fastloss train`` without its command line: load, train, look, remember."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastloss
+from fastloss.backends import auto
+from fastloss.benchmark.machine import cpu_name
+from fastloss.losses import get_loss
+from fastloss.model import (
+    LinearModel,
+    PreprocessingKind,
+    accuracy,
+    check_writable,
+    written_whole,
+)
+from fastloss.optim import History, Record, Result
+from fastloss.threads import available_threads, check_n_threads
+from fastloss.training.problem import SYNTHETIC_SHAPE, Prepared, Splits, fit, load_splits
+from fastloss.training.settings import Settings, fill_in, total_steps
+from fastloss.training.sweep import Trial, parse_sweep, plan_trials, run_sweep
+
+SCHEMA = 1
+
+#: A context manager that shows a bar of so many steps: ``update(message, steps done)``.
+Bar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[str, int], None]]]
+
+
+def no_bar(total: int) -> AbstractContextManager[Callable[[str, int], None]]:
+    """A `Bar` that shows nothing."""
+    return nullcontext(lambda message, done: None)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What ``fastloss train`` was asked for, checked before any data is read."""
+
+    settings: Settings
+    data: Path | None = None
+    preprocessing: PreprocessingKind = "standardize"
+    validation: int | None = None
+    sweep: str | None = None
+    n_trials: int | None = None
+    n_threads: int = field(default_factory=available_threads)
+    checkpoint: Path | None = None
+    resume: bool = False
+    points: list[Settings] = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_n_threads(self.n_threads, "threads")
+        if self.sweep is not None and self.checkpoint is not None:
+            raise ValueError("a sweep keeps no checkpoint: pass either sweep or checkpoint")
+        if self.sweep is None and self.n_trials is not None:
+            raise ValueError("trials are those of a sweep: pass sweep too")
+        if self.resume and self.checkpoint is None:
+            raise ValueError("resume needs the checkpoint to go on from")
+        if self.checkpoint is not None:
+            check_writable(self.checkpoint)
+        points = [self.settings]
+        if self.sweep is not None:
+            points = plan_trials(parse_sweep(self.sweep), self.settings, self.n_trials)
+        object.__setattr__(self, "points", points)
+
+    def run(self, bar: Bar = no_bar) -> Outcome:
+        """Load, train, and look at what was learnt.
+
+        Raises
+        ------
+        optim.DivergedError : the learning rate is too high (in a sweep: in every trial).
+        ValueError, TypeError, OSError : settings or files that are no good.
+        """
+        began = time.perf_counter()
+        warm_up(self.settings.loss)
+        splits = load_splits(self.data, validation=self.validation, seed=self.settings.seed)
+        prepared = Prepared.of(splits, self.preprocessing)
+        points = [fill_in(point, prepared.scale) for point in self.points]
+        loaded = time.perf_counter()
+        if self.sweep is None:
+            trials = [Trial(0, points[0], self._fit(prepared, points[0], bar))]
+        else:
+            with bar(len(points)) as progress:
+                trials = run_sweep(prepared, points, n_threads=self.n_threads, progress=progress)
+        seconds = {"loading": loaded - began, "training": time.perf_counter() - loaded}
+        return Outcome.of(prepared, trials, self, seconds)
+
+    def _fit(self, prepared: Prepared, settings: Settings, bar: Bar) -> Result:
+        with bar(total_steps(settings, len(prepared.X))) as progress:
+
+            def show(record: Record) -> None:
+                accuracy = record.validation_accuracy
+                shown = "" if accuracy is None else f", validation {accuracy:.1%}"
+                progress(f"loss {record.loss:.4g}{shown}", record.step)
+
+            return fit(
+                prepared,
+                settings,
+                n_threads=self.n_threads,
+                callback=show,
+                checkpoint=self.checkpoint,
+                resume=self.resume,
+            )
+
+
+def warm_up(loss: str) -> None:
+    """Begin to load the kernels, or to compile them in another thread, while data is read."""
+    kind = np.dtype(np.float32)
+    auto.choose(get_loss(loss), SYNTHETIC_SHAPE, kind, kind)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A training that came to its end or was interrupted: the best model, and how it got there.
+
+    ``confusions``: rows by true class (C rows) and class given (C columns), of each split.
+    """
+
+    job: Job
+    splits: Splits
+    model: LinearModel
+    trials: list[Trial]  # best first
+    confusions: dict[str, NDArray[np.int64]]
+    seconds: dict[str, float]
+
+    @classmethod
+    def of(
+        cls, prepared: Prepared, trials: list[Trial], job: Job, seconds: dict[str, float]
+    ) -> Outcome:
+        """Make the model of the best trial and try it on all rows."""
+        best = trials[0]
+        if best.result is None:
+            raise RuntimeError(f"none of {len(trials)} trials came to an end: {best.failure}")
+        about = {"data": str(prepared.splits), "settings": str(best.settings)}
+        model = prepared.model(best.result.W, best.settings, about)
+        splits = prepared.splits
+        parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+        confusions = {
+            name: model.confusion(part.X, part.y)
+            for name, part in parts.items()
+            if part is not None
+        }
+        return cls(job, splits, model, trials, confusions, seconds)
+
+    @property
+    def result(self) -> Result:
+        """Of the best trial."""
+        assert self.trials[0].result is not None
+        return self.trials[0].result
+
+    @property
+    def settings(self) -> Settings:
+        """Of the best trial, filled in."""
+        return self.trials[0].settings
+
+    @property
+    def complete(self) -> bool:
+        """Whether nobody interrupted it."""
+        return self.result.why != "interrupted" and all(trial.complete for trial in self.trials)
+
+    @property
+    def accuracies(self) -> dict[str, float]:
+        """The share of rows that are right, by split."""
+        return {name: accuracy(counts) for name, counts in self.confusions.items()}
+
+    def to_json(self) -> str:
+        """As JSON; null where there is no number."""
+        train, result = self.splits.train, self.result
+        record = {
+            "schema": SCHEMA,
+            "title": "fastloss train",
+            "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            "fastloss": fastloss.__version__,
+            "cpu": cpu_name(),
+            "threads": self.job.n_threads,
+            "complete": self.complete,
+            "why": result.why,
+            "message": result.message,
+            "data": {
+                "name": train.name,
+                "source": train.source,
+                "rows": {name: int(counts.sum()) for name, counts in self.confusions.items()},
+                "n_features": train.X.shape[1],
+                "class_names": train.class_names,
+                "preprocessing": self.job.preprocessing,
+            },
+            "settings": asdict(self.settings),
+            "accuracy": self.accuracies,
+            "confusion": {name: counts.tolist() for name, counts in self.confusions.items()},
+            "loss": result.loss,
+            "n_steps": result.n_steps,
+            "n_evaluations": result.n_evaluations,
+            "seconds": self.seconds,
+            "history": _columns(result.history),
+            "sweep": self.job.sweep,
+            "trials": [_trial_record(trial) for trial in self.trials],
+        }
+        return json.dumps(record, indent=1, allow_nan=False)
+
+    def save(self, path: Path) -> None:
+        """Write the JSON file in one step."""
+        with written_whole(path) as stream:
+            stream.write(f"{self.to_json()}\n".encode())
+
+
+def _trial_record(trial: Trial) -> dict[str, Any]:
+    return {
+        "settings": asdict(trial.settings),
+        "validation_accuracy": _number(trial.accuracy),
+        "loss": None if trial.result is None else trial.result.loss,
+        "seconds": None if trial.result is None else trial.result.seconds,
+        "failure": trial.failure,
+    }
+
+
+def _columns(history: History) -> dict[str, list[float | None]]:
+    names = [f.name for f in fields(Record)]
+    return {name: [_number(getattr(record, name)) for record in history] for name in names}
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def worst_pairs(confusion: NDArray[np.int64], n: int = 5) -> list[tuple[int, int, int]]:
+    """``(true class, class given, rows)`` of the largest errors, largest first."""
+    errors = confusion.copy()
+    np.fill_diagonal(errors, 0)
+    order = np.argsort(-errors, axis=None, kind="stable")[:n]
+    pairs = [divmod(int(place), len(errors)) for place in order]
+    return [(true, given, int(errors[true, given])) for true, given in pairs if errors[true, given]]

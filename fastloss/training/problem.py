@@ -1,0 +1,229 @@
+"""The rows to train on, to choose by and to report on; their preprocessing; one run over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss import data as datasets
+from fastloss.api import Objective
+from fastloss.arrays import Floats
+from fastloss.data import Dataset, StrPath
+from fastloss.losses.base import Labels
+from fastloss.model import LinearModel, Preprocessing, PreprocessingKind, row_blocks
+from fastloss.optim import Record, Result, minimize
+from fastloss.threads import blas_threads
+from fastloss.training.settings import Scale, Settings, make_method
+
+#: Rows, features and classes of the problem that is drawn where no data is given: MNIST's width.
+SYNTHETIC_SHAPE = (12_000, 784, 10)
+_SYNTHETIC_TEST_ROWS = 2000
+
+# Of the training rows one in eight, but no more than settle 95 % to within half a percent.
+_VALIDATION_SHARE = 8
+_MOST_VALIDATION_ROWS = 2000
+
+_CURVATURE_ROWS = 2000
+_POWER_ITERATIONS = 30
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows to train on, to choose by, and to report on; the last two may be missing."""
+
+    train: Dataset
+    validation: Dataset | None = None
+    test: Dataset | None = None
+
+    def __str__(self) -> str:
+        counts = [f"{len(self.train):,} rows to train on"]
+        for name in ("validation", "test"):
+            part = getattr(self, name)
+            counts.append(f"{len(part):,} for {name}" if part is not None else f"none for {name}")
+        return f"{self.train.name}: {', '.join(counts)}"
+
+
+def load_splits(path: StrPath | None, *, validation: int | None = None, seed: int = 0) -> Splits:
+    """Read the data set at ``path`` and set rows aside for validation.
+
+    Parameters
+    ----------
+    path : as for `data.load`; None: a synthetic problem. A folder without files of test rows, and
+        a single file, have no test rows.
+    validation : how many of the training rows; one in eight, 2,000 at most, unless given. They
+        are the last ones, except where the labels are in order: there they are drawn with
+        ``seed``.
+
+    Raises
+    ------
+    FileNotFoundError, fastloss.data.DataFormatError : as `data.load`.
+    ValueError : rows to validate on, but none left to train on.
+    """
+    test: Dataset | None = None
+    if path is None:
+        whole = datasets.synthetic(*SYNTHETIC_SHAPE, seed=seed)
+        rows = whole.rows(slice(_SYNTHETIC_TEST_ROWS, None))
+        test = whole.rows(slice(_SYNTHETIC_TEST_ROWS))
+    else:
+        rows = datasets.load(path)
+        if Path(path).is_dir():
+            test = _test_rows(path)
+    n_validation = validation
+    if n_validation is None:
+        n_validation = min(len(rows) // _VALIDATION_SHARE, _MOST_VALIDATION_ROWS)
+    if not 0 <= n_validation < len(rows):
+        raise ValueError(
+            f"validation must be in [0, {len(rows)}), the rows there are, got {n_validation}"
+        )
+    if n_validation == 0:
+        return Splits(rows, None, test)
+    n_train = len(rows) - n_validation
+    if (np.diff(rows.y) >= 0).all():
+        order = np.random.default_rng(seed).permutation(len(rows))
+        first, last = np.sort(order[:n_train]), np.sort(order[n_train:])
+        return Splits(rows.rows(first), rows.rows(last), test)
+    return Splits(rows.rows(slice(n_train)), rows.rows(slice(n_train, None)), test)
+
+
+def _test_rows(folder: StrPath) -> Dataset | None:
+    try:
+        return datasets.load(folder, "test")
+    except FileNotFoundError:
+        return None
+
+
+def load_rows(path: StrPath, split: datasets.Split) -> tuple[NDArray[Any], Labels | None]:
+    """``X`` (N, D) of a data set, and its labels; None for an ``.npz`` that has only ``X``.
+
+    Raises
+    ------
+    FileNotFoundError, fastloss.data.DataFormatError : as `data.load`.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        # What is wrong with the file, `data.load` says better.
+        with suppress(Exception), path.open("rb") as stream, np.load(stream) as archive:
+            if "X" in archive.files and "y" not in archive.files:
+                return archive["X"].reshape(len(archive["X"]), -1), None
+    rows = datasets.load(path, split)
+    return rows.X, rows.y
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Splits, and the preprocessed rows of those that are looked at over and over."""
+
+    splits: Splits
+    preprocessing: Preprocessing
+    X: Floats
+    X_validation: Floats | None
+
+    @classmethod
+    def of(cls, splits: Splits, kind: PreprocessingKind = "standardize") -> Prepared:
+        """Learn the preprocessing from the training rows and apply it."""
+        if splits.train.n_classes < 2:
+            raise ValueError(f"{splits.train.name} has {splits.train.n_classes} class; 2 needed")
+        preprocessing = Preprocessing.fit(splits.train.X, kind)
+        validation = splits.validation
+        return cls(
+            splits,
+            preprocessing,
+            preprocessing.apply(splits.train.X),
+            None if validation is None else preprocessing.apply(validation.X),
+        )
+
+    @cached_property
+    def scale(self) -> Scale:
+        """What `fill_in` has to know."""
+        blocks = row_blocks(self.X.shape)
+        squares = sum(float(np.square(self.X[rows]).sum(dtype=np.float64)) for rows in blocks)
+        return Scale(len(self.X), squares / len(self.X) + 1.0, _curvature(self.X))
+
+    def objective(self, settings: Settings, n_threads: int | None = None) -> Objective:
+        """The loss over the training rows, with a bias, and its penalty."""
+        return Objective(
+            self.X,
+            self.splits.train.y,
+            loss=settings.loss,
+            l1=settings.l1,
+            l2=settings.l2 or 0.0,
+            intercept=True,
+            n_threads=n_threads,
+        )
+
+    def validate(self, W: Floats) -> float:
+        """Accuracy on the validation rows; on one thread, so that it is the same on any number."""
+        assert self.X_validation is not None
+        assert self.splits.validation is not None
+        with blas_threads(1):
+            classes = (self.X_validation @ W[:-1] + W[-1]).argmax(axis=1)
+        return float(np.mean(classes == self.splits.validation.y))
+
+    def model(self, W: Floats, settings: Settings, about: Mapping[str, Any]) -> LinearModel:
+        """The model that has learnt ``W``."""
+        train = self.splits.train
+        return LinearModel(
+            W=W,
+            loss=settings.loss,
+            preprocessing=self.preprocessing,
+            class_names=train.class_names,
+            image_shape=train.image_shape,
+            about=dict(about),
+        )
+
+
+def _curvature(X: Floats) -> float:
+    """`Scale.curvature`, from some of the rows, by power iteration.
+
+    On one thread: what follows from it shall not depend on how many there are.
+    """
+    rows = X[:: max(1, len(X) // _CURVATURE_ROWS)]
+    weights, bias = np.ones(X.shape[1], X.dtype), 1.0
+    curvature = 1.0
+    with blas_threads(1):
+        for _ in range(_POWER_ITERATIONS):
+            length = np.hypot(np.linalg.norm(weights), bias)
+            scores = rows @ (weights / length) + bias / length
+            weights, bias = rows.T @ scores / len(rows), float(scores.mean())
+            curvature = float(np.hypot(np.linalg.norm(weights), bias))
+    return curvature
+
+
+def fit(
+    prepared: Prepared,
+    settings: Settings,
+    *,
+    n_threads: int | None = None,
+    callback: Callable[[Record], Any] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> Result:
+    """Minimise the loss over the training rows, from ``W = 0``.
+
+    ``settings`` are filled in.
+
+    Raises
+    ------
+    optim.DivergedError : the learning rate is too high.
+    ValueError : a setting that the method does not take; a checkpoint of another run.
+    """
+    n_features, n_classes = prepared.X.shape[1], prepared.splits.train.n_classes
+    return minimize(
+        prepared.objective(settings, n_threads),
+        np.zeros((n_features + 1, n_classes), prepared.preprocessing.dtype),
+        make_method(settings),
+        max_epochs=settings.epochs,
+        max_steps=settings.steps,
+        seed=settings.seed,
+        validation=None if prepared.X_validation is None else prepared.validate,
+        callback=callback,
+        checkpoint=checkpoint,
+        resume=resume,
+    )

@@ -1,0 +1,231 @@
+"""Many settings tried at once, each on one thread: a grid of lists, or draws from ranges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from threading import Event
+from typing import Any, TypeAlias, get_args, get_type_hints
+
+import numpy as np
+
+from fastloss.optim import DivergedError, Result
+from fastloss.threads import available_threads, blas_threads
+from fastloss.training.problem import Prepared, fit
+from fastloss.training.settings import Settings, make_method
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Any of these values."""
+
+    values: tuple[Any, ...]
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """One of them, all as likely."""
+        return self.values[rng.integers(len(self.values))]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Any number from ``low`` to ``high``; ``log``: its logarithm is drawn evenly."""
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+    def draw(self, rng: np.random.Generator) -> float | int:
+        """One of them, to three digits."""
+        if self.log:
+            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            value = rng.uniform(self.low, self.high)
+        if self.whole:
+            return min(max(round(value), math.ceil(self.low)), math.floor(self.high))
+        return min(max(float(f"{value:.3g}"), self.low), self.high)
+
+
+Sweep: TypeAlias = dict[str, Choices | Range]
+
+_DEFAULT_TRIALS = 20
+_SWEPT = tuple(f.name for f in fields(Settings))
+_GRAMMAR = "name=a|b|c, name=low:high or name=low:high:log, separated by commas"
+
+
+def parse_sweep(text: str) -> Sweep:
+    """What to try for which setting: ``"lr=0.01:1:log,l2=1e-5|1e-4|1e-3"``.
+
+    A list ``a|b|c`` of values, or a range ``low:high``, drawn from evenly, or evenly in its
+    logarithm with ``:log``. Names are those of `Settings`.
+
+    Raises
+    ------
+    ValueError : an unknown name, a value of the wrong kind, or anything else.
+
+    Examples
+    --------
+    >>> parse_sweep("l2=1e-4|1e-3")
+    {'l2': Choices(values=(0.0001, 0.001))}
+    """
+    sweep: Sweep = {}
+    for item in text.split(","):
+        name, separator, values = (part.strip() for part in item.partition("="))
+        name = name.replace("-", "_")
+        if not (separator and name and values):
+            raise ValueError(f"a sweep reads {_GRAMMAR}; got {item.strip()!r}")
+        if name not in _SWEPT:
+            raise ValueError(f"unknown sweep parameter {name!r}; known: {', '.join(_SWEPT)}")
+        if name in sweep:
+            raise ValueError(f"the sweep names {name} twice")
+        sweep[name] = _parse_range(name, values) if ":" in values else _parse_list(name, values)
+    return sweep
+
+
+def _kind(name: str) -> type:
+    """The type that a setting has when it is not None."""
+    hint = get_type_hints(Settings)[name]
+    return next((kind for kind in get_args(hint) if kind is not type(None)), hint)
+
+
+def _parse_value(name: str, text: str) -> Any:
+    kind = _kind(name)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        raise ValueError(f"sweep: {name}={text} is no {_KIND_NAMES[kind]}") from None
+
+
+_KIND_NAMES = {bool: "true or false", int: "whole number", float: "number", str: "name"}
+
+
+def _parse_list(name: str, text: str) -> Choices:
+    values = tuple(_parse_value(name, value.strip()) for value in text.split("|"))
+    for value in values:
+        replace(Settings(), **{name: value})
+    return Choices(tuple(dict.fromkeys(values)))
+
+
+def _parse_range(name: str, text: str) -> Range:
+    low_text, high_text, *scale = (part.strip() for part in text.split(":"))
+    kind = _kind(name)
+    if kind not in (int, float) or scale not in ([], ["log"]):
+        raise ValueError(f"a sweep reads {_GRAMMAR}; got {name}={text}")
+    low, high = _parse_value(name, low_text), _parse_value(name, high_text)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"sweep: {name}={text} is no range from a number to a higher one")
+    if scale and low <= 0:
+        raise ValueError(f"sweep: {name}={text} has no logarithm at {low_text}")
+    return Range(low, high, bool(scale), kind is int)
+
+
+def plan_trials(sweep: Sweep, base: Settings, n_trials: int | None = None) -> list[Settings]:
+    """The settings of each trial: the whole grid of lists, or ``n_trials`` drawn at random.
+
+    They are drawn where there is a range (20 of them, unless said otherwise), or where the grid
+    has more points than there shall be trials. The same seed draws the same.
+    """
+    lists = [choice.values for choice in sweep.values() if isinstance(choice, Choices)]
+    if len(lists) == len(sweep):
+        points = [dict(zip(sweep, values, strict=True)) for values in product(*lists)]
+        if n_trials is not None and n_trials < len(points):
+            order = np.random.default_rng(base.seed).permutation(len(points))[:n_trials]
+            points = [points[i] for i in np.sort(order)]
+    else:
+        points = [
+            {
+                name: choice.draw(np.random.default_rng([base.seed, k, i]))
+                for i, (name, choice) in enumerate(sweep.items())
+            }
+            for k in range(n_trials or _DEFAULT_TRIALS)
+        ]
+    return [replace(base, **point) for point in points]
+
+
+_NOT_BEGUN = "interrupted before it began"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep; ``result`` is None where it diverged or was not begun: ``failure``."""
+
+    number: int
+    settings: Settings
+    result: Result | None = None
+    failure: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """On the validation rows, at the end; NaN where there is no result."""
+        if self.result is None:
+            return math.nan
+        accuracy = self.result.history[-1].validation_accuracy
+        return math.nan if accuracy is None else accuracy
+
+    @property
+    def complete(self) -> bool:
+        """Whether nobody interrupted it."""
+        if self.result is None:
+            return self.failure != _NOT_BEGUN
+        return self.result.why != "callback"
+
+    @property
+    def order(self) -> tuple[float, float, int]:
+        """Best first: the highest accuracy, of equals the lowest loss, then the first."""
+        if self.result is None:
+            return math.inf, math.inf, self.number
+        return -self.accuracy, self.result.loss, self.number
+
+
+def run_sweep(
+    prepared: Prepared,
+    trials: Sequence[Settings],
+    *,
+    n_threads: int | None = None,
+    progress: Callable[[str, int], None] = lambda message, done: None,
+) -> list[Trial]:
+    """Train with each of the settings, which are filled in; best first.
+
+    As many run at once as there are threads, each on one. What comes out does not depend on how
+    many do. An interrupt ends them at their next record; those that were running count.
+    """
+    if prepared.X_validation is None:
+        raise ValueError("a sweep needs validation rows to choose by, got validation=0")
+    for settings in trials:
+        make_method(settings)
+    stop = Event()
+
+    def run(number: int) -> Trial:
+        settings = trials[number]
+        if stop.is_set():
+            return Trial(number, settings, failure=_NOT_BEGUN)
+        try:
+            result = fit(prepared, settings, n_threads=1, callback=lambda record: stop.is_set())
+        except DivergedError as error:
+            return Trial(number, settings, failure=str(error))
+        return Trial(number, settings, result)
+
+    n_at_once = min(n_threads or available_threads(), len(trials))
+    with ExitStack() as stack:
+        # One limit around all: a trial that ends must not lift it for those that go on.
+        stack.enter_context(blas_threads(1))
+        pool = stack.enter_context(ThreadPoolExecutor(n_at_once, thread_name_prefix="trial"))
+        stack.callback(stop.set)  # an error in one ends the others
+        waiting = {pool.submit(run, number) for number in range(len(trials))}
+        finished: list[Trial] = []
+        while waiting:
+            try:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            except KeyboardInterrupt:
+                stop.set()
+                continue
+            finished += [future.result() for future in done]
+            best = min(finished, key=lambda trial: trial.order)
+            progress(f"best of {len(finished)}: {best.accuracy:.1%}", len(finished))
+    return sorted(finished, key=lambda trial: trial.order)

@@ -1,0 +1,246 @@
+"""fastloss.model: preprocessing divides by no zero; models come back as they were saved."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fastloss import available_losses
+from fastloss.data import DataFormatError
+from fastloss.losses import get_loss
+from fastloss.losses.hinge import Hinge
+from fastloss.losses.softmax import Softmax
+from fastloss.model import LinearModel, Preprocessing, row_blocks, written_whole
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (300, 12), np.uint8)
+KINDS = ("none", "mean_image", "standardize")
+
+
+def model_of(X: np.ndarray, kind: str = "standardize", loss="softmax", C: int = 4) -> LinearModel:
+    preprocessing = Preprocessing.fit(X, kind)
+    W = np.random.default_rng(1).standard_normal((X.shape[1] + 1, C)).astype(preprocessing.dtype)
+    names = tuple(f"class {c}" for c in range(C))
+    return LinearModel(W, loss, preprocessing, names, (3, 4), {"data": "made up", "seed": 3})
+
+
+# Preprocessing
+
+
+def test_row_blocks_cover_every_row_once():
+    rows = np.concatenate([np.arange(10_000)[block] for block in row_blocks((10_000, 3073))])
+    np.testing.assert_array_equal(rows, np.arange(10_000))
+    assert len(list(row_blocks((10_000, 3073)))) > 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_preprocessing_against_its_formula(kind, dtype):
+    X = PIXELS.astype(dtype)
+    x = X / 255 if dtype == np.uint8 else X.astype(np.float64)
+    expected = {
+        "none": x,
+        "mean_image": x - x.mean(axis=0),
+        "standardize": (x - x.mean(axis=0)) / x.std(axis=0),
+    }[kind]
+    preprocessing = Preprocessing.fit(X, kind)
+    rows = preprocessing.apply(X)
+    assert rows.dtype == (np.float64 if dtype == np.float64 else np.float32)
+    eps = np.finfo(rows.dtype).eps
+    np.testing.assert_allclose(rows, expected, rtol=8 * eps, atol=8 * eps * np.abs(x).max())
+    np.testing.assert_array_equal(X, PIXELS)  # what came in is as it was
+
+
+@pytest.mark.parametrize("value", [0, 1, 77, 255])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_a_constant_column_is_not_divided(value, dtype):
+    X = PIXELS.astype(dtype)
+    X[:, 5] = value
+    preprocessing = Preprocessing.fit(X, "standardize")
+    assert preprocessing.deviation[5] == 1
+    rows = preprocessing.apply(X)
+    assert np.isfinite(rows).all()
+    np.testing.assert_allclose(rows[:, 5], 0, atol=1e-4 if value else 0)
+
+
+def test_a_nearly_constant_column_is_divided():
+    X = PIXELS.copy()
+    X[:, 5] = 254
+    X[0, 5] = 255
+    preprocessing = Preprocessing.fit(X, "standardize")
+    np.testing.assert_allclose(preprocessing.deviation[5], X[:, 5].std() / 255, rtol=1e-3)
+
+
+def test_preprocessing_learns_from_the_training_rows_alone():
+    preprocessing = Preprocessing.fit(PIXELS[:100], "mean_image")
+    rows = preprocessing.apply(PIXELS[100:])
+    assert np.abs(rows.mean(axis=0)).max() > 1e-3
+
+
+def test_preprocessing_refuses_other_rows():
+    with pytest.raises(ValueError, match="unknown preprocessing 'nope'; known: 'none'"):
+        Preprocessing.fit(PIXELS, "nope")
+    with pytest.raises(TypeError, match="X must be uint8 pixels as in training, got float32"):
+        Preprocessing.fit(PIXELS).apply(PIXELS.astype(np.float32))
+    with pytest.raises(TypeError, match="X must be float rows as in training, got uint8"):
+        Preprocessing.fit(PIXELS.astype(np.float32)).apply(PIXELS)
+
+
+# Scores, classes, counts
+
+
+def test_scores_are_those_of_the_preprocessed_rows():
+    model = model_of(PIXELS)
+    rows = model.preprocessing.apply(PIXELS).astype(np.float64)
+    expected = rows @ model.W[:-1] + model.W[-1]
+    np.testing.assert_allclose(model.scores(PIXELS), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(model.predict(PIXELS), model.scores(PIXELS).argmax(axis=1))
+
+
+def test_blocks_change_nothing(monkeypatch):
+    model = model_of(PIXELS)
+    whole = model.scores(PIXELS)
+    monkeypatch.setattr("fastloss.model._BLOCK_BYTES", 7 * 12 * 4)
+    np.testing.assert_allclose(model.scores(PIXELS), whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model.predict(PIXELS), whole.argmax(axis=1))
+
+
+def test_confusion_counts_true_classes_in_rows():
+    W = np.vstack([np.eye(3), np.zeros((1, 3))])
+    plain = Preprocessing(of_pixels=False, dtype=np.dtype(np.float64))
+    model = LinearModel(W, "hinge", plain, ("a", "b", "c"))
+    X = np.eye(3)[[0, 0, 1, 2, 2, 2]]
+    y = np.array([0, 1, 1, 2, 2, 0])
+    np.testing.assert_array_equal(model.confusion(X, y), [[1, 0, 1], [1, 1, 0], [0, 0, 2]])
+    np.testing.assert_allclose(model.accuracy(X, y), 4 / 6)
+
+
+def test_rows_and_labels_that_do_not_fit():
+    model = model_of(PIXELS)
+    with pytest.raises(ValueError, match="X has 11 features a row, the model was trained on 12"):
+        model.predict(PIXELS[:, :11])
+    with pytest.raises(ValueError, match=r"y\[2\] = 4 is not in \[0, 4\)"):
+        model.accuracy(PIXELS[:3], np.array([0, 1, 4]))
+    with pytest.raises(ValueError, match="y has 2 labels, but X has 3 rows"):
+        model.accuracy(PIXELS[:3], np.array([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"W": np.zeros((13, 4))}, TypeError, "W is float64, its rows are float32"),
+        ({"W": np.full((13, 4), np.nan, np.float32)}, ValueError, "W has entries that are not fin"),
+        ({"class_names": ("a",)}, ValueError, "1 class names for 4 classes"),
+        ({"W": np.zeros((9, 4), np.float32)}, ValueError, r"mean has shape \(12,\), expected \(8"),
+        ({"image_shape": (3, 3)}, ValueError, r"image_shape \(3, 3\) does not hold 12 features"),
+        ({"loss": "nope"}, ValueError, "unknown loss 'nope'"),
+    ],
+)
+def test_parts_that_do_not_fit(change, error, match):
+    with pytest.raises(error, match=match):
+        replace(model_of(PIXELS), **change)
+
+
+def test_a_deviation_of_zero_is_refused():
+    model = model_of(PIXELS)
+    bad = replace(model.preprocessing, deviation=np.zeros(12, np.float32))
+    with pytest.raises(ValueError, match="deviation has entries that are not > 0"):
+        replace(model, preprocessing=bad)
+
+
+# Files
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_a_model_comes_back_as_it_was_saved(tmp_path, kind, dtype):
+    X = PIXELS.astype(dtype)
+    model = model_of(X, kind)
+    model.save(tmp_path / "new folder" / "model.npz")
+    loaded = LinearModel.load(tmp_path / "new folder" / "model.npz")
+    np.testing.assert_array_equal(loaded.W, model.W)
+    np.testing.assert_array_equal(loaded.scores(X), model.scores(X))
+    for name in ("loss", "class_names", "image_shape", "about"):
+        assert getattr(loaded, name) == getattr(model, name)
+    assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["model.npz"]
+
+
+@pytest.mark.parametrize(
+    "loss", [*available_losses(), Hinge(margin=0.5, power=2), Softmax(label_smoothing=0.1)], ids=str
+)
+def test_every_loss_comes_back(tmp_path, loss):
+    model_of(PIXELS, loss=loss).save(tmp_path / "model.npz")
+    assert LinearModel.load(tmp_path / "model.npz").loss == get_loss(loss)
+
+
+def test_saving_replaces_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "model.npz"
+    model_of(PIXELS).save(path)
+    before = path.read_bytes()
+
+    def fail_half_way():
+        with written_whole(path) as stream:
+            stream.write(b"half")
+            raise RuntimeError("no room left")
+
+    with pytest.raises(RuntimeError, match="no room left"):
+        fail_half_way()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def record_of(path):
+    with np.load(path) as archive:
+        return json.loads(str(archive["model"])), {name: archive[name] for name in archive.files}
+
+
+def test_foreign_and_damaged_files_are_named(tmp_path):
+    path = tmp_path / "model.npz"
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        LinearModel.load(path)
+    model_of(PIXELS).save(path)
+    whole = path.read_bytes()
+    record, parts = record_of(path)
+
+    def refused(match: str) -> None:
+        with pytest.raises(DataFormatError, match=match) as caught:
+            LinearModel.load(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    for content in (b"", b"hello", whole[: len(whole) // 2], whole[:-1], whole[:100]):
+        path.write_bytes(content)
+        refused("found no complete .npz archive")
+    np.savez(path, X=PIXELS, y=np.zeros(300, int))
+    refused("found an archive of X, y")
+    with path.open("wb") as stream:
+        np.save(stream, PIXELS)
+    refused("found no complete .npz archive")
+    np.savez(path, **{**parts, "model": np.array(json.dumps({**record, "format": "other 2"}))})
+    refused("expected 'fastloss.LinearModel 1' with W, found 'other 2'")
+    np.savez(path, **{**parts, "W": parts["W"][:-3]})
+    refused("not a model that fits together: mean has shape")
+    np.savez(path, **{**parts, "W": parts["W"].astype(int)})
+    refused("not a model that fits together: W must be float32 or float64")
+    del record["class_names"]
+    np.savez(path, **{**parts, "model": np.array(json.dumps(record))})
+    refused("not a model that fits together: no 'class_names'")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_flipped_byte_never_ends_in_another_error(tmp_path, seed):
+    path = tmp_path / "model.npz"
+    model = model_of(PIXELS)
+    model.save(path)
+    content = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
+    path.write_bytes(content)
+    try:
+        loaded = LinearModel.load(path)
+    except DataFormatError:
+        return
+    # Bytes that mean nothing, such as a date.
+    np.testing.assert_array_equal(loaded.W, model.W)

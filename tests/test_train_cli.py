@@ -1,0 +1,387 @@
+"""``fastloss train`` and ``fastloss predict`` as a user meets them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fastloss import data
+from fastloss.cli import app
+from fastloss.model import LinearModel
+from fastloss.training import job as job_module
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def real() -> Path:
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not there")
+    return folder
+
+
+@pytest.fixture
+def npz(tmp_path) -> Path:
+    rows = data.synthetic(300, 12, 4, seed=1)
+    np.savez(tmp_path / "d.npz", X=rows.X, y=rows.y)
+    return tmp_path / "d.npz"
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    rows = data.synthetic(300, 48, 4, seed=1, dtype=np.uint8)
+    np.savez(tmp_path / "i.npz", X=rows.X.reshape(-1, 3, 4, 4), y=rows.y)
+    return tmp_path / "i.npz"
+
+
+TINY = ("--epochs", "3", "--batch-size", "32")
+
+
+def test_train_says_what_it_did_and_saves_it(npz, tmp_path):
+    out = tmp_path / "out"
+    result = run("train", "--data", npz, *TINY, "--out", out)
+    assert result.exit_code == 0, result.output
+    for text in (
+        "263 rows to train on, 37 for validation, none for test",
+        *("loss=softmax, optimizer=sgd, lr=", "epoch", "|gradient|"),
+        *("Accuracy: train", "validation", "Time: loading", "Saved"),
+    ):
+        assert text in result.stdout
+    # No escape codes and no progress bar where there is no terminal.
+    assert "\x1b" not in result.stdout
+    assert result.stderr == ""
+    names = {path.stem for path in out.iterdir()}
+    assert {"model", "history", "loss", "confusion"} <= names
+    assert "templates" not in names
+    assert not [path for path in out.iterdir() if path.suffix == ".part"]
+    record = json.loads((out / "history.json").read_text())
+    model = LinearModel.load(out / "model.npz")
+    rows = data.load(npz)
+    np.testing.assert_allclose(
+        record["accuracy"]["validation"], model.accuracy(rows.X[263:], rows.y[263:])
+    )
+    for name in map(str, out.iterdir()):
+        assert Path(name).name in result.stdout
+
+
+def test_images_have_templates(images, tmp_path):
+    result = run("train", "--data", images, *TINY, "--standardize", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "templates.png").exists()
+    model = LinearModel.load(tmp_path / "out" / "model.npz")
+    assert model.image_shape == (3, 4, 4)
+    assert model.preprocessing.deviation is not None
+
+
+def test_train_json_to_stdout_is_json_and_nothing_else(npz, tmp_path):
+    result = run("train", "--data", npz, *TINY, "--json", "-", "--out", tmp_path / "out")
+    assert json.loads(result.stdout)["settings"]["epochs"] == 3
+    result = run(
+        *("train", "--data", npz, *TINY, "--out", tmp_path / "out"),
+        *("--json", tmp_path / "more.json", "--save", tmp_path / "elsewhere" / "m.npz"),
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "more.json").read_text())["complete"]
+    LinearModel.load(tmp_path / "elsewhere" / "m.npz")
+
+
+def test_without_data_a_problem_is_drawn(tmp_path):
+    result = run("train", "--epochs", "2", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "history.json").read_text())
+    assert record["data"]["name"] == "synthetic"
+    # One row in ten is lost to noise.
+    assert 0.8 < record["accuracy"]["test"] < 0.95
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--optimizer", "lbfgs", "--steps", "10", "--raw"),
+        ("--optimizer", "adam", "--loss", "hinge", "--lr", "0.01", "--schedule", "cosine"),
+        ("--optimizer", "gradient_descent", "--line-search", "--steps", "5"),
+        ("--momentum", "0.5", "--nesterov", "--l1", "1e-4", "--l2", "0", "--mean-image"),
+    ],
+)
+def test_options_reach_the_run(npz, tmp_path, options):
+    result = run("train", "--data", npz, *options, "--out", tmp_path, "--threads", "1")
+    assert result.exit_code == 0, result.output
+    settings = json.loads((tmp_path / "history.json").read_text())["settings"]
+    given = dict(pairwise(options))
+    for option, value in given.items():
+        name = option.removeprefix("--").replace("-", "_")
+        if option.startswith("--") and not value.startswith("--") and name in settings:
+            assert str(settings[name]) == value or float(settings[name]) == float(value)
+
+
+def test_the_same_seed_gives_the_same_model_on_any_number_of_threads(npz, tmp_path):
+    for threads in (1, 2):
+        arguments = ("--seed", "5", "--threads", threads, "--out", tmp_path / f"{threads}")
+        assert run("train", "--data", npz, *TINY, *arguments).exit_code == 0
+    one, two = (LinearModel.load(tmp_path / f"{threads}" / "model.npz") for threads in (1, 2))
+    np.testing.assert_array_equal(one.W, two.W)
+
+
+def test_a_sweep_prints_its_trials_and_keeps_the_best(npz, tmp_path):
+    sweep = "lr=1e-6|0.02|1e9,schedule=constant"
+    result = run("train", "--data", npz, *TINY, "--sweep", sweep, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "3 trials, best first" in result.stdout
+    assert "diverged in step" in result.stdout
+    assert "lr=0.02" in result.stdout
+    assert json.loads((tmp_path / "history.json").read_text())["settings"]["lr"] == 0.02
+    again = run(
+        *("train", "--data", npz, *TINY, "--sweep", "lr=1e-3:1:log,l2=0|1e-3"),
+        *("--trials", "4", "--out", tmp_path),
+    )
+    assert again.exit_code == 0, again.output
+    assert "4 trials" in again.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--sweep", "lr=0.01|0.02|0.03|0.04")])
+def test_an_interrupt_keeps_what_there_is(npz, tmp_path, options):
+    """A process of its own, and a real signal, sent once it has begun to train."""
+    import signal
+
+    checkpoint = tmp_path / "c.npz"
+    command = [sys.executable, "-m", "fastloss", "train", "--data", str(npz), *options]
+    command += ["--epochs", "1000000", "--schedule", "constant", "--out", str(tmp_path / "out")]
+    if not options:
+        command += ["--checkpoint", str(checkpoint)]
+    started = tmp_path / "started"
+    code = (
+        "import pathlib, sys\n"
+        "from fastloss.training import problem\n"
+        "minimize = problem.minimize\n"
+        "def begin(*a, callback=None, **k):\n"
+        "    def told(record):\n"
+        f"        pathlib.Path({str(started)!r}).touch()\n"
+        "        return callback(record)\n"
+        "    return minimize(*a, callback=told, **k)\n"
+        "problem.minimize = begin\n"
+        "from fastloss.__main__ import main\n"
+        f"sys.argv = {command[2:]!r}\n"
+        "main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 100
+    while not started.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == 130, stderr
+    assert stderr == ""
+    assert "Interrupted: what was learnt until then is kept" in stdout
+    LinearModel.load(tmp_path / "out" / "model.npz")
+    assert not json.loads((tmp_path / "out" / "history.json").read_text())["complete"]
+    assert checkpoint.exists() == (not options)
+
+
+def test_resume_goes_on(npz, tmp_path):
+    arguments = ("train", "--data", npz, *TINY, "--out", tmp_path, "--checkpoint", tmp_path / "c")
+    assert run(*arguments).exit_code == 0
+    result = run(*arguments, "--resume")
+    assert result.exit_code == 0, result.output
+    result = run(*arguments, "--resume", "--l2", "0.5")
+    assert result.exit_code == 2
+    assert "is a checkpoint of another run: penalty" in result.stderr
+
+
+def test_an_interrupt_while_loading_says_so(npz, tmp_path, monkeypatch):
+    def interrupt(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job_module, "load_splits", interrupt)
+    result = run("train", "--data", npz, "--out", tmp_path)
+    assert result.exit_code == 130
+    assert result.stderr == "fastloss: interrupted\n"
+
+
+def test_the_bar_shows_on_a_terminal_alone(npz, tmp_path, monkeypatch):
+    shown = []
+
+    class Bar:
+        def __init__(self, total):
+            shown.append(total)
+
+        def __enter__(self):
+            return lambda message, done: shown.append((message, done))
+
+        def __exit__(self, *error):
+            return None
+
+    monkeypatch.setattr("fastloss.cli.train.progress_bar", Bar)
+    assert run("train", "--data", npz, *TINY, "--out", tmp_path).exit_code == 0
+    total, *updates = shown
+    assert total == 27
+    assert updates[-1][1] == total
+    assert "validation" in updates[-1][0]
+
+
+# Bad input
+
+
+def bad(tmp_path, npz) -> dict[str, tuple[tuple[object, ...], str]]:
+    truncated = tmp_path / "data_batch_1.bin"
+    truncated.write_bytes(bytes(3073 + 5))
+    (tmp_path / "file").write_text("")
+    train = ("train", "--data", npz, "--out", tmp_path / "out")
+    return {
+        "no folder": (("train", "--data", "/no/such/place"), "/no/such/place: no such file"),
+        "truncated": (("train", "--data", truncated, "--out", tmp_path), "truncated record"),
+        "loss": ((*train, "--loss", "nope"), "unknown loss 'nope'; known: "),
+        "optimizer": ((*train, "--optimizer", "nope"), "unknown method 'nope'; known: "),
+        "schedule": ((*train, "--schedule", "nope"), "unknown schedule 'nope'"),
+        "parameter": ((*train, "--optimizer", "lbfgs", "--momentum", 0.9), "takes no momentum"),
+        "sweep": ((*train, "--sweep", "nope=1|2"), "unknown sweep parameter 'nope'"),
+        "sweep text": ((*train, "--sweep", "lr"), "a sweep reads"),
+        "sweep and checkpoint": (
+            (*train, "--sweep", "lr=1|2", "--checkpoint", tmp_path / "c"),
+            "either sweep or checkpoint",
+        ),
+        "trials": ((*train, "--trials", 3), "trials are those of a sweep"),
+        "diverges": (
+            (*train, "--lr", 1e9, "--schedule", "constant"),
+            "the learning rate was 1e+09: lower lr",
+        ),
+        "lr": ((*train, "--lr", -1), "lr must be finite and > 0"),
+        "l2": ((*train, "--l2", -1), "l2 must be finite and >= 0"),
+        "epochs": ((*train, "--epochs", 0), "epochs must be > 0"),
+        "threads": ((*train, "--threads", 0), "threads must be >= 1"),
+        "validation": ((*train, "--validation", 300), "validation must be in [0, 300)"),
+        "raw": ((*train, "--raw", "--standardize"), "--raw"),
+        "save": ((*train, "--save", tmp_path / "file" / "m.npz"), "cannot write"),
+        "save to a folder": ((*train, "--save", tmp_path), "it is a folder"),
+        "out": (("train", "--data", npz, "--out", tmp_path / "file"), "cannot write"),
+        "resume": ((*train, "--resume"), "resume needs the checkpoint"),
+        "no checkpoint": ((*train, "--resume", "--checkpoint", tmp_path / "x"), "no checkpoint"),
+        "foreign checkpoint": (
+            (*train, "--resume", "--checkpoint", npz),
+            "is not a checkpoint of fastloss",
+        ),
+        "no model": (("predict", tmp_path / "m", "--data", npz), "no such file"),
+        "foreign model": (("predict", npz, "--data", npz), "found an archive of X, y"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("no folder", "truncated", "loss", "optimizer", "schedule", "parameter", "sweep"),
+        *("sweep text", "sweep and checkpoint", "trials", "diverges", "lr", "l2", "epochs"),
+        *("threads", "validation", "raw", "save", "save to a folder", "out", "resume"),
+        *("no checkpoint", "foreign checkpoint", "no model", "foreign model"),
+    ],
+)
+def test_bad_input_ends_in_one_clear_line(tmp_path, npz, case, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = bad(tmp_path, npz)[case]
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
+
+
+# predict
+
+
+@pytest.fixture
+def trained(npz, tmp_path) -> Path:
+    assert run("train", "--data", npz, *TINY, "--out", tmp_path / "out").exit_code == 0
+    return tmp_path / "out" / "model.npz"
+
+
+def test_predict_reads_the_model_back(trained, npz, tmp_path):
+    rows, model = data.load(npz), LinearModel.load(trained)
+    classes = model.predict(rows.X)
+    share = f"{np.mean(classes == rows.y):.2%}"
+    for name in ("p.csv", "p.npz"):
+        result = run("predict", trained, "--data", npz, "--out", tmp_path / "new" / name)
+        assert result.exit_code == 0, result.output
+        for text in (f"Accuracy: {share}", "of 300 rows", "Most often confused", "Saved"):
+            assert text in result.stdout
+    with np.load(tmp_path / "new" / "p.npz") as saved:
+        np.testing.assert_array_equal(saved["predicted"], classes)
+        np.testing.assert_array_equal(saved["y"], rows.y)
+        np.testing.assert_array_equal(saved["scores"], model.scores(rows.X))
+    with (tmp_path / "new" / "p.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert list(table[0]) == ["row", "predicted", "y", "class"]
+    np.testing.assert_array_equal([int(row["predicted"]) for row in table], classes)
+    assert table[7]["class"] == model.class_names[classes[7]]
+
+
+def test_predict_without_labels_counts(trained, npz, tmp_path):
+    X = data.load(npz).X
+    np.savez(tmp_path / "x.npz", X=X)
+    result = run("predict", trained, "--data", tmp_path / "x.npz", "--out", tmp_path / "p.csv")
+    assert result.exit_code == 0, result.output
+    assert "300 rows" in result.stdout
+    assert "Accuracy" not in result.stdout
+    assert (tmp_path / "p.csv").read_text().splitlines()[0] == "row,predicted,class"
+
+
+def test_predict_says_what_does_not_fit(trained, images, tmp_path):
+    for arguments, message in (
+        (("--data", images), "X has 48 features a row, the model was trained on 12"),
+        (("--data", tmp_path / "none"), "no such file"),
+        (("--data", images, "--out", tmp_path / "p.txt"), "must end in .csv or .npz"),
+        (("--data", images, "--split", "nope"), "split = 'nope'"),
+    ):
+        result = run("predict", trained, *arguments)
+        assert result.exit_code == 2
+        assert message in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+# The real files
+
+
+def test_mnist_with_the_defaults(real, tmp_path):
+    result = run("train", "--data", real / "mnist", "--epochs", "3", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    accuracy = json.loads((tmp_path / "history.json").read_text())["accuracy"]
+    assert accuracy["test"] > 0.9
+    result = run("predict", tmp_path / "model.npz", "--data", real / "mnist")
+    assert f"Accuracy: {accuracy['test']:.2%} (" in result.stdout
+
+
+@pytest.mark.parametrize("loss", ["softmax", "hinge"])
+def test_cifar10_with_the_defaults(real, tmp_path, loss):
+    folder = real / "cifar-10-batches-bin"
+    result = run("train", "--data", folder, "--loss", loss, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "history.json").read_text())
+    assert record["data"]["rows"] == {"train": 3500, "validation": 500}
+    assert record["accuracy"]["validation"] >= 0.38
+    assert (tmp_path / "templates.png").exists()
+    result = run("predict", tmp_path / "model.npz", "--data", folder)
+    assert result.exit_code == 2
+    assert "--split train takes the training rows" in result.stderr
+
+
+def test_a_truncated_file_of_the_real_data(real, tmp_path):
+    folder = tmp_path / "mnist"
+    shutil.copytree(real / "mnist", folder)
+    images = folder / "train-images-idx3-ubyte.gz"
+    images.write_bytes(images.read_bytes()[:-1000])
+    result = run("train", "--data", folder, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "train-images-idx3-ubyte.gz" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
