@@ -49,7 +49,7 @@ class Effort:
 
     n_evaluations: int = 1000  # of each rung of the ladder
     n_seeds: int = 10  # of random search
-    n_epochs: int = 40
+    n_epochs: int = 30
     n_rows: int | None = None  # of MNIST; all
     n_steps: int = 300  # of each penalty
 
@@ -317,12 +317,12 @@ def draw_sparsity(studio: Studio) -> Iterator[Entry]:
         images.train.image_shape or (),
         [f"{name}, {kind}" for kind in ("L2", "L1") for name in names],
         studio.stem("templates-l1-l2"),
+        text="L2 spreads the weights out, L1 chooses pixels",
     )
     yield Entry(
         "templates-l1-l2",
         "L1 against L2: which weights are left",
-        "L2 spreads them out, L1 chooses pixels. Weights as a share of the largest of their kind. "
-        + _told(images),
+        f"Colours are shares of the largest weight of each penalty. {_told(images)}",
     )
 
 
