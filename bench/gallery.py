@@ -3,7 +3,7 @@
 python bench/gallery.py --data-folder path      # or: make gallery DATA=path
 
 ``path`` holds ``cifar-10-batches-bin`` and ``mnist``; without it synthetic data stand in, and the
-page says so. About three minutes.
+page says so. About four minutes on two cores.
 """
 
 from __future__ import annotations
