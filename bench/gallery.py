@@ -142,7 +142,7 @@ def draw_ladder(studio: Studio) -> Entry:
         f"{percent(accuracies['gradient descent'][-1])}. Random search ends at "
         f"{percent(float(np.mean(ends)))} in the mean of {n_seeds} "
         f"seeds ({percent(min(ends))} to {percent(max(ends))}); the lecture's, on all of CIFAR-10, "
-        f"at {percent(LECTURE['random search'])}.",
+        f"at {percent(LECTURE['random search'])}. Learning rates were chosen on the rows held out.",
     )
 
 
@@ -305,7 +305,7 @@ def draw_sparsity(studio: Studio) -> Iterator[Entry]:
         f"L1 with a proximal step sets {percent(proximal.share_zero)} of the weights to 0; by its "
         "subgradient it makes "
         f"{percent(found['L1, subgradient'].share_small)} of them smaller than a thousandth of the "
-        f"largest, but {percent(found['L1, subgradient'].share_zero)} 0. L2 leaves "
+        f"largest, but sets {percent(found['L1, subgradient'].share_zero)} to 0. L2 leaves "
         f"{percent(1 - found['L2'].share_small)} above that. Accuracies: "
         + ", ".join(f"{name} {percent(each.accuracy)}" for name, each in found.items())
         + f". Softmax, l1 = {l1:g} or l2 = {l2:g}, {n_steps} steps. {_told(images)}",
