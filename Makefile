@@ -42,4 +42,4 @@ $(VENV)/%.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv build dist fastloss-bench fastloss-lessons .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist fastloss-bench fastloss-train fastloss-lessons .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -49,7 +49,7 @@ def test_a_picture_is_four_files_and_nothing_else(tmp_path):
 
 def test_the_same_picture_is_the_same_file_whatever_the_user_has_set(tmp_path):
     first = [path.read_bytes() for path in plots.picture(draw_nothing_much, tmp_path / "a")]
-    with mpl.rc_context({"font.size": 20, "axes.facecolor": "red", "axes.grid": False}):
+    with mpl.rc_context({"font.size": 20, "xtick.labelsize": 20, "axes.spines.left": False}):
         second = [path.read_bytes() for path in plots.picture(draw_nothing_much, tmp_path / "a")]
         assert mpl.rcParams["font.size"] == 20  # and it is still set
     assert first == second

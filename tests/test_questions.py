@@ -30,6 +30,12 @@ FOLDERS = [
 pytestmark = pytest.mark.filterwarnings("error")
 
 
+@pytest.fixture(autouse=True)
+def _nothing_to_compile():
+    with fastloss.use(backend="numpy"):
+        yield
+
+
 @pytest.fixture(scope="module", params=FOLDERS)
 def problems(request):
     return questions.Problems(request.param, n_rows=2000)
@@ -48,7 +54,7 @@ def test_the_answer_is_so(name, problems):
 @pytest.mark.parametrize(
     ("name", "broken"),
     [
-        ("svm-q3", ("weights", lambda images, scale, seed=0: np.ones((193, 10), np.float32))),
+        ("svm-q3", ("weights", lambda images, scale: np.eye(193, 10, dtype=np.float32))),
         ("softmax-q2", ("objective", lambda images, *_, **__: fastloss.Objective(
             images.train.X, images.train.y, loss="hinge", intercept=True))),
         ("overfit", ("objective", lambda images, loss, n=None, **_: fastloss.Objective(
@@ -114,9 +120,9 @@ def test_every_rung_gets_as_many_evaluations_and_the_same_start():
     for name, result in rungs.items():
         np.testing.assert_allclose(result.n_evaluations, 20, atol=0.5)
         np.testing.assert_allclose(losses[name][0], losses["SGD"][0], rtol=1e-6)
-    ends = [each[-1] for each in losses.values()]
-    assert ends[3] < ends[2] < ends[1] < losses["SGD"][0]
-    assert ends[0] < losses["SGD"][0]
+    assert losses["SGD"][-1] < losses["gradient descent"][-1]
+    for each in losses.values():
+        assert each[-1] < each[0]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data: {REAL} is not there")
@@ -126,10 +132,10 @@ def test_the_ladder_on_cifar10_is_that_of_the_lecture():
     np.testing.assert_array_equal(images.train.y, data.load(REAL / "cifar-10-batches-bin").y[:3500])
     ends = {
         name: result.history[-1].validation_accuracy
-        for name, result in experiments.ladder(images, n_evaluations=200).items()
+        for name, result in experiments.ladder(images, n_evaluations=60).items()
     }
     assert 0.09 < ends["random search"] < 0.20
-    assert ends["random search"] < ends["gradient descent"] < ends["SGD"] + 0.02
+    assert ends["random search"] + 0.05 < ends["gradient descent"] < ends["SGD"]
     assert ends["SGD"] > 0.35
 
 
