@@ -253,7 +253,7 @@ def draw(figure: Any) -> None:
     from fastloss import plots
 
     ax = figure.subplots()
-    x, ends = np.geomspace(1, 100, 200), []
+    x, ends = np.geomspace(2, 50, 200), []
     for threads in thread_counts:
         style = "-" if threads == n_cores else "--"
         ax.plot(x, [roof(value, threads) / 1e9 for value in x], style, color=plots.GREY)
@@ -268,10 +268,11 @@ def draw(figure: Any) -> None:
         # Points of one family are close: the label of the faster one goes up.
         family = [speed[other] for other in versions if other[:5] == name[:5]]
         up = 0 if len(family) == 1 else 7 if speed[name] == max(family) else -7
-        plots.label(ax, name, place, colour, (-9 if passes > 1 else 9, up))
+        plots.label(ax, name, place, colour, (9, up))
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(x[0], x[-1])
+    ax.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
     ax.set_xlabel("intensity (operations for each byte of X that is read)")
     ax.set_ylabel("speed (Gflop/s)")
     plots.label_ends(ax, ends, gap=0.09)
