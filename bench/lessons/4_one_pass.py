@@ -201,7 +201,7 @@ assert Ratio.of(times["compiled loop"], times["fused, 1 thread"]).value > 1.2
 # %%
 one_pass = Ratio.of(times["NumPy, 1 thread"], times["fused, 1 thread"])
 print(f"one pass against two, one thread each: {one_pass.value:.2f} times as fast")
-assert one_pass.value > 1.0
+assert one_pass.high > 1.2
 
 # %% [markdown]
 # ## A second core
@@ -233,12 +233,16 @@ if n_cores > 1:
             },
             seconds=4.0,
         )
-    control = Ratio.of(pairs["control, 1"], pairs["control, all"]).value
-    gain = Ratio.of(pairs["fused, 1"], pairs["fused, all"]).value
-    print(f"{n_cores} threads: the control {control:.2f} times as fast, the loss {gain:.2f} times")
+    control = Ratio.of(pairs["control, 1"], pairs["control, all"])
+    gain = Ratio.of(pairs["fused, 1"], pairs["fused, all"])
+    for name, ratio in {"control": control, "loss": gain}.items():
+        print(
+            f"{name:8} {ratio.value:.2f} times as fast with {n_cores} threads "
+            f"({ratio.low:.2f} to {ratio.high:.2f})"
+        )
     print(f"memory is read {bandwidth[n_cores] / bandwidth[1]:.2f} times as fast")
-    if control > 1.5:
-        assert gain > 1.1
+    if control.low > 1.5:
+        assert gain.high > 1.1
     else:
         print("The other cores are busy: nothing can be said of threads now.")
 
@@ -253,7 +257,7 @@ def draw(figure: Any) -> None:
     from fastloss import plots
 
     ax = figure.subplots()
-    x, ends = np.geomspace(1, 100, 200), []
+    x, ends = np.geomspace(2, 50, 200), []
     for threads in thread_counts:
         style = "-" if threads == n_cores else "--"
         ax.plot(x, [roof(value, threads) / 1e9 for value in x], style, color=plots.GREY)
@@ -268,10 +272,12 @@ def draw(figure: Any) -> None:
         # Points of one family are close: the label of the faster one goes up.
         family = [speed[other] for other in versions if other[:5] == name[:5]]
         up = 0 if len(family) == 1 else 7 if speed[name] == max(family) else -7
-        plots.label(ax, name, place, colour, (-9 if passes > 1 else 9, up))
+        plots.label(ax, name, place, colour, (9, up))
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(x[0], x[-1])
+    ax.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    ax.tick_params(axis="x", which="minor", labelbottom=False)
     ax.set_xlabel("intensity (operations for each byte of X that is read)")
     ax.set_ylabel("speed (Gflop/s)")
     plots.label_ends(ax, ends, gap=0.09)
