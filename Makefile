@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: bench test lint peers benchmarks clean
+.PHONY: bench test lint peers benchmarks gallery clean
 
 # The main job: every backend of every loss on a problem of CIFAR-10's shape, with plots.
 bench: $(VENV)/bench.installed
@@ -27,6 +27,10 @@ peers: $(VENV)/peers.installed
 # other libraries are measured again first; any pattern of the files in bench/results will do.
 benchmarks: $(VENV)/dev.installed $(if $(MEASURE),$(VENV)/peers.installed)
 	$(BIN)/python bench/write_benchmarks.py $(if $(MEASURE),--measure '$(MEASURE)')
+
+# GALLERY.md and its pictures; DATA: a folder with cifar-10-batches-bin and mnist, else synthetic.
+gallery: $(VENV)/bench.installed
+	$(BIN)/python bench/gallery.py $(if $(DATA),--data-folder '$(DATA)')
 
 $(VENV)/%.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

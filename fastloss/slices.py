@@ -78,7 +78,7 @@ def _steps(name: str, steps: ArrayLike) -> Values:
 
 def _values(objective: Objective, named: dict[str, ArrayLike], coefficients: Values) -> Values:
     """The loss at every combination (P, K) of K matrices."""
-    stacked = np.stack([_as_matrix(objective, name, matrix) for name, matrix in named.items()])
+    stacked = _stacked(objective, named)
     arrays.check_label_range(objective.labels, int(objective.labels.max()), stacked.shape[-1])
     n_features, row_weights = objective.X.shape[1], objective.row_weights
     counted = np.flatnonzero(objective.labels != arrays.SKIP)
@@ -108,11 +108,16 @@ def _scores(X: Values, stacked: Values) -> Values:
     return np.ascontiguousarray((X @ side_by_side).reshape(-1, K, C).transpose(1, 0, 2))
 
 
-def _as_matrix(objective: Objective, name: str, matrix: ArrayLike) -> Values:
-    array = np.asarray(matrix, np.float64)
-    if array.ndim != 2 or len(array) != objective.n_parameter_rows:
-        raise ValueError(
-            f"{name} must have {objective.n_parameter_rows} rows, as the objective asks for, "
-            f"got shape {array.shape}"
-        )
-    return array
+def _stacked(objective: Objective, named: dict[str, ArrayLike]) -> Values:
+    """The matrices (K, D, C), of one shape that fits the objective."""
+    matrices = {name: np.asarray(matrix, np.float64) for name, matrix in named.items()}
+    shape = matrices["W"].shape
+    for name, matrix in matrices.items():
+        if matrix.ndim != 2 or len(matrix) != objective.n_parameter_rows:
+            raise ValueError(
+                f"{name} must have {objective.n_parameter_rows} rows, as the objective asks for, "
+                f"got shape {matrix.shape}"
+            )
+        if matrix.shape != shape:
+            raise ValueError(f"{name} must have the shape of W, {shape}, got {matrix.shape}")
+    return np.stack([*matrices.values()])

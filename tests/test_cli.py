@@ -62,7 +62,8 @@ def test_bench_prints_tables_and_saves_files(tmp_path):
     assert "\x1b" not in result.stdout
     assert result.stderr == ""
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"results.json", "backends.png", "backends.svg"}
+    plots = {f"backends{theme}.{kind}" for theme in ("", "-dark") for kind in ("png", "svg")}
+    assert names == {"results.json", *plots}
 
 
 def test_bench_json_to_stdout_is_json_and_nothing_else(tmp_path):

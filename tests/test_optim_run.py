@@ -7,9 +7,11 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 import fastloss
 from fastloss import optim
@@ -114,6 +116,30 @@ def test_the_same_bits_on_any_number_of_threads_where_threads_have_work(shape):
             results.append(optim.minimize(f, W, optim.SGD(batch_size=700), max_epochs=3))
     for result in results[1:]:
         assert_same(result, results[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Watching(fastloss.Loss):
+    """A loss for NumPy alone, which notes how many threads BLAS may use."""
+
+    name: ClassVar[str] = "watching"
+    seen: ClassVar[set[int]] = set()
+
+    def naive(self, scores, label):
+        raise NotImplementedError
+
+    def vectorized(self, scores, labels):
+        blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+        self.seen.update(pool["num_threads"] for pool in blas)
+        return fastloss.Softmax().vectorized(scores, labels)
+
+
+@pytest.mark.parametrize("name", ["sgd", "gradient_descent", "random_search", "lbfgs"])
+def test_blas_runs_on_one_thread(name):
+    """Its bits may depend on the number, though they do not on every machine and shape."""
+    Watching.seen.clear()
+    run(name, objective(loss=Watching(), n_threads=2))
+    assert Watching.seen == {1}
 
 
 def test_auto_does_not_change_its_mind_in_a_run(monkeypatch, ran):

@@ -142,7 +142,12 @@ def test_a_peer_that_is_wrong_or_fails_is_reported_and_not_timed(fakes, tmp_path
     titles = [table.title for table in report.all_tables(results)]
     assert titles[-2:] == ["fastloss against the best peer", "Skipped"]
     assert "A peer's is of the whole problem" in report.first_calls_table(results).notes[-1]
-    assert {path.name for path in save_all(results, tmp_path)} == {"peers.png", "peers.svg"}
+    assert [path.name for path in save_all(results, tmp_path)] == [
+        "peers.png",
+        "peers.svg",
+        "peers-dark.png",
+        "peers-dark.svg",
+    ]
     page = "\n".join(write_benchmarks.peers_section("peers", results))
     assert "**60 x 8 x 3, float32**" in page
     assert "| fails | softmax | RuntimeError: no compiler found |" in page

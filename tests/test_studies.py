@@ -226,12 +226,12 @@ def test_control_is_the_same_contender_twice(measured):
     assert "not measured" in report.control_line(replace(measured, control=None))
 
 
-def test_plots_are_written_as_png_and_svg(measured, tmp_path):
+def test_plots_are_written_as_png_and_svg_light_and_dark(measured, tmp_path):
     paths = save_all(measured, tmp_path)
     assert {path.name for path in paths} == {
         f"{stem}{suffix}"
         for stem in ("backends", "gradient", "gradient-error")
-        for suffix in (".png", ".svg")
+        for suffix in (".png", ".svg", "-dark.png", "-dark.svg")
     }
     for path in paths:
         data = path.read_bytes()

@@ -21,7 +21,6 @@ from fastloss.plots import (
     SKY,
     VERMILION,
     heading,
-    label,
     label_ends,
     label_points,
     picture,
@@ -75,6 +74,7 @@ def plot_backends(results: Results, stem: Path) -> list[Path]:
 
 
 def _draw_cells(ax: Axes, cells: list[Cell], others: list[str]) -> None:
+    labels: list[tuple[float, float, str, str]] = []
     for y, cell in enumerate(cells):
         medians = [timing.summary.median for timing in cell.timings]
         ax.plot([min(medians), max(medians)], [y, y], color=FAINT, zorder=1)
@@ -83,18 +83,16 @@ def _draw_cells(ax: Axes, cells: list[Cell], others: list[str]) -> None:
             face = PAPER if timing.extrapolated else colour
             median = timing.summary.median
             ax.plot(median, y, "o", color=colour, markerfacecolor=face, markersize=7)
-            if y == 0:
-                text = timing.contender + (" (extrapolated)" if timing.extrapolated else "")
-                # NumPy and Numba are often close: one above, one below.
-                label(ax, text, (median, y), colour, -15 if timing.contender == "numba" else 9)
+            text = timing.contender + (" (extrapolated)" if timing.extrapolated else "")
+            labels.append((median, y, text, colour))
         if cell.limit_seconds is not None:
             ax.plot(cell.limit_seconds, y, "|", color=INK, markersize=14)
-            if y == 0:
-                label(ax, "limit", (cell.limit_seconds, y), INK)
+            labels.append((cell.limit_seconds, y, "limit", INK))
     ax.set_xscale("log")
     ax.set_yticks(range(len(cells)), [cell.loss for cell in cells])
     ax.set_ylim(len(cells) - 0.5, -0.9)
     ax.margins(x=0.12)
+    label_points(ax, [place for place in labels if place[1] == 0])
     ax.grid(axis="y", visible=False)
 
 

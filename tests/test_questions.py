@@ -1,0 +1,183 @@
+"""The lecture's questions are answered rightly, and the gallery that shows them can be drawn."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import experiments
+import gallery
+import numpy as np
+import pytest
+import questions
+
+import fastloss
+from fastloss import data
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data"
+# "real" skips, with a reason, where the files are not there.
+FOLDERS = [
+    pytest.param(None, id="synthetic"),
+    pytest.param(
+        REAL,
+        id="real",
+        marks=pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data: {REAL} is not there"),
+    ),
+]
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_to_compile():
+    with fastloss.use(backend="numpy"):
+        yield
+
+
+@pytest.fixture(scope="module", params=FOLDERS)
+def problems(request):
+    return questions.Problems(request.param, n_rows=2000)
+
+
+@pytest.mark.parametrize("name", questions.QUESTIONS)
+def test_the_answer_is_so(name, problems):
+    asked = questions.QUESTIONS[name]
+    answer = asked.answer(problems)
+    assert asked.asked.endswith("?")
+    assert answer.said.endswith((".", ".)"))
+    assert {len(row) for row in answer.table.rows} == {len(answer.table.columns)}
+    assert "nan" not in answer.table.markdown()
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("svm-q3", ("weights", lambda images, scale: np.eye(193, 10, dtype=np.float32))),
+        ("softmax-q2", ("objective", lambda images, *_, **__: fastloss.Objective(
+            images.train.X, images.train.y, loss="hinge", intercept=True))),
+        ("overfit", ("objective", lambda images, loss, n=None, **_: fastloss.Objective(
+            np.zeros_like(images.train.X[:20]), images.train.y[:20], loss=loss, intercept=True))),
+    ],
+)  # fmt: skip
+def test_a_wrong_answer_is_found(name, broken, monkeypatch):
+    """Asserted, not only printed."""
+    monkeypatch.setattr(experiments.Images, *broken)
+    monkeypatch.setattr(questions, "Images", experiments.Images)
+    with pytest.raises(AssertionError):
+        questions.QUESTIONS[name].answer(questions.Problems(n_rows=500))
+
+
+def test_questions_of_the_lecture_are_all_there():
+    expected = [f"svm-q{i}" for i in range(1, 8)] + ["softmax-q1", "softmax-q2"]
+    assert [name for name in questions.QUESTIONS if "-q" in name] == expected
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "bench" / "questions.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_questions_by_name_from_the_command_line():
+    done = run("svm-q6", "l1-against-l2")
+    assert done.returncode == 0, done.stderr
+    assert "83.25" in done.stdout
+    assert done.stdout.index("svm-q6") < done.stdout.index("l1-against-l2")
+    assert "softmax" not in done.stdout
+
+
+def test_what_cannot_be_asked_is_one_clear_line():
+    done = run("svm-q9")
+    assert done.returncode == 2
+    assert "no question is called 'svm-q9'; there are svm-q1, " in done.stderr
+    done = run("svm-q3", "--data-folder", "/no/such/folder")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("not there: /no/such/folder")
+
+
+def test_the_environment_may_name_the_data(monkeypatch, tmp_path):
+    monkeypatch.setenv(experiments.DATA_VARIABLE, str(tmp_path))
+    assert experiments.data_folder(None) == tmp_path
+    assert experiments.data_folder(ROOT) == ROOT
+    monkeypatch.delenv(experiments.DATA_VARIABLE)
+    assert experiments.data_folder(None) is None
+
+
+# Experiments
+
+
+def test_every_rung_gets_as_many_evaluations_and_the_same_start():
+    images = experiments.cifar10(None)
+    rungs = experiments.ladder(images, n_evaluations=20)
+    assert [*rungs] == ["random search", "random local search", "gradient descent", "SGD"]
+    losses = {name: result.history.column("loss") for name, result in rungs.items()}
+    for name, result in rungs.items():
+        np.testing.assert_allclose(result.n_evaluations, 20, atol=0.5)
+        np.testing.assert_allclose(losses[name][0], losses["SGD"][0], rtol=1e-6)
+    assert losses["SGD"][-1] < losses["gradient descent"][-1]
+    for each in losses.values():
+        assert each[-1] < each[0]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data: {REAL} is not there")
+def test_the_ladder_on_cifar10_is_that_of_the_lecture():
+    images = experiments.cifar10(REAL)
+    assert (len(images.train), len(images.held_out)) == (3500, 500)
+    np.testing.assert_array_equal(images.train.y, data.load(REAL / "cifar-10-batches-bin").y[:3500])
+    ends = {
+        name: result.history[-1].validation_accuracy
+        for name, result in experiments.ladder(images, n_evaluations=60).items()
+    }
+    assert 0.09 < ends["random search"] < 0.20
+    assert ends["random search"] + 0.05 < ends["gradient descent"] < ends["SGD"]
+    assert ends["SGD"] > 0.35
+
+
+def test_the_proximal_step_finds_the_minimum_of_the_penalised_loss():
+    """Where w = 0 the loss's slope is at most l1, elsewhere it is -l1 sign(w)."""
+    rows = data.synthetic(200, 10, 3, dtype=np.float64)
+    l1, options = 0.05, {"intercept": True, "backend": "numpy"}
+    smooth = fastloss.Objective(rows.X, rows.y, **options)
+    W = experiments.proximal_descent(smooth, np.zeros((11, 3)), l1, lr=0.05, n_steps=3000)
+    _, gradient = smooth(W)
+    weights, slopes = W[:-1], gradient[:-1]
+    zero = weights == 0
+    assert 0.1 < zero.mean() < 0.9
+    assert np.abs(slopes[zero]).max() <= l1
+    np.testing.assert_allclose(slopes[~zero], -l1 * np.sign(weights[~zero]), atol=1e-6)
+    np.testing.assert_allclose(gradient[-1], 0, atol=1e-6)
+
+
+def test_a_confusion_matrix_counts_every_row_held_out():
+    images = experiments.mnist(None, 500)
+    W = images.weights(0.1)
+    counts = images.confusion(W)
+    assert counts.sum() == len(images.held_out)
+    np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(images.held_out.y, minlength=10))
+    np.testing.assert_allclose(np.trace(counts) / counts.sum(), images.accuracy(W))
+
+
+# The gallery
+
+
+def test_the_gallery_is_drawn_and_its_page_written(tmp_path):
+    effort = gallery.Effort(n_evaluations=12, n_seeds=2, n_epochs=2, n_rows=600, n_steps=20)
+    studio = gallery.Studio(None, tmp_path, effort)
+    entries = list(gallery.draw_all(studio))
+    text = "\n".join(gallery.page(entries, studio))
+    for entry in entries:
+        for suffix in (".png", ".svg", "-dark.png", "-dark.svg"):
+            path = gallery.PICTURES / f"{entry.name}{suffix}"
+            assert (tmp_path / path).stat().st_size > 1000
+        assert f'src="{(gallery.PICTURES / entry.name).as_posix()}.png"' in text
+        assert entry.see in text
+    for asked in questions.QUESTIONS.values():
+        assert asked.asked in text
+    assert "nan" not in text
+    assert str(tmp_path) not in text
