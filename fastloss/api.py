@@ -16,7 +16,13 @@ from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.penalties import Penalty
-from fastloss.settings import AUTO, check_backend, requested_backend, requested_threads
+from fastloss.settings import (
+    AUTO,
+    check_backend,
+    environment,
+    requested_backend,
+    requested_threads,
+)
 from fastloss.threads import available_threads
 
 Reduction = Literal["mean", "sum"]
@@ -139,7 +145,11 @@ def score_gradient(
     n_rows, n_classes = array.shape
     labels = arrays.as_labels(y, n_rows, rows_of="scores")
     arrays.check_label_range(labels, int(labels.max()), n_classes)
-    chosen, threads = requested_backend(backend)[0], requested_threads(n_threads)
+    variables = environment()
+    chosen, threads = (
+        requested_backend(backend, variables)[0],
+        requested_threads(n_threads, variables),
+    )
     if chosen == AUTO:
         shape = (n_rows, 0, n_classes)
         choice = auto.choose(loss, shape, array.dtype, array.dtype, n_threads=threads)
@@ -151,7 +161,8 @@ class Objective:
     """Everything of `loss_and_grad` but ``W``, validated and laid out once.
 
     ``objective(W) -> (loss, dW)``. Parameters and errors as in `loss_and_grad`; the backend and
-    the threads are settled at each call, so `use` applies.
+    the threads are settled at each call, so `use` applies; environment variables count as they were
+    when the objective was made.
 
     Examples
     --------
@@ -185,7 +196,8 @@ class Objective:
         self.reduction = reduction
         self._backend = backend if backend == AUTO else check_backend(backend)
         self._n_threads = n_threads
-        requested_threads(n_threads)
+        self._environment = environment()
+        requested_threads(n_threads, self._environment)
         self._set_rows(
             Problem(
                 X=array,
@@ -345,14 +357,15 @@ class Objective:
         W = self._check(W)
         other = copy.copy(self)
         other._evaluators = {}
+        backend, n_threads = self._requested()
         other._backend, other._n_threads = auto.reproducible(
             self.loss_function,
             (n_rows or len(self.X), self.X.shape[1], W.shape[1]),
             self.X.dtype,
             W.dtype,
-            backend=requested_backend(self._backend)[0],
+            backend=backend,
             rows_contiguous=_rows_are_together(self.X),
-            n_threads=requested_threads(self._n_threads),
+            n_threads=n_threads,
         )
         return other
 
@@ -379,7 +392,8 @@ class Objective:
         return data_loss + self.penalty.value(weights)
 
     def _requested(self) -> tuple[str, int | None]:
-        return requested_backend(self._backend)[0], requested_threads(self._n_threads)
+        backend, _ = requested_backend(self._backend, self._environment)
+        return backend, requested_threads(self._n_threads, self._environment)
 
     def _data_loss(self, W: Floats, dW: Floats | None) -> float:
         key = (*self._requested(), W.shape[1], W.dtype)
@@ -550,8 +564,9 @@ def explain(
         raise TypeError(f"dtype must be float32, float64 or uint8, got {X_type}")
     loss = get_loss(loss)
     unavailable = unavailable_backends(loss)
-    requested, by = requested_backend(backend)
-    threads = requested_threads(n_threads)
+    variables = environment()
+    requested, by = requested_backend(backend, variables)
+    threads = requested_threads(n_threads, variables)
     if requested != AUTO:
         get_backend(requested, loss)
         reason = f"asked for by {by}"

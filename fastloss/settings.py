@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from fastloss.backends import get_backend
 from fastloss.threads import check_n_threads
 
 AUTO = "auto"
+_VARIABLES = _BACKEND, _N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,29 @@ def check_backend(backend: str) -> str:
     return backend
 
 
-def requested_backend(argument: str) -> tuple[str, str]:
+def environment() -> dict[str, str]:
+    """The environment variables that say something, as they are now: asking them costs 1 us."""
+    return {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+
+
+def requested_backend(argument: str, environment: Mapping[str, str]) -> tuple[str, str]:
     """The backend asked for (or "auto"), and by what."""
     if argument != AUTO:
         return argument, "the argument backend="
     if _scope.get().backend != AUTO:
         return _scope.get().backend, "fastloss.use"
-    return os.environ.get("FASTLOSS_BACKEND", AUTO), "FASTLOSS_BACKEND"
+    return environment.get(_BACKEND, AUTO), _BACKEND
 
 
-def requested_threads(argument: int | None) -> int | None:
+def requested_threads(argument: int | None, environment: Mapping[str, str]) -> int | None:
     """The number of threads asked for; None: as many as the libraries take by themselves."""
     if argument is not None:
         return check_n_threads(argument)
     if _scope.get().n_threads is not None:
         return _scope.get().n_threads
-    text = os.environ.get("FASTLOSS_NUM_THREADS")
-    if not text:
+    text = environment.get(_N_THREADS)
+    if text is None:
         return None
     if not text.isdecimal():
-        raise ValueError(f"FASTLOSS_NUM_THREADS must be an integer >= 1, got {text!r}")
-    return check_n_threads(int(text), "FASTLOSS_NUM_THREADS")
+        raise ValueError(f"{_N_THREADS} must be an integer >= 1, got {text!r}")
+    return check_n_threads(int(text), _N_THREADS)

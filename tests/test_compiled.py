@@ -127,6 +127,30 @@ def test_many_classes(loss, X_type, several_blocks, monkeypatch):
     np.testing.assert_allclose(objective.loss(W), objective(W)[0], rtol=1e-12)
 
 
+def test_many_classes_in_blocks_get_the_same_bits_from_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(compiled, "_SCORES_BYTES", 1000)
+    monkeypatch.setattr(compiled, "_PRODUCT_BYTES", 1000)
+    rng = np.random.default_rng(0)
+    X, W = rng.standard_normal((900, 23)), rng.standard_normal((23, 283))
+    objective = fastloss.Objective(X, rng.integers(0, 283, 900), backend="numba")
+    results = []
+    for n_threads in (1, 2, 3):
+        with fastloss.use(n_threads=n_threads):
+            results.append(objective(W))
+    for loss, dW in results[1:]:
+        assert loss == results[0][0]
+        np.testing.assert_array_equal(dW, results[0][1])
+
+
+def test_no_row_that_counts_is_a_gradient_of_zeros():
+    X, W = np.ones((4, 3)), np.ones((4, 70))
+    dW = np.full_like(W, 7.0)
+    options = {"ignore_index": 99, "reduction": "sum", "intercept": True}
+    loss, _ = fastloss.loss_and_grad(W, X, [99] * 4, backend="numba", out=dW, **options)
+    assert loss == 0.0
+    np.testing.assert_array_equal(dW, 0.0)
+
+
 @pytest.mark.parametrize("n_rows", [1, 15, 16, 17])
 def test_few_rows(n_rows):
     data = make_data(n_rows, 33, 4, np.float64, np.float64)

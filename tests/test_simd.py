@@ -50,26 +50,29 @@ def test_score_tile(n_features, n_classes, dtype):
     tile = simd.score_tile(from_dtype(dtype))
 
     @njit
-    def call(rows, tails, n_whole, W_T, stride, bias, S, S_stride):
-        tile(n_classes, rows, tails, n_whole, W_T, stride, bias, S, S_stride, rows)
+    def call(rows, tails, first, n_whole, n_vectors, W_T, stride, S, S_stride):
+        tile(n_classes, rows, tails, first, n_whole, n_vectors, W_T, stride, S, S_stride, rows)
 
     n_rows = simd.target().tile_rows
     X, _tails, rows, tail_rows, n_whole = rows_with_poison(n_rows, n_features, dtype)
     W_T = aligned((n_classes, padded(n_features, dtype)), dtype)
     W_T[:, :n_features] = np.random.default_rng(1).standard_normal((n_classes, n_features))
-    bias = np.arange(n_classes, dtype=dtype)
     S = np.full((n_classes, n_rows + 1), 99, dtype)
-    call(
-        rows.ctypes.data,
-        tail_rows.ctypes.data,
-        n_whole,
-        W_T.ctypes.data,
-        W_T.strides[0],
-        bias.ctypes.data,
-        S.ctypes.data,
-        S.strides[0],
-    )
-    expected = W_T[:, :n_features] @ X.T + bias[:, None]
+    # All features in two slabs; the second ends with the tail.
+    slabs = ((0, (n_whole + 1) // 2), ((n_whole + 1) // 2, n_whole + 1 - (n_whole + 1) // 2))
+    for first, n_vectors in slabs:
+        call(
+            rows.ctypes.data,
+            tail_rows.ctypes.data,
+            first,
+            n_whole,
+            n_vectors,
+            W_T.ctypes.data,
+            W_T.strides[0],
+            S.ctypes.data,
+            S.strides[0],
+        )
+    expected = W_T[:, :n_features] @ X.T + 99
     np.testing.assert_allclose(S[:, :n_rows], expected, rtol=0, atol=1e3 * np.finfo(dtype).eps)
     np.testing.assert_array_equal(S[:, n_rows], 99)  # nothing beyond the tile
 
@@ -123,19 +126,29 @@ def test_copy_vector(n, source, dtype):
 
 
 @each_type
-def test_transpose_tile(dtype):
+@pytest.mark.parametrize("short", [(0, 0), (1, 0), (0, 3), (2, 1)], ids=str)
+def test_transpose_tile(short, dtype):
     tile = simd.transpose_tile(from_dtype(dtype))
 
     @njit
-    def call(source, source_stride, goal, goal_stride):
-        tile(source, source_stride, goal, goal_stride)
+    def call(source, source_stride, goal, goal_stride, n_rows, n_columns):
+        tile(source, source_stride, goal, goal_stride, n_rows, n_columns)
 
     n = N_LANES[dtype]
+    n_rows, n_columns = max(1, n - short[0]), max(1, n - short[1])
     source = np.arange(n * (n + 3), dtype=dtype).reshape(n, n + 3)
-    goal = np.zeros((n, n + 1), dtype)
-    call(source.ctypes.data, source.strides[0], goal.ctypes.data, goal.strides[0])
-    np.testing.assert_array_equal(goal[:, :n], source[:, :n].T)
-    np.testing.assert_array_equal(goal[:, n], 0)
+    goal = np.full((n, n + 1), -1, dtype)
+    expected = goal.copy()
+    expected[:n_columns, :n_rows] = source[:n_rows, :n_columns].T
+    call(
+        source.ctypes.data,
+        source.strides[0],
+        goal.ctypes.data,
+        goal.strides[0],
+        n_rows,
+        n_columns,
+    )
+    np.testing.assert_array_equal(goal, expected)
 
 
 # --- functions -----------------------------------------------------------------------------------
@@ -268,7 +281,7 @@ def arm_assembly(monkeypatch) -> str:
         pytest.skip(f"this LLVM cannot compile for ARM: {error}")
     monkeypatch.setattr(simd, "target", lambda: simd.Target(16, 32))
     module = ir.Module()
-    kind = ir.FunctionType(ir.VoidType(), [simd.INT64] * 9)
+    kind = ir.FunctionType(ir.VoidType(), [simd.INT64] * 10)
     function = ir.Function(module, kind, "tile")
     builder = ir.IRBuilder(function.append_basic_block())
     simd._emit_score_tile(simd.Emitter(builder, ir.FloatType(), 16), 5, *function.args)

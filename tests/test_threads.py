@@ -242,3 +242,19 @@ def test_helpers_keep_nothing_alive():
     while reference() is not None and time.monotonic() < deadline:
         time.sleep(0.001)
     assert reference() is None
+
+
+def test_pieces_are_each_done_once_and_errors_come_back():
+    team = Team()
+    done = SimpleQueue()
+    team.run_pieces(done.put, 50, 3)
+    assert sorted(done.get() for _ in range(done.qsize())) == list(range(50))
+
+    def fail_at_seven(number: int) -> None:
+        done.put(number)
+        if number == 7:
+            raise MemoryError("no room for the seventh")
+
+    with pytest.raises(MemoryError, match="seventh"):
+        team.run_pieces(fail_at_seven, 20, 3)
+    assert done.qsize() == 20

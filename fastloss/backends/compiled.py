@@ -166,7 +166,7 @@ class Fused:
         chunk_losses = np.empty(n_chunks)
         arguments = (
             self._X,
-            W,
+            W if W.flags.c_contiguous else np.ascontiguousarray(W),
             self._labels,
             self._weights,
             rows,
@@ -214,7 +214,7 @@ _scratch = _Scratch()
 _SCORES_BYTES = 32 * 2**20
 # A product with fewer rows would be bound by adding it to dW.
 _MIN_BLAS_ROWS = 512
-_PRODUCT_BYTES = 8 * 2**20
+_PRODUCT_BYTES = 4 * 2**20
 # The scores of a strip of rows stay in L2 while the loss runs over them.
 _STRIP_BYTES = 512 * 1024
 
@@ -226,22 +226,30 @@ def evaluate_with_blas(
     n_rows, n_features = problem.X.shape
     bias = W[-1] if problem.intercept else _NOTHING.astype(W.dtype)
     block_rows = _blas_rows(n_rows, W.shape[1], W.itemsize)
+    # One product for all rows is best left to BLAS and its threads. In blocks of rows adding to dW
+    # takes a fifth of the time, which BLAS would leave to one thread, while its others spin.
+    step = W.shape[1]
+    if block_rows < n_rows:
+        step = min(step, max(64, _PRODUCT_BYTES // (n_features * W.itemsize)))
     scores = np.empty((min(n_rows, block_rows), W.shape[1]), W.dtype)
-    if dW is not None:
-        dW[...] = 0
-    total = 0.0
-    with threads.blas_threads(n_threads), np.errstate(over="ignore", invalid="ignore"):
+    total, is_first = 0.0, True
+    in_blas = n_threads if step == W.shape[1] else 1
+    with threads.blas_threads(in_blas), np.errstate(over="ignore", invalid="ignore"):
         for rows, X in float_blocks(problem, W.dtype, block_rows):
-            block = np.matmul(X, W[:n_features], out=scores[: len(X)])
+            block = scores[: len(X)]
+            _multiply(X, W[:n_features], block, step, n_threads)
             weights = np.ones(len(X)) if problem.weights is None else problem.weights[rows]
             factors = (weights / problem.divisor).astype(W.dtype)
             labels = problem.labels[rows]
             losses = _run_strips(problem.loss, block, bias, labels, factors, n_threads)
             total += float(weights @ losses)
             if dW is not None:
-                _add_product(X, block, dW[:n_features], is_only=len(X) == n_rows)
+                _multiply(X.T, block, dW[:n_features], step, n_threads, add=not is_first)
                 if problem.intercept:
-                    dW[-1] += block.sum(axis=0)
+                    dW[-1] = block.sum(axis=0) + (0.0 if is_first else dW[-1])
+                is_first = False
+    if dW is not None and is_first:  # every row is skipped
+        dW[...] = 0.0
     return total / problem.divisor
 
 
@@ -251,14 +259,20 @@ def _blas_rows(n_rows: int, n_classes: int, itemsize: int) -> int:
     return min(rows, -(-n_rows // 5)) if n_rows * n_classes * itemsize > _SCORES_BYTES else rows
 
 
-def _add_product(X: Floats, dscores: Floats, dW: Floats, is_only: bool) -> None:
-    """``dW += X.T @ dscores``, a few classes at a time, so that the product takes little room."""
-    if is_only:
-        np.matmul(X.T, dscores, out=dW)
-        return
-    step = max(64, _PRODUCT_BYTES // (len(dW) * dW.itemsize))
-    for c in range(0, dW.shape[1], step):
-        dW[:, c : c + step] += X.T @ dscores[:, c : c + step]
+def _multiply(
+    A: Floats, B: Floats, out: Floats, step: int, n_threads: int | None, add: bool = False
+) -> None:
+    """``out = A @ B``, or ``+=``; ``step`` columns at a time, so that adding takes little room."""
+
+    def multiply(number: int) -> None:
+        columns = slice(number * step, (number + 1) * step)
+        with np.errstate(over="ignore", invalid="ignore"):  # not inherited by threads
+            if add:
+                out[:, columns] += A @ B[:, columns]
+            else:
+                np.matmul(A, B[:, columns], out=out[:, columns])
+
+    threads.team.run_pieces(multiply, -(-B.shape[1] // step), _n_threads(n_threads))
 
 
 def _run_strips(
@@ -295,11 +309,15 @@ def _run(
     function: Callable[..., bool], arguments: tuple[Any, ...], n_threads: int | None, most: int
 ) -> None:
     """On as many threads as are asked for (None: all), and as there is work for."""
-    n = min(most, threads.available_threads() if n_threads is None else n_threads)
+    n = min(most, _n_threads(n_threads))
     if n > 1:
         threads.team.run(function, arguments, n)
     else:
         function(*arguments)
+
+
+def _n_threads(asked_for: int | None) -> int:
+    return threads.available_threads() if asked_for is None else asked_for
 
 
 def _round_up(number: int, multiple: int) -> int:
@@ -366,18 +384,18 @@ def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., 
         "convert": simd.copy_vector(source, number),
     }
     for helper in (
-        fused.transpose_weights,
         fused.pack_rows,
         fused.collect_rows,
         fused.score_block,
         fused.add_gradient,
+        fused.add_bias_gradient,
         fused.add_partials,
     ):
         _add_helper(names, helper)
     signature = (
         # Any layout: one signature serves them all, rows in place and rows to pack.
         types.Array(source, 2, "A", readonly=True),
-        types.Array(number, 2, "A", readonly=True),
+        types.Array(number, 2, "C", readonly=True),
         types.Array(int64, 1, "C", readonly=True),
         types.Array(float64, 1, "C", readonly=True),
         types.Array(int64, 1, "C", readonly=True),
@@ -403,11 +421,10 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
     """`fused.evaluate_strips` for the type of the scores."""
     from numba import float64, from_dtype, int64, njit, types
 
-    from fastloss.kernels import fused, simd
+    from fastloss.kernels import fused
 
     number = from_dtype(dtype)
-    names = _names(dtype) | {"transpose_tile": simd.transpose_tile(number)}
-    _add_helper(names, fused.copy_strip)
+    names = _names(dtype)
     signature = (
         number[:, ::1],
         types.Array(number, 1, "A", readonly=True),
@@ -429,7 +446,7 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
 
 def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
     """What the names that both kernels share are bound to."""
-    from numba import njit
+    from numba import from_dtype, njit
 
     from fastloss.kernels import fused, simd
 
@@ -444,9 +461,11 @@ def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
         "call_loss": simd.call,
         "fetch_add": simd.fetch_add,
         "read_shared": simd.read_shared,
+        "transpose_tile": simd.transpose_tile(from_dtype(dtype)),
     }
-    # Called again and again, and small: a function of its own.
+    # Called again and again, or large: functions of their own.
     names["aligned"] = njit(_bind(fused.aligned, "aligned", names), error_model="numpy")
+    names["transpose"] = njit(_bind(fused.transpose, "transpose", names), error_model="numpy")
     for helper in (fused.are_finished, fused.loss_of_rows):
         _add_helper(names, helper)
     return names

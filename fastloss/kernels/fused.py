@@ -58,15 +58,19 @@ def aligned(n: int, like: Any) -> Any:
     return array
 
 
-def transpose_weights(W: Any, n_features: int, W_T: Any, bias: Any) -> None:
-    """``W.T``, and the last row of ``W`` if that is the bias."""
-    n_classes = W.shape[1]
-    for d in range(n_features):
-        for c in range(n_classes):
-            W_T[c, d] = W[d, c]
-    if W.shape[0] > n_features:
-        for c in range(n_classes):
-            bias[c] = W[n_features, c]
+def transpose(source: Any, goal: Any) -> None:
+    """``goal[:] = source.T``; in both the numbers of a row lie together."""
+    n_rows, n_columns = source.shape
+    for r in range(0, n_rows, LANES):
+        for c in range(0, n_columns, LANES):
+            transpose_tile(
+                address(source) + r * source.strides[0] + c * source.itemsize,
+                source.strides[0],
+                address(goal) + c * goal.strides[0] + r * goal.itemsize,
+                goal.strides[0],
+                min(LANES, n_rows - r),
+                min(LANES, n_columns - c),
+            )
 
 
 def collect_rows(
@@ -192,12 +196,16 @@ def evaluate(
     in_place = X.itemsize == W.itemsize and X.strides[1] == X.itemsize
     W_T = aligned(n_padded * n_columns, W).reshape(n_padded, n_columns)
     bias = aligned(n_padded, W)
-    transpose_weights(W, n_features, W_T, bias)
+    transpose(W[:n_features], W_T)
+    if W.shape[0] > n_features:
+        for c in range(n_classes):
+            bias[c] = W[n_features, c]
     n_packed = 0 if in_place else block_rows
     packed = aligned(n_packed * n_columns, W).reshape(n_packed, n_columns)
     tails = aligned(block_rows * LANES, W).reshape(block_rows, LANES)
     scratch = aligned(n_padded * block_rows, W)
     row_scratch = aligned(2 * block_rows, W).reshape(2, block_rows)
+    sums = aligned(LANES, W)
     losses = np.empty(block_rows)
     # Of each row of a block: its number, its address, that of its tail; and labels.
     indices = np.empty((4, block_rows + TILE_ROWS), np.int64)
@@ -206,7 +214,7 @@ def evaluate(
         k = fetch_add(address(counters))
         if k >= n_chunks:
             break
-        chunk_losses[k] = 0.0
+        chunk_loss = 0.0
         partials[k] = 0
         for start in range(k * chunk_rows, min(n_rows, (k + 1) * chunk_rows), block_rows):
             stop = min(n_rows, (k + 1) * chunk_rows, start + block_rows)
@@ -237,9 +245,12 @@ def evaluate(
             )
             for r in range(n):
                 weight = weights[indices[0, r]] if weights.shape[0] > 0 else 1.0
-                chunk_losses[k] += weight * losses[r]
+                chunk_loss += weight * losses[r]
             if dW.shape[0] > 0:
                 add_gradient(indices, n, n_features, width, scores, partials[k], following, end)
+            if dW.shape[0] > n_features:
+                add_bias_gradient(scores, n, sums, partials[k])
+        chunk_losses[k] = chunk_loss
         if fetch_add(address(counters) + 8) == n_chunks - 1:
             add_partials(partials, n_features, dW)
             fetch_add(address(counters) + 16)
@@ -257,23 +268,35 @@ def score_block(
     following: int,
     end: int,
 ) -> int:
-    """The scores of a block of rows; how far the next block is prefetched."""
+    """The scores of a block of rows; how far the next block is prefetched.
+
+    A slab of features at a time: so many that what all classes have of it stays in L1.
+    """
     n_whole = n_features // LANES
-    for r in range(0, n, TILE_ROWS):
-        for c in range(0, W_T.shape[0], width):
-            score_tile(
-                width,
-                address(indices[1]) + 8 * r,
-                address(indices[2]) + 8 * r,
-                n_whole,
-                address(W_T) + c * W_T.strides[0],
-                W_T.strides[0],
-                address(bias) + c * bias.itemsize,
-                address(scores) + c * scores.strides[0] + r * scores.itemsize,
-                scores.strides[0],
-                following,
-            )
-            following = min(end, following + 64 * n_whole)
+    slab = max(32, 36864 // (64 * (W_T.shape[0] + TILE_ROWS)))
+    for c in range(scores.shape[0]):
+        row = scores[c]
+        start = bias[c]
+        for r in range(row.shape[0]):
+            row[r] = start
+    for first in range(0, n_whole + 1, slab):
+        n_vectors = min(slab, n_whole + 1 - first)
+        for r in range(0, n, TILE_ROWS):
+            for c in range(0, W_T.shape[0], width):
+                score_tile(
+                    width,
+                    address(indices[1]) + 8 * r,
+                    address(indices[2]) + 8 * r,
+                    first,
+                    n_whole,
+                    n_vectors,
+                    address(W_T) + c * W_T.strides[0],
+                    W_T.strides[0],
+                    address(scores) + c * scores.strides[0] + r * scores.itemsize,
+                    scores.strides[0],
+                    following,
+                )
+                following = min(end, following + 64 * n_vectors)
     return following
 
 
@@ -287,36 +310,59 @@ def add_gradient(
     following: int,
     end: int,
 ) -> None:
-    """Add ``G @ X`` of a block of rows to ``total``, and the sums of ``G`` to its last column."""
+    """Add ``G @ X`` of a block of rows to ``total``."""
     strip = STRIP_VECTORS * LANES
     n_strips = n_features // strip * strip
     n_whole = n_features // LANES * LANES
     rows, tails = address(indices[1]), address(indices[2])
-    for c in range(0, G.shape[0], width):
-        g = address(G) + c * G.strides[0]
-        goal = address(total) + c * total.strides[0]
-        for d in range(0, n_strips, strip):
-            offset = d * G.itemsize
+    # All classes of a strip in turn: its features are then still in L1.
+    for d in range(0, n_strips, strip):
+        offset = d * G.itemsize
+        for c in range(0, G.shape[0], width):
             gradient_strip(
-                width, rows, n, offset, g, G.strides[0], goal + offset, total.strides[0], following
+                width,
+                rows,
+                n,
+                offset,
+                address(G) + c * G.strides[0],
+                G.strides[0],
+                address(total) + c * total.strides[0] + offset,
+                total.strides[0],
+                following,
             )
             following = min(end, following + 64 * n)
-        for d in range(n_strips, n_features, LANES):
-            offset = d * G.itemsize
+    for d in range(n_strips, n_features, LANES):
+        offset = d * G.itemsize
+        for c in range(0, G.shape[0], width):
             gradient_vector(
                 width,
                 rows if d < n_whole else tails,
                 n,
                 offset if d < n_whole else 0,
-                g,
+                address(G) + c * G.strides[0],
                 G.strides[0],
-                goal + offset,
+                address(total) + c * total.strides[0] + offset,
                 total.strides[0],
                 following,
             )
+
+
+def add_bias_gradient(G: Any, n: int, sums: Any, total: Any) -> None:
+    """Add the sums of ``G[:, :n]`` to the last column of ``total``.
+
+    A vector of sums a class: one sum would wait for itself at every row.
+    """
+    n_whole = n // LANES * LANES
     for c in range(G.shape[0]):
-        for r in range(n):
-            total[c, total.shape[1] - 1] += G[c, r]
+        row = G[c]
+        sums[:] = 0
+        for r in range(0, n_whole, LANES):
+            for lane in range(LANES):
+                sums[lane] += row[r + lane]
+        for r in range(n_whole, n):
+            sums[0] += row[r]
+        for lane in range(LANES):
+            total[c, total.shape[1] - 1] += sums[lane]
 
 
 def add_partials(partials: Any, n_features: int, dW: Any) -> None:
@@ -327,8 +373,10 @@ def add_partials(partials: Any, n_features: int, dW: Any) -> None:
             partial = partials[k, c]
             for d in range(total.shape[0]):
                 total[d] += partial[d]
-        for d in range(dW.shape[0]):
-            dW[d, c] = total[d] if d < n_features else total[total.shape[0] - 1]
+        if dW.shape[0] > n_features:
+            dW[n_features, c] = total[total.shape[0] - 1]
+    if dW.shape[0] > 0:
+        transpose(partials[0, : dW.shape[1], :n_features], dW)
 
 
 # --- the compiled form of a loss ------------------------------------------------------------------
@@ -373,50 +421,36 @@ def evaluate_strips(
     n_rows, n_classes = scores.shape
     scratch = aligned(n_classes * strip_rows, scores)
     row_scratch = aligned(2 * strip_rows, scores).reshape(2, strip_rows)
+    strip_labels = np.zeros(strip_rows, np.int64)
+    strip_losses = np.empty(strip_rows)
     while True:
         start = fetch_add(address(counters)) * strip_rows
         if start >= n_rows:
             break
         n = min(strip_rows, n_rows - start)
+        # Padded, so that whole vectors of rows are left to the loss, of a single row too.
+        n_padded = -(-n // ROWS_STEP) * ROWS_STEP
         part = scores[start : start + n]
-        strip = scratch[: n_classes * n].reshape(n_classes, n)
-        copy_strip(part, strip, False)
+        strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
+        transpose(part, strip)
         for c in range(bias.shape[0]):
             row = strip[c]
             for r in range(n):
                 row[r] += bias[c]
         for r in range(n):
             row_scratch[0, r] = factors[start + r] if factors.shape[0] > 0 else 1.0
-        stop = start + n
+            strip_labels[r] = labels[start + r]
         loss_of_rows(
             strip,
-            labels[start:stop],
-            row_scratch[0, :n],
+            strip_labels[:n_padded],
+            row_scratch[0, :n_padded],
             loss,
             parameters,
-            losses[start:stop],
-            row_scratch[1, :n],
+            strip_losses[:n_padded],
+            row_scratch[1, :n_padded],
         )
-        copy_strip(part, strip, True)
+        for r in range(n):
+            losses[start + r] = strip_losses[r]
+        transpose(strip[:, :n], part)
         fetch_add(address(counters) + 8)
     return are_finished(address(counters) + 8, -(-n_rows // strip_rows))
-
-
-def copy_strip(part: Any, strip: Any, back: bool) -> None:
-    """``strip[:] = part.T`` or ``part.T[:] = strip``: whole squares, and then what is left."""
-    n_classes, n = strip.shape
-    n_squares = n // LANES * LANES if n_classes >= LANES else 0
-    for first in range(0, n_classes - LANES + 1, LANES):
-        for r in range(0, n_squares, LANES):
-            inside = address(strip) + first * strip.strides[0] + r * strip.itemsize
-            outside = address(part) + r * part.strides[0] + first * part.itemsize
-            if back:
-                transpose_tile(inside, strip.strides[0], outside, part.strides[0])
-            else:
-                transpose_tile(outside, part.strides[0], inside, strip.strides[0])
-    for r in range(n):
-        for c in range(n_classes // LANES * LANES if r < n_squares else 0, n_classes):
-            if back:
-                part[r, c] = strip[c, r]
-            else:
-                strip[c, r] = part[r, c]

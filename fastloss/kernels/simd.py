@@ -6,8 +6,8 @@ vector width; `Target` says how wide the vectors of the compiling machine are an
 registers hold them. The functions of this module are called from compiled code only, and take
 addresses (int64) because LLVM does not know of arrays::
 
-    score_tile     scores[c, r] = bias[c] + sum_d X[r, d] W.T[c, d]      sums run along d
-    gradient_tile  partial[c, d] += sum_r G[c, r] X[r, d]                sums run along r
+    score_tile     scores[c, r] += sum_d X[r, d] W.T[c, d]      sums run along d
+    gradient_tile  partial[c, d] += sum_r G[c, r] X[r, d]       sums run along r
 
 ``X`` is read where it is, each row through its own address, unaligned. What is left of a row that
 is no whole vector has been copied to a vector of its own and padded with zeros (the tails), so that
@@ -80,6 +80,7 @@ class Emitter:
         self.vector_bytes = vector_bytes
         self.vector = ir.VectorType(element, self.lanes)
         self.zero = self.vector([0.0] * self.lanes)
+        self.suffix = f"v{self.lanes}f{8 * self.itemsize}"
 
     def intrinsic(self, name: str, result: ir.Type, arguments: list[ir.Value]) -> ir.Value:
         """Call an LLVM intrinsic."""
@@ -105,6 +106,22 @@ class Emitter:
         align = self.vector_bytes if aligned else self.itemsize
         self.builder.store(value, self.at(address, offset, value.type), align=align)
 
+    def first_lanes(self, n: ir.Value) -> ir.Value:
+        """A mask of the first ``n`` lanes."""
+        lanes = ir.VectorType(INT32, self.lanes)(list(range(self.lanes)))
+        return self.builder.icmp_signed(
+            "<", lanes, self.splat(self.builder.trunc(n, INT32), self.lanes)
+        )
+
+    def load_masked(self, address: ir.Value, mask: ir.Value) -> ir.Value:
+        """The lanes of the mask, the others 0 and not touched."""
+        arguments = [self.at(address, 0, self.vector), INT32(self.itemsize), mask, self.zero]
+        return self.intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.vector, arguments)
+
+    def store_masked(self, value: ir.Value, address: ir.Value, mask: ir.Value) -> None:
+        arguments = [value, self.at(address, 0, self.vector), INT32(self.itemsize), mask]
+        self.intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), arguments)
+
     def load_scalar(self, address: ir.Value, offset: int = 0) -> ir.Value:
         return self.builder.load(self.at(address, offset, self.element))
 
@@ -117,8 +134,9 @@ class Emitter:
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """``a * b + c``, fused where the machine can."""
-        lanes = f"v{self.lanes}" if isinstance(a.type, ir.VectorType) else ""
-        return self.intrinsic(f"llvm.fmuladd.{lanes}f{8 * self.itemsize}", a.type, [a, b, c])
+        is_vector = isinstance(a.type, ir.VectorType)
+        suffix = self.suffix if is_vector else f"f{8 * self.itemsize}"
+        return self.intrinsic(f"llvm.fmuladd.{suffix}", a.type, [a, b, c])
 
     def prefetch(self, address: ir.Value, line: ir.Value) -> None:
         """Bring a cache line to L2: for reading, locality 2, data."""
@@ -182,12 +200,13 @@ class Emitter:
 
 
 def score_tile(number: Any) -> Any:
-    """Compiled ``tile(n_classes, rows, tails, n_whole, W_T, W_stride, bias, S, S_stride, next)``.
+    """Compiled ``tile(n_classes, rows, tails, first, n_whole, n_vectors, W_T, ..., S, ..., next)``.
 
-    ``S[c, r] = bias[c] + X[r] @ W_T[c]`` for `Target.tile_rows` rows and ``n_classes``. ``rows``
-    and ``tails`` point at the addresses of the rows' ``n_whole`` vectors and of their tails;
-    ``W_T`` is aligned and padded with zeros; strides are in bytes. For each vector of features a
-    cache line is prefetched, from ``next`` on.
+    ``S[c, r] += X[r] @ W_T[c]`` for `Target.tile_rows` rows, ``n_classes`` and ``n_vectors``
+    vectors of features from ``first`` on. ``rows`` and ``tails`` point at the addresses of the
+    rows' ``n_whole`` vectors and of their tails, which come after them; ``W_T`` is aligned and
+    padded with zeros; it and ``S`` are followed by their strides in bytes. For each vector of
+    features a cache line is prefetched, from ``next`` on.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -196,10 +215,11 @@ def score_tile(number: Any) -> Any:
         n_classes: Any,
         rows: Any,
         tails: Any,
+        first: Any,
         n_whole: Any,
+        n_vectors: Any,
         W_T: Any,
         W_stride: Any,
-        bias: Any,
         S: Any,
         S_stride: Any,
         next_: Any,
@@ -209,7 +229,7 @@ def score_tile(number: Any) -> Any:
             _for_each_width(builder, arguments, partial(_emit_score_tile, e))
             return context.get_dummy_value()
 
-        return void(*[int64] * 10), generate
+        return void(*[int64] * 11), generate
 
     return tile
 
@@ -219,10 +239,11 @@ def _emit_score_tile(
     n_classes: int,
     rows: ir.Value,
     tails: ir.Value,
+    first: ir.Value,
     n_whole: ir.Value,
+    n_vectors: ir.Value,
     W_T: ir.Value,
     W_stride: ir.Value,
-    bias: ir.Value,
     S: ir.Value,
     S_stride: ir.Value,
     next_: ir.Value,
@@ -235,8 +256,9 @@ def _emit_score_tile(
 
     def add_products(i: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         e.prefetch(next_, i)
-        offset = b.mul(i, INT64(e.vector_bytes))
-        is_whole = b.icmp_signed("<", i, n_whole)
+        vector = b.add(first, i)
+        offset = b.mul(vector, INT64(e.vector_bytes))
+        is_whole = b.icmp_signed("<", vector, n_whole)
         features = [
             e.load(b.select(is_whole, b.add(row, offset), rest))
             for row, rest in zip(x, tail, strict=True)
@@ -245,18 +267,20 @@ def _emit_score_tile(
         pairs = [(f, v) for v in weights for f in features]
         return [e.multiply_add(f, v, total) for (f, v), total in zip(pairs, sums, strict=True)]
 
-    # The tail too, always: of nothing it is zeros.
-    n_vectors = b.add(n_whole, INT64(1))
     totals = e.sums(e.loop(n_vectors, [e.zero] * (n_rows * n_classes), add_products))
     for c in range(n_classes):
         # As many rows at once as one vector of totals holds.
         step = min(n_rows, e.lanes)
-        start = e.splat(e.load_scalar(bias, c * e.itemsize), step)
         row = b.add(S, b.mul(S_stride, INT64(c)))
         for r in range(0, n_rows, step):
             k = c * n_rows + r
-            total = b.fadd(e.part(totals[k // e.lanes], k % e.lanes, step), start)
-            e.store(total, row, r * e.itemsize)
+            place = e.at(row, r * e.itemsize, ir.VectorType(e.element, step))
+            old = b.load(place, align=e.itemsize)
+            b.store(
+                b.fadd(old, e.part(totals[k // e.lanes], k % e.lanes, step)),
+                place,
+                align=e.itemsize,
+            )
 
 
 def gradient_tile(number: Any, n_vectors: int) -> Any:
@@ -373,29 +397,46 @@ def _emit_copy(e: Emitter, kind: ir.Type, source: ir.Value, goal: ir.Value, n: i
 
 
 def transpose_tile(number: Any) -> Any:
-    """Compiled ``tile(source, source_stride, goal, goal_stride)``: a transposed square.
+    """Compiled ``tile(source, source_stride, goal, goal_stride, n_rows, n_columns)``.
 
-    As many rows as a vector has lanes; strides in bytes.
+    ``goal[:n_columns, :n_rows] = source[:n_rows, :n_columns].T``; of either no more than a vector
+    has lanes, and nothing else is touched. Strides in bytes.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
     def tile(
-        typing_context: Any, source: Any, source_stride: Any, goal: Any, goal_stride: Any
+        typing_context: Any,
+        source: Any,
+        source_stride: Any,
+        goal: Any,
+        goal_stride: Any,
+        n_rows: Any,
+        n_columns: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             _emit_transpose(_emitter(context, builder, number), *arguments)
             return context.get_dummy_value()
 
-        return void(*[int64] * 4), generate
+        return void(*[int64] * 6), generate
 
     return tile
 
 
 def _emit_transpose(
-    e: Emitter, source: ir.Value, source_stride: ir.Value, goal: ir.Value, goal_stride: ir.Value
+    e: Emitter,
+    source: ir.Value,
+    source_stride: ir.Value,
+    goal: ir.Value,
+    goal_stride: ir.Value,
+    n_rows: ir.Value,
+    n_columns: ir.Value,
 ) -> None:
     b = e.builder
-    rows = [e.load(b.add(source, b.mul(source_stride, INT64(k)))) for k in range(e.lanes)]
+    row_mask, column_mask = e.first_lanes(n_rows), e.first_lanes(n_columns)
+    rows = []
+    for k in range(e.lanes):
+        mask = b.select(b.icmp_signed("<", INT64(k), n_rows), column_mask, column_mask.type(None))
+        rows.append(e.load_masked(b.add(source, b.mul(source_stride, INT64(k))), mask))
     size = 1
     # Squares of blocks of 1, 2, 4, ... lanes: those off the diagonal change places.
     while size < e.lanes:
@@ -410,7 +451,8 @@ def _emit_transpose(
                 rows[i + size] = b.shuffle_vector(*pair, kind(lower))
         size *= 2
     for k, row in enumerate(rows):
-        e.store(row, b.add(goal, b.mul(goal_stride, INT64(k))))
+        with b.if_then(b.icmp_signed("<", INT64(k), n_columns)):
+            e.store_masked(row, b.add(goal, b.mul(goal_stride, INT64(k))), row_mask)
 
 
 def _emitter(context: Any, builder: ir.IRBuilder, number: Any) -> Emitter:

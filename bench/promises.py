@@ -1,0 +1,249 @@
+"""Measures what no table of contenders shows: auto's choices, first calls, and BLAS beside us.
+
+python bench/promises.py auto         # is what auto takes ever slower than what it leaves?
+python bench/promises.py cold-start   # what does the first call of a process cost?
+python bench/promises.py neighbour    # does a call in turns with NumPy's products cost more?
+
+Each writes bench/results/NAME.json, which bench/write_benchmarks.py makes a section of its page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastloss
+from fastloss.backends import auto, costs
+from fastloss.benchmark.machine import environment
+from fastloss.benchmark.measure import Ratio, calibrate, no_garbage_collection, time_calls
+from fastloss.losses import get_loss
+from fastloss.threads import available_threads
+
+RESULTS = Path(__file__).parent / "results"
+
+# --- auto ----------------------------------------------------------------------------------------
+
+N_PROBLEMS = 240
+#: The largest N, D and C, and what keeps a problem within memory and a call below half a second.
+LARGEST = (1e6, 1e4, 1e5)
+MAX_NUMBERS, MAX_MULTIPLY_ADDS = 3e7, 1e10
+# The threads of BLAS go on spinning after a call, on a core that is then missing.
+PAUSE = 0.03
+
+
+def problems() -> list[tuple[str, str, tuple[int, int, int]]]:
+    """Losses, types and shapes, drawn evenly in the logarithm."""
+    rng = np.random.default_rng(0)
+    names = fastloss.available_losses()
+    drawn: list[tuple[str, str, tuple[int, int, int]]] = []
+    while len(drawn) < N_PROBLEMS:
+        N, D, C = (round(float(largest ** rng.uniform())) for largest in LARGEST)
+        C = max(2, C)
+        if max(N * D, N * C, D * C) <= MAX_NUMBERS and N * D * C <= MAX_MULTIPLY_ADDS:
+            kind = len(drawn)
+            drawn.append((names[kind % len(names)], ("float32", "float64")[kind % 2], (N, D, C)))
+    return drawn
+
+
+def measure_auto() -> dict[str, Any]:
+    """For each problem the times of all choices, and which of them auto takes."""
+    cells = []
+    for done, (name, dtype, shape) in enumerate(problems()):
+        ways = _ways(name, dtype, shape)
+        seconds = _race(ways, rounds=7)
+        choice = auto.choose(get_loss(name), shape, np.dtype(dtype), np.dtype(dtype), prepare=False)
+        taken = f"{choice.backend}, {choice.n_threads}"
+        cells.append(
+            {"loss": name, "dtype": dtype, "shape": shape, "taken": taken, "seconds": seconds}
+        )
+        best = min(seconds, key=lambda way: seconds[way])
+        print(
+            f"{done + 1:3} {name:14} {dtype} {shape}: {taken} takes "
+            f"{seconds[taken] / seconds[best]:.3f} of {best}, {1e3 * seconds[best]:.4g} ms",
+            flush=True,
+        )
+    return {
+        "cells": cells,
+        "costs": costs.current().source,
+        "choice_seconds": _seconds_of_a_choice(),
+    }
+
+
+def _ways(name: str, dtype: str, shape: tuple[int, int, int]) -> dict[str, Callable[[], object]]:
+    """A call for each backend and number of threads that auto chooses from."""
+    rng = np.random.default_rng(0)
+    n_rows, n_features, n_classes = shape
+    X = rng.standard_normal((n_rows, n_features)).astype(dtype)
+    W = (rng.standard_normal((n_features, n_classes)) / np.sqrt(n_features)).astype(dtype)
+    y = rng.integers(0, n_classes, n_rows)
+
+    def way(backend: str, n_threads: int) -> Callable[[], object]:
+        objective = fastloss.Objective(X, y, loss=name, backend=backend, n_threads=n_threads)
+        return lambda: objective(W)
+
+    counts = sorted({1, available_threads()})
+    return {f"{backend}, {n}": way(backend, n) for backend in ("numpy", "numba") for n in counts}
+
+
+def _race(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The median seconds of each, taken in turns."""
+    n_calls = {}
+    for way, call in ways.items():
+        call()
+        n_calls[way], _ = calibrate(call, 0.004)
+    samples: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, call in ways.items():
+            time.sleep(PAUSE)
+            call()
+            samples[way].append(time_calls(call, n_calls[way]))
+    return {way: float(np.median(values)) for way, values in samples.items()}
+
+
+def _seconds_of_a_choice() -> float:
+    """Of one that was made before, as in every call but the first of a shape."""
+    loss, single = get_loss("softmax"), np.dtype(np.float32)
+
+    def choose() -> object:
+        return auto.choose(loss, (200, 65, 10), single, single, prepare=False)
+
+    choose()
+    return float(np.median([time_calls(choose, 1000) for _ in range(20)]))
+
+
+# --- first calls ---------------------------------------------------------------------------------
+
+FIRST_CALL = """
+import sys, time
+start = time.perf_counter()
+import numpy as np
+import fastloss
+X, y = np.ones((2000, 785), np.float32), np.zeros(2000, np.int64)
+W = np.zeros((785, 10), np.float32)
+fastloss.loss_and_grad(W, X, y, backend=sys.argv[1])
+print(time.perf_counter() - start)
+"""
+COMPILE = """
+import time
+import numba, numpy as np
+from fastloss.backends import compiled
+from fastloss.losses import get_loss
+X_type, W_type = map(np.dtype, {types!r})
+start = time.perf_counter()
+compiled.loss_kernel(get_loss({loss!r}), W_type)
+compiled.fused_kernel(X_type, W_type)
+print(time.perf_counter() - start)
+"""
+
+
+def measure_cold_start() -> dict[str, Any]:
+    """Seconds from the start of Python to the first answer; and to compile one loss and type."""
+    with tempfile.TemporaryDirectory() as folder:
+        warm = {"NUMBA_CACHE_DIR": f"{folder}/numba", "FASTLOSS_CACHE_DIR": f"{folder}/fastloss"}
+        _run(FIRST_CALL, "numba", **warm)
+        _run(FIRST_CALL, "auto", **warm)
+        first = {
+            f"{backend}, warm cache": [_run(FIRST_CALL, backend, **warm) for _ in range(9)]
+            for backend in ("numpy", "numba", "auto")
+        }
+        for backend in ("numba", "auto"):
+            first[f"{backend}, no cache"] = [
+                _run(
+                    FIRST_CALL,
+                    backend,
+                    NUMBA_CACHE_DIR=f"{folder}/{backend}{k}",
+                    FASTLOSS_CACHE_DIR=f"{folder}/{backend}{k}",
+                )
+                for k in range(3)
+            ]
+        compiling = {}
+        for number, (loss, *types) in enumerate(
+            [("softmax", "f4", "f4"), ("hinge", "f8", "f8"), ("softmax", "u1", "f4")]
+        ):
+            code = COMPILE.format(loss=loss, types=tuple(types))
+            compiling[f"{loss}, X {np.dtype(types[0])}"] = [
+                _run(code, NUMBA_CACHE_DIR=f"{folder}/compile{number}{k}") for k in range(3)
+            ]
+    return {"first_calls": first, "compiling": compiling}
+
+
+def _run(code: str, *arguments: str, **variables: str) -> float:
+    """What the code prints in a Python of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout)
+
+
+# --- beside BLAS ---------------------------------------------------------------------------------
+
+
+def measure_neighbour() -> dict[str, Any]:
+    """A call in turns with a product in NumPy, against the two apart; ratios with their spread."""
+    rng = np.random.default_rng(0)
+    ratios = {}
+    for shape in ((256, 3073, 10), (20_000, 785, 10)):
+        n_rows, n_features, n_classes = shape
+        X = rng.standard_normal((n_rows, n_features)).astype(np.float32)
+        W = np.zeros((n_features, n_classes), np.float32)
+        validation = rng.standard_normal((2000, n_features)).astype(np.float32)
+        y = rng.integers(0, n_classes, n_rows)
+        objective = fastloss.Objective(X, y, backend="numba")
+
+        def ours(objective: fastloss.Objective = objective, W: Any = W) -> object:
+            return objective(W)
+
+        def theirs(validation: Any = validation, W: Any = W) -> object:
+            return validation @ W
+
+        def in_turns(ours: Any = ours, theirs: Any = theirs) -> object:
+            ours()
+            return theirs()
+
+        rounds: dict[str, list[float]] = {"apart": [], "in turns": []}
+        with no_garbage_collection():
+            for call in (ours, theirs, in_turns):
+                time_calls(call, 20)
+            for _ in range(15):
+                time.sleep(PAUSE)
+                alone = time_calls(ours, 40)
+                time.sleep(PAUSE)
+                rounds["apart"].append(alone + time_calls(theirs, 40))
+                time.sleep(PAUSE)
+                rounds["in turns"].append(time_calls(in_turns, 40))
+        ratio = Ratio.of(rounds["in turns"], rounds["apart"])
+        ratios[" x ".join(map(str, shape))] = [ratio.value, ratio.low, ratio.high]
+    return {"ratios": ratios}
+
+
+STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
+    "auto": measure_auto,
+    "cold-start": measure_cold_start,
+    "neighbour": measure_neighbour,
+}
+
+
+def main(names: list[str]) -> None:
+    """Measure, and store."""
+    for name in names or STUDIES:
+        if name not in STUDIES:
+            raise SystemExit(f"no study is called {name!r}; there are {', '.join(STUDIES)}")
+        document = {"environment": environment(available_threads(), 0), **STUDIES[name]()}
+        (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
