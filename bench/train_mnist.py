@@ -232,9 +232,10 @@ def report(record: dict[str, Any]) -> None:
         )
     for row in record["comparisons"]:
         ratio = row["ratio"]
+        reached = "" if row["reached"] else ", BUT IT DID NOT REACH THE LOSS"
         print(
             f"{row['contender']}: {ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}] "
-            f"times as fast as {row['peer']}{'' if row['reached'] else ', BUT IT DID NOT REACH THE LOSS'}"
+            f"times as fast as {row['peer']}{reached}"
         )
 
 
