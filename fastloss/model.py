@@ -27,6 +27,7 @@ from fastloss.losses.base import Loss
 
 PreprocessingKind = Literal["none", "mean_image", "standardize"]
 
+_PIXEL_DEVIATION = 8 / 255
 _FORMAT = "fastloss.LinearModel 1"
 # What is converted to floats at a time: it stays in the last cache, beside its scores.
 _BLOCK_BYTES = 4 * 2**20
@@ -103,7 +104,9 @@ class Preprocessing:
         ----------
         X : uint8, float32 or float64; never copied to floats as a whole.
         kind : "none"; "mean_image", which subtracts the mean of each column; or "standardize",
-            which also divides by its standard deviation. A column that is constant is not divided.
+            which also divides by its standard deviation. Of pixels, the variance of 8 grey levels
+            is added to theirs, so that one that is nearly always the same is not blown up; a
+            column of floats that is constant is not divided.
 
         Raises
         ------
@@ -125,8 +128,9 @@ class Preprocessing:
             return centred
         # About the mean as it is stored: a constant column then deviates by its rounding alone.
         deviation = np.sqrt(centred._mean(X, np.square))
-        constant = deviation <= np.finfo(plain.dtype).eps * np.abs(mean)
-        deviation[constant] = 1.0
+        if plain.of_pixels:
+            deviation = np.hypot(deviation, _PIXEL_DEVIATION)
+        deviation[deviation <= np.finfo(plain.dtype).eps * np.abs(mean)] = 1.0
         return replace(centred, deviation=deviation.astype(plain.dtype))
 
     def _mean(self, X: NDArray[Any], function: Callable[[Floats], Floats]) -> NDArray[np.float64]:

@@ -40,10 +40,12 @@ def test_row_blocks_cover_every_row_once():
 def test_preprocessing_against_its_formula(kind, dtype):
     X = PIXELS.astype(dtype)
     x = X / 255 if dtype == np.uint8 else X.astype(np.float64)
+    grey = 8 / 255 if dtype == np.uint8 else 0
+    deviation = np.sqrt(x.var(axis=0) + grey**2)
     expected = {
         "none": x,
         "mean_image": x - x.mean(axis=0),
-        "standardize": (x - x.mean(axis=0)) / x.std(axis=0),
+        "standardize": (x - x.mean(axis=0)) / deviation,
     }[kind]
     preprocessing = Preprocessing.fit(X, kind)
     rows = preprocessing.apply(X)
@@ -59,18 +61,25 @@ def test_a_constant_column_is_not_divided(value, dtype):
     X = PIXELS.astype(dtype)
     X[:, 5] = value
     preprocessing = Preprocessing.fit(X, "standardize")
-    assert preprocessing.deviation[5] == 1
+    np.testing.assert_allclose(preprocessing.deviation[5], 8 / 255 if dtype == np.uint8 else 1)
     rows = preprocessing.apply(X)
     assert np.isfinite(rows).all()
     np.testing.assert_allclose(rows[:, 5], 0, atol=1e-4 if value else 0)
 
 
 def test_a_nearly_constant_column_is_divided():
-    X = PIXELS.copy()
+    X = PIXELS.astype(np.float32)
     X[:, 5] = 254
     X[0, 5] = 255
     preprocessing = Preprocessing.fit(X, "standardize")
-    np.testing.assert_allclose(preprocessing.deviation[5], X[:, 5].std() / 255, rtol=1e-3)
+    np.testing.assert_allclose(preprocessing.deviation[5], X[:, 5].std(), rtol=1e-3)
+
+
+def test_a_pixel_that_is_nearly_always_the_same_is_not_blown_up():
+    X = np.zeros((10_000, 2), np.uint8)
+    X[0] = 100
+    rows = Preprocessing.fit(X, "standardize").apply(X)
+    np.testing.assert_allclose(rows.max(), 100 / 8, rtol=0.01)
 
 
 def test_preprocessing_learns_from_the_training_rows_alone():

@@ -136,13 +136,13 @@ def test_the_same_seed_gives_the_same_model_on_any_number_of_threads(npz, tmp_pa
 
 
 def test_a_sweep_prints_its_trials_and_keeps_the_best(npz, tmp_path):
-    sweep = "lr=1e-6|0.02|1e9,schedule=constant"
+    sweep = "lr=1e-6|0.5|1e9,schedule=constant"
     result = run("train", "--data", npz, *TINY, "--sweep", sweep, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert "3 trials, best first" in result.stdout
     assert "diverged in step" in result.stdout
-    assert "lr=0.02" in result.stdout
-    assert json.loads((tmp_path / "history.json").read_text())["settings"]["lr"] == 0.02
+    assert "lr=0.5" in result.stdout
+    assert json.loads((tmp_path / "history.json").read_text())["settings"]["lr"] == 0.5
     again = run(
         *("train", "--data", npz, *TINY, "--sweep", "lr=1e-3:1:log,l2=0|1e-3"),
         *("--trials", "4", "--out", tmp_path),
@@ -354,10 +354,10 @@ def test_predict_says_what_does_not_fit(trained, images, tmp_path):
 
 
 def test_mnist_with_the_defaults(real, tmp_path):
-    result = run("train", "--data", real / "mnist", "--epochs", "3", "--out", tmp_path)
+    result = run("train", "--data", real / "mnist", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     accuracy = json.loads((tmp_path / "history.json").read_text())["accuracy"]
-    assert accuracy["test"] > 0.9
+    assert accuracy["test"] >= 0.905
     result = run("predict", tmp_path / "model.npz", "--data", real / "mnist")
     assert f"Accuracy: {accuracy['test']:.2%} (" in result.stdout
 

@@ -89,6 +89,10 @@ def test_defaults_follow_the_scale_of_the_rows(loss):
     np.testing.assert_allclose(one.lr / other.lr, 100, rtol=0.05)
     np.testing.assert_allclose(other.l2 / one.l2, 100, rtol=0.05)
     np.testing.assert_allclose(one.l2, 20 / (2 * 4**2 * 1000), rtol=0.05)
+    more = fill_in(Settings(loss=loss), replace(SCALE, n_rows=50_000))
+    assert more.lr > 5 * one.lr
+    assert more.epochs == 20
+    assert one.epochs == 64  # 500 steps of 128 rows
 
 
 def test_the_scale_of_rows(prepared):

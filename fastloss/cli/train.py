@@ -117,7 +117,7 @@ def train(
 
     What is not said is filled in from the data. Without --data: a synthetic problem.
     """
-    with clear_errors(), _interrupts():
+    with _interrupts(), clear_errors():
         settings = Settings(
             loss=loss,
             optimizer=optimizer,
@@ -299,7 +299,7 @@ def predict(
     ] = None,
 ) -> None:
     """Give each row its class; where there are labels, say how many are right."""
-    with clear_errors(), _interrupts():
+    with _interrupts(), clear_errors():
         if out is not None:
             if out.suffix not in (".csv", ".npz"):
                 raise ValueError(f"--out must end in .csv or .npz, got {out}")

@@ -88,10 +88,12 @@ _OTHER_DEFAULTS: dict[str, Any] = {"epochs": 10.0}
 _PRIOR_DEVIATION = 4.0
 # lr times the steepest curvature of half the mean squared score, which bounds a softmax's. The
 # hinge losses are sums over classes, and have no curvature but kinks.
-_LR_CURVATURES = {"softmax": 0.9}
-_LR_CURVATURES_ELSE = 0.06
-# Fewer rows than these are overfitted in the same number of epochs: lr falls with their root.
-_MANY_ROWS = 60_000
+_LR_CURVATURES = {"softmax": 2.5}
+_LR_CURVATURES_ELSE = 0.2
+# A few rows are overfitted at rates, and in epochs, that many rows need: lr falls from the one
+# number to the other, and no run is shorter than some steps.
+_MANY_ROWS, _FEW_ROWS = 60_000, 3000
+_LEAST_STEPS = 500
 _ADAM_LR = 1e-3
 
 
@@ -122,6 +124,10 @@ def fill_in(settings: Settings, scale: Scale) -> Settings:
     """
     l2 = scale.squared_length / (2.0 * _PRIOR_DEVIATION**2 * scale.n_rows)
     filled = dict(_METHOD_DEFAULTS.get(settings.optimizer, _OTHER_DEFAULTS), l2=_two_digits(l2))
+    batch_size = settings.batch_size or filled.get("batch_size")
+    if "epochs" in filled and batch_size:
+        enough = math.ceil(_LEAST_STEPS * batch_size / scale.n_rows)
+        filled["epochs"] = max(filled["epochs"], float(enough))
     if settings.epochs is not None or settings.steps is not None:
         filled = {name: value for name, value in filled.items() if name not in ("epochs", "steps")}
     if settings.line_search:
@@ -130,8 +136,8 @@ def fill_in(settings: Settings, scale: Scale) -> Settings:
         filled["lr"] = _ADAM_LR
     elif "lr" in _parameters(settings.optimizer):
         constant = _LR_CURVATURES.get(settings.loss, _LR_CURVATURES_ELSE)
-        patience = math.sqrt(min(1.0, scale.n_rows / _MANY_ROWS))
-        filled["lr"] = _two_digits(constant * patience / scale.curvature)
+        share = min(max(scale.n_rows, _FEW_ROWS), _MANY_ROWS) / _MANY_ROWS
+        filled["lr"] = _two_digits(constant * share / scale.curvature)
     missing = {name: value for name, value in filled.items() if getattr(settings, name) is None}
     return replace(settings, **missing)
 
