@@ -4,7 +4,7 @@ python bench/promises.py auto         # is what auto takes ever slower than what
 python bench/promises.py cold-start   # what does the first call of a process cost?
 python bench/promises.py neighbour    # does a call in turns with NumPy's products cost more?
 
-Each writes bench/results/NAME.json, which bench/write_benchmarks.py makes a section of its page.
+Each writes bench/results/studies/NAME.json, a section of the page of bench/write_benchmarks.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fastloss.benchmark.measure import Ratio, calibrate, no_garbage_collection, 
 from fastloss.losses import get_loss
 from fastloss.threads import available_threads
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "studies"
 
 # --- auto ----------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ from numpy.typing import NDArray
 # fastloss is imported where it is used: an interpreter that has scikit-learn-intelex need not
 # have it.
 
-RESULT = Path(__file__).parent / "results" / "train-mnist.json"
+RESULT = Path(__file__).parent / "results" / "studies" / "train-mnist.json"
 MAX_ITERATIONS = 100
 MOST_STEPS = 1000
 #: What other processes may use of the machine during a fit.

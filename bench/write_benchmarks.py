@@ -200,7 +200,7 @@ def page(stored: dict[str, Results], peers: dict[str, Results]) -> Iterator[str]
         yield "\n" + embed("bench/plots/peers/speedup", "Speed-up over the best peer")
     for stem, results in peers.items():
         yield from peers_section(stem, results)
-    yield from promises_report.section(RESULTS)
+    yield from promises_report.section(promises.RESULTS)
     yield "\n## First calls\n"
     yield _titled(first_calls_table(first))
     yield "\n## Numerical against analytic gradients"
