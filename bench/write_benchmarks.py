@@ -332,14 +332,15 @@ def reasons(stored: dict[str, Results]) -> Iterator[str]:
     )
     yield from _fastest_and_slowest(stored)
     yield (
-        "\n**Many classes: BLAS wins.** With a thousand classes the time is arithmetic, and a product "
-        "in BLAS runs closer to the multiply-add peak than the kernel's small tiles. That is why "
-        '`backend="auto"` takes NumPy beyond 64 classes.'
+        "\n**Many classes: arithmetic.** With a thousand classes the time is that of two matrix "
+        "products, which BLAS runs closer to the multiply-add peak than the kernel's small tiles. So "
+        "they are left to BLAS, a block of rows at a time, and the compiled loss turns the scores of a "
+        "block into their gradient in place. What can be won is the time that NumPy spends on the loss, "
+        "and the memory of an N x C matrix."
     )
     yield (
-        "\n**Small problems: the call is the cost.** At a few hundred rows a launch of parallel threads "
-        "and the making of a few arrays is most of the time, in every backend; the share of the limit "
-        "says how much."
+        "\n**Small problems: the call is the cost.** At a few hundred rows the checks of a call, waking a "
+        "thread and the making of a few arrays are most of the time; the share of the limit says how much."
     )
     yield (
         "\n**Memory.** NumPy forms N x C temporaries, and blocks of converted rows for `uint8`; the "

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from threadpoolctl import threadpool_info
 
@@ -76,12 +77,24 @@ def _blas() -> Iterator[Finding]:
             f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads",
             "" if pool["num_threads"] <= available_threads() else "more threads than usable CPUs",
         )
+    if any(_spins(pool) for pool in pools):
+        yield Finding(
+            "BLAS between calls",
+            "threads of OpenBLAS spin for some 25 ms after a product",
+            "set OPENBLAS_THREAD_TIMEOUT=4 if calls take turns with NumPy's products",
+        )
     if not pools:
         yield Finding(
             "BLAS",
             "none that threadpoolctl knows",
             "n_threads cannot limit it; set its own environment variable",
         )
+
+
+def _spins(pool: dict[str, Any]) -> bool:
+    """Whether its threads take half of a core from what runs next, until they sleep."""
+    is_spinning = pool["internal_api"] == "openblas" and pool.get("threading_layer") == "pthreads"
+    return is_spinning and pool["num_threads"] > 1 and "OPENBLAS_THREAD_TIMEOUT" not in os.environ
 
 
 def _settings() -> Iterator[Finding]:
