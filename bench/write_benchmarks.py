@@ -188,6 +188,7 @@ def page(stored: dict[str, Results], peers: dict[str, Results]) -> Iterator[str]
     yield from summary(stored)
     yield from peers_summary(peers)
     yield "\n## The machine\n"
+    yield "That of the first section; where others were measured is said there.\n"
     yield environment_table(first).markdown()
     yield "\n## The method\n"
     yield METHOD.format(warm=1e3 * WARM_SECONDS, batch=1e3 * MIN_BATCH_SECONDS)
@@ -221,7 +222,7 @@ def backend_section(stem: str, results: Results) -> Iterator[str]:
     """Table and plot of a result's backends."""
     heading, _ = SECTIONS[stem]
     yield f"\n### {heading}\n"
-    yield f"{results.data}. {control_line(results)}\n"
+    yield f"{_source(results)}. {control_line(results)}\n"
     yield embed(f"bench/plots/{stem}/backends", f"Loss and gradient by backend, {heading}") + "\n"
     yield backends_table(results).markdown()
     yield "\n<details><summary>Errors against float64, verified before timing</summary>\n"
@@ -229,10 +230,16 @@ def backend_section(stem: str, results: Results) -> Iterator[str]:
     yield "\n</details>"
 
 
+def _source(results: Results) -> str:
+    """The data, and where and when they were used: results are not all of one machine."""
+    found = results.environment
+    return f"{results.data}, on {found['cpu']}, measured {found['time']} at {found['git']}"
+
+
 def peers_section(stem: str, results: Results) -> Iterator[str]:
     """The verdicts, then each shape's contenders."""
     yield f"\n### {PEER_SECTIONS[stem][0]}\n"
-    yield f"{results.data}, measured {results.environment['time']}. {control_line(results)}\n"
+    yield f"{_source(results)}. {control_line(results)}\n"
     yield peers_table(results).markdown()
     shapes = dict.fromkeys((cell.size, cell.dtype) for cell in results.cells)
     for size, dtype in shapes:
