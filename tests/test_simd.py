@@ -26,21 +26,16 @@ def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
 
 
 def padded(n_features: int, dtype: np.dtype) -> int:
-    """Whole vectors, and one more where there is no tail, as `fused` lays W.T out."""
-    return (n_features // N_LANES[dtype] + 1) * N_LANES[dtype]
+    return -(-n_features // N_LANES[dtype]) * N_LANES[dtype]
 
 
 def rows_with_poison(n_rows: int, n_features: int, dtype: np.dtype):
-    """Unaligned rows with NaN on either side, their tails, and the addresses of both."""
+    """Unaligned rows with NaN on either side, and their addresses."""
     rng = np.random.default_rng(n_features)
     memory = np.full((n_rows, n_features + 2), np.nan, dtype)
     X = memory[:, 1:-1]
     X[...] = rng.standard_normal(X.shape)
-    n_whole = n_features // N_LANES[dtype]
-    tails = np.zeros((n_rows, N_LANES[dtype]), dtype)
-    tails[:, : n_features - n_whole * N_LANES[dtype]] = X[:, n_whole * N_LANES[dtype] :]
-    rows = X.ctypes.data + np.arange(n_rows) * X.strides[0]
-    return X, tails, rows, tails.ctypes.data + np.arange(n_rows) * tails.strides[0], n_whole
+    return X, X.ctypes.data + np.arange(n_rows) * X.strides[0]
 
 
 @each_type
@@ -50,24 +45,25 @@ def test_score_tile(n_features, n_classes, dtype):
     tile = simd.score_tile(from_dtype(dtype))
 
     @njit
-    def call(rows, tails, first, n_whole, n_vectors, W_T, stride, S, S_stride):
-        tile(n_classes, rows, tails, first, n_whole, n_vectors, W_T, stride, S, S_stride, rows)
+    def call(rows, offset, n_vectors, n_left, W_T, stride, S, S_stride):
+        tile(n_classes, rows, offset, n_vectors, n_left, W_T, stride, S, S_stride, rows)
 
     n_rows = simd.target().tile_rows
-    X, _tails, rows, tail_rows, n_whole = rows_with_poison(n_rows, n_features, dtype)
+    X, rows = rows_with_poison(n_rows, n_features, dtype)
     W_T = aligned((n_classes, padded(n_features, dtype)), dtype)
     W_T[:, :n_features] = np.random.default_rng(1).standard_normal((n_classes, n_features))
     S = np.full((n_classes, n_rows + 1), 99, dtype)
-    # All features in two slabs; the second ends with the tail.
-    slabs = ((0, (n_whole + 1) // 2), ((n_whole + 1) // 2, n_whole + 1 - (n_whole + 1) // 2))
-    for first, n_vectors in slabs:
+    # All features in two slabs; what is no whole vector is left to the second.
+    n_whole, n_left = divmod(n_features, N_LANES[dtype])
+    first = n_whole // 2
+    vector_bytes = simd.target().vector_bytes
+    for start, n_vectors, left in ((0, first, 0), (first, n_whole - first, n_left)):
         call(
             rows.ctypes.data,
-            tail_rows.ctypes.data,
-            first,
-            n_whole,
+            start * vector_bytes,
             n_vectors,
-            W_T.ctypes.data,
+            left,
+            W_T.ctypes.data + start * vector_bytes,
             W_T.strides[0],
             S.ctypes.data,
             S.strides[0],
@@ -78,25 +74,28 @@ def test_score_tile(n_features, n_classes, dtype):
 
 
 @each_type
-@pytest.mark.parametrize("n_vectors", [1, simd.target().tile_vectors])
+@pytest.mark.parametrize(
+    ("n_vectors", "n_missing"), [(1, 0), (1, 1), (simd.target().tile_vectors, 0)]
+)
 @pytest.mark.parametrize("n_classes", simd.TILE_CLASSES)
 @pytest.mark.parametrize("n_rows", [0, 1, 6])
-def test_gradient_tile(n_rows, n_classes, n_vectors, dtype):
+def test_gradient_tile(n_rows, n_classes, n_vectors, n_missing, dtype):
     tile = simd.gradient_tile(from_dtype(dtype), n_vectors)
 
     @njit
-    def call(rows, n_rows, offset, G, G_stride, total, T_stride):
-        tile(n_classes, rows, n_rows, offset, G, G_stride, total, T_stride, rows)
+    def call(rows, n_rows, offset, n_lanes, G, G_stride, total, T_stride):
+        tile(n_classes, rows, n_rows, offset, n_lanes, G, G_stride, total, T_stride, rows)
 
-    width = n_vectors * N_LANES[dtype]
-    X, _tails, rows, _, _ = rows_with_poison(n_rows, 3 + width, dtype)
+    width = n_vectors * N_LANES[dtype] - n_missing
+    X, rows = rows_with_poison(n_rows, 3 + width, dtype)
     G = np.random.default_rng(1).standard_normal((n_classes, n_rows + 2)).astype(dtype)
-    total = aligned((n_classes, width + N_LANES[dtype]), dtype)
+    total = aligned((n_classes, (n_vectors + 1) * N_LANES[dtype]), dtype)
     total[...] = 1
     call(
         rows.ctypes.data,
         n_rows,
         3 * dtype.itemsize,
+        N_LANES[dtype] - n_missing,
         G.ctypes.data,
         G.strides[0],
         total.ctypes.data,
@@ -281,7 +280,7 @@ def arm_assembly(monkeypatch) -> str:
         pytest.skip(f"this LLVM cannot compile for ARM: {error}")
     monkeypatch.setattr(simd, "target", lambda: simd.Target(16, 32))
     module = ir.Module()
-    kind = ir.FunctionType(ir.VoidType(), [simd.INT64] * 10)
+    kind = ir.FunctionType(ir.VoidType(), [simd.INT64] * 9)
     function = ir.Function(module, kind, "tile")
     builder = ir.IRBuilder(function.append_basic_block())
     simd._emit_score_tile(simd.Emitter(builder, ir.FloatType(), 16), 5, *function.args)

@@ -29,8 +29,8 @@ from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem
 from fastloss.backends.vectorized import float_blocks
 from fastloss.losses.base import BlockKernel, Labels, Loss, exp, log1p
 
-# A block of this size and the next one stay in L2 together.
-_BLOCK_BYTES = 400 * 1024
+# A block of this size, the next one, W and the partial gradient stay in L2 together.
+_BLOCK_BYTES = 256 * 1024
 _MAX_BLOCK_ROWS = 128
 # Each chunk has a partial gradient, which costs memory and time to add up.
 _MAX_CHUNKS = 32
@@ -391,6 +391,7 @@ def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., 
     for helper in (
         fused.pack_rows,
         fused.collect_rows,
+        fused.add_losses,
         fused.score_block,
         fused.add_gradient,
         fused.add_bias_gradient,

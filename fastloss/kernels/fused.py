@@ -45,6 +45,7 @@ read_shared: Any = None
 TILE_ROWS = 4
 STRIP_VECTORS = 4
 LANES = 16
+_SLAB_BYTES = 36 * 1024
 #: Rows of scores are padded to whole vectors and tiles.
 ROWS_STEP = 16
 
@@ -74,37 +75,31 @@ def transpose(source: Any, goal: Any) -> None:
 
 
 def collect_rows(
-    X: Any, labels: Any, rows: Any, start: int, stop: int, packed: Any, tails: Any, indices: Any
+    X: Any, labels: Any, rows: Any, start: int, stop: int, packed: Any, indices: Any
 ) -> int:
     """How many of ``rows[start:stop]`` count; without ``rows``, of all in order.
 
-    ``indices``: which, and the addresses of their numbers and of what is left after whole vectors;
-    rows are packed if ``packed`` has any.
+    ``indices``: which, the addresses of their numbers, and their labels. Rows are packed if
+    ``packed`` has any.
     """
-    n_features = X.shape[1]
-    n_whole = n_features // LANES * LANES
     n = 0
     for k in range(start, stop):
+        # Without a branch: a row that does not count is overwritten by the next one.
         i = rows[k] if rows.shape[0] > 0 else k
-        if labels[i] != SKIP:
-            indices[0, n] = i
-            n += 1
+        indices[0, n] = i
+        indices[1, n] = address(X) + i * X.strides[0]
+        indices[2, n] = labels[i]
+        n += labels[i] != SKIP
     if packed.shape[0] > 0:
         pack_rows(X, indices[0, :n], packed)
-    for r in range(n):
-        if packed.shape[0] > 0:
+        for r in range(n):
             indices[1, r] = address(packed) + r * packed.strides[0]
-            indices[2, r] = indices[1, r] + n_whole * packed.itemsize
-        else:
-            i = indices[0, r]
-            indices[1, r] = address(X) + i * X.strides[0]
-            indices[2, r] = address(tails) + r * tails.strides[0]
-            for d in range(n_features - n_whole):
-                tails[r, d] = X[i, n_whole + d]
     # The last tile of rows is filled up with one that can be read; nobody reads its scores.
     for r in range(n, n + TILE_ROWS):
         indices[1, r] = indices[1, 0]
-        indices[2, r] = indices[2, 0]
+    # Nor the losses of the rows that fill the last vector; they need a label in range.
+    for r in range(n, -(-n // ROWS_STEP) * ROWS_STEP):
+        indices[2, r] = 0
     return n
 
 
@@ -192,33 +187,38 @@ def evaluate(
     if rows.shape[0] > 0:
         n_rows = rows.shape[0]
     n_padded = -(-n_classes // width) * width
-    n_columns = (n_features // LANES + 1) * LANES
+    n_columns = -(-n_features // LANES) * LANES
     in_place = X.itemsize == W.itemsize and X.strides[1] == X.itemsize
-    W_T = aligned(n_padded * n_columns, W).reshape(n_padded, n_columns)
+    # W.T, a slab of features after another: so many that what all classes have of it stays in L1.
+    # There they lie in one piece, because parts of long rows would compete for the same places.
+    n_vectors = -(-n_features // LANES)
+    slab = min(n_vectors, max(32, _SLAB_BYTES // (64 * (n_padded + TILE_ROWS)))) * LANES
+    n_slabs = -(-n_features // slab)
+    W_T = aligned(n_slabs * n_padded * slab, W).reshape(n_slabs, n_padded, slab)
+    for k in range(n_slabs):
+        transpose(W[k * slab : min(n_features, (k + 1) * slab)], W_T[k])
     bias = aligned(n_padded, W)
-    transpose(W[:n_features], W_T)
     if W.shape[0] > n_features:
         for c in range(n_classes):
             bias[c] = W[n_features, c]
     n_packed = 0 if in_place else block_rows
     packed = aligned(n_packed * n_columns, W).reshape(n_packed, n_columns)
-    tails = aligned(block_rows * LANES, W).reshape(block_rows, LANES)
     scratch = aligned(n_padded * block_rows, W)
     row_scratch = aligned(2 * block_rows, W).reshape(2, block_rows)
     sums = aligned(LANES, W)
-    losses = np.empty(block_rows)
-    # Of each row of a block: its number, its address, that of its tail; and labels.
-    indices = np.empty((4, block_rows + TILE_ROWS), np.int64)
-    indices[3] = 0
+    losses, row_weights = np.empty(block_rows), np.ones(block_rows)
+    loss_sums = np.empty(LANES)
+    # Of each row of a block: its number, its address, its label.
+    indices = np.empty((3, block_rows + TILE_ROWS), np.int64)
     while True:
         k = fetch_add(address(counters))
         if k >= n_chunks:
             break
-        chunk_loss = 0.0
+        loss_sums[:] = 0
         partials[k] = 0
         for start in range(k * chunk_rows, min(n_rows, (k + 1) * chunk_rows), block_rows):
             stop = min(n_rows, (k + 1) * chunk_rows, start + block_rows)
-            n = collect_rows(X, labels, rows, start, stop, packed, tails, indices)
+            n = collect_rows(X, labels, rows, start, stop, packed, indices)
             # Padded, so that whole vectors of rows are left to the loss.
             n_scored = -(-n // ROWS_STEP) * ROWS_STEP
             scores = scratch[: n_padded * n_scored].reshape(n_padded, n_scored)
@@ -230,31 +230,41 @@ def evaluate(
             following = score_block(
                 W_T, bias, indices, n, n_features, width, scores, following, end
             )
-            for r in range(n):
-                i = indices[0, r]
-                row_scratch[0, r] = scale * (weights[i] if weights.shape[0] > 0 else 1.0)
-                indices[3, r] = labels[i]
+            if weights.shape[0] > 0:
+                for r in range(n):
+                    row_weights[r] = weights[indices[0, r]]
+            for r in range(n_scored):
+                row_scratch[0, r] = scale * row_weights[r]
             loss_of_rows(
                 scores[:n_classes],
-                indices[3, :n_scored],
+                indices[2, :n_scored],
                 row_scratch[0, :n_scored],
                 loss,
                 parameters,
                 losses[:n_scored],
                 row_scratch[1, :n_scored],
             )
-            for r in range(n):
-                weight = weights[indices[0, r]] if weights.shape[0] > 0 else 1.0
-                chunk_loss += weight * losses[r]
+            for r in range(n, n_scored):
+                losses[r] = 0
+            add_losses(losses[:n_scored], row_weights, loss_sums)
             if dW.shape[0] > 0:
                 add_gradient(indices, n, n_features, width, scores, partials[k], following, end)
             if dW.shape[0] > n_features:
                 add_bias_gradient(scores, n, sums, partials[k])
-        chunk_losses[k] = chunk_loss
+        chunk_losses[k] = 0
+        for lane in range(LANES):
+            chunk_losses[k] += loss_sums[lane]
         if fetch_add(address(counters) + 8) == n_chunks - 1:
             add_partials(partials, n_features, dW)
             fetch_add(address(counters) + 16)
     return are_finished(address(counters) + 16, 1)
+
+
+def add_losses(losses: Any, weights: Any, sums: Any) -> None:
+    """Add ``weights * losses`` to a vector of sums: one sum would wait for itself at every row."""
+    for r in range(0, losses.shape[0], LANES):
+        for lane in range(LANES):
+            sums[lane] += weights[r + lane] * losses[r + lane]
 
 
 def score_block(
@@ -270,28 +280,27 @@ def score_block(
 ) -> int:
     """The scores of a block of rows; how far the next block is prefetched.
 
-    A slab of features at a time: so many that what all classes have of it stays in L1.
+    A slab of features at a time.
     """
-    n_whole = n_features // LANES
-    slab = max(32, 36864 // (64 * (W_T.shape[0] + TILE_ROWS)))
     for c in range(scores.shape[0]):
         row = scores[c]
         start = bias[c]
         for r in range(row.shape[0]):
             row[r] = start
-    for first in range(0, n_whole + 1, slab):
-        n_vectors = min(slab, n_whole + 1 - first)
+    slab = W_T.shape[2]
+    for k in range(W_T.shape[0]):
+        weights = W_T[k]
+        n_vectors, n_left = divmod(min(slab, n_features - k * slab), LANES)
         for r in range(0, n, TILE_ROWS):
-            for c in range(0, W_T.shape[0], width):
+            for c in range(0, weights.shape[0], width):
                 score_tile(
                     width,
                     address(indices[1]) + 8 * r,
-                    address(indices[2]) + 8 * r,
-                    first,
-                    n_whole,
+                    k * slab * scores.itemsize,
                     n_vectors,
-                    address(W_T) + c * W_T.strides[0],
-                    W_T.strides[0],
+                    n_left,
+                    address(weights) + c * weights.strides[0],
+                    weights.strides[0],
                     address(scores) + c * scores.strides[0] + r * scores.itemsize,
                     scores.strides[0],
                     following,
@@ -313,8 +322,7 @@ def add_gradient(
     """Add ``G @ X`` of a block of rows to ``total``."""
     strip = STRIP_VECTORS * LANES
     n_strips = n_features // strip * strip
-    n_whole = n_features // LANES * LANES
-    rows, tails = address(indices[1]), address(indices[2])
+    rows = address(indices[1])
     # All classes of a strip in turn: its features are then still in L1.
     for d in range(0, n_strips, strip):
         offset = d * G.itemsize
@@ -324,6 +332,7 @@ def add_gradient(
                 rows,
                 n,
                 offset,
+                LANES,
                 address(G) + c * G.strides[0],
                 G.strides[0],
                 address(total) + c * total.strides[0] + offset,
@@ -336,9 +345,10 @@ def add_gradient(
         for c in range(0, G.shape[0], width):
             gradient_vector(
                 width,
-                rows if d < n_whole else tails,
+                rows,
                 n,
-                offset if d < n_whole else 0,
+                offset,
+                min(LANES, n_features - d),
                 address(G) + c * G.strides[0],
                 G.strides[0],
                 address(total) + c * total.strides[0] + offset,
@@ -350,7 +360,7 @@ def add_gradient(
 def add_bias_gradient(G: Any, n: int, sums: Any, total: Any) -> None:
     """Add the sums of ``G[:, :n]`` to the last column of ``total``.
 
-    A vector of sums a class: one sum would wait for itself at every row.
+    A vector of sums a class, as in `add_losses`.
     """
     n_whole = n // LANES * LANES
     for c in range(G.shape[0]):

@@ -10,9 +10,9 @@ addresses (int64) because LLVM does not know of arrays::
     gradient_tile  partial[c, d] += sum_r G[c, r] X[r, d]       sums run along r
 
 ``X`` is read where it is, each row through its own address, unaligned. What is left of a row that
-is no whole vector has been copied to a vector of its own and padded with zeros (the tails), so that
-nothing beyond the row is touched. Both tiles ask for memory that is needed later (prefetch):
-reading the next rows while these are multiplied is what brings a call near one read of ``X``.
+is no whole vector is read with a mask, so that nothing beyond the row is touched. Both tiles ask
+for memory that is needed later (prefetch): reading the next rows while these are multiplied is what
+brings a call near one read of ``X``.
 """
 
 from __future__ import annotations
@@ -200,13 +200,13 @@ class Emitter:
 
 
 def score_tile(number: Any) -> Any:
-    """Compiled ``tile(n_classes, rows, tails, first, n_whole, n_vectors, W_T, ..., S, ..., next)``.
+    """Compiled ``tile(n_classes, rows, offset, n_vectors, n_left, W_T, ..., S, ..., next)``.
 
     ``S[c, r] += X[r] @ W_T[c]`` for `Target.tile_rows` rows, ``n_classes`` and ``n_vectors``
-    vectors of features from ``first`` on. ``rows`` and ``tails`` point at the addresses of the
-    rows' ``n_whole`` vectors and of their tails, which come after them; ``W_T`` is aligned and
-    padded with zeros; it and ``S`` are followed by their strides in bytes. For each vector of
-    features a cache line is prefetched, from ``next`` on.
+    vectors of features and the ``n_left`` numbers after them. These lie ``offset`` bytes behind
+    each of the addresses that ``rows`` points at. ``W_T`` is aligned and padded with zeros; it and
+    ``S`` are followed by their strides in bytes. For each vector of features a cache line is
+    prefetched, from ``next`` on.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -214,10 +214,9 @@ def score_tile(number: Any) -> Any:
         typing_context: Any,
         n_classes: Any,
         rows: Any,
-        tails: Any,
-        first: Any,
-        n_whole: Any,
+        offset: Any,
         n_vectors: Any,
+        n_left: Any,
         W_T: Any,
         W_stride: Any,
         S: Any,
@@ -229,7 +228,7 @@ def score_tile(number: Any) -> Any:
             _for_each_width(builder, arguments, partial(_emit_score_tile, e))
             return context.get_dummy_value()
 
-        return void(*[int64] * 11), generate
+        return void(*[int64] * 10), generate
 
     return tile
 
@@ -238,10 +237,9 @@ def _emit_score_tile(
     e: Emitter,
     n_classes: int,
     rows: ir.Value,
-    tails: ir.Value,
-    first: ir.Value,
-    n_whole: ir.Value,
+    offset: ir.Value,
     n_vectors: ir.Value,
+    n_left: ir.Value,
     W_T: ir.Value,
     W_stride: ir.Value,
     S: ir.Value,
@@ -250,24 +248,24 @@ def _emit_score_tile(
 ) -> None:
     b = e.builder
     n_rows = target().tile_rows
-    x = [b.load(e.at(rows, 8 * r, INT64)) for r in range(n_rows)]
-    tail = [b.load(e.at(tails, 8 * r, INT64)) for r in range(n_rows)]
+    x = [b.add(b.load(e.at(rows, 8 * r, INT64)), offset) for r in range(n_rows)]
     w = [b.add(W_T, b.mul(W_stride, INT64(c))) for c in range(n_classes)]
+    mask = e.first_lanes(n_left)
 
-    def add_products(i: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+    def add_products(masked: bool, i: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         e.prefetch(next_, i)
-        vector = b.add(first, i)
-        offset = b.mul(vector, INT64(e.vector_bytes))
-        is_whole = b.icmp_signed("<", vector, n_whole)
+        place = b.mul(b.add(i, n_vectors) if masked else i, INT64(e.vector_bytes))
         features = [
-            e.load(b.select(is_whole, b.add(row, offset), rest))
-            for row, rest in zip(x, tail, strict=True)
+            e.load_masked(b.add(row, place), mask) if masked else e.load(b.add(row, place))
+            for row in x
         ]
-        weights = [e.load(b.add(row, offset), aligned=True) for row in w]
+        weights = [e.load(b.add(row, place), aligned=True) for row in w]
         pairs = [(f, v) for v in weights for f in features]
         return [e.multiply_add(f, v, total) for (f, v), total in zip(pairs, sums, strict=True)]
 
-    totals = e.sums(e.loop(n_vectors, [e.zero] * (n_rows * n_classes), add_products))
+    sums = e.loop(n_vectors, [e.zero] * (n_rows * n_classes), partial(add_products, False))
+    is_left = b.zext(b.icmp_signed(">", n_left, INT64(0)), INT64)
+    totals = e.sums(e.loop(is_left, sums, partial(add_products, True)))
     for c in range(n_classes):
         # As many rows at once as one vector of totals holds.
         step = min(n_rows, e.lanes)
@@ -284,11 +282,12 @@ def _emit_score_tile(
 
 
 def gradient_tile(number: Any, n_vectors: int) -> Any:
-    """Compiled ``tile(n_classes, rows, n_rows, offset, G, G_stride, total, T_stride, next)``.
+    """Compiled ``tile(n_classes, rows, n_rows, offset, n_lanes, G, ..., total, ..., next)``.
 
-    ``total[c] += sum_r G[c, r] X[r]`` for ``n_classes`` and ``n_vectors`` vectors of features.
-    These lie ``offset`` bytes behind each of the addresses that ``rows`` points at. ``total`` is
-    aligned and padded. For each row a cache line is prefetched, from ``next`` on.
+    ``total[c] += sum_r G[c, r] X[r]`` for ``n_classes`` and ``n_vectors`` vectors of features; of a
+    single vector ``n_lanes``. These lie ``offset`` bytes behind each of the addresses that ``rows``
+    points at. ``G`` and ``total``, which is aligned and padded, are followed by their strides. For
+    each row a cache line is prefetched, from ``next`` on.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -298,6 +297,7 @@ def gradient_tile(number: Any, n_vectors: int) -> Any:
         rows: Any,
         n_rows: Any,
         offset: Any,
+        n_lanes: Any,
         G: Any,
         G_stride: Any,
         total: Any,
@@ -309,7 +309,7 @@ def gradient_tile(number: Any, n_vectors: int) -> Any:
             _for_each_width(builder, arguments, partial(_emit_gradient_tile, e, n_vectors))
             return context.get_dummy_value()
 
-        return void(*[int64] * 9), generate
+        return void(*[int64] * 10), generate
 
     return tile
 
@@ -321,6 +321,7 @@ def _emit_gradient_tile(
     rows: ir.Value,
     n_rows: ir.Value,
     offset: ir.Value,
+    n_lanes: ir.Value,
     G: ir.Value,
     G_stride: ir.Value,
     total: ir.Value,
@@ -330,12 +331,16 @@ def _emit_gradient_tile(
     b = e.builder
     goals = [b.add(total, b.mul(T_stride, INT64(c))) for c in range(n_classes)]
     places = [(goal, v * e.vector_bytes) for goal in goals for v in range(n_vectors)]
+    mask = e.first_lanes(n_lanes)
     g = [b.add(G, b.mul(G_stride, INT64(c))) for c in range(n_classes)]
 
     def add_row(r: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         row = b.add(b.load(e.at(b.add(rows, b.mul(r, INT64(8))), 0, INT64)), offset)
         e.prefetch(next_, r)
-        x = [e.load(row, v * e.vector_bytes) for v in range(n_vectors)]
+        if n_vectors == 1:
+            x = [e.load_masked(row, mask)]
+        else:
+            x = [e.load(row, v * e.vector_bytes) for v in range(n_vectors)]
         factors = [e.splat(e.load_scalar(b.add(c, b.mul(r, INT64(e.itemsize))))) for c in g]
         pairs = [(v, factor) for factor in factors for v in x]
         return [e.multiply_add(v, f, old) for (v, f), old in zip(pairs, sums, strict=True)]
