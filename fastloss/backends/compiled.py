@@ -9,12 +9,13 @@ compiled loss turns their scores into gradients in place. No N x C matrix is for
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import math
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -394,7 +395,6 @@ def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., 
         fused.add_losses,
         fused.score_block,
         fused.add_gradient,
-        fused.add_bias_gradient,
         fused.add_partials,
     ):
         _add_helper(names, helper)
@@ -460,6 +460,7 @@ def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
     lanes = target.vector_bytes // dtype.itemsize
     names = {
         "LANES": lanes,
+        "ITEMSIZE": dtype.itemsize,
         "TILE_ROWS": target.tile_rows,
         "STRIP_VECTORS": target.tile_vectors,
         "ROWS_STEP": max(lanes, target.tile_rows),
@@ -508,11 +509,11 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
         for name, value in block.__globals__.items()
         if isinstance(value, FunctionType) and value in vectorized
     }
-    # A name of its own: Numba tells functions of one name apart by a count in the process, on which
-    # kernels cached by different processes can agree.
-    bound = _bind(block, f"{block.__name__}_{fingerprint(block)}", functions)
+    # Inlined, because Numba tells functions of one name apart by a count in the process, on which
+    # kernels cached by different processes can agree; and LLVM would optimise it twice.
+    bound = _bind(block, block.__name__, functions)
     names = {
-        "block": njit(bound, error_model="numpy"),
+        "block": njit(bound, error_model="numpy", inline="always"),
         "carray": carray,
         "to_fixed_tuple": to_fixed_tuple,
         "N_PARAMETERS": n_parameters,
@@ -546,12 +547,25 @@ def _compile(function: Any, signature: Any, compiler: Callable[..., Any], **opti
     function.__name__ = function.__qualname__ = f"{stem}_{fingerprint(function)}"
     # IEEE division: 1 / 0 is inf, not an exception.
     options |= {"error_model": "numpy", "nogil": True}
-    if (folder := cache_folder()) is not None:
-        _remove_stale(folder, stem, function.__name__)
-        # A disk that is full, say: compiled all the same, but not kept.
-        with suppress(OSError):
-            return compiler(signature, cache=True, **options)(function)
-    return compiler(signature, **options)(function)
+    with _garbage_left():
+        if (folder := cache_folder()) is not None:
+            _remove_stale(folder, stem, function.__name__)
+            # A disk that is full, say: compiled all the same, but not kept.
+            with suppress(OSError):
+                return compiler(signature, cache=True, **options)(function)
+        return compiler(signature, **options)(function)
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """No cycles are looked for: among the many objects of a compilation that takes 6 % of it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def cache_folder() -> Path | None:

@@ -45,6 +45,7 @@ read_shared: Any = None
 TILE_ROWS = 4
 STRIP_VECTORS = 4
 LANES = 16
+ITEMSIZE = 4
 _SLAB_BYTES = 36 * 1024
 #: Rows of scores are padded to whole vectors and tiles.
 ROWS_STEP = 16
@@ -59,16 +60,17 @@ def aligned(n: int, like: Any) -> Any:
     return array
 
 
-def transpose(source: Any, goal: Any) -> None:
-    """``goal[:] = source.T``; in both the numbers of a row lie together."""
-    n_rows, n_columns = source.shape
+def transpose(
+    source: int, source_stride: int, n_rows: int, n_columns: int, goal: int, goal_stride: int
+) -> None:
+    """``goal[:] = source.T`` of the matrices at two addresses, whose rows are strides apart."""
     for r in range(0, n_rows, LANES):
         for c in range(0, n_columns, LANES):
             transpose_tile(
-                address(source) + r * source.strides[0] + c * source.itemsize,
-                source.strides[0],
-                address(goal) + c * goal.strides[0] + r * goal.itemsize,
-                goal.strides[0],
+                source + r * source_stride + c * ITEMSIZE,
+                source_stride,
+                goal + c * goal_stride + r * ITEMSIZE,
+                goal_stride,
                 min(LANES, n_rows - r),
                 min(LANES, n_columns - c),
             )
@@ -178,7 +180,7 @@ def evaluate(
 
     Whether all is done. ``rows``: which, or without entries all. ``counters``: chunks taken,
     finished, and 1 when all is. ``partials`` (K, C, D): gradients times ``scale``, those of the
-    bias in the last column. ``dW`` with no rows: the loss alone.
+    bias after the features, rounded up to whole vectors. ``dW`` with no rows: the loss alone.
     """
     n_chunks = chunk_losses.shape[0]
     if read_shared(address(counters)) >= n_chunks:
@@ -191,13 +193,21 @@ def evaluate(
     in_place = X.itemsize == W.itemsize and X.strides[1] == X.itemsize
     # W.T, a slab of features after another: so many that what all classes have of it stays in L1.
     # There they lie in one piece, because parts of long rows would compete for the same places.
-    n_vectors = -(-n_features // LANES)
-    slab = min(n_vectors, max(32, _SLAB_BYTES // (64 * (n_padded + TILE_ROWS)))) * LANES
-    n_slabs = -(-n_features // slab)
-    W_T = aligned(n_slabs * n_padded * slab, W).reshape(n_slabs, n_padded, slab)
-    for k in range(n_slabs):
-        transpose(W[k * slab : min(n_features, (k + 1) * slab)], W_T[k])
-    bias = aligned(n_padded, W)
+    slab = max(32, _SLAB_BYTES // (64 * (n_padded + TILE_ROWS))) * LANES
+    slab = min(slab, n_columns)
+    W_T = aligned(n_padded * -(-n_columns // slab) * slab, W)
+    for first in range(0, n_features, slab):
+        transpose(
+            address(W) + first * W.strides[0],
+            W.strides[0],
+            min(slab, n_features - first),
+            n_classes,
+            address(W_T) + first * n_padded * ITEMSIZE,
+            slab * ITEMSIZE,
+        )
+    # Of each class, and behind them the feature that it belongs to.
+    bias = aligned(n_padded + LANES, W)
+    bias[n_padded] = 1
     if W.shape[0] > n_features:
         for c in range(n_classes):
             bias[c] = W[n_features, c]
@@ -205,11 +215,11 @@ def evaluate(
     packed = aligned(n_packed * n_columns, W).reshape(n_packed, n_columns)
     scratch = aligned(n_padded * block_rows, W)
     row_scratch = aligned(2 * block_rows, W).reshape(2, block_rows)
-    sums = aligned(LANES, W)
-    losses, row_weights = np.empty(block_rows), np.ones(block_rows)
-    loss_sums = np.empty(LANES)
-    # Of each row of a block: its number, its address, its label.
-    indices = np.empty((3, block_rows + TILE_ROWS), np.int64)
+    losses, row_weights, loss_sums = np.empty(block_rows), np.empty(block_rows), np.empty(LANES)
+    row_weights[:] = 1
+    # Of each row of a block: its number, its address, its label, and where the bias's feature is.
+    indices = np.empty((4, block_rows + TILE_ROWS), np.int64)
+    indices[3] = address(bias) + n_padded * ITEMSIZE
     while True:
         k = fetch_add(address(counters))
         if k >= n_chunks:
@@ -227,8 +237,24 @@ def evaluate(
             if rows.shape[0] > 0:
                 # The next rows lie anywhere: read these again, which costs nothing.
                 following = end = indices[1, 0]
+            for c in range(n_padded):
+                row = scores[c]
+                at_zero = bias[c]
+                for r in range(n_scored):
+                    row[r] = at_zero
+            S_stride = n_scored * ITEMSIZE
             following = score_block(
-                W_T, bias, indices, n, n_features, width, scores, following, end
+                address(W_T),
+                slab,
+                address(indices[1]),
+                n,
+                n_features,
+                n_padded,
+                width,
+                address(scratch),
+                S_stride,
+                following,
+                end,
             )
             if weights.shape[0] > 0:
                 for r in range(n):
@@ -248,9 +274,20 @@ def evaluate(
                 losses[r] = 0
             add_losses(losses[:n_scored], row_weights, loss_sums)
             if dW.shape[0] > 0:
-                add_gradient(indices, n, n_features, width, scores, partials[k], following, end)
-            if dW.shape[0] > n_features:
-                add_bias_gradient(scores, n, sums, partials[k])
+                add_gradient(
+                    address(indices[1]),
+                    n,
+                    n_features,
+                    address(indices[3]) if dW.shape[0] > n_features else 0,
+                    n_padded,
+                    width,
+                    address(scratch),
+                    S_stride,
+                    address(partials[k]),
+                    partials.strides[1],
+                    following,
+                    end,
+                )
         chunk_losses[k] = 0
         for lane in range(LANES):
             chunk_losses[k] += loss_sums[lane]
@@ -268,41 +305,38 @@ def add_losses(losses: Any, weights: Any, sums: Any) -> None:
 
 
 def score_block(
-    W_T: Any,
-    bias: Any,
-    indices: Any,
+    W_T: int,
+    slab: int,
+    rows: int,
     n: int,
     n_features: int,
+    n_padded: int,
     width: int,
-    scores: Any,
+    scores: int,
+    S_stride: int,
     following: int,
     end: int,
 ) -> int:
-    """The scores of a block of rows; how far the next block is prefetched.
+    """Add the products of a block of rows to its scores; how far the next block is prefetched.
 
     A slab of features at a time.
     """
-    for c in range(scores.shape[0]):
-        row = scores[c]
-        start = bias[c]
-        for r in range(row.shape[0]):
-            row[r] = start
-    slab = W_T.shape[2]
-    for k in range(W_T.shape[0]):
-        weights = W_T[k]
-        n_vectors, n_left = divmod(min(slab, n_features - k * slab), LANES)
+    for first in range(0, n_features, slab):
+        offset = first * ITEMSIZE
+        n_here = min(slab, n_features - first)
+        n_vectors = n_here // LANES
         for r in range(0, n, TILE_ROWS):
-            for c in range(0, weights.shape[0], width):
+            for c in range(0, n_padded, width):
                 score_tile(
                     width,
-                    address(indices[1]) + 8 * r,
-                    k * slab * scores.itemsize,
+                    rows + 8 * r,
+                    offset,
                     n_vectors,
-                    n_left,
-                    address(weights) + c * weights.strides[0],
-                    weights.strides[0],
-                    address(scores) + c * scores.strides[0] + r * scores.itemsize,
-                    scores.strides[0],
+                    n_here - n_vectors * LANES,
+                    W_T + offset * n_padded + c * slab * ITEMSIZE,
+                    slab * ITEMSIZE,
+                    scores + c * S_stride + r * ITEMSIZE,
+                    S_stride,
                     following,
                 )
                 following = min(end, following + 64 * n_vectors)
@@ -310,73 +344,62 @@ def score_block(
 
 
 def add_gradient(
-    indices: Any,
+    rows: int,
     n: int,
     n_features: int,
+    ones: int,
+    n_padded: int,
     width: int,
-    G: Any,
-    total: Any,
+    G: int,
+    G_stride: int,
+    total: int,
+    T_stride: int,
     following: int,
     end: int,
 ) -> None:
-    """Add ``G @ X`` of a block of rows to ``total``."""
+    """Add ``G @ X`` of a block of rows to ``total``.
+
+    ``ones``, if not 0: the bias's features, as many addresses; its gradient comes after the others.
+    """
     strip = STRIP_VECTORS * LANES
     n_strips = n_features // strip * strip
-    rows = address(indices[1])
     # All classes of a strip in turn: its features are then still in L1.
     for d in range(0, n_strips, strip):
-        offset = d * G.itemsize
-        for c in range(0, G.shape[0], width):
+        offset = d * ITEMSIZE
+        for c in range(0, n_padded, width):
             gradient_strip(
                 width,
                 rows,
                 n,
                 offset,
                 LANES,
-                address(G) + c * G.strides[0],
-                G.strides[0],
-                address(total) + c * total.strides[0] + offset,
-                total.strides[0],
+                G + c * G_stride,
+                G_stride,
+                total + c * T_stride + offset,
+                T_stride,
                 following,
             )
             following = min(end, following + 64 * n)
-    for d in range(n_strips, n_features, LANES):
-        offset = d * G.itemsize
-        for c in range(0, G.shape[0], width):
+    n_columns = -(-n_features // LANES) * LANES
+    for d in range(n_strips, n_columns + (LANES if ones != 0 else 0), LANES):
+        is_bias = d == n_columns
+        for c in range(0, n_padded, width):
             gradient_vector(
                 width,
-                rows,
+                ones if is_bias else rows,
                 n,
-                offset,
-                min(LANES, n_features - d),
-                address(G) + c * G.strides[0],
-                G.strides[0],
-                address(total) + c * total.strides[0] + offset,
-                total.strides[0],
+                0 if is_bias else d * ITEMSIZE,
+                1 if is_bias else min(LANES, n_features - d),
+                G + c * G_stride,
+                G_stride,
+                total + c * T_stride + d * ITEMSIZE,
+                T_stride,
                 following,
             )
 
 
-def add_bias_gradient(G: Any, n: int, sums: Any, total: Any) -> None:
-    """Add the sums of ``G[:, :n]`` to the last column of ``total``.
-
-    A vector of sums a class, as in `add_losses`.
-    """
-    n_whole = n // LANES * LANES
-    for c in range(G.shape[0]):
-        row = G[c]
-        sums[:] = 0
-        for r in range(0, n_whole, LANES):
-            for lane in range(LANES):
-                sums[lane] += row[r + lane]
-        for r in range(n_whole, n):
-            sums[0] += row[r]
-        for lane in range(LANES):
-            total[c, total.shape[1] - 1] += sums[lane]
-
-
 def add_partials(partials: Any, n_features: int, dW: Any) -> None:
-    """The partial gradients (K, C, D), and of the bias in their last columns, into ``dW``."""
+    """The partial gradients (K, C, D), and of the bias after the features, into ``dW``."""
     for c in range(dW.shape[1]):
         total = partials[0, c]
         for k in range(1, partials.shape[0]):
@@ -384,9 +407,16 @@ def add_partials(partials: Any, n_features: int, dW: Any) -> None:
             for d in range(total.shape[0]):
                 total[d] += partial[d]
         if dW.shape[0] > n_features:
-            dW[n_features, c] = total[total.shape[0] - 1]
+            dW[n_features, c] = total[-(-n_features // LANES) * LANES]
     if dW.shape[0] > 0:
-        transpose(partials[0, : dW.shape[1], :n_features], dW)
+        transpose(
+            address(partials),
+            partials.strides[1],
+            dW.shape[1],
+            n_features,
+            address(dW),
+            dW.strides[0],
+        )
 
 
 # --- the compiled form of a loss ------------------------------------------------------------------
@@ -440,9 +470,9 @@ def evaluate_strips(
         n = min(strip_rows, n_rows - start)
         # Padded, so that whole vectors of rows are left to the loss, of a single row too.
         n_padded = -(-n // ROWS_STEP) * ROWS_STEP
-        part = scores[start : start + n]
+        part = address(scores) + start * scores.strides[0]
         strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
-        transpose(part, strip)
+        transpose(part, scores.strides[0], n, n_classes, address(strip), strip.strides[0])
         for c in range(bias.shape[0]):
             row = strip[c]
             for r in range(n):
@@ -461,6 +491,6 @@ def evaluate_strips(
         )
         for r in range(n):
             losses[start + r] = strip_losses[r]
-        transpose(strip[:, :n], part)
+        transpose(address(strip), strip.strides[0], n_classes, n, part, scores.strides[0])
         fetch_add(address(counters) + 8)
     return are_finished(address(counters) + 8, -(-n_rows // strip_rows))
