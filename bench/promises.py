@@ -38,7 +38,7 @@ N_PROBLEMS = 240
 LARGEST = (1e6, 1e4, 1e5)
 MAX_NUMBERS, MAX_MULTIPLY_ADDS = 3e7, 1e10
 # The threads of BLAS go on spinning after a call, on a core that is then missing.
-PAUSE = 0.02
+PAUSE = 0.05
 
 
 def problems() -> list[tuple[str, str, tuple[int, int, int]]]:

@@ -333,19 +333,24 @@ COMPARE = """
 import numpy as np
 import fastloss
 
-scores, labels = np.random.default_rng(0).standard_normal((50, 5)), np.arange(50) % 5
-for loss in {losses}:
-    actual = fastloss.score_gradient(scores, labels, loss=loss, backend="numba")
-    expected = fastloss.score_gradient(scores, labels, loss=loss, backend="naive")
-    np.testing.assert_allclose(actual[0], expected[0])
-    np.testing.assert_allclose(actual[1], expected[1])
+rng = np.random.default_rng(0)
+for loss, dtype in {kernels}:
+    X, y = rng.standard_normal((50, 7)).astype(dtype), np.arange(50) % 5
+    for n_rows in (50, 3):  # through the fused kernel, and through BLAS
+        W = rng.standard_normal((7, 5)).astype(dtype)
+        call = W, X[:n_rows], y[:n_rows], loss
+        actual = fastloss.loss_and_grad(*call, backend="numba")
+        expected = fastloss.loss_and_grad(*call, backend="naive")
+        np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+        np.testing.assert_allclose(actual[1], expected[1], atol=1e-5)
 """
 
 
 def test_kernels_cached_by_different_processes_do_not_mix(tmp_path: Path, run_python):
-    """Both have one parameter, and each is the first kernel of its process."""
-    for losses in (["softmax"], ["crammer_singer"], ["softmax", "crammer_singer"]):
-        run_python(COMPARE.format(losses=losses), NUMBA_CACHE_DIR=str(tmp_path))
+    """Each is the first kernel of its process, and then they meet."""
+    kernels = [("softmax", "float64"), ("crammer_singer", "float64"), ("softmax", "float32")]
+    for some in ([kernels[0]], [kernels[1]], [kernels[2]], kernels, kernels[::-1]):
+        run_python(COMPARE.format(kernels=some), NUMBA_CACHE_DIR=str(tmp_path))
 
 
 @pytest.mark.parametrize("folder", ["{file}/folder", ""], ids=["cannot be made", "none"])

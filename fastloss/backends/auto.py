@@ -47,7 +47,7 @@ def choose(
     prepare: bool = True,
 ) -> Choice:
     """The choice for a problem; ``prepare=False``: whether or not the kernels are ready."""
-    key = (loss.compiled, len(loss.parameters), shape, X_type, W_type, rows_contiguous, n_threads)
+    key = (loss, shape, X_type, W_type, rows_contiguous, n_threads)
     choice = _final.get(key)
     if choice is None:
         most = n_threads or available_threads()
@@ -68,12 +68,12 @@ def _choose(
     most: int,
     prepare: bool,
 ) -> Choice:
-    without = fastest(shape, W_type.itemsize, most, with_numba=False)
+    without = fastest(loss, shape, W_type.itemsize, most, with_numba=False)
     if (why_not := compiled.BACKEND.unavailable(loss)) is not None:
         return replace(without, reason=f"numba cannot run: {why_not}")
     if not rows_contiguous and compiled.is_fused(shape[0], shape[2]):
         return replace(without, reason="the columns of X lie together in memory, not its rows")
-    choice = fastest(shape, W_type.itemsize, most, with_numba=True)
+    choice = fastest(loss, shape, W_type.itemsize, most, with_numba=True)
     if choice.backend == "numpy" or not prepare:
         return choice
     name, sources, make = compiled.kernels_of(loss, shape, X_type, W_type)
@@ -84,14 +84,14 @@ def _choose(
     return replace(without, reason="numba's kernels are being compiled", is_final=False)
 
 
-def fastest(shape: Shape, itemsize: int, most_threads: int, with_numba: bool) -> Choice:
+def fastest(loss: Loss, shape: Shape, itemsize: int, most_threads: int, with_numba: bool) -> Choice:
     """Of NumPy and, if wanted, the compiled backend, on one thread and on as many as may be."""
     ways = {"numpy": "numpy"}
     if with_numba:
         ways["numba"] = "fused" if shape[1] and compiled.is_fused(shape[0], shape[2]) else "blas"
     table = costs.current()
     predicted = {
-        (backend, n): table.seconds(way, shape, itemsize, n)
+        (backend, n): table.seconds(way, shape, itemsize, n, repr(loss))
         for backend, way in ways.items()
         for n in sorted({1, most_threads})
     }
@@ -128,5 +128,5 @@ def reproducible(
     most = n_threads or available_threads()
     if backend != "numba" or most == 1 or not compiled.is_fused(shape[0], shape[2]):
         return backend, 1
-    predicted = fastest(shape, W_type.itemsize, most, with_numba=True).predicted
+    predicted = fastest(loss, shape, W_type.itemsize, most, with_numba=True).predicted
     return backend, min((1, most), key=lambda n: predicted[backend, n])

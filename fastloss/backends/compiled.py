@@ -265,15 +265,21 @@ def _multiply(
 ) -> None:
     """``out = A @ B``, or ``+=``; ``step`` columns at a time, so that adding takes little room."""
 
-    def multiply(number: int) -> None:
-        columns = slice(number * step, (number + 1) * step)
-        with np.errstate(over="ignore", invalid="ignore"):  # not inherited by threads
-            if add:
-                out[:, columns] += A @ B[:, columns]
-            else:
-                np.matmul(A, B[:, columns], out=out[:, columns])
+    def multiply(columns: slice) -> None:
+        if add:
+            out[:, columns] += A @ B[:, columns]
+        else:
+            np.matmul(A, B[:, columns], out=out[:, columns])
 
-    threads.team.run_pieces(multiply, -(-B.shape[1] // step), _n_threads(n_threads))
+    def multiply_piece(number: int) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):  # not inherited by threads
+            multiply(slice(number * step, (number + 1) * step))
+
+    n_pieces = -(-B.shape[1] // step)
+    if n_pieces == 1:
+        multiply(slice(None))
+    else:
+        threads.team.run_pieces(multiply_piece, n_pieces, _n_threads(n_threads))
 
 
 def strip_rows(n_classes: int, itemsize: int) -> int:
@@ -470,9 +476,12 @@ def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
         "read_shared": simd.read_shared,
         "transpose_tile": simd.transpose_tile(from_dtype(dtype)),
     }
-    # Called again and again, or large: functions of their own.
-    names["aligned"] = njit(_bind(fused.aligned, "aligned", names), error_model="numpy")
-    names["transpose"] = njit(_bind(fused.transpose, "transpose", names), error_model="numpy")
+    # Called again and again, or large: functions of their own, and of a name of their own. Numba
+    # tells functions of one name and signature apart by a count in the process, on which kernels
+    # cached by different processes can agree; one would then be linked to the other's.
+    for helper in (fused.aligned, fused.transpose):
+        name = f"{helper.__name__}_{dtype}_{fingerprint(_bind(helper, helper.__name__, names))}"
+        names[helper.__name__] = njit(_bind(helper, name, names), error_model="numpy")
     for helper in (fused.are_finished, fused.loss_of_rows):
         _add_helper(names, helper)
     return names
@@ -509,8 +518,7 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
         for name, value in block.__globals__.items()
         if isinstance(value, FunctionType) and value in vectorized
     }
-    # Inlined, because Numba tells functions of one name apart by a count in the process, on which
-    # kernels cached by different processes can agree; and LLVM would optimise it twice.
+    # Inlined: as a function of its own it would need a name of its own, and be optimised twice.
     bound = _bind(block, block.__name__, functions)
     names = {
         "block": njit(bound, error_model="numpy", inline="always"),

@@ -1,14 +1,16 @@
-"""A model of what a call costs: six numbers for each way to run it, measured on this machine.
+"""A model of what a call costs: seven numbers for each way to run it, measured on this machine.
 
 The seconds of a call with N rows, D features and C classes are modelled as::
 
-    a + b N + c N C + d N D + e D C + f N D C
+    a + b N + c N C + d N C (beyond cache) + e N D + f D C + g N D C
 
-that is a call, the rows, the losses of the scores, reading X, laying out W and its gradient, and
-arithmetic; none of a to f is negative. In the losses, N counts as many rows as the strips that they
-are cut into could hold, on threads that all take as many. There is one such line for each way, type
-and number of threads (one, or all). `benchmark.calibration` measures them and `store` keeps them in
-a file; without it `DEFAULT` stands in, which says what was measured on one machine with two cores.
+that is a call, the rows, the losses of the scores, what these cost more when they are too many for
+the cache, reading X, laying out W and its gradient, and arithmetic; none of a to g is negative. In
+the losses, N counts as many rows as the strips that they are cut into could hold, on threads that
+all take as many. There is one such line for each way, type and number of threads (one, or all); for
+a loss that was measured by itself b, c and d are so many times as large. `benchmark.calibration`
+measures all this and `store` keeps it in a file; without it `DEFAULT` stands in, which says what
+was measured on one machine with two cores.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,15 +31,21 @@ from numpy.typing import NDArray
 from fastloss.backends import compiled
 
 #: Of the model: numbers that another one was fitted with are not read.
-VERSION = 2
+VERSION = 3
 WAYS = ("numpy", "fused", "blas")
-N_TERMS = 6
+N_TERMS = 7
+
+#: The terms that depend on the loss.
+OF_LOSS = slice(1, 4)
+
+# So many bytes of scores, and what is computed from them, stay in L2.
+_CACHE_BYTES = 2**20
 
 Key = tuple[str, int, str]  # the way, the bytes of a number, "one" or "all" threads
 
 
 def terms(way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int) -> tuple[int, ...]:
-    """What the six numbers are multiplied with."""
+    """What the seven numbers are multiplied with."""
     n_rows, n_features, n_classes = shape
     n_scored = n_rows
     if way == "blas":
@@ -47,6 +55,7 @@ def terms(way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int) 
         1,
         n_rows,
         n_scored * n_classes,
+        n_rows * n_classes if n_rows * n_classes * itemsize > _CACHE_BYTES else 0,
         n_rows * n_features,
         n_features * n_classes,
         n_rows * n_features * n_classes,
@@ -55,26 +64,40 @@ def terms(way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int) 
 
 @dataclass(frozen=True)
 class Costs:
-    """The numbers, and for how many threads "all" stands."""
+    """The numbers, and for how many threads "all" stands.
+
+    ``of_losses``: how many times the line's `OF_LOSS` a loss takes, by its ``repr``.
+    """
 
     n_threads: int
-    lines: Mapping[Key, tuple[float, ...]]
+    lines: dict[Key, tuple[float, ...]]
     source: str
+    of_losses: dict[tuple[str, int, str, str], float] = field(default_factory=dict)
 
     def seconds(
-        self, way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int
+        self, way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int, loss: str = ""
     ) -> float:
         """What a call should take."""
-        line = self.lines[way, itemsize, "one" if n_threads == 1 else "all"]
+        key = way, itemsize, "one" if n_threads == 1 else "all"
+        line = self.lines[key]
         factors = terms(way, shape, itemsize, n_threads)
-        return sum(cost * factor for cost, factor in zip(line, factors, strict=True))
+        seconds = [cost * factor for cost, factor in zip(line, factors, strict=True)]
+        of_loss = sum(seconds[OF_LOSS])
+        return sum(seconds) + of_loss * (self.of_losses.get((*key, loss), 1.0) - 1.0)
 
 
-def fit(factors: list[tuple[int, ...]], seconds: list[float]) -> tuple[float, ...]:
-    """The line that comes closest, in parts of each measurement, with no number below 0."""
-    scaled = np.array(factors) / np.array(seconds)[:, None]
+def fit(
+    factors: Any, seconds: Sequence[float], known: Sequence[float] | float = 0.0
+) -> tuple[float, ...]:
+    """The line that comes closest, in parts of each measurement, with no number below 0.
+
+    ``known``: seconds that the line need not account for.
+    """
+    measured = np.array(seconds)
+    scaled = np.array(factors) / measured[:, None]
     scale = np.linalg.norm(scaled, axis=0)
-    return tuple(_nonnegative_least_squares(scaled / scale, np.ones(len(seconds))) / scale)
+    left = (measured - known) / measured
+    return tuple(_nonnegative_least_squares(scaled / scale, left) / scale)
 
 
 def _nonnegative_least_squares(
@@ -116,6 +139,7 @@ def store(costs: Costs) -> None:
         "version": VERSION,
         "n_threads": costs.n_threads,
         "lines": [{"key": key, "costs": line} for key, line in costs.lines.items()],
+        "of_losses": [{"key": key, "times": times} for key, times in costs.of_losses.items()],
     }
     folder().mkdir(parents=True, exist_ok=True)
     draft = path().with_suffix(f".{os.getpid()}")
@@ -134,18 +158,19 @@ def current() -> Costs:
 
 def _parse(document: Any) -> Costs:
     lines = {tuple(entry["key"]): tuple(map(float, entry["costs"])) for entry in document["lines"]}
+    of_losses = {tuple(entry["key"]): float(entry["times"]) for entry in document["of_losses"]}
     if document["version"] != VERSION:
         raise ValueError("costs of another model")
     if lines.keys() != DEFAULT.lines.keys() or {len(line) for line in lines.values()} != {N_TERMS}:
         raise ValueError("not a table of costs")
-    return Costs(int(document["n_threads"]), lines, "measured here")
+    return Costs(int(document["n_threads"]), lines, "measured here", of_losses)
 
 
 DEFAULT = Costs(
     n_threads=2,
     source="measured on another machine; fastloss warmup measures this one",
     lines={
-        # a call, a row, a score, a number of X, of W, a multiply-add; in seconds
+        # a call, a row, a score, one beyond cache, a number of X, of W, a multiply-add; seconds
         ("numpy", 4, "one"): (2.8e-05, 9.6e-08, 2.7e-09, 6.9e-10, 9.9e-10, 2.2e-11),
         ("numpy", 4, "all"): (3e-05, 9.8e-08, 2.8e-09, 4.8e-10, 8.9e-10, 1.1e-11),
         ("fused", 4, "one"): (3.9e-06, 1.1e-08, 1.6e-09, 1.1e-10, 3.4e-10, 2.2e-11),

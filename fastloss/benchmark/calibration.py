@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy as np
 from fastloss.backends import compiled, costs, vectorized
 from fastloss.backends.base import Evaluator, Problem
 from fastloss.benchmark.measure import time_calls
-from fastloss.losses import get_loss
+from fastloss.losses import available_losses, get_loss
 from fastloss.threads import available_threads
 
-#: From a few numbers to more than caches hold; each of the six terms leads somewhere.
+#: From a few numbers to more than caches hold; each of the terms leads somewhere.
 SHAPES = (
     *((1, 10, 3), (1, 5000, 10), (1, 100, 1000), (1, 10, 50_000), (4, 6000, 1000), (10, 7000, 20)),
     *((16, 64, 10), (16, 3072, 10), (16, 64, 1000), (100, 4, 2), (200, 65, 10), (256, 784, 10)),
@@ -23,60 +23,96 @@ SHAPES = (
     *((4000, 3073, 10), (4000, 64, 64), (2000, 256, 300), (1000, 512, 1000), (500, 64, 10_000)),
     *((1000, 15, 600), (4000, 60, 100), (100_000, 1, 80), (800, 2000, 15), (10_000, 180, 20)),
     *((3, 2, 20_000), (3, 10, 700), (6, 800, 25), (70, 10, 2000), (70, 10, 20_000), (300, 3000, 3)),
+    # Few rows, as many classes as a vocabulary.
+    *((4, 10, 10_000), (10, 30, 3000), (8, 3, 1000), (2, 300, 10), (12, 30, 30)),
     # Where arithmetic is all: both leave it to BLAS, and no noise of others must tell them apart.
     *((3000, 1500, 500), (2000, 1000, 2000), (4000, 2000, 200)),
     *((20_000, 10, 10), (20_000, 784, 10), (20_000, 100, 40), (100_000, 4, 3), (200_000, 30, 5)),
 )
-_LOSSES = ("softmax", "hinge")
+#: Of little but scores, many a row or few; the fused kernel takes some of them.
+SCORE_SHAPES = (
+    *((4, 10, 10_000), (60, 10, 2000), (1000, 10, 300), (300, 10, 60)),
+    *((2000, 20, 40), (20_000, 10, 10), (20_000, 4, 3)),
+)
+#: The lines are those of the mean of these.
+_LOSSES: tuple[str, ...] = ("softmax", "hinge")
 _SECONDS = 0.01
 _PAUSE = 0.05
+
+#: A way, a number of threads, a shape and a loss: the seconds of a call.
+_Times = dict[tuple[str, int, tuple[int, int, int], str], float]
+
+
+def n_steps() -> int:
+    """How often `calibrate` reports progress."""
+    return 2 * (len(SHAPES) + len(SCORE_SHAPES))
 
 
 def calibrate(progress: Callable[[str, int], None] = lambda what, done: None) -> costs.Costs:
     """The costs of this machine. The kernels must be compiled: that is not a cost of a call."""
-    lines = {}
     most = available_threads()
+    table = costs.Costs(most, {}, "measured here", {})
+    plan = [(shape, _LOSSES) for shape in SHAPES]
+    plan += [(shape, available_losses()) for shape in SCORE_SHAPES]
     done = 0
-    for itemsize, dtype in ((4, np.float32), (8, np.float64)):
-        measured: dict[tuple[str, int], list[tuple[tuple[int, int, int], float]]] = {}
-        for shape in SHAPES:
-            progress(f"timing {' x '.join(map(str, shape))} {np.dtype(dtype)}", done)
+    for dtype in map(np.dtype, (np.float32, np.float64)):
+        times: _Times = {}
+        for shape, names in plan:
+            progress(f"timing {' x '.join(map(str, shape))} {dtype}", done)
             done += 1
-            for key, seconds in _measure(shape, np.dtype(dtype), most):
-                measured.setdefault(key, []).append((shape, seconds))
+            times |= _measure(shape, dtype, most, names)
         for way in costs.WAYS:
-            for name, n in (("one", 1), ("all", most)):
-                timed = measured[way, n]
-                lines[way, itemsize, name] = costs.fit(
-                    [costs.terms(way, shape, itemsize, n) for shape, _ in timed],
-                    [seconds for _, seconds in timed],
-                )
-    return costs.Costs(most, lines, "measured here")
+            for threads, n in (("one", 1), ("all", most)):
+                _fit(table, (way, dtype.itemsize, threads), n, times)
+    return table
+
+
+def _fit(table: costs.Costs, key: costs.Key, n_threads: int, times: _Times) -> None:
+    """Add the line of a way and number of threads, and what losses have of their own."""
+    way, itemsize, _ = key
+    factors = {shape: costs.terms(way, shape, itemsize, n_threads) for _, _, shape, _ in times}
+    here = {
+        (shape, name): t for (w, n, shape, name), t in times.items() if (w, n) == (way, n_threads)
+    }
+    shapes = [shape for shape in SHAPES if (shape, _LOSSES[0]) in here]
+    means = [float(np.mean([here[shape, name] for name in _LOSSES])) for shape in shapes]
+    line = costs.fit([factors[shape] for shape in shapes], means)
+    table.lines[key] = line
+    shapes = [shape for shape in SCORE_SHAPES if (shape, _LOSSES[0]) in here]
+    rest = np.array(line)
+    rest[costs.OF_LOSS] = 0.0
+    known = [float(rest @ factors[shape]) for shape in shapes]
+    mean = np.array([np.mean([here[shape, name] for name in _LOSSES]) for shape in shapes])
+    for name in available_losses():
+        if (shapes[0], name) in here:
+            seconds = [here[shape, name] for shape in shapes]
+            (ratio,) = costs.fit((mean - known)[:, None], seconds, known)
+            table.of_losses[(*key, repr(get_loss(name)))] = ratio
 
 
 def _measure(
-    shape: tuple[int, int, int], dtype: np.dtype[Any], most: int
-) -> Iterator[tuple[tuple[str, int], float]]:
-    """The mean time of the losses for each way that can run this shape."""
+    shape: tuple[int, int, int], dtype: np.dtype[Any], most: int, names: Iterable[str]
+) -> _Times:
+    """The times of the losses for each way that can run this shape."""
     rng = np.random.default_rng(0)
     n_rows, n_features, n_classes = shape
     X = rng.standard_normal((n_rows, n_features)).astype(dtype)
     W = (rng.standard_normal((n_features, n_classes)) / np.sqrt(n_features)).astype(dtype)
     dW = np.empty_like(W)
     y = rng.integers(0, n_classes, n_rows)
-    problems = [
-        Problem(X, y, get_loss(name), False, None, float(n_rows), any_skipped=False)
-        for name in _LOSSES
-    ]
-    for way in costs.WAYS:
-        if way == "fused" and not compiled.is_fused(n_rows, n_classes):
-            continue
-        for n in sorted({1, most}):
-            seconds = [
-                _median(partial(_evaluator(way, problem, n_classes, dtype), W, dW, n))
-                for problem in problems
-            ]
-            yield (way, n), float(np.mean(seconds))
+    times: _Times = {}
+    for name in names:
+        loss = get_loss(name)
+        problem = Problem(X, y, loss, False, None, float(n_rows), any_skipped=False)
+        for way in costs.WAYS:
+            if way != "numpy" and loss.compiled is None:
+                continue
+            if way == "fused" and not compiled.is_fused(n_rows, n_classes):
+                continue
+            evaluate = _evaluator(way, problem, n_classes, dtype)
+            for n in sorted({1, most}):
+                times[way, n, shape, name] = _median(partial(evaluate, W, dW, n))
+    return times
 
 
 def _evaluator(way: str, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:

@@ -60,6 +60,6 @@ def warmup(
             f"{len(cached_kernels())} files in {cache_folder()}"
         )
         if calibrate:
-            with progress_bar(2 * len(calibration.SHAPES)) as progress:
+            with progress_bar(calibration.n_steps()) as progress:
                 costs.store(calibration.calibrate(progress))
             typer.echo(f"costs measured and kept in {costs.path()}")
