@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -57,8 +58,9 @@ class Team:
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[_Work] = SimpleQueue()
-        self._n_helpers = 0
+        self._helpers: list[Thread] = []
         self._lock = Lock()
+        self._kept_off = -1
 
     def run(self, function: Callable[..., bool], arguments: tuple[Any, ...], n: int) -> None:
         """``function(*arguments)`` in this thread and in up to ``n - 1`` others at once.
@@ -68,6 +70,7 @@ class Team:
         """
         work = _Work(function, arguments)
         n_helpers = self._start(min(n, available_threads()) - 1)
+        self._keep_off(_current_cpu())
         # No more than they can take soon: what is queued holds on to its arrays.
         n_queued = max(0, min(n - 1, n_helpers - self._queue.qsize()))
         for _ in range(n_queued):
@@ -90,12 +93,42 @@ class Team:
 
     def _start(self, n: int) -> int:
         """Start helpers until there are ``n``; how many there are."""
-        if self._n_helpers < n:
+        if len(self._helpers) < n:
             with self._lock:
-                while self._n_helpers < n:
-                    Thread(target=_help, args=(self._queue,), name="fastloss", daemon=True).start()
-                    self._n_helpers += 1
-        return self._n_helpers
+                while len(self._helpers) < n:
+                    helper = Thread(target=_help, args=(self._queue,), name="fastloss", daemon=True)
+                    helper.start()
+                    self._helpers.append(helper)
+                    self._kept_off = -1
+        return len(self._helpers)
+
+    def _keep_off(self, cpu: int) -> None:
+        """Let helpers run on any CPU that this thread may use but ``cpu``, where it runs itself.
+
+        Linux wakes them there, although others are idle, if these are virtual ones that sleep, or
+        if a thread of BLAS spins on them; it can take a tenth of a second until it moves them.
+        """
+        if cpu == self._kept_off:
+            return
+        others = os.sched_getaffinity(0) - {cpu}
+        for helper in self._helpers:
+            if others and helper.native_id is not None:
+                # Not allowed, say: then they stay where they are.
+                with suppress(OSError):
+                    os.sched_setaffinity(helper.native_id, others)
+        self._kept_off = cpu
+
+
+def _find_current_cpu() -> Callable[[], int]:
+    try:
+        # Without letting go of the interpreter lock, which would take longer than the call.
+        return ctypes.PyDLL(None).sched_getcpu
+    except (AttributeError, OSError, TypeError):
+        return lambda: -1
+
+
+#: The number of the CPU that the calling thread runs on; -1 where nobody knows.
+_current_cpu = _find_current_cpu()
 
 
 class _Work:

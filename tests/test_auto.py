@@ -39,7 +39,7 @@ def with_line(way: str, n: str, line: tuple[float, ...]) -> costs.Costs:
 
 
 def test_fit_finds_the_line_it_was_given():
-    line = (2e-5, 1e-8, 3e-9, 4e-10, 0.0, 5e-11)
+    line = (2e-5, 1e-8, 3e-9, 1e-9, 4e-10, 0.0, 5e-11)
     rng = np.random.default_rng(0)
     shapes = [tuple(map(int, 10 ** rng.uniform(0, 4, 3))) for _ in range(40)]
     factors = [costs.terms("numpy", shape, 4, 1) for shape in shapes]
@@ -68,12 +68,34 @@ def test_rows_of_many_classes_count_by_strips():
     ]:
         factors = costs.terms("blas", (n_rows, 7, n_classes), 4, n_threads)
         assert factors[2] == counted * n_classes
-        assert factors[3] == n_rows * 7
+        assert factors[3] == factors[2]  # beyond cache
+        assert factors[4] == n_rows * 7
+
+
+def test_few_scores_stay_in_cache():
+    assert costs.terms("numpy", (1000, 7, 200), 4, 1)[2:4] == (200_000, 0)
+    assert costs.terms("numpy", (1000, 7, 200), 8, 1)[2:4] == (200_000, 200_000)
+
+
+def test_a_loss_has_costs_of_its_own():
+    line = (1.0,) * costs.N_TERMS
+    table = costs.Costs(2, {("numpy", 8, "one"): line}, "", {("numpy", 8, "one", "mine"): 3.0})
+    shape = 1000, 7, 200
+    others = 1 + 1000 * 7 + 7 * 200 + 1000 * 7 * 200
+    of_loss = 1000 + 2 * 1000 * 200
+    assert table.seconds("numpy", shape, 8, 1, "mine") == others + 3 * of_loss
+    assert table.seconds("numpy", shape, 8, 1, "another") == others + of_loss
+
+
+def test_known_seconds_are_left_out_of_a_fit():
+    (ratio,) = costs.fit([[1.0], [2.0]], [11.0, 7.0], known=[8.0, 1.0])
+    np.testing.assert_allclose(ratio, 3.0)
 
 
 def test_costs_are_kept(folder):
     assert costs.current() is costs.DEFAULT
     mine = with_line("numpy", "one", (1.0,) * costs.N_TERMS)
+    mine.of_losses["numpy", 4, "one", repr(fastloss.Softmax())] = 0.5
     costs.store(mine)
     assert costs.current() == mine
     assert [path.name for path in folder.iterdir()] == ["costs.json"]  # no draft is left
@@ -118,7 +140,7 @@ def test_the_cheapest_is_chosen(way, threads, expected, folder):
 
 def test_ready_scores_have_no_features_to_pay_for():
     """The choice for `score_gradient`: only calls, rows and scores count."""
-    one = auto.fastest((1000, 0, 10), 4, 2, with_numba=True)
+    one = auto.fastest(fastloss.Softmax(), (1000, 0, 10), 4, 2, with_numba=True)
     line = costs.current().lines["blas", 4, "one"]
     expected = line[0] + line[1] * 1000 + line[2] * 1024 * 10  # strips of 128 rows
     np.testing.assert_allclose(one.predicted["numba", 1], expected)

@@ -15,6 +15,7 @@ import pytest
 from oracle import LOSSES
 
 import fastloss
+from fastloss import threads
 from fastloss.threads import Team, available_threads
 
 numba = pytest.importorskip("numba")
@@ -258,3 +259,24 @@ def test_pieces_are_each_done_once_and_errors_come_back():
     with pytest.raises(MemoryError, match="seventh"):
         team.run_pieces(fail_at_seven, 20, 3)
     assert done.qsize() == 20
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
+def test_helpers_run_beside_the_caller(monkeypatch):
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one CPU")
+    team = Team()
+    for cpu in sorted(allowed)[:2]:
+        monkeypatch.setattr(threads, "_current_cpu", lambda cpu=cpu: cpu)
+        team.run(lambda: True, (), 2)
+        (helper,) = team._helpers
+        assert os.sched_getaffinity(helper.native_id) == allowed - {cpu}
+    assert os.sched_getaffinity(0) == allowed
+
+
+def test_nobody_knows_the_cpu(monkeypatch):
+    monkeypatch.setattr(threads, "_current_cpu", lambda: -1)
+    team, done = Team(), []
+    team.run_pieces(done.append, 3, 2)
+    assert sorted(done) == [0, 1, 2]

@@ -479,9 +479,10 @@ def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
     # Called again and again, or large: functions of their own, and of a name of their own. Numba
     # tells functions of one name and signature apart by a count in the process, on which kernels
     # cached by different processes can agree; one would then be linked to the other's.
-    for helper in (fused.aligned, fused.transpose):
-        name = f"{helper.__name__}_{dtype}_{fingerprint(_bind(helper, helper.__name__, names))}"
-        names[helper.__name__] = njit(_bind(helper, name, names), error_model="numpy")
+    for function in (fused.aligned, fused.transpose):
+        stem = function.__name__
+        name = f"{stem}_{dtype}_{fingerprint(_bind(function, stem, names))}"
+        names[stem] = njit(_bind(function, name, names), error_model="numpy")
     for helper in (fused.are_finished, fused.loss_of_rows):
         _add_helper(names, helper)
     return names

@@ -51,11 +51,12 @@ def terms(way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int) 
     if way == "blas":
         step = n_threads * compiled.strip_rows(n_classes, itemsize)
         n_scored = -(-n_rows // step) * step
+    n_scores = n_scored * n_classes
     return (
         1,
         n_rows,
-        n_scored * n_classes,
-        n_rows * n_classes if n_rows * n_classes * itemsize > _CACHE_BYTES else 0,
+        n_scores,
+        n_scores if n_scores * itemsize > _CACHE_BYTES else 0,
         n_rows * n_features,
         n_features * n_classes,
         n_rows * n_features * n_classes,
@@ -96,6 +97,7 @@ def fit(
     measured = np.array(seconds)
     scaled = np.array(factors) / measured[:, None]
     scale = np.linalg.norm(scaled, axis=0)
+    scale[scale == 0.0] = 1.0  # what nothing was measured of costs nothing
     left = (measured - known) / measured
     return tuple(_nonnegative_least_squares(scaled / scale, left) / scale)
 
@@ -171,17 +173,17 @@ DEFAULT = Costs(
     source="measured on another machine; fastloss warmup measures this one",
     lines={
         # a call, a row, a score, one beyond cache, a number of X, of W, a multiply-add; seconds
-        ("numpy", 4, "one"): (2.8e-05, 9.6e-08, 2.7e-09, 6.9e-10, 9.9e-10, 2.2e-11),
-        ("numpy", 4, "all"): (3e-05, 9.8e-08, 2.8e-09, 4.8e-10, 8.9e-10, 1.1e-11),
-        ("fused", 4, "one"): (3.9e-06, 1.1e-08, 1.6e-09, 1.1e-10, 3.4e-10, 2.2e-11),
-        ("fused", 4, "all"): (4.4e-06, 7.1e-09, 1.4e-09, 1.2e-10, 5.1e-10, 1.2e-11),
-        ("blas", 4, "one"): (3.2e-05, 1.7e-08, 8.2e-10, 6.7e-10, 5.1e-10, 2.2e-11),
-        ("blas", 4, "all"): (3.5e-05, 2e-08, 4e-10, 4.7e-10, 3.4e-10, 1.2e-11),
-        ("numpy", 8, "one"): (2.5e-05, 8.6e-08, 4.7e-09, 1.4e-09, 1.6e-09, 5e-11),
-        ("numpy", 8, "all"): (2.6e-05, 8.9e-08, 4.8e-09, 1e-09, 1.8e-09, 2.5e-11),
-        ("fused", 8, "one"): (3.7e-06, 1.1e-08, 1.7e-09, 1.8e-10, 9.2e-10, 5.3e-11),
-        ("fused", 8, "all"): (4.2e-06, 6.2e-09, 1.8e-09, 1.9e-10, 1.5e-09, 3e-11),
-        ("blas", 8, "one"): (2.6e-05, 1.7e-08, 1.5e-09, 1.4e-09, 9.3e-10, 5.1e-11),
-        ("blas", 8, "all"): (3.1e-05, 2e-08, 7.8e-10, 9.8e-10, 6.4e-10, 2.8e-11),
+        ("numpy", 4, "one"): (2.8e-05, 9.5e-08, 1.6e-09, 1.7e-09, 6.9e-10, 9.7e-10, 2e-11),
+        ("numpy", 4, "all"): (2.9e-05, 9.8e-08, 1.8e-09, 1.5e-09, 5e-10, 9e-10, 9.9e-12),
+        ("fused", 4, "one"): (3.8e-06, 6.8e-09, 1.4e-09, 1.3e-10, 9.1e-11, 4.2e-10, 2.1e-11),
+        ("fused", 4, "all"): (4.4e-06, 7.2e-09, 4.6e-10, 0.0, 3.5e-11, 6.3e-10, 1.7e-11),
+        ("blas", 4, "one"): (2.2e-05, 1.4e-08, 3.3e-10, 1.3e-09, 6.4e-10, 6.1e-10, 1.9e-11),
+        ("blas", 4, "all"): (2.4e-05, 1.3e-08, 1.6e-10, 7.3e-10, 4.8e-10, 3.8e-10, 1e-11),
+        ("numpy", 8, "one"): (2.5e-05, 8.3e-08, 2.7e-09, 2.7e-09, 1.4e-09, 1.7e-09, 4.6e-11),
+        ("numpy", 8, "all"): (2.6e-05, 8.7e-08, 2.8e-09, 2.5e-09, 9.8e-10, 1.8e-09, 2.3e-11),
+        ("fused", 8, "one"): (3.8e-06, 6.7e-09, 1.1e-09, 9.8e-10, 2.2e-10, 1e-09, 4.3e-11),
+        ("fused", 8, "all"): (4e-06, 8e-09, 8.3e-10, 0.0, 1e-10, 1.6e-09, 2.8e-11),
+        ("blas", 8, "one"): (2e-05, 1.2e-08, 5.4e-10, 1.8e-09, 1.2e-09, 9e-10, 4.8e-11),
+        ("blas", 8, "all"): (2.2e-05, 1.3e-08, 2.7e-10, 9.6e-10, 9.3e-10, 7.3e-10, 2.5e-11),
     },
 )
