@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import fastloss
 from fastloss.backends import auto, costs
 from fastloss.backends.aside import kernels
 from fastloss.benchmark.machine import environment
-from fastloss.benchmark.measure import Ratio, calibrate, no_garbage_collection, time_calls
+from fastloss.benchmark.measure import Ratio, calibrate, no_garbage_collection, settle, time_calls
 from fastloss.losses import get_loss
 from fastloss.threads import available_threads
 
@@ -37,8 +36,6 @@ N_PROBLEMS = 240
 #: The largest N, D and C, and what keeps a problem within memory and a call below half a second.
 LARGEST = (1e6, 1e4, 1e5)
 MAX_NUMBERS, MAX_MULTIPLY_ADDS = 3e7, 1e10
-# The threads of BLAS go on spinning after a call, on a core that is then missing.
-PAUSE = 0.05
 
 
 def problems() -> list[tuple[str, str, tuple[int, int, int]]]:
@@ -104,7 +101,7 @@ def _race(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float
     samples: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, call in ways.items():
-            time.sleep(PAUSE)
+            settle()
             call()
             samples[way].append(time_calls(call, n_calls[way]))
     return {way: float(np.median(values)) for way, values in samples.items()}
@@ -220,11 +217,11 @@ def measure_neighbour() -> dict[str, Any]:
             for call in (ours, theirs, in_turns):
                 time_calls(call, 20)
             for _ in range(15):
-                time.sleep(PAUSE)
+                settle()
                 alone = time_calls(ours, 40)
-                time.sleep(PAUSE)
+                settle()
                 rounds["apart"].append(alone + time_calls(theirs, 40))
-                time.sleep(PAUSE)
+                settle()
                 rounds["in turns"].append(time_calls(in_turns, 40))
         ratio = Ratio.of(rounds["in turns"], rounds["apart"])
         ratios[" x ".join(map(str, shape))] = [ratio.value, ratio.low, ratio.high]

@@ -111,7 +111,7 @@ def neighbour_lines(document: dict[str, Any]) -> Iterator[str]:
     ]
     yield Table("", ("N x D x C", "in turns, over apart"), rows).markdown()
     yield (
-        "\nfastloss's helpers sleep between calls. OpenBLAS's spin for some 25 ms after a product, "
+        "\nfastloss's helpers sleep between calls. OpenBLAS's spin for some 0.1 s after a product, "
         "and take half of a core from whatever runs next, on two cores a quarter of the machine; "
         "`OPENBLAS_THREAD_TIMEOUT=4` in the environment sends them to sleep at once."
     )

@@ -97,7 +97,8 @@ METHOD = """\
 - Before it is timed, its loss and gradient are compared with a float64 reference, and its kernel is
   compiled; what the first call costs is reported apart.
 - Contenders take turns in random order. Each is called for {warm:.0f} ms before a batch of at least
-  {batch:.0f} ms is timed with the garbage collector off. Times are medians over the rounds, IQR is the
+  {batch:.0f} ms is timed with the garbage collector off; its turn ends when its threads have stopped
+  spinning (those of OpenBLAS take 0.1 s). Times are medians over the rounds, IQR is the
   interquartile range as a share of the median, and ratios of medians have bootstrap 95 % intervals
   over the rounds.
 - An A/A control runs the same contender in two processes. Machines that are shared are noisy: compare

@@ -80,7 +80,7 @@ def _blas() -> Iterator[Finding]:
     if any(_spins(pool) for pool in pools):
         yield Finding(
             "BLAS between calls",
-            "threads of OpenBLAS spin for some 25 ms after a product",
+            "threads of OpenBLAS spin for some 0.1 s after a product",
             "set OPENBLAS_THREAD_TIMEOUT=4 if calls take turns with NumPy's products",
         )
     if not pools:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -53,6 +56,20 @@ def test_only_a_short_call_is_warmed_up():
     measure.race(contenders, max_rounds=1, max_seconds=9.0, rng=np.random.default_rng(0))
     assert short.warm_seconds == measure.WARM_SECONDS
     assert long.warm_seconds == 0.0
+
+
+def test_a_turn_ends_when_no_thread_computes():
+    spins = []
+
+    def spin() -> None:
+        end = time.perf_counter() + 0.1
+        while time.perf_counter() < end:
+            pass
+        spins.append(True)
+
+    threading.Thread(target=spin).start()
+    measure.settle()
+    assert spins, "the thread was still at it"
 
 
 def test_calibrated_batches_last_as_long_as_asked():

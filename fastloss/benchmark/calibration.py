@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from fastloss.backends import compiled, costs, vectorized
 from fastloss.backends.base import Evaluator, Problem
-from fastloss.benchmark.measure import time_calls
+from fastloss.benchmark.measure import settle, time_calls
 from fastloss.losses import available_losses, get_loss
 from fastloss.threads import available_threads
 
@@ -37,7 +36,6 @@ SCORE_SHAPES = (
 #: The lines are those of the mean of these.
 _LOSSES: tuple[str, ...] = ("softmax", "hinge")
 _SECONDS = 0.01
-_PAUSE = 0.05
 
 #: A way, a number of threads, a shape and a loss: the seconds of a call.
 _Times = dict[tuple[str, int, tuple[int, int, int], str], float]
@@ -124,8 +122,7 @@ def _evaluator(way: str, problem: Problem, n_classes: int, dtype: np.dtype[Any])
 
 
 def _median(call: Callable[[], Any]) -> float:
-    # The threads of BLAS go on spinning for a while after a call, on a core that is then missing.
-    time.sleep(_PAUSE)
+    settle()
     call()
     first = time_calls(call, 1)
     n_calls = max(1, int(_SECONDS / 5 / max(first, 1e-7)))

@@ -76,6 +76,20 @@ def warm(call: Callable[[], Any], seconds: float) -> None:
         call()
 
 
+def settle() -> None:
+    """Wait until no thread of this process computes any more, or half a second.
+
+    Those of OpenBLAS go on spinning for a tenth of a second after a call, on a core that whoever
+    has the next turn would miss.
+    """
+    end = time.perf_counter() + 0.5
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(0.005)
+        if time.process_time() - before < 0.002:
+            break
+
+
 @dataclass(frozen=True)
 class Summary:
     """Median and quartiles of the seconds a call, over the rounds."""

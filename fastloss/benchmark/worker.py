@@ -18,7 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
-from fastloss.benchmark.measure import calibrate, no_garbage_collection, time_calls, warm
+from fastloss.benchmark.measure import (
+    calibrate,
+    no_garbage_collection,
+    settle,
+    time_calls,
+    warm,
+)
 
 _THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
@@ -68,10 +74,12 @@ class Session:
             return calibrate(self._call, min_seconds)
 
     def sample(self, n_calls: int, warm_seconds: float) -> float:
-        """Warm up, then time a batch: seconds a call."""
+        """Warm up, then time a batch: seconds a call. The turn ends when all threads rest."""
         with no_garbage_collection():
             warm(self._call, warm_seconds)
-            return time_calls(self._call, n_calls)
+            seconds = time_calls(self._call, n_calls)
+        settle()
+        return seconds
 
     def peak_extra_bytes(self) -> int | None:
         """How far the memory of this process rises above its level during one call.
