@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 #: A batch shorter than this is at the mercy of the clock and of single interruptions.
 MIN_BATCH_SECONDS = 0.010
-#: What wakes up a thread pool, a cache and a clock frequency before a batch is timed.
-WARM_SECONDS = 0.040
+#: What wakes up a thread pool, a cache and a clock frequency before a batch is timed. After a rest
+#: of a second, when others had their turns, a kernel takes a tenth longer for the first 0.1 s.
+WARM_SECONDS = 0.150
 
 _BOOTSTRAP_SAMPLES = 2000
 # Two-sided 95 % quantiles of Student's t for 1, 2, 3, ... degrees of freedom.
