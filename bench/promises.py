@@ -24,7 +24,8 @@ import fastloss
 from fastloss.backends import auto, costs
 from fastloss.backends.aside import kernels
 from fastloss.benchmark.machine import environment
-from fastloss.benchmark.measure import Ratio, calibrate, no_garbage_collection, settle, time_calls
+from fastloss.benchmark.measure import Ratio, calibrate, settle, time_calls
+from fastloss.garbage import no_garbage_collection
 from fastloss.losses import get_loss
 from fastloss.threads import available_threads
 

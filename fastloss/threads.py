@@ -120,6 +120,8 @@ class Team:
 
 
 def _find_current_cpu() -> Callable[[], int]:
+    if not hasattr(os, "sched_setaffinity"):
+        return lambda: -1
     try:
         # Without letting go of the interpreter lock, which would take longer than the call.
         return ctypes.PyDLL(None).sched_getcpu

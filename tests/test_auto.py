@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -152,6 +152,18 @@ class Uncompilable(fastloss.losses.softmax.Softmax):
 
     name: ClassVar[str] = "uncompilable"
     compiled = staticmethod(lambda scores, labels, parameters, losses: open("/nowhere"))  # noqa: SIM115
+
+
+@dataclass(frozen=True)
+class Unhashable(fastloss.losses.softmax.Softmax):
+    """Holds what has no hash."""
+
+    notes: list[str] = field(default_factory=list)
+
+
+def test_a_loss_need_not_be_hashable(folder):
+    single = np.dtype(np.float32)
+    assert auto.choose(Unhashable(), (200, 65, 10), single, single).backend in ("numpy", "numba")
 
 
 def test_numpy_answers_until_the_kernels_are_ready(folder, monkeypatch):

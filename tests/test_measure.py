@@ -10,6 +10,7 @@ import pytest
 
 from fastloss.benchmark import measure
 from fastloss.benchmark.measure import PowerLaw, Ratio, Summary
+from fastloss.garbage import no_garbage_collection
 
 
 class Fake:
@@ -81,7 +82,7 @@ def test_calibrated_batches_last_as_long_as_asked():
 def test_garbage_collection_is_off_in_the_block_and_restored():
     import gc
 
-    with measure.no_garbage_collection():
+    with no_garbage_collection():
         assert not gc.isenabled()
     assert gc.isenabled()
 

@@ -47,7 +47,9 @@ def choose(
     prepare: bool = True,
 ) -> Choice:
     """The choice for a problem; ``prepare=False``: whether or not the kernels are ready."""
-    key = (loss, shape, X_type, W_type, rows_contiguous, n_threads)
+    # Not the loss itself, which may hold what has no hash.
+    kind = (type(loss), loss.compiled, loss.parameters)
+    key = (kind, shape, X_type, W_type, rows_contiguous, n_threads)
     choice = _final.get(key)
     if choice is None:
         most = n_threads or available_threads()

@@ -9,13 +9,12 @@ compiled loss turns their scores into gradients in place. No N x C matrix is for
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import importlib.util
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -28,6 +27,7 @@ from fastloss import threads
 from fastloss.arrays import FLOAT_TYPES, Floats
 from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem
 from fastloss.backends.vectorized import float_blocks
+from fastloss.garbage import no_garbage_collection
 from fastloss.losses.base import BlockKernel, Labels, Loss, exp, log1p
 
 # A block of this size, the next one, W and the partial gradient stay in L2 together.
@@ -556,25 +556,14 @@ def _compile(function: Any, signature: Any, compiler: Callable[..., Any], **opti
     function.__name__ = function.__qualname__ = f"{stem}_{fingerprint(function)}"
     # IEEE division: 1 / 0 is inf, not an exception.
     options |= {"error_model": "numpy", "nogil": True}
-    with _garbage_left():
+    # Among the many objects of a compilation looking for garbage takes 6 % of its time.
+    with no_garbage_collection(collect=False):
         if (folder := cache_folder()) is not None:
             _remove_stale(folder, stem, function.__name__)
             # A disk that is full, say: compiled all the same, but not kept.
             with suppress(OSError):
                 return compiler(signature, cache=True, **options)(function)
         return compiler(signature, **options)(function)
-
-
-@contextmanager
-def _garbage_left() -> Iterator[None]:
-    """No cycles are looked for: among the many objects of a compilation that takes 6 % of it."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def cache_folder() -> Path | None:

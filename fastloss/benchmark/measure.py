@@ -7,11 +7,9 @@ interval over the rounds, not the absolute times.
 
 from __future__ import annotations
 
-import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,19 +33,6 @@ class Timed(Protocol):
     def calibrate(self, min_seconds: float) -> tuple[int, float]: ...
 
     def sample(self, n_calls: int, warm_seconds: float) -> float: ...
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Garbage is collected before the block, not in it."""
-    gc.collect()
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def time_calls(call: Callable[[], Any], n_calls: int) -> float:

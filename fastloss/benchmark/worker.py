@@ -18,13 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
-from fastloss.benchmark.measure import (
-    calibrate,
-    no_garbage_collection,
-    settle,
-    time_calls,
-    warm,
-)
+from fastloss.benchmark.measure import calibrate, settle, time_calls, warm
+from fastloss.garbage import no_garbage_collection
 
 _THREAD_VARIABLES = (
     "MKL_NUM_THREADS",

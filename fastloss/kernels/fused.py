@@ -46,9 +46,11 @@ TILE_ROWS = 4
 STRIP_VECTORS = 4
 LANES = 16
 ITEMSIZE = 4
-_SLAB_BYTES = 36 * 1024
 #: Rows of scores are padded to whole vectors and tiles.
 ROWS_STEP = 16
+
+# Of L1, for what all classes have of a slab of features and a tile of rows beside it.
+_SLAB_BYTES = 36 * 1024
 
 
 def aligned(n: int, like: Any) -> Any:
@@ -270,6 +272,7 @@ def evaluate(
                 losses[:n_scored],
                 row_scratch[1, :n_scored],
             )
+            # What only fills the last vector is no loss.
             for r in range(n, n_scored):
                 losses[r] = 0
             add_losses(losses[:n_scored], row_weights, loss_sums)
