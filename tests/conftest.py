@@ -85,3 +85,12 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of whoever runs the tests says nothing about backends and threads."""
     monkeypatch.delenv("FASTLOSS_BACKEND", raising=False)
     monkeypatch.delenv("FASTLOSS_NUM_THREADS", raising=False)
+
+
+@pytest.fixture
+def real() -> Path:
+    """The folder of the real data sets, which lies beside a developer's checkout."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not there")
+    return folder

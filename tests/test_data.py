@@ -85,14 +85,6 @@ def scratch(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture
-def real() -> Path:
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is not there")
-    return folder
-
-
 # The errors and the record
 
 

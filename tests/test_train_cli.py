@@ -26,14 +26,6 @@ def run(*arguments: object):
 
 
 @pytest.fixture
-def real() -> Path:
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is not there")
-    return folder
-
-
-@pytest.fixture
 def npz(tmp_path) -> Path:
     rows = data.synthetic(300, 12, 4, seed=1)
     np.savez(tmp_path / "d.npz", X=rows.X, y=rows.y)
