@@ -57,19 +57,20 @@ def test_fit_gives_no_negative_cost():
 
 
 def test_rows_of_many_classes_count_by_strips():
-    """Of 16 rows where these fill L2, and no thread is done before the others."""
+    """Whole strips are multiplied, and no thread is done with the losses before the others."""
     n_classes = 50_000
-    for n_rows, n_threads, counted in [
-        (1, 1, 16),
-        (16, 1, 16),
-        (17, 1, 32),
-        (17, 2, 32),
-        (33, 2, 64),
+    for n_rows, n_threads, multiplied, scored in [
+        (1, 1, 32, 32),
+        (32, 1, 32, 32),
+        (32, 2, 32, 64),
+        (65, 1, 96, 96),
+        (65, 2, 96, 128),
     ]:
-        factors = costs.terms("blas", (n_rows, 7, n_classes), 4, n_threads)
-        assert factors[2] == counted * n_classes
+        factors = costs.terms("wide", (n_rows, 7, n_classes), 4, n_threads)
+        assert factors[2] == scored * n_classes
         assert factors[3] == factors[2]  # beyond cache
         assert factors[4] == n_rows * 7
+        assert factors[6] == multiplied * 7 * n_classes
 
 
 def test_few_scores_stay_in_cache():
@@ -141,7 +142,7 @@ def test_the_cheapest_is_chosen(way, threads, expected, folder):
 def test_ready_scores_have_no_features_to_pay_for():
     """The choice for `score_gradient`: only calls, rows and scores count."""
     one = auto.fastest(fastloss.Softmax(), (1000, 0, 10), 4, 2, with_numba=True)
-    line = costs.current().lines["blas", 4, "one"]
+    line = costs.current().lines["wide", 4, "one"]
     expected = line[0] + line[1] * 1000 + line[2] * 1024 * 10  # strips of 128 rows
     np.testing.assert_allclose(one.predicted["numba", 1], expected)
 

@@ -1,4 +1,4 @@
-"""The compiled backend from inside: losses by blocks, partition, fingerprint, disk cache, BLAS."""
+"""The compiled backend from inside: losses, partition, many classes, fingerprint, disk cache."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_blocks_become_vector_instructions(loss, dtype, tmp_path, run_python):
 
 
 @pytest.mark.parametrize("itemsize", [4, 8])
-@pytest.mark.parametrize("shape", [(5, 2), (10, 3), (65, 10), (784, 7), (3073, 10), (12_000, 64)])
+@pytest.mark.parametrize("shape", [(5, 2), (10, 3), (65, 10), (784, 7), (3073, 10), (12_000, 96)])
 def test_partition(shape, itemsize):
     n_features, n_classes = shape
     for n_rows in (1, 3, 4, 5, 255, 256, 257, 4096, 60_000, 10_000_001):
@@ -87,14 +87,14 @@ def test_partition(shape, itemsize):
             assert n_chunks == 1
 
 
-@pytest.mark.parametrize("n_classes", range(2, 65))
+@pytest.mark.parametrize("n_classes", range(2, 97))
 def test_tiles_waste_little(n_classes):
     cut = compiled.partition(1000, 100, n_classes, 4)
     assert cut.tile_classes in compiled._TILE_CLASSES
     assert cut.partials_shape[1] - n_classes <= 2
 
 
-# --- products in BLAS -----------------------------------------------------------------------------
+# --- many classes ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("several_blocks", [False, True])
@@ -102,21 +102,19 @@ def test_tiles_waste_little(n_classes):
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_many_classes(loss, X_type, several_blocks, monkeypatch):
     if several_blocks:
-        monkeypatch.setattr(compiled, "_SCORES_BYTES", 1000)
-        monkeypatch.setattr(compiled, "_MIN_BLAS_ROWS", 7)
-        monkeypatch.setattr(compiled, "_PRODUCT_BYTES", 1000)
-        monkeypatch.setattr(compiled, "_STRIP_BYTES", 1000)
+        monkeypatch.setattr(compiled, "_WIDE_BYTES", 1000)
+        monkeypatch.setattr(compiled, "_MIN_WIDE_ROWS", 7)
     rng = np.random.default_rng(0)
     W_type = np.float64 if X_type == np.float64 else np.float32
-    X = (rng.uniform(0, 9, (59, 23))).astype(X_type)
-    W = (rng.standard_normal((24, 83)) / 9).astype(W_type)
-    y = rng.integers(0, 83, 59)
-    y[5:9] = 99
+    X = (rng.uniform(0, 9, (159, 23))).astype(X_type)
+    W = (rng.standard_normal((24, 103)) / 9).astype(W_type)
+    y = rng.integers(0, 103, 159)
+    y[5:9] = 999
     options = {
         "loss": loss,
         "intercept": True,
-        "sample_weight": rng.uniform(0, 2, 59),
-        "ignore_index": 99,
+        "sample_weight": rng.uniform(0, 2, 159),
+        "ignore_index": 999,
         "l2": 0.1,
     }
     for rows in (X, np.asfortranarray(X)):
@@ -127,11 +125,42 @@ def test_many_classes(loss, X_type, several_blocks, monkeypatch):
     np.testing.assert_allclose(objective.loss(W), objective(W)[0], rtol=1e-12)
 
 
-def test_many_classes_in_blocks_get_the_same_bits_from_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(compiled, "_SCORES_BYTES", 1000)
-    monkeypatch.setattr(compiled, "_PRODUCT_BYTES", 1000)
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    # Odd numbers of features, one strip of rows and several, pieces that are not whole.
+    [(1, 1, 97), (31, 2, 98), (32, 31, 130), (33, 385, 257), (70, 600, 97), (1100, 12, 300)],
+)
+@pytest.mark.parametrize("intercept", [False, True])
+def test_wide_shapes(shape, intercept, dtype):
+    n_rows, n_features, n_classes = shape
     rng = np.random.default_rng(0)
-    X, W = rng.standard_normal((900, 23)), rng.standard_normal((23, 283))
+    X = rng.standard_normal((n_rows, n_features)).astype(dtype)
+    W = rng.standard_normal((n_features + intercept, n_classes)).astype(dtype)
+    call = W / n_features**0.5, X, rng.integers(0, n_classes, n_rows)
+    actual = fastloss.loss_and_grad(*call, intercept=intercept, backend="numba")
+    assert_close(actual, fastloss.loss_and_grad(*call, intercept=intercept, backend="numpy"), dtype)
+
+
+def test_batches_of_many_classes(monkeypatch):
+    """Rows in any order, in place or not."""
+    monkeypatch.setattr(compiled, "_WIDE_BYTES", 1000)
+    monkeypatch.setattr(compiled, "_MIN_WIDE_ROWS", 64)
+    rng = np.random.default_rng(0)
+    X, W = rng.standard_normal((200, 23)), rng.standard_normal((23, 103))
+    y = rng.integers(0, 103, 200)
+    # The first and the last of a strip lie as if all followed each other.
+    rows = np.concatenate([[0], rng.permutation(np.arange(1, 31)), [31], rng.permutation(200)])
+    problem = fastloss.Objective(X, y, backend="numba").batch(rows)
+    assert_close(
+        problem(W), fastloss.loss_and_grad(W, X[rows], y[rows], backend="numpy"), np.float64
+    )
+
+
+def test_many_classes_get_the_same_bits_from_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(compiled, "_WIDE_BYTES", 100_000)
+    rng = np.random.default_rng(0)
+    X, W = rng.standard_normal((900, 223)), rng.standard_normal((223, 283))
     objective = fastloss.Objective(X, rng.integers(0, 283, 900), backend="numba")
     results = []
     for n_threads in (1, 2, 3):
@@ -140,6 +169,16 @@ def test_many_classes_in_blocks_get_the_same_bits_from_any_number_of_threads(mon
     for loss, dW in results[1:]:
         assert loss == results[0][0]
         np.testing.assert_array_equal(dW, results[0][1])
+
+
+def test_what_fills_a_strip_does_not_count():
+    """An excluded class: 0 * -inf of a row that is none must not reach the gradient."""
+    X, W = np.ones((5, 3)), np.zeros((3, 100))
+    W[:, 7] = -np.inf
+    call = W, X, np.zeros(5, int)
+    actual = fastloss.loss_and_grad(*call, backend="numba")
+    assert_close(actual, fastloss.loss_and_grad(*call, backend="numpy"), np.float64)
+    np.testing.assert_allclose(actual[0], np.log(99))
 
 
 def test_no_row_that_counts_is_a_gradient_of_zeros():
@@ -152,8 +191,9 @@ def test_no_row_that_counts_is_a_gradient_of_zeros():
 
 
 @pytest.mark.parametrize("n_rows", [1, 15, 16, 17])
-def test_few_rows(n_rows):
-    data = make_data(n_rows, 33, 4, np.float64, np.float64)
+@pytest.mark.parametrize("n_classes", [4, 104])
+def test_few_rows(n_rows, n_classes):
+    data = make_data(n_rows, 33, n_classes, np.float64, np.float64)
     actual = fastloss.loss_and_grad(data.W, data.X, data.y, backend="numba")
     assert_close(
         actual, fastloss.loss_and_grad(data.W, data.X, data.y, backend="numpy"), np.float64
@@ -336,9 +376,9 @@ import fastloss
 rng = np.random.default_rng(0)
 for loss, dtype in {kernels}:
     X, y = rng.standard_normal((50, 7)).astype(dtype), np.arange(50) % 5
-    for n_rows in (50, 3):  # through the fused kernel, and through BLAS
-        W = rng.standard_normal((7, 5)).astype(dtype)
-        call = W, X[:n_rows], y[:n_rows], loss
+    for n_classes in (5, 105):  # through the fused kernel, and through the wide one
+        W = rng.standard_normal((7, n_classes)).astype(dtype)
+        call = W, X, y, loss
         actual = fastloss.loss_and_grad(*call, backend="numba")
         expected = fastloss.loss_and_grad(*call, backend="naive")
         np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)

@@ -104,7 +104,7 @@ def test_the_same_bits_on_any_number_of_threads(name, backend):
         assert_same(result, results[0])
 
 
-@pytest.mark.parametrize("shape", [(3000, 300, 10), (400, 300, 100)], ids=["fused", "blas"])
+@pytest.mark.parametrize("shape", [(3000, 300, 10), (400, 300, 100)], ids=["fused", "wide"])
 def test_the_same_bits_on_any_number_of_threads_where_threads_have_work(shape):
     n, d, c = shape
     problem = fastloss.data.synthetic(n, d, c, seed=0)

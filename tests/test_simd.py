@@ -107,6 +107,47 @@ def test_gradient_tile(n_rows, n_classes, n_vectors, n_missing, dtype):
 
 
 @each_type
+@pytest.mark.parametrize("is_new", [False, True])
+@pytest.mark.parametrize("lacks", [(0, 0), (1, 0), (0, 1), (3, 3)])
+@pytest.mark.parametrize("n_sums", [2, 1.0, 2.5])
+def test_product_tile(n_sums, lacks, is_new, dtype):
+    tile = simd.product_tile(from_dtype(dtype))
+
+    @njit
+    def call(A, A_stride, B, B_stride, n, out, out_stride, n_rows, n_lanes, is_new):
+        args = A, A_stride, B, B_stride, n, out, out_stride, n_rows, n_lanes
+        return tile(*args, is_new, A, B_stride)
+
+    strip = simd.PRODUCT_VECTORS * N_LANES[dtype]
+    all_rows = simd.target().product_rows
+    n_sums = n_sums if isinstance(n_sums, int) else int(n_sums * strip) // 2 * 2
+    n_blocks = -(-n_sums // strip)
+    rng = np.random.default_rng(0)
+    # Blocks of a strip of the columns, and between them what must not be read.
+    A = aligned((n_blocks, (all_rows + 1) * strip), dtype).reshape(n_blocks, -1, strip)
+    B = aligned((n_blocks, (strip + 1) * strip), dtype).reshape(n_blocks, -1, strip)
+    A[...], B[...] = rng.standard_normal(A.shape), rng.standard_normal(B.shape)
+    A[:, all_rows:], B[:, strip:] = np.nan, np.nan
+    n_rows, n_lanes = all_rows - lacks[0], strip - lacks[1]
+    A[:, n_rows:all_rows] = np.nan  # computed, but not for any result
+    B[0, 1, 2] = np.inf
+    out = np.full((all_rows + 1, strip + 3), 99, dtype)
+    strides = A.strides[0], B.strides[0]
+    bad = call(
+        *(A.ctypes.data, strides[0], B.ctypes.data, strides[1], n_sums),
+        *(out.ctypes.data, out.strides[0], n_rows, n_lanes, is_new),
+    )
+    rows = A[:, :n_rows].transpose(1, 0, 2).reshape(n_rows, -1)[:, :n_sums]
+    columns = B[:, :strip].reshape(-1, strip)[:n_sums, :n_lanes]
+    expected = rows @ columns + (0 if is_new else 99)
+    tolerance = 1e3 * np.finfo(dtype).eps
+    np.testing.assert_allclose(out[:n_rows, :n_lanes], expected, rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(out[n_rows:], 99)
+    np.testing.assert_array_equal(out[:, n_lanes:], 99)
+    assert bad & 0b111 == (~(expected < np.inf)).any(axis=0)[:3] @ [1, 2, 4]
+
+
+@each_type
 @pytest.mark.parametrize("source", ["u1", "same"])
 @pytest.mark.parametrize("n", [0, 1, 15, 16, 65])
 def test_copy_vector(n, source, dtype):

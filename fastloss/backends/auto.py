@@ -73,7 +73,7 @@ def _choose(
     without = fastest(loss, shape, W_type.itemsize, most, with_numba=False)
     if (why_not := compiled.BACKEND.unavailable(loss)) is not None:
         return replace(without, reason=f"numba cannot run: {why_not}")
-    if not rows_contiguous and compiled.is_fused(shape[0], shape[2]):
+    if not rows_contiguous and compiled.is_fused(shape[2]):
         return replace(without, reason="the columns of X lie together in memory, not its rows")
     choice = fastest(loss, shape, W_type.itemsize, most, with_numba=True)
     if choice.backend == "numpy" or not prepare:
@@ -90,7 +90,7 @@ def fastest(loss: Loss, shape: Shape, itemsize: int, most_threads: int, with_num
     """Of NumPy and, if wanted, the compiled backend, on one thread and on as many as may be."""
     ways = {"numpy": "numpy"}
     if with_numba:
-        ways["numba"] = "fused" if shape[1] and compiled.is_fused(shape[0], shape[2]) else "blas"
+        ways["numba"] = "fused" if shape[1] and compiled.is_fused(shape[2]) else "wide"
     table = costs.current()
     predicted = {
         (backend, n): table.seconds(way, shape, itemsize, n, repr(loss))
@@ -114,13 +114,13 @@ def reproducible(
 ) -> tuple[str, int]:
     """A backend and a number of threads for a problem, with the same bits whatever ``n_threads``.
 
-    So the compiled backend for "auto", if it can run: this waits until its kernels are ready. On
-    one thread unless the problem goes through the fused kernel.
+    So the compiled backend for "auto", if it can run: this waits until its kernels are ready. What
+    NumPy runs stays on one thread.
     """
     if backend == "auto":
         backend = "numpy"
         if compiled.BACKEND.unavailable(loss) is None and (
-            rows_contiguous or not compiled.is_fused(shape[0], shape[2])
+            rows_contiguous or not compiled.is_fused(shape[2])
         ):
             name, sources, make = compiled.kernels_of(loss, shape, X_type, W_type)
             if not kernels.ready(name, sources, make):
@@ -128,7 +128,7 @@ def reproducible(
             if kernels.failure(name) is None:
                 backend = "numba"
     most = n_threads or available_threads()
-    if backend != "numba" or most == 1 or not compiled.is_fused(shape[0], shape[2]):
+    if backend != "numba" or most == 1:
         return backend, 1
     predicted = fastest(loss, shape, W_type.itemsize, most, with_numba=True).predicted
     return backend, min((1, most), key=lambda n: predicted[backend, n])

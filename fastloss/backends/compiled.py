@@ -2,9 +2,8 @@
 
 Numba is imported when the first kernel is needed, never with the package.
 
-A problem with few classes is bound by reading X, and goes through the fused kernel once. With many
-it is bound by arithmetic, which BLAS does best: blocks of rows are multiplied there, and the
-compiled loss turns their scores into gradients in place. No N x C matrix is formed either way.
+A problem with few classes is bound by reading X, and goes through `kernels.fused` once. With many
+it is bound by arithmetic: `kernels.wide`. No N x C matrix is formed either way.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from numpy.typing import NDArray
 from fastloss import threads
 from fastloss.arrays import FLOAT_TYPES, Floats
 from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem
-from fastloss.backends.vectorized import float_blocks
 from fastloss.garbage import no_garbage_collection
 from fastloss.losses.base import BlockKernel, Labels, Loss, exp, log1p
 
@@ -39,9 +37,8 @@ _MIN_CHUNK_ROWS = 128
 _MAX_PARTIAL_BYTES = 64 * 2**20
 # Below this, waking a second thread takes longer than what it would take over.
 _SERIAL_MULTIPLY_ADDS = 3 * 2**20
-# Beyond these the products are left to BLAS.
-_MAX_FUSED_CLASSES = 64
-_MIN_FUSED_ROWS = 16
+# Beyond these arithmetic takes longer than reading X.
+_MAX_FUSED_CLASSES = 96
 # As in `simd`, which is imported with Numba; of two that fit equally well the wider one.
 _TILE_CLASSES = (5, 3)
 _CACHE_LINE = 64
@@ -51,7 +48,7 @@ _ALL_ROWS = np.empty(0, np.int64)
 
 _SOURCES = tuple(
     str(Path(__file__).parents[1] / name)
-    for name in ("backends/compiled.py", "kernels/fused.py", "kernels/simd.py")
+    for name in ("backends/compiled.py", "kernels/fused.py", "kernels/wide.py", "kernels/simd.py")
 )
 
 
@@ -73,23 +70,20 @@ class NumbaBackend(Backend):
         return self.prepare(problem, W.shape[1], W.dtype)(W, dW, n_threads)
 
     def prepare(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
-        if is_fused(len(problem.X), n_classes):
-            return Fused(problem, n_classes, dtype)
-        return partial(evaluate_with_blas, problem)
+        way = Fused if is_fused(n_classes) else Wide
+        return way(problem, n_classes, dtype)
 
     def prepare_batches(
         self, problem: Problem, n_rows: int, n_classes: int, dtype: np.dtype[Any]
     ) -> BatchEvaluator:
-        if is_fused(n_rows, n_classes):
-            return Fused(problem, n_classes, dtype, n_rows).of_rows
-        return super().prepare_batches(problem, n_rows, n_classes, dtype)
+        way = Fused if is_fused(n_classes) else Wide
+        return way(problem, n_classes, dtype, n_rows).of_rows
 
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
     ) -> tuple[Floats, Floats]:
         gradient = np.array(scores, order="C")
-        nothing = _NOTHING.astype(scores.dtype)
-        losses = _run_strips(loss, gradient, nothing, labels, nothing, n_threads)
+        losses = _run_strips(loss, gradient, labels, n_threads)
         return losses.astype(scores.dtype, copy=False), gradient
 
 
@@ -127,9 +121,9 @@ def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Pa
     return Partition(tile_classes, block_rows, chunk_rows, (n_chunks, n_padded, n_columns))
 
 
-def is_fused(n_rows: int, n_classes: int) -> bool:
-    """Whether a problem goes through the fused kernel, rather than through BLAS."""
-    return n_classes <= _MAX_FUSED_CLASSES and n_rows >= _MIN_FUSED_ROWS
+def is_fused(n_classes: int) -> bool:
+    """Whether a problem goes through the fused kernel, rather than through the wide one."""
+    return n_classes <= _MAX_FUSED_CLASSES
 
 
 class Fused:
@@ -209,127 +203,135 @@ def _aligned(n_bytes: int) -> NDArray[np.uint8]:
 _scratch = _Scratch()
 
 
-# --- products in BLAS -----------------------------------------------------------------------------
+# --- many classes ---------------------------------------------------------------------------------
 
-# Scores of this size are formed at once; of larger matrices a fifth at most.
-_SCORES_BYTES = 32 * 2**20
-# A product with fewer rows would be bound by adding it to dW.
-_MIN_BLAS_ROWS = 512
-_PRODUCT_BYTES = 4 * 2**20
+# Rows that are worked on at once: of X and scores so many bytes, but of larger scores a fifth.
+_WIDE_BYTES = 15 * 2**20
+# With fewer, adding to dW would take as long as what is added.
+_MIN_WIDE_ROWS = 512
+# Rows are padded to whole strips of two vectors, which on AVX-512 have so many bytes.
+STRIP_BYTES = 128
+
+
+class Wide:
+    """A problem, laid out for the kernel of many classes; ``n_rows``: for so many at a time."""
+
+    def __init__(
+        self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
+    ) -> None:
+        self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
+        self._kernel = wide_kernel(problem.X.dtype, dtype)
+        self._problem = problem
+        self._fixed = (
+            1.0 / problem.divisor,
+            self._loss.address,
+            np.array(problem.loss.parameters),
+        )
+        self._weights = _NOTHING if problem.weights is None else problem.weights
+        self._widths = strip, tile_rows = product_widths(dtype)
+        n_all, n_features = problem.X.shape
+        n_parameters = n_features + problem.intercept
+        self._block_rows = wide_rows(
+            n_rows or n_all, n_parameters + n_classes, n_classes, strip, dtype.itemsize
+        )
+        # One more feature, 0, for sums of an even number; and so many that a tile's rows of one
+        # strip lie beside those of the next in the cache, rather than in their place.
+        period = 4096 // (strip * dtype.itemsize)
+        self._n_columns = n_parameters + 1 + (tile_rows - n_parameters - 1) % period
+        self._is_serial = (n_rows or n_all) * n_parameters * n_classes < _SERIAL_MULTIPLY_ADDS / 2
+        self._no_gradient = np.empty((0, n_classes), dtype)
+
+    def __call__(self, W: Floats, dW: Floats | None, n_threads: int | None) -> float:
+        return self.of_rows(_ALL_ROWS, W, dW, n_threads)
+
+    def of_rows(
+        self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
+    ) -> float:
+        problem, W = self._problem, np.ascontiguousarray(W)
+        n_rows = len(rows) or len(problem.X)
+        strips, scores = self._scratch(n_rows, W)
+        are_bad = np.empty(scores.shape[::2], W.dtype)
+        losses = np.zeros(n_rows)
+        stages = range(3 if dW is None else 4)
+        for start in range(0, n_rows, self._block_rows):
+            stop = min(n_rows, start + self._block_rows)
+            n_strips = -(-(stop - start) // strips.shape[2])
+            for stage in stages:
+                arguments = (
+                    stage,
+                    problem.X,
+                    W,
+                    problem.labels,
+                    self._weights,
+                    rows,
+                    *self._fixed,
+                    start,
+                    stop,
+                    strips[:n_strips],
+                    scores[:n_strips],
+                    are_bad,
+                    np.zeros(2, np.int64),
+                    losses,
+                    self._no_gradient if dW is None else dW,
+                )
+                _run(self._kernel, arguments, 1 if self._is_serial else n_threads)
+        return float(losses.sum()) / problem.divisor
+
+    def _scratch(self, n_rows: int, W: Floats) -> tuple[Floats, Floats]:
+        """Room for the strips of X and of scores of a block, which tiles may read beyond."""
+        strip, tile_rows = self._widths
+        n_strips = -(-min(n_rows, self._block_rows) // strip)
+        n, m = self._n_columns, W.shape[1]
+        room = _scratch.array(((n_strips * (n + m) + tile_rows) * strip,), W.dtype)
+        room, n_used = room[: n_strips * (n + m) * strip], n_strips * n * strip
+        return (
+            room[:n_used].reshape(n_strips, n, strip),
+            room[n_used:].reshape(n_strips, m, strip),
+        )
+
+
+def wide_rows(n_rows: int, row_numbers: int, n_classes: int, strip: int, itemsize: int) -> int:
+    """Rows a block, from the shape alone: whole strips, and blocks that have about as many."""
+    most = max(_WIDE_BYTES // (row_numbers * itemsize), _MIN_WIDE_ROWS)
+    if n_rows * n_classes * itemsize > _WIDE_BYTES:
+        most = min(most, -(-n_rows // 5))
+    return _round_up(-(-n_rows // -(-n_rows // most)), strip)
+
+
+# --- losses of scores that are there already ------------------------------------------------------
+
 # The scores of a strip of rows stay in L2 while the loss runs over them.
-_STRIP_BYTES = 512 * 1024
+_SCORES_BYTES = 512 * 1024
 
 
-def evaluate_with_blas(
-    problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
-) -> float:
-    """The data loss, the products being left to BLAS; its gradient is written to ``dW``."""
-    n_rows, n_features = problem.X.shape
-    bias = W[-1] if problem.intercept else _NOTHING.astype(W.dtype)
-    block_rows = _blas_rows(n_rows, W.shape[1], W.itemsize)
-    # One product for all rows is best left to BLAS and its threads. In blocks of rows adding to dW
-    # takes a fifth of the time, which BLAS would leave to one thread, while its others spin.
-    step = W.shape[1]
-    if block_rows < n_rows:
-        step = min(step, max(64, _PRODUCT_BYTES // (n_features * W.itemsize)))
-    scores = np.empty((min(n_rows, block_rows), W.shape[1]), W.dtype)
-    total, is_first = 0.0, True
-    in_blas = n_threads if step == W.shape[1] else 1
-    with threads.blas_threads(in_blas), np.errstate(over="ignore", invalid="ignore"):
-        for rows, X in float_blocks(problem, W.dtype, block_rows):
-            block = scores[: len(X)]
-            _multiply(X, W[:n_features], block, step, n_threads)
-            weights = np.ones(len(X)) if problem.weights is None else problem.weights[rows]
-            factors = (weights / problem.divisor).astype(W.dtype)
-            labels = problem.labels[rows]
-            losses = _run_strips(problem.loss, block, bias, labels, factors, n_threads)
-            total += float(weights @ losses)
-            if dW is not None:
-                _multiply(X.T, block, dW[:n_features], step, n_threads, add=not is_first)
-                if problem.intercept:
-                    dW[-1] = block.sum(axis=0) + (0.0 if is_first else dW[-1])
-                is_first = False
-    if dW is not None and is_first:  # every row is skipped
-        dW[...] = 0.0
-    return total / problem.divisor
-
-
-def _blas_rows(n_rows: int, n_classes: int, itemsize: int) -> int:
-    """Rows a block, from the shape alone."""
-    rows = max(_SCORES_BYTES // (n_classes * itemsize), _MIN_BLAS_ROWS)
-    return min(rows, -(-n_rows // 5)) if n_rows * n_classes * itemsize > _SCORES_BYTES else rows
-
-
-def _multiply(
-    A: Floats, B: Floats, out: Floats, step: int, n_threads: int | None, add: bool = False
-) -> None:
-    """``out = A @ B``, or ``+=``; ``step`` columns at a time, so that adding takes little room."""
-
-    def multiply(columns: slice) -> None:
-        if add:
-            out[:, columns] += A @ B[:, columns]
-        else:
-            np.matmul(A, B[:, columns], out=out[:, columns])
-
-    def multiply_piece(number: int) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):  # not inherited by threads
-            multiply(slice(number * step, (number + 1) * step))
-
-    n_pieces = -(-B.shape[1] // step)
-    if n_pieces == 1:
-        multiply(slice(None))
-    else:
-        threads.team.run_pieces(multiply_piece, n_pieces, _n_threads(n_threads))
-
-
-def strip_rows(n_classes: int, itemsize: int) -> int:
-    """Rows whose losses are computed at once: whole vectors of them, within L2 if that can be."""
-    return min(max(_STRIP_BYTES // (n_classes * itemsize), 16), 128) // 16 * 16
-
-
-def _run_strips(
-    loss: Loss,
-    scores: Floats,
-    bias: Floats,
-    labels: Labels,
-    factors: Floats,
-    n_threads: int | None,
-) -> Floats:
+def _run_strips(loss: Loss, scores: Floats, labels: Labels, n_threads: int | None) -> Floats:
     """The losses of all rows; ``scores`` become the gradient."""
-    n_strip_rows = strip_rows(scores.shape[1], scores.itemsize)
-    losses = np.empty(len(scores))
+    n_rows, n_classes = scores.shape
+    # Whole vectors of rows, within L2 if that can be.
+    fitting = _SCORES_BYTES // (n_classes * scores.itemsize)
+    strip_rows = min(max(fitting, 16), 128) // 16 * 16
+    losses = np.empty(n_rows)
     compiled, evaluate = loss_kernel(loss, scores.dtype), strips_kernel(scores.dtype)
-    parameters = np.array(loss.parameters)
-    counters = np.zeros(2, np.int64)
-    arguments = (
-        scores,
-        bias,
-        labels,
-        factors,
-        compiled.address,
-        parameters,
-        n_strip_rows,
-        counters,
-        losses,
-    )
-    n_strips = -(-len(scores) // n_strip_rows)
+    parameters, counters = np.array(loss.parameters), np.zeros(2, np.int64)
+    arguments = scores, labels, compiled.address, parameters, strip_rows, counters, losses
+    n_strips = -(-n_rows // strip_rows)
     _run(evaluate, arguments, n_threads, n_strips if scores.size > 50_000 else 1)
     return losses
 
 
 def _run(
-    function: Callable[..., bool], arguments: tuple[Any, ...], n_threads: int | None, most: int
+    function: Callable[..., bool],
+    arguments: tuple[Any, ...],
+    n_threads: int | None,
+    most: int | None = None,
 ) -> None:
     """On as many threads as are asked for (None: all), and as there is work for."""
-    n = min(most, _n_threads(n_threads))
+    n = threads.available_threads() if n_threads is None else n_threads
+    n = n if most is None else min(n, most)
     if n > 1:
         threads.team.run(function, arguments, n)
     else:
         function(*arguments)
-
-
-def _n_threads(asked_for: int | None) -> int:
-    return threads.available_threads() if asked_for is None else asked_for
 
 
 def _round_up(number: int, multiple: int) -> int:
@@ -350,7 +352,7 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
             raise ValueError(f"dtype must be float32, float64 or uint8, got {X}")
         for W in FLOAT_TYPES if np.uint8 == X else (X,):
             for loss in losses:
-                for shape in ((100, 10, 10), (100, 0, 10)):
+                for shape in ((100, 10, 10), (100, 10, 1000), (100, 0, 10)):
                     if loss.compiled is not None:
                         one = kernels_of(loss, shape, X, W)
                         sets[one[0]] = one
@@ -366,16 +368,17 @@ def kernels_of(
     """
     block = loss.compiled
     assert block is not None
-    fused = shape[1] > 0 and is_fused(shape[0], shape[2])
-    kind = f"fused-{X_type}" if fused else "strips"
+    if shape[1] == 0:
+        kind, kernel = "strips", partial(strips_kernel, W_type)
+    elif is_fused(shape[2]):
+        kind, kernel = f"fused-{X_type}", partial(fused_kernel, X_type, W_type)
+    else:
+        kind, kernel = f"wide-{X_type}", partial(wide_kernel, X_type, W_type)
     name = f"{kind}-{W_type}-{block.__module__}.{block.__name__}-{len(loss.parameters)}"
 
     def make() -> None:
         loss_kernel(loss, W_type)
-        if fused:
-            fused_kernel(X_type, W_type)
-        else:
-            strips_kernel(W_type)
+        kernel()
 
     return name, (*_SOURCES, block.__code__.co_filename), make
 
@@ -429,19 +432,74 @@ def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., 
 
 
 @cache
+def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
+    """`wide.evaluate` for the types of X and W."""
+    from numba import float64, from_dtype, int64, njit, types
+
+    from fastloss.kernels import fused, simd, wide
+
+    number, source = from_dtype(W_type), from_dtype(X_type)
+    names = _names(W_type)
+    names["STRIP"], names["PRODUCT_ROWS"] = product_widths(W_type)
+    names |= {
+        "product_tile": simd.product_tile(number),
+        "convert": simd.copy_vector(source, number),
+    }
+    for helper in (
+        fused.pack_rows,
+        wide.share,
+        wide.lay_out,
+        wide.apply,
+        wide.score_piece,
+        wide.gradient_piece,
+    ):
+        _add_helper(names, helper)
+    signature = (
+        int64,
+        types.Array(source, 2, "A", readonly=True),
+        types.Array(number, 2, "C", readonly=True),
+        types.Array(int64, 1, "C", readonly=True),
+        types.Array(float64, 1, "C", readonly=True),
+        types.Array(int64, 1, "C", readonly=True),
+        float64,
+        int64,
+        types.Array(float64, 1, "C", readonly=True),
+        *(int64, int64),
+        number[:, :, ::1],
+        number[:, :, ::1],
+        number[:, ::1],
+        int64[::1],
+        float64[::1],
+        number[:, ::1],
+    )
+    return _compile(
+        _bind(wide.evaluate, f"wide_{X_type}_{W_type}", names),
+        signature,
+        njit,
+        no_cfunc_wrapper=True,
+    )
+
+
+def product_widths(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """How many numbers a strip has, and how many rows a product tile."""
+    from fastloss.kernels import simd
+
+    target = simd.target()
+    strip = simd.PRODUCT_VECTORS * target.vector_bytes // dtype.itemsize
+    return strip, target.product_rows
+
+
+@cache
 def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
     """`fused.evaluate_strips` for the type of the scores."""
     from numba import float64, from_dtype, int64, njit, types
 
     from fastloss.kernels import fused
 
-    number = from_dtype(dtype)
     names = _names(dtype)
     signature = (
-        number[:, ::1],
-        types.Array(number, 1, "A", readonly=True),
+        from_dtype(dtype)[:, ::1],
         types.Array(int64, 1, "C", readonly=True),
-        types.Array(number, 1, "C", readonly=True),
         int64,
         types.Array(float64, 1, "C", readonly=True),
         int64,
@@ -581,12 +639,12 @@ def cache_folder() -> Path | None:
 def cached_kernels() -> list[Path]:
     """The index files of the kernels in the cache."""
     folder = cache_folder()
-    return [] if folder is None else sorted(folder.glob("fused.*.nbi"))
+    return [] if folder is None else sorted(folder.glob("*.nbi"))
 
 
 def _remove_stale(folder: Path, stem: str, name: str) -> None:
     """Remove the cached kernels of the same stem but another fingerprint."""
-    for path in folder.glob(f"fused.{stem}_{'[0-9a-f]' * 16}-*.nb[ic]"):
+    for path in folder.glob(f"*.{stem}_{'[0-9a-f]' * 16}-*.nb[ic]"):
         if f".{name}-" not in path.name:
             with suppress(OSError):
                 path.unlink()

@@ -5,12 +5,12 @@ The seconds of a call with N rows, D features and C classes are modelled as::
     a + b N + c N C + d N C (beyond cache) + e N D + f D C + g N D C
 
 that is a call, the rows, the losses of the scores, what these cost more when they are too many for
-the cache, reading X, laying out W and its gradient, and arithmetic; none of a to g is negative. In
-the losses, N counts as many rows as the strips that they are cut into could hold, on threads that
-all take as many. There is one such line for each way, type and number of threads (one, or all); for
-a loss that was measured by itself b, c and d are so many times as large. `benchmark.calibration`
-measures all this and `store` keeps it in a file; without it `DEFAULT` stands in, which says what
-was measured on one machine with two cores.
+the cache, reading X, laying out W and its gradient, and arithmetic; none of a to g is negative.
+Where rows are cut into strips, N counts in the arithmetic as many as these could hold, and in the
+losses as many as if all threads took as many strips. There is one such line for each way, type and
+number of threads (one, or all); for a loss that was measured by itself b, c and d are so many times
+as large. `benchmark.calibration` measures all this and `store` keeps it in a file; without it
+`DEFAULT` stands in, which says what was measured on one machine with two cores.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from fastloss.backends import compiled
 
 #: Of the model: numbers that another one was fitted with are not read.
-VERSION = 3
-WAYS = ("numpy", "fused", "blas")
+VERSION = 4
+WAYS = ("numpy", "fused", "wide")
 N_TERMS = 7
 
 #: The terms that depend on the loss.
@@ -47,10 +47,11 @@ Key = tuple[str, int, str]  # the way, the bytes of a number, "one" or "all" thr
 def terms(way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int) -> tuple[int, ...]:
     """What the seven numbers are multiplied with."""
     n_rows, n_features, n_classes = shape
-    n_scored = n_rows
-    if way == "blas":
-        step = n_threads * compiled.strip_rows(n_classes, itemsize)
-        n_scored = -(-n_rows // step) * step
+    n_multiplied, n_scored = n_rows, n_rows
+    if way == "wide":
+        strip = compiled.STRIP_BYTES // itemsize
+        n_multiplied = -(-n_rows // strip) * strip
+        n_scored = -(-n_rows // (n_threads * strip)) * n_threads * strip
     n_scores = n_scored * n_classes
     return (
         1,
@@ -59,7 +60,7 @@ def terms(way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int) 
         n_scores if n_scores * itemsize > _CACHE_BYTES else 0,
         n_rows * n_features,
         n_features * n_classes,
-        n_rows * n_features * n_classes,
+        n_multiplied * n_features * n_classes,
     )
 
 
@@ -177,13 +178,13 @@ DEFAULT = Costs(
         ("numpy", 4, "all"): (2.9e-05, 9.8e-08, 1.8e-09, 1.5e-09, 5e-10, 9e-10, 9.9e-12),
         ("fused", 4, "one"): (3.8e-06, 6.8e-09, 1.4e-09, 1.3e-10, 9.1e-11, 4.2e-10, 2.1e-11),
         ("fused", 4, "all"): (4.4e-06, 7.2e-09, 4.6e-10, 0.0, 3.5e-11, 6.3e-10, 1.7e-11),
-        ("blas", 4, "one"): (2.2e-05, 1.4e-08, 3.3e-10, 1.3e-09, 6.4e-10, 6.1e-10, 1.9e-11),
-        ("blas", 4, "all"): (2.4e-05, 1.3e-08, 1.6e-10, 7.3e-10, 4.8e-10, 3.8e-10, 1e-11),
+        ("wide", 4, "one"): (2.2e-05, 1.4e-08, 3.3e-10, 1.3e-09, 6.4e-10, 6.1e-10, 1.9e-11),
+        ("wide", 4, "all"): (2.4e-05, 1.3e-08, 1.6e-10, 7.3e-10, 4.8e-10, 3.8e-10, 1e-11),
         ("numpy", 8, "one"): (2.5e-05, 8.3e-08, 2.7e-09, 2.7e-09, 1.4e-09, 1.7e-09, 4.6e-11),
         ("numpy", 8, "all"): (2.6e-05, 8.7e-08, 2.8e-09, 2.5e-09, 9.8e-10, 1.8e-09, 2.3e-11),
         ("fused", 8, "one"): (3.8e-06, 6.7e-09, 1.1e-09, 9.8e-10, 2.2e-10, 1e-09, 4.3e-11),
         ("fused", 8, "all"): (4e-06, 8e-09, 8.3e-10, 0.0, 1e-10, 1.6e-09, 2.8e-11),
-        ("blas", 8, "one"): (2e-05, 1.2e-08, 5.4e-10, 1.8e-09, 1.2e-09, 9e-10, 4.8e-11),
-        ("blas", 8, "all"): (2.2e-05, 1.3e-08, 2.7e-10, 9.6e-10, 9.3e-10, 7.3e-10, 2.5e-11),
+        ("wide", 8, "one"): (2e-05, 1.2e-08, 5.4e-10, 1.8e-09, 1.2e-09, 9e-10, 4.8e-11),
+        ("wide", 8, "all"): (2.2e-05, 1.3e-08, 2.7e-10, 9.6e-10, 9.3e-10, 7.3e-10, 2.5e-11),
     },
 )

@@ -105,7 +105,7 @@ def _measure(
         for way in costs.WAYS:
             if way != "numpy" and loss.compiled is None:
                 continue
-            if way == "fused" and not compiled.is_fused(n_rows, n_classes):
+            if way == "fused" and not compiled.is_fused(n_classes):
                 continue
             evaluate = _evaluator(way, problem, n_classes, dtype)
             for n in sorted({1, most}):
@@ -116,8 +116,8 @@ def _measure(
 def _evaluator(way: str, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
     if way == "fused":
         return compiled.Fused(problem, n_classes, dtype)
-    if way == "blas":
-        return partial(compiled.evaluate_with_blas, problem)
+    if way == "wide":
+        return compiled.Wide(problem, n_classes, dtype)
     return partial(vectorized.BACKEND.evaluate, problem)
 
 

@@ -447,19 +447,17 @@ def loss_entry(
 
 def evaluate_strips(
     scores: Any,
-    bias: Any,
     labels: Any,
-    factors: Any,
     loss: int,
     parameters: Any,
     strip_rows: int,
     counters: Any,
     losses: Any,
 ) -> bool:
-    """``scores`` (N, C) + ``bias`` become their gradient times ``factors``. Run by every thread.
+    """``scores`` (N, C) become their gradient. Run by every thread.
 
-    Strips of rows are copied to scratch where they lie (C, R), and back. ``bias`` and ``factors``
-    without entries: 0 and 1. Whether all is done; ``counters``: strips taken, finished.
+    Strips of rows are copied to scratch where they lie (C, R), and back. Whether all is done;
+    ``counters``: strips taken, finished.
     """
     n_rows, n_classes = scores.shape
     scratch = aligned(n_classes * strip_rows, scores)
@@ -476,12 +474,8 @@ def evaluate_strips(
         part = address(scores) + start * scores.strides[0]
         strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
         transpose(part, scores.strides[0], n, n_classes, address(strip), strip.strides[0])
-        for c in range(bias.shape[0]):
-            row = strip[c]
-            for r in range(n):
-                row[r] += bias[c]
+        row_scratch[0] = 1
         for r in range(n):
-            row_scratch[0, r] = factors[start + r] if factors.shape[0] > 0 else 1.0
             strip_labels[r] = labels[start + r]
         loss_of_rows(
             strip,

@@ -1,0 +1,296 @@
+"""Many classes: both products in tiles of registers, and a block of rows between them.
+
+The functions of this module are templates, as those of `kernels.fused`. With many classes the
+arithmetic takes longest, so numbers are laid out for it. A strip is as wide as a few vectors, and
+a matrix in strips of its rows, (strips, columns, strip), has them side by side for each column.
+A block of rows goes through four stages, each of which any number of threads shares::
+
+    lay out   X in strips
+    scores    in strips, a piece of the classes at a time: S += X @ W
+    loss      in place, a strip at a time: the scores become their gradient G, weighted
+    gradient  a piece of the classes and features at a time: dW += X.T @ G
+
+The bias is a feature of ones. Pieces depend on the shape alone, no two write to the same place, and
+blocks follow each other, so any number of threads gives the same bits. No N x C matrix is formed.
+
+What is kept in which cache is as in K. Goto and R. van de Geijn, *Anatomy of High-Performance
+Matrix Multiplication*, 2008.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastloss.arrays import SKIP
+
+# Bound when a kernel is compiled.
+address: Any = None
+aligned: Any = None
+are_finished: Any = None
+fetch_add: Any = None
+call_loss: Any = None
+pack_rows: Any = None
+product_tile: Any = None
+transpose: Any = None
+ITEMSIZE = 4
+STRIP = 32
+PRODUCT_ROWS = 12
+
+LAY_OUT, SCORES, LOSS, GRADIENT = range(4)
+
+#: The products run over so many numbers at a time, the gradient's over so many strips of them: of
+#: one matrix a strip, or a few rows, then stay in L1, and a piece of the other in L2.
+DEPTH = 384
+DEPTH_STRIPS = 16
+#: The most classes of a piece, and strips or features of it; and what it does not go below only to
+#: have `MIN_PIECES`, because a piece must also lay out what it multiplies.
+PIECE_CLASSES, MIN_CLASSES = 256, 128
+PIECE_STRIPS, MIN_STRIPS = 32, 4
+PIECE_FEATURES, MIN_FEATURES = 512, 96
+MIN_PIECES = 8
+#: Bytes that a tile of scores prefetches for each strip of its sums.
+PREFETCHED = 256
+
+
+def evaluate(
+    stage: int,
+    X: Any,
+    W: Any,
+    labels: Any,
+    weights: Any,
+    rows: Any,
+    scale: float,
+    loss: int,
+    parameters: Any,
+    start: int,
+    stop: int,
+    strips: Any,
+    scores: Any,
+    are_bad: Any,
+    counters: Any,
+    losses: Any,
+    dW: Any,
+) -> bool:
+    """Pieces of a stage for the rows from ``start`` to ``stop``, until none is left.
+
+    Run by every thread. Whether all are finished. ``rows``: which, or without entries all.
+    ``strips`` (K, features and bias, strip) and ``scores`` (K, C, strip) go from stage to stage.
+    ``counters``: pieces taken, finished. ``losses``: of each row, weighted, 0 if it is skipped.
+    """
+    n_parameters, n_classes = W.shape
+    n_strips = scores.shape[0]
+    is_of_rows = stage in (LAY_OUT, LOSS)
+    # How many a piece has of the strips or features, and of the classes.
+    n_tall, tall, broad = n_strips, 1, n_classes
+    if stage == SCORES:
+        broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, PRODUCT_ROWS)
+        tall = share(n_strips, MIN_PIECES * broad // n_classes, MIN_STRIPS, PIECE_STRIPS, 1)
+    elif stage == GRADIENT:
+        n_tall = n_parameters
+        broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, STRIP)
+        wanted = MIN_PIECES * broad // n_classes
+        tall = share(n_parameters, wanted, MIN_FEATURES, PIECE_FEATURES, PRODUCT_ROWS)
+    n_across = -(-n_classes // broad)
+    n_pieces = -(-n_tall // tall) * n_across
+    room = 0
+    if stage == SCORES:
+        room = DEPTH * (broad + PRODUCT_ROWS)
+    elif stage == GRADIENT:
+        room = DEPTH_STRIPS * STRIP * broad
+    panel = aligned(room, W)
+    packed = aligned(STRIP * X.shape[1] if stage == LAY_OUT else 0, W).reshape(-1, X.shape[1])
+    indices, strip_labels = np.zeros(STRIP, np.int64), np.zeros(STRIP, np.int64)
+    strip_losses, factors = np.empty(STRIP), aligned(STRIP, W)
+    while True:
+        k = fetch_add(address(counters))
+        if k >= n_pieces:
+            break
+        first, left = k // n_across * tall, k % n_across * broad
+        last, right = min(n_tall, first + tall), min(n_classes, left + broad)
+        if is_of_rows:
+            begin = start + k * STRIP
+            n = 0
+            for i in range(begin, min(begin + STRIP, stop)):
+                # Without a branch: a row that does not count is overwritten by the next one.
+                row = rows[i] if rows.shape[0] > 0 else i
+                indices[n] = row
+                strip_labels[n] = labels[row]
+                n += labels[row] != SKIP
+        if stage == LAY_OUT:
+            are_bad[k] = 0
+            in_place = n == STRIP and rows.shape[0] == 0
+            lay_out(X, indices[:n], in_place, n_parameters, packed, strips[k])
+        elif stage == SCORES:
+            score_piece(W, strips, scores, are_bad, first, last, left, right, panel)
+        elif stage == LOSS:
+            for r in range(n, STRIP):
+                strip_labels[r] = 0
+            call_loss(
+                loss,
+                address(scores) + k * scores.strides[0],
+                n_classes,
+                STRIP,
+                address(strip_labels),
+                address(parameters),
+                address(strip_losses),
+            )
+            factors[:] = 0
+            for r in range(n):
+                weight = weights[indices[r]] if weights.shape[0] > 0 else 1.0
+                if are_bad[k, r] == 1 or math.isnan(strip_losses[r]):
+                    weight = math.nan
+                losses[begin + r] = weight * strip_losses[r]
+                factors[r] = scale * weight
+            apply(factors, n, strips, scores, k, n_parameters)
+        else:
+            gradient_piece(strips, scores, dW, first, last, left, right, start == 0, panel)
+        fetch_add(address(counters) + 8)
+    return are_finished(address(counters) + 8, n_pieces)
+
+
+def share(n: int, wanted: int, least: int, most: int, multiple: int) -> int:
+    """How many of ``n`` a piece has, all about as many: ``n / wanted`` if that is within bounds."""
+    size = min(most, max(least, -(-n // max(1, wanted))))
+    return -(-n // (-(-n // size) * multiple)) * multiple
+
+
+def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> None:
+    """The ``kept`` rows, and a feature of ones for the bias, as columns of a strip.
+
+    ``in_place``: they follow each other.
+    """
+    n, n_features = kept.shape[0], X.shape[1]
+    source, stride = address(packed), n_features * ITEMSIZE
+    if in_place and X.itemsize == ITEMSIZE and X.strides[1] == ITEMSIZE:
+        source, stride = address(X) + kept[0] * X.strides[0], X.strides[0]
+    else:
+        pack_rows(X, kept, packed)
+    if n < STRIP:
+        strip[:] = 0
+    transpose(source, stride, n, n_features, address(strip), STRIP * ITEMSIZE)
+    for d in range(n_features, strip.shape[0]):
+        for r in range(STRIP):
+            strip[d, r] = d < n_parameters and r < n
+
+
+def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> None:
+    """Multiply a strip's gradients by the factors of its ``n`` rows: them, or what is smaller, X.
+
+    What only fills the strip becomes 0: it must not count, nor be NaN.
+    """
+    n_classes = scores.shape[1]
+    if n_parameters < n_classes:
+        for d in range(n_parameters):
+            for r in range(STRIP):
+                strips[k, d, r] *= factors[r]
+    else:
+        for c in range(n_classes):
+            for r in range(STRIP):
+                scores[k, c, r] *= factors[r]
+    if n < STRIP:
+        for c in range(n_classes):
+            for r in range(n, STRIP):
+                scores[k, c, r] = 0
+
+
+def score_piece(
+    W: Any,
+    strips: Any,
+    scores: Any,
+    are_bad: Any,
+    first: int,
+    last: int,
+    left: int,
+    right: int,
+    panel: Any,
+) -> None:
+    """``X @ W`` of the strips from ``first`` and the classes from ``left`` on."""
+    width = STRIP * ITEMSIZE
+    n_parameters = W.shape[0]
+    block = (right - left + PRODUCT_ROWS) * width
+    for d in range(0, n_parameters, DEPTH):
+        depth = min(DEPTH, n_parameters - d)
+        if depth % 2 == 1:
+            panel[:] = 0
+        for part in range(0, depth, STRIP):
+            transpose(
+                address(W) + (d + part) * W.strides[0] + left * ITEMSIZE,
+                W.strides[0],
+                min(STRIP, depth - part),
+                right - left,
+                address(panel) + part // STRIP * block,
+                width,
+            )
+        for s in range(first, last):
+            bad = 0
+            following = address(strips) + min(s + 1, last - 1) * strips.strides[0] + d * width
+            for c in range(left, right, PRODUCT_ROWS):
+                bad |= product_tile(
+                    address(panel) + (c - left) * width,
+                    block,
+                    address(strips) + s * strips.strides[0] + d * width,
+                    STRIP * width,
+                    depth + depth % 2,
+                    address(scores) + s * scores.strides[0] + c * width,
+                    width,
+                    right - c,
+                    STRIP,
+                    d == 0,
+                    following,
+                    PREFETCHED,
+                )
+                following += -(-depth // STRIP) * PREFETCHED
+            # Others may mark the same ones.
+            if d + depth == n_parameters and bad != 0:
+                for r in range(STRIP):
+                    if bad >> r & 1 == 1:
+                        are_bad[s, r] = 1
+
+
+def gradient_piece(
+    strips: Any,
+    scores: Any,
+    dW: Any,
+    first: int,
+    last: int,
+    left: int,
+    right: int,
+    is_new: bool,
+    panel: Any,
+) -> None:
+    """``X.T @ G`` of the features from ``first`` and the classes from ``left`` on."""
+    width = STRIP * ITEMSIZE
+    n_strips = scores.shape[0]
+    for s in range(0, n_strips, DEPTH_STRIPS):
+        n_here = min(DEPTH_STRIPS, n_strips - s)
+        # Of each strip of classes all rows, one after the other.
+        block = n_here * STRIP * width
+        for c in range(left, right, STRIP):
+            for part in range(n_here):
+                transpose(
+                    address(scores) + (s + part) * scores.strides[0] + c * width,
+                    width,
+                    min(STRIP, right - c),
+                    STRIP,
+                    address(panel) + (c - left) // STRIP * block + part * STRIP * width,
+                    width,
+                )
+        for d in range(first, last, PRODUCT_ROWS):
+            for c in range(left, right, STRIP):
+                product_tile(
+                    address(strips) + s * strips.strides[0] + d * width,
+                    strips.strides[0],
+                    address(panel) + (c - left) // STRIP * block,
+                    STRIP * width,
+                    n_here * STRIP,
+                    address(dW) + d * dW.strides[0] + c * ITEMSIZE,
+                    dW.strides[0],
+                    last - d,
+                    right - c,
+                    is_new and s == 0,
+                    address(panel),
+                    0,
+                )
