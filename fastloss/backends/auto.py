@@ -73,7 +73,7 @@ def _choose(
     without = fastest(loss, shape, W_type.itemsize, most, with_numba=False)
     if (why_not := compiled.BACKEND.unavailable(loss)) is not None:
         return replace(without, reason=f"numba cannot run: {why_not}")
-    if not rows_contiguous and compiled.is_fused(shape[2]):
+    if not rows_contiguous and compiled.way(*shape[1:], W_type.itemsize) == "fused":
         return replace(without, reason="the columns of X lie together in memory, not its rows")
     choice = fastest(loss, shape, W_type.itemsize, most, with_numba=True)
     if choice.backend == "numpy" or not prepare:
@@ -90,7 +90,7 @@ def fastest(loss: Loss, shape: Shape, itemsize: int, most_threads: int, with_num
     """Of NumPy and, if wanted, the compiled backend, on one thread and on as many as may be."""
     ways = {"numpy": "numpy"}
     if with_numba:
-        ways["numba"] = "fused" if shape[1] and compiled.is_fused(shape[2]) else "wide"
+        ways["numba"] = compiled.way(*shape[1:], itemsize) if shape[1] else "wide"
     table = costs.current()
     predicted = {
         (backend, n): table.seconds(way, shape, itemsize, n, repr(loss))
@@ -120,7 +120,7 @@ def reproducible(
     if backend == "auto":
         backend = "numpy"
         if compiled.BACKEND.unavailable(loss) is None and (
-            rows_contiguous or not compiled.is_fused(shape[2])
+            rows_contiguous or compiled.way(*shape[1:], W_type.itemsize) == "wide"
         ):
             name, sources, make = compiled.kernels_of(loss, shape, X_type, W_type)
             if not kernels.ready(name, sources, make):

@@ -37,8 +37,9 @@ _MIN_CHUNK_ROWS = 128
 _MAX_PARTIAL_BYTES = 64 * 2**20
 # Below this, waking a second thread takes longer than what it would take over.
 _SERIAL_MULTIPLY_ADDS = 3 * 2**20
-# Beyond these arithmetic takes longer than reading X.
+# Beyond these arithmetic takes longer than reading X; and each block of rows goes through all of W.
 _MAX_FUSED_CLASSES = 96
+_MAX_FUSED_BYTES = 640 * 1024
 # As in `simd`, which is imported with Numba; of two that fit equally well the wider one.
 _TILE_CLASSES = (5, 3)
 _CACHE_LINE = 64
@@ -70,14 +71,12 @@ class NumbaBackend(Backend):
         return self.prepare(problem, W.shape[1], W.dtype)(W, dW, n_threads)
 
     def prepare(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
-        way = Fused if is_fused(n_classes) else Wide
-        return way(problem, n_classes, dtype)
+        return _laid_out(problem, n_classes, dtype)
 
     def prepare_batches(
         self, problem: Problem, n_rows: int, n_classes: int, dtype: np.dtype[Any]
     ) -> BatchEvaluator:
-        way = Fused if is_fused(n_classes) else Wide
-        return way(problem, n_classes, dtype, n_rows).of_rows
+        return _laid_out(problem, n_classes, dtype, n_rows).of_rows
 
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
@@ -85,6 +84,14 @@ class NumbaBackend(Backend):
         gradient = np.array(scores, order="C")
         losses = _run_strips(loss, gradient, labels, n_threads)
         return losses.astype(scores.dtype, copy=False), gradient
+
+
+def _laid_out(
+    problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
+) -> Fused | Wide:
+    if way(problem.X.shape[1], n_classes, dtype.itemsize) == "fused":
+        return Fused(problem, n_classes, dtype, n_rows)
+    return Wide(problem, n_classes, dtype, n_rows)
 
 
 @cache
@@ -121,9 +128,10 @@ def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Pa
     return Partition(tile_classes, block_rows, chunk_rows, (n_chunks, n_padded, n_columns))
 
 
-def is_fused(n_classes: int) -> bool:
-    """Whether a problem goes through the fused kernel, rather than through the wide one."""
-    return n_classes <= _MAX_FUSED_CLASSES
+def way(n_features: int, n_classes: int, itemsize: int) -> str:
+    """The kernel that a problem goes through: "fused" or "wide"."""
+    fits = n_features * n_classes * itemsize <= _MAX_FUSED_BYTES
+    return "fused" if fits and n_classes <= _MAX_FUSED_CLASSES else "wide"
 
 
 class Fused:
@@ -368,12 +376,11 @@ def kernels_of(
     """
     block = loss.compiled
     assert block is not None
-    if shape[1] == 0:
-        kind, kernel = "strips", partial(strips_kernel, W_type)
-    elif is_fused(shape[2]):
-        kind, kernel = f"fused-{X_type}", partial(fused_kernel, X_type, W_type)
-    else:
-        kind, kernel = f"wide-{X_type}", partial(wide_kernel, X_type, W_type)
+    kind, kernel = "strips", partial(strips_kernel, W_type)
+    if shape[1] > 0:
+        kernel_of = {"fused": fused_kernel, "wide": wide_kernel}
+        kind = way(*shape[1:], W_type.itemsize)
+        kind, kernel = f"{kind}-{X_type}", partial(kernel_of[kind], X_type, W_type)
     name = f"{kind}-{W_type}-{block.__module__}.{block.__name__}-{len(loss.parameters)}"
 
     def make() -> None:
@@ -583,6 +590,7 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
         "block": njit(bound, error_model="numpy", inline="always"),
         "carray": carray,
         "to_fixed_tuple": to_fixed_tuple,
+        "prefer_wide_vectors": simd.prefer_wide_vectors,
         "N_PARAMETERS": n_parameters,
     }
     pointer = types.CPointer

@@ -24,11 +24,12 @@ SHAPES = (
     *((3, 2, 20_000), (3, 10, 700), (6, 800, 25), (70, 10, 2000), (70, 10, 20_000), (300, 3000, 3)),
     # Few rows, as many classes as a vocabulary.
     *((4, 10, 10_000), (10, 30, 3000), (8, 3, 1000), (2, 300, 10), (12, 30, 30)),
-    # Where arithmetic is all: both leave it to BLAS, and no noise of others must tell them apart.
-    *((3000, 1500, 500), (2000, 1000, 2000), (4000, 2000, 200)),
+    # Where arithmetic is all, and where laying out W is.
+    *((3000, 1500, 500), (2000, 1000, 2000), (4000, 2000, 200), (1000, 3000, 90)),
+    *((60, 8000, 70), (100, 400, 20_000), (16, 2000, 1500), (300, 20, 3000)),
     *((20_000, 10, 10), (20_000, 784, 10), (20_000, 100, 40), (100_000, 4, 3), (200_000, 30, 5)),
 )
-#: Of little but scores, many a row or few; the fused kernel takes some of them.
+#: Of little but scores, many a row or few, for either kernel.
 SCORE_SHAPES = (
     *((4, 10, 10_000), (60, 10, 2000), (1000, 10, 300), (300, 10, 60)),
     *((2000, 20, 40), (20_000, 10, 10), (20_000, 4, 3)),
@@ -99,14 +100,11 @@ def _measure(
     dW = np.empty_like(W)
     y = rng.integers(0, n_classes, n_rows)
     times: _Times = {}
+    compiled_way = compiled.way(n_features, n_classes, dtype.itemsize)
     for name in names:
         loss = get_loss(name)
         problem = Problem(X, y, loss, False, None, float(n_rows), any_skipped=False)
-        for way in costs.WAYS:
-            if way != "numpy" and loss.compiled is None:
-                continue
-            if way == "fused" and not compiled.is_fused(n_classes):
-                continue
+        for way in ("numpy", compiled_way) if loss.compiled is not None else ("numpy",):
             evaluate = _evaluator(way, problem, n_classes, dtype)
             for n in sorted({1, most}):
                 times[way, n, shape, name] = _median(partial(evaluate, W, dW, n))
@@ -114,11 +112,9 @@ def _measure(
 
 
 def _evaluator(way: str, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
-    if way == "fused":
-        return compiled.Fused(problem, n_classes, dtype)
-    if way == "wide":
-        return compiled.Wide(problem, n_classes, dtype)
-    return partial(vectorized.BACKEND.evaluate, problem)
+    if way == "numpy":
+        return partial(vectorized.BACKEND.evaluate, problem)
+    return compiled.BACKEND.prepare(problem, n_classes, dtype)
 
 
 def _median(call: Callable[[], Any]) -> float:

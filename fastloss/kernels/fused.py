@@ -427,6 +427,7 @@ def add_partials(partials: Any, n_features: int, dW: Any) -> None:
 block: Any = None
 carray: Any = None
 to_fixed_tuple: Any = None
+prefer_wide_vectors: Any = None
 N_PARAMETERS = 0
 
 
@@ -434,6 +435,7 @@ def loss_entry(
     scores: Any, n_classes: int, n_rows: int, labels: Any, parameters: Any, losses: Any
 ) -> None:
     """``block`` as a C function."""
+    prefer_wide_vectors()
     block(
         carray(scores, (n_classes, n_rows)),
         carray(labels, (n_rows,)),

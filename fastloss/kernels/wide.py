@@ -97,9 +97,9 @@ def evaluate(
     n_pieces = -(-n_tall // tall) * n_across
     room = 0
     if stage == SCORES:
-        room = DEPTH * (broad + PRODUCT_ROWS)
+        room = min(DEPTH, -(-n_parameters // STRIP) * STRIP) * (broad + PRODUCT_ROWS)
     elif stage == GRADIENT:
-        room = DEPTH_STRIPS * STRIP * broad
+        room = min(DEPTH_STRIPS, n_strips) * STRIP * broad
     panel = aligned(room, W)
     packed = aligned(STRIP * X.shape[1] if stage == LAY_OUT else 0, W).reshape(-1, X.shape[1])
     indices, strip_labels = np.zeros(STRIP, np.int64), np.zeros(STRIP, np.int64)
@@ -214,7 +214,7 @@ def score_piece(
     for d in range(0, n_parameters, DEPTH):
         depth = min(DEPTH, n_parameters - d)
         if depth % 2 == 1:
-            panel[:] = 0
+            panel[depth // STRIP * block // ITEMSIZE :] = 0
         for part in range(0, depth, STRIP):
             transpose(
                 address(W) + (d + part) * W.strides[0] + left * ITEMSIZE,
