@@ -341,10 +341,9 @@ def reasons(stored: dict[str, Results]) -> Iterator[str]:
     yield from _fastest_and_slowest(stored)
     yield (
         "\n**Many classes: arithmetic.** With a thousand classes the time is that of two matrix "
-        "products, which BLAS runs closer to the multiply-add peak than the kernel's small tiles. So "
-        "they are left to BLAS, a block of rows at a time, and the compiled loss turns the scores of a "
-        "block into their gradient in place. What can be won is the time that NumPy spends on the loss, "
-        "and the memory of an N x C matrix."
+        "products. The compiled backend lays a block of rows out for its tiles, which run them at the "
+        "speed of BLAS or a little above it, and turns the block's scores into their gradient in place. "
+        "What can be won is the time that NumPy spends on the loss, and the memory of an N x C matrix."
     )
     yield (
         "\n**Small problems: the call is the cost.** At a few hundred rows the checks of a call, waking a "

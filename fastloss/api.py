@@ -351,8 +351,8 @@ class Objective:
 
         For a ``W`` of this shape and type; ``n_rows``: of the minibatches that it is meant for, all
         unless given. "auto" becomes the compiled backend as soon as its kernels are ready (this
-        waits for them), or NumPy where that cannot run. What leaves products to BLAS runs on one
-        thread: NumPy, and the compiled backend with more than 64 classes or fewer than 16 rows.
+        waits for them), or NumPy where that cannot run. NumPy runs on one thread: its products are
+        those of BLAS, which promises nothing for more.
         """
         W = self._check(W)
         other = copy.copy(self)

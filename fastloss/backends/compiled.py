@@ -213,10 +213,12 @@ _scratch = _Scratch()
 
 # --- many classes ---------------------------------------------------------------------------------
 
-# Rows that are worked on at once: of X and scores so many bytes, but of larger scores a fifth.
+# Rows that are worked on at once have so many bytes in X and in the scores.
 _WIDE_BYTES = 15 * 2**20
 # With fewer, adding to dW would take as long as what is added.
 _MIN_WIDE_ROWS = 512
+# But of larger scores they are a fifth at most.
+_SCORES_BYTES = 32 * 2**20
 # Rows are padded to whole strips of two vectors, which on AVX-512 have so many bytes.
 STRIP_BYTES = 128
 
@@ -301,22 +303,22 @@ class Wide:
 def wide_rows(n_rows: int, row_numbers: int, n_classes: int, strip: int, itemsize: int) -> int:
     """Rows a block, from the shape alone: whole strips, and blocks that have about as many."""
     most = max(_WIDE_BYTES // (row_numbers * itemsize), _MIN_WIDE_ROWS)
-    if n_rows * n_classes * itemsize > _WIDE_BYTES:
+    if n_rows * n_classes * itemsize > _SCORES_BYTES:
         most = min(most, -(-n_rows // 5))
     return _round_up(-(-n_rows // -(-n_rows // most)), strip)
 
 
 # --- losses of scores that are there already ------------------------------------------------------
 
-# The scores of a strip of rows stay in L2 while the loss runs over them.
-_SCORES_BYTES = 512 * 1024
+# A strip of rows stays in L2 while the loss runs over it.
+_L2_BYTES = 512 * 1024
 
 
 def _run_strips(loss: Loss, scores: Floats, labels: Labels, n_threads: int | None) -> Floats:
     """The losses of all rows; ``scores`` become the gradient."""
     n_rows, n_classes = scores.shape
     # Whole vectors of rows, within L2 if that can be.
-    fitting = _SCORES_BYTES // (n_classes * scores.itemsize)
+    fitting = _L2_BYTES // (n_classes * scores.itemsize)
     strip_rows = min(max(fitting, 16), 128) // 16 * 16
     losses = np.empty(n_rows)
     compiled, evaluate = loss_kernel(loss, scores.dtype), strips_kernel(scores.dtype)

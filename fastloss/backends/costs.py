@@ -6,10 +6,10 @@ The seconds of a call with N rows, D features and C classes are modelled as::
 
 that is a call, the rows, the losses of the scores, what these cost more when they are too many for
 the cache, reading X, laying out W and its gradient, and arithmetic; none of a to g is negative.
-Where rows are cut into strips, N counts in the arithmetic as many as these could hold, and in the
-losses as many as if all threads took as many strips. There is one such line for each way, type and
-number of threads (one, or all); for a loss that was measured by itself b, c and d are so many times
-as large. `benchmark.calibration` measures all this and `store` keeps it in a file; without it
+Where rows are cut into strips, N counts in one of the products as many as these could hold, and in
+the losses as many as if all threads took as many strips. There is one such line for each way, type
+and number of threads (one, or all); for a loss that was measured by itself b, c and d are so many
+times as large. `benchmark.calibration` measures all this and `store` keeps it in a file; without it
 `DEFAULT` stands in, which says what was measured on one machine with two cores.
 """
 
@@ -44,13 +44,16 @@ _CACHE_BYTES = 2**20
 Key = tuple[str, int, str]  # the way, the bytes of a number, "one" or "all" threads
 
 
-def terms(way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int) -> tuple[int, ...]:
+def terms(
+    way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int
+) -> tuple[float, ...]:
     """What the seven numbers are multiplied with."""
     n_rows, n_features, n_classes = shape
-    n_multiplied, n_scored = n_rows, n_rows
+    n_multiplied: float = n_rows
+    n_scored = n_rows
     if way == "wide":
         strip = compiled.STRIP_BYTES // itemsize
-        n_multiplied = -(-n_rows // strip) * strip
+        n_multiplied = (n_rows + -(-n_rows // strip) * strip) / 2
         n_scored = -(-n_rows // (n_threads * strip)) * n_threads * strip
     n_scores = n_scored * n_classes
     return (
@@ -174,17 +177,17 @@ DEFAULT = Costs(
     source="measured on another machine; fastloss warmup measures this one",
     lines={
         # a call, a row, a score, one beyond cache, a number of X, of W, a multiply-add; seconds
-        ("numpy", 4, "one"): (3.1e-05, 9.4e-08, 1.8e-09, 1.7e-09, 7.2e-10, 9.7e-10, 2.1e-11),
-        ("numpy", 4, "all"): (3.3e-05, 9.7e-08, 1.9e-09, 1.4e-09, 5.2e-10, 8.6e-10, 1e-11),
-        ("fused", 4, "one"): (3.6e-06, 6.3e-09, 1.3e-09, 1.6e-10, 1.2e-10, 5.6e-10, 1.7e-11),
-        ("fused", 4, "all"): (3.9e-06, 5.7e-09, 6.4e-10, 3.9e-11, 6.7e-11, 6.1e-10, 1.2e-11),
-        ("wide", 4, "one"): (1.8e-05, 0.0, 7.8e-10, 1.8e-10, 8.8e-10, 3.4e-10, 1.9e-11),
-        ("wide", 4, "all"): (1.2e-05, 1e-07, 5.7e-10, 7e-12, 7.6e-10, 4.4e-10, 9.4e-12),
-        ("numpy", 8, "one"): (2.9e-05, 8.4e-08, 2.7e-09, 2.8e-09, 1.4e-09, 1.8e-09, 4.9e-11),
-        ("numpy", 8, "all"): (3e-05, 8.8e-08, 2.9e-09, 2.5e-09, 1e-09, 1.7e-09, 2.5e-11),
-        ("fused", 8, "one"): (3.8e-06, 6.6e-09, 7.9e-10, 1.1e-09, 2.4e-10, 1.1e-09, 4.3e-11),
-        ("fused", 8, "all"): (3.9e-06, 6.8e-09, 8.9e-10, 0.0, 1.1e-10, 1.3e-09, 2.5e-11),
-        ("wide", 8, "one"): (2.2e-05, 0.0, 8.5e-10, 8.2e-10, 1.5e-09, 7e-10, 4.1e-11),
-        ("wide", 8, "all"): (2.1e-05, 1.1e-07, 7.2e-10, 3.8e-10, 1.6e-09, 5.9e-10, 2e-11),
+        ("numpy", 4, "one"): (3.1e-05, 9.6e-08, 1.9e-09, 1.5e-09, 7e-10, 9.4e-10, 2.1e-11),
+        ("numpy", 4, "all"): (3.2e-05, 9.8e-08, 2e-09, 1.4e-09, 5.1e-10, 8.2e-10, 1e-11),
+        ("fused", 4, "one"): (3.6e-06, 6.5e-09, 1.3e-09, 1.8e-10, 1.1e-10, 5.5e-10, 2e-11),
+        ("fused", 4, "all"): (3.8e-06, 6.6e-09, 7.1e-10, 0.0, 6.2e-11, 6.2e-10, 1.2e-11),
+        ("wide", 4, "one"): (1.7e-05, 9.3e-09, 7.4e-10, 2e-10, 7.8e-10, 4.3e-10, 1.9e-11),
+        ("wide", 4, "all"): (1.7e-05, 4.3e-08, 5e-10, 7.5e-11, 8.3e-10, 4.3e-10, 9.3e-12),
+        ("numpy", 8, "one"): (2.8e-05, 8.3e-08, 3.2e-09, 2.5e-09, 1.5e-09, 1.7e-09, 4.8e-11),
+        ("numpy", 8, "all"): (3.1e-05, 8.9e-08, 3.4e-09, 2.1e-09, 1e-09, 1.5e-09, 2.5e-11),
+        ("fused", 8, "one"): (3.8e-06, 6.2e-09, 6.2e-10, 1.3e-09, 3e-10, 1.1e-09, 3.8e-11),
+        ("fused", 8, "all"): (3.9e-06, 6.4e-09, 9.1e-10, 0.0, 1.4e-10, 1.3e-09, 2.2e-11),
+        ("wide", 8, "one"): (1.3e-05, 9.8e-09, 1.3e-09, 3.8e-10, 1.8e-09, 7.9e-10, 3.9e-11),
+        ("wide", 8, "all"): (1.9e-05, 7e-08, 6.8e-10, 4.1e-10, 1.8e-09, 7.1e-10, 1.8e-11),
     },
 )

@@ -146,7 +146,9 @@ def evaluate(
                 factors[r] = scale * weight
             apply(factors, n, strips, scores, k, n_parameters)
         else:
-            gradient_piece(strips, scores, dW, first, last, left, right, start == 0, panel)
+            gradient_piece(
+                strips, scores, dW, stop - start, first, last, left, right, start == 0, panel
+            )
         fetch_add(address(counters) + 8)
     return are_finished(address(counters) + 8, n_pieces)
 
@@ -254,6 +256,7 @@ def gradient_piece(
     strips: Any,
     scores: Any,
     dW: Any,
+    n_rows: int,
     first: int,
     last: int,
     left: int,
@@ -266,6 +269,8 @@ def gradient_piece(
     n_strips = scores.shape[0]
     for s in range(0, n_strips, DEPTH_STRIPS):
         n_here = min(DEPTH_STRIPS, n_strips - s)
+        # An even number of rows; those that only fill a strip are 0.
+        n_sums = min(n_here * STRIP, (n_rows - s * STRIP + 1) // 2 * 2)
         # Of each strip of classes all rows, one after the other.
         block = n_here * STRIP * width
         for c in range(left, right, STRIP):
@@ -285,7 +290,7 @@ def gradient_piece(
                     strips.strides[0],
                     address(panel) + (c - left) // STRIP * block,
                     STRIP * width,
-                    n_here * STRIP,
+                    n_sums,
                     address(dW) + d * dW.strides[0] + c * ITEMSIZE,
                     dW.strides[0],
                     last - d,

@@ -83,7 +83,7 @@ def minimize(
     resume : go on from ``checkpoint``, with the same bits as if nothing had happened (L-BFGS: see
         there). Limits, records and callbacks may be others than before.
     reproducible : the same bits on any number of threads: see `Objective.reproducible`. False is
-        faster where products are left to BLAS, and does not wait for a compilation.
+        faster where NumPy is, and does not wait for a compilation.
 
     Returns
     -------
