@@ -457,6 +457,7 @@ def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., b
     for helper in (
         fused.pack_rows,
         wide.share,
+        wide.piece,
         wide.lay_out,
         wide.apply,
         wide.score_piece,

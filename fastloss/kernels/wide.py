@@ -83,16 +83,8 @@ def evaluate(
     n_parameters, n_classes = W.shape
     n_strips = scores.shape[0]
     is_of_rows = stage in (LAY_OUT, LOSS)
-    # How many a piece has of the strips or features, and of the classes.
-    n_tall, tall, broad = n_strips, 1, n_classes
-    if stage == SCORES:
-        broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, PRODUCT_ROWS)
-        tall = share(n_strips, MIN_PIECES * broad // n_classes, MIN_STRIPS, PIECE_STRIPS, 1)
-    elif stage == GRADIENT:
-        n_tall = n_parameters
-        broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, STRIP)
-        wanted = MIN_PIECES * broad // n_classes
-        tall = share(n_parameters, wanted, MIN_FEATURES, PIECE_FEATURES, PRODUCT_ROWS)
+    n_tall = n_parameters if stage == GRADIENT else n_strips
+    tall, broad = piece(stage, n_tall, n_classes)
     n_across = -(-n_classes // broad)
     n_pieces = -(-n_tall // tall) * n_across
     room = 0
@@ -137,13 +129,14 @@ def evaluate(
                 address(parameters),
                 address(strip_losses),
             )
-            factors[:] = 0
-            for r in range(n):
-                weight = weights[indices[r]] if weights.shape[0] > 0 else 1.0
-                if are_bad[k, r] == 1 or math.isnan(strip_losses[r]):
-                    weight = math.nan
-                losses[begin + r] = weight * strip_losses[r]
-                factors[r] = scale * weight
+            for r in range(STRIP):
+                factors[r] = 0
+                if r < n:
+                    weight = weights[indices[r]] if weights.shape[0] > 0 else 1.0
+                    if are_bad[k, r] == 1 or math.isnan(strip_losses[r]):
+                        weight = math.nan
+                    losses[begin + r] = weight * strip_losses[r]
+                    factors[r] = scale * weight
             apply(factors, n, strips, scores, k, n_parameters)
         else:
             gradient_piece(
@@ -151,6 +144,19 @@ def evaluate(
             )
         fetch_add(address(counters) + 8)
     return are_finished(address(counters) + 8, n_pieces)
+
+
+def piece(stage: int, n_tall: int, n_classes: int) -> tuple[int, int]:
+    """How many strips or features a piece of a stage has, and how many classes."""
+    if stage == SCORES:
+        broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, PRODUCT_ROWS)
+        wanted = MIN_PIECES * broad // n_classes
+        return share(n_tall, wanted, MIN_STRIPS, PIECE_STRIPS, 1), broad
+    if stage == GRADIENT:
+        broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, STRIP)
+        wanted = MIN_PIECES * broad // n_classes
+        return share(n_tall, wanted, MIN_FEATURES, PIECE_FEATURES, PRODUCT_ROWS), broad
+    return 1, n_classes
 
 
 def share(n: int, wanted: int, least: int, most: int, multiple: int) -> int:
@@ -296,6 +302,7 @@ def gradient_piece(
                     last - d,
                     right - c,
                     is_new and s == 0,
+                    # Nothing more to prefetch: all that was tried took longer.
                     address(panel),
                     0,
                 )
