@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import fastloss
-from fastloss.backends import aside, auto, get_backend
+from fastloss.backends import aside, auto, compiled, get_backend
 
 ROOT = Path(fastloss.__file__).parents[1]
 
@@ -66,6 +66,13 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in fastloss.available_backends():
         spy_on(type(get_backend(name)), name)
     return names
+
+
+@pytest.fixture(autouse=True)
+def through_the_wide_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """For a test that is marked ``wide``: all that is compiled goes through that kernel."""
+    if request.node.get_closest_marker("wide"):
+        monkeypatch.setattr(compiled, "_MAX_FUSED_CLASSES", 0)
 
 
 @pytest.fixture(autouse=True)

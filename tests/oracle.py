@@ -13,10 +13,15 @@ from typing import Any
 
 import mpmath
 import numpy as np
+import pytest
 
 import fastloss
 
 BACKENDS = fastloss.available_backends()
+#: The backends, and the kernel that is meant for many classes with however few.
+WAYS = [*BACKENDS]
+if "numba" in BACKENDS:
+    WAYS.append(pytest.param("numba", marks=pytest.mark.wide, id="numba-wide"))
 
 #: Everything that runs: all registered losses, and variants of their parameters.
 LOSSES: dict[str, fastloss.Loss] = {

@@ -7,14 +7,14 @@ from functools import cache
 
 import numpy as np
 import pytest
-from oracle import BACKENDS, LOSSES, Data, assert_close, layouts, make_data, reference
+from oracle import LOSSES, WAYS, Data, assert_close, layouts, make_data, reference
 
 import fastloss
 
 TYPES = [("f4", "f4"), ("f8", "f8"), ("u1", "f4"), ("u1", "f8")]
 
 pytestmark = [
-    pytest.mark.parametrize("backend", BACKENDS),
+    pytest.mark.parametrize("backend", WAYS),
     pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES),
 ]
 each_type = pytest.mark.parametrize(("X_type", "W_type"), TYPES)

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from oracle import BACKENDS, LOSSES, TOLERANCES, assert_close, make_data
+from oracle import LOSSES, TOLERANCES, WAYS, assert_close, make_data
 
 import fastloss
 from fastloss import CrammerSinger, Hinge, OneVsAll, Softmax
 
 NAN, INF = math.nan, math.inf
 
-pytestmark = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = pytest.mark.parametrize("backend", WAYS)
 
 
 def each_loss(*kinds: type[fastloss.Loss], but: str = ""):

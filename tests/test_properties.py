@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from oracle import BACKENDS, KINK_DISTANCE, LOSSES, kink_distances
+from oracle import KINK_DISTANCE, LOSSES, WAYS, kink_distances
 
 import fastloss
 from fastloss import CrammerSinger, Hinge, OneVsAll, Softmax
@@ -14,7 +14,7 @@ from fastloss import CrammerSinger, Hinge, OneVsAll, Softmax
 # Derandomised, so that a run that failed fails again.
 examples = settings(deadline=None, max_examples=10, derandomize=True)
 
-pytestmark = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = pytest.mark.parametrize("backend", WAYS)
 
 
 def each_loss(*kinds: type[fastloss.Loss]):
