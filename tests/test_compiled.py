@@ -13,6 +13,7 @@ from oracle import LOSSES, TOLERANCES, assert_close, layouts, make_data
 
 import fastloss
 from fastloss.backends import compiled
+from fastloss.backends.base import Problem
 
 pytest.importorskip("numba")
 
@@ -143,18 +144,21 @@ def test_wide_shapes(shape, intercept, dtype):
 
 
 def test_batches_of_many_classes(monkeypatch):
-    """Rows in any order, in place or not."""
+    """Rows in any order, although the first and the last of a strip lie as if they followed."""
     monkeypatch.setattr(compiled, "_WIDE_BYTES", 1000)
     monkeypatch.setattr(compiled, "_MIN_WIDE_ROWS", 64)
     rng = np.random.default_rng(0)
     X, W = rng.standard_normal((200, 23)), rng.standard_normal((23, 103))
     y = rng.integers(0, 103, 200)
-    # The first and the last of a strip lie as if all followed each other.
-    rows = np.concatenate([[0], rng.permutation(np.arange(1, 31)), [31], rng.permutation(200)])
-    problem = fastloss.Objective(X, y, backend="numba").batch(rows)
-    assert_close(
-        problem(W), fastloss.loss_and_grad(W, X[rows], y[rows], backend="numpy"), np.float64
+    strip = compiled.product_widths(DOUBLE)[0]
+    rows = np.concatenate(
+        [[0], rng.permutation(np.arange(1, strip - 1)), [strip - 1], rng.permutation(200)]
     )
+    problem = Problem(X, y, fastloss.Softmax(), False, None, float(len(rows)), any_skipped=False)
+    evaluate = compiled.BACKEND.prepare_batches(problem, len(rows), 103, DOUBLE)
+    dW = np.empty_like(W)
+    actual = evaluate(rows, W, dW, 2), dW
+    assert_close(actual, fastloss.loss_and_grad(W, X[rows], y[rows], backend="numpy"), np.float64)
 
 
 def test_many_classes_get_the_same_bits_from_any_number_of_threads(monkeypatch):
@@ -171,9 +175,10 @@ def test_many_classes_get_the_same_bits_from_any_number_of_threads(monkeypatch):
         np.testing.assert_array_equal(dW, results[0][1])
 
 
-def test_what_fills_a_strip_does_not_count():
-    """An excluded class: 0 * -inf of a row that is none must not reach the gradient."""
-    X, W = np.ones((5, 3)), np.zeros((3, 100))
+@pytest.mark.parametrize("n_features", [3, 387])
+def test_what_fills_a_strip_does_not_count(n_features):
+    """An excluded class: 0 * -inf must not come of a row that is none, nor of a feature."""
+    X, W = np.ones((5, n_features)), np.zeros((n_features, 100))
     W[:, 7] = -np.inf
     call = W, X, np.zeros(5, int)
     actual = fastloss.loss_and_grad(*call, backend="numba")

@@ -181,7 +181,7 @@ def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, s
     transpose(source, stride, n, n_features, address(strip), STRIP * ITEMSIZE)
     for d in range(n_features, strip.shape[0]):
         for r in range(STRIP):
-            strip[d, r] = d < n_parameters and r < n
+            strip[d, r] = d < n_parameters
 
 
 def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> None:
