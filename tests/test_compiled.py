@@ -98,6 +98,21 @@ def test_tiles_waste_little(n_classes):
 # --- many classes ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((3073, 10), "fused"),
+        ((100, 96), "fused"),
+        ((1, 97), "wide"),
+        ((8000, 20), "fused"),
+        ((8000, 21), "wide"),  # as a W of more than 640 KiB
+        ((100_000, 12), "fused"),
+    ],
+)
+def test_way(shape, expected):
+    assert compiled.way(*shape, 4) == expected
+
+
 @pytest.mark.parametrize("several_blocks", [False, True])
 @pytest.mark.parametrize("X_type", [np.float32, np.float64, np.uint8])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)

@@ -37,9 +37,11 @@ _MIN_CHUNK_ROWS = 128
 _MAX_PARTIAL_BYTES = 64 * 2**20
 # Below this, waking a second thread takes longer than what it would take over.
 _SERIAL_MULTIPLY_ADDS = 3 * 2**20
-# Beyond these arithmetic takes longer than reading X; and each block of rows goes through all of W.
+# Beyond these arithmetic takes longer than reading X.
 _MAX_FUSED_CLASSES = 96
+# Each block of rows goes through all of W: beyond this it pays only for the fewest classes.
 _MAX_FUSED_BYTES = 640 * 1024
+_FEWEST_CLASSES = 12
 # As in `simd`, which is imported with Numba; of two that fit equally well the wider one.
 _TILE_CLASSES = (5, 3)
 _CACHE_LINE = 64
@@ -130,7 +132,7 @@ def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Pa
 
 def way(n_features: int, n_classes: int, itemsize: int) -> str:
     """The kernel that a problem goes through: "fused" or "wide"."""
-    fits = n_features * n_classes * itemsize <= _MAX_FUSED_BYTES
+    fits = n_features * n_classes * itemsize <= _MAX_FUSED_BYTES or n_classes <= _FEWEST_CLASSES
     return "fused" if fits and n_classes <= _MAX_FUSED_CLASSES else "wide"
 
 
