@@ -20,9 +20,8 @@ from fastloss.threads import Team, available_threads
 
 numba = pytest.importorskip("numba")
 
-# Several chunks, the last one short; several blocks a chunk; wide rows; a few rows. Not what goes
-# through BLAS, which promises no such thing.
-SHAPES = [(50_003, 9, 5), (5050, 330, 3), (300, 3073, 10), (16, 5, 2)]
+# Several chunks, the last one short; several blocks a chunk; wide rows; a few rows; many classes.
+SHAPES = [(50_003, 9, 5), (5050, 330, 3), (300, 3073, 10), (16, 5, 2), (700, 20, 130)]
 
 
 @pytest.mark.parametrize("types", [("f4", "f4"), ("f8", "f8"), ("u1", "f4")], ids="-".join)
