@@ -186,9 +186,9 @@ def test_warmup_fills_the_cache_that_doctor_counts(tmp_path):
 
     assert "0 kernels" in fastloss("doctor")
     out = fastloss("warmup", "--loss", "hinge", "--dtype", "float32", "--no-calibrate")
-    assert out.startswith("2 kernels ready in")
-    # The loss, and what goes through X and through scores.
-    assert "3 kernels" in fastloss("doctor")
+    assert out.startswith("3 kernels ready in")
+    # The loss, and what goes through X of few and of many classes, and through scores.
+    assert "4 kernels" in fastloss("doctor")
 
 
 def test_without_its_packages_the_command_says_what_to_install():
