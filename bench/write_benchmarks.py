@@ -341,8 +341,8 @@ def reasons(stored: dict[str, Results]) -> Iterator[str]:
     yield from _fastest_and_slowest(stored)
     yield (
         "\n**Many classes: arithmetic.** With a thousand classes the time is that of two matrix "
-        "products. The compiled backend lays a block of rows out for its tiles, which run them at the "
-        "speed of BLAS or a little above it, and turns the block's scores into their gradient in place. "
+        "products. The compiled backend lays a block of rows out for its tiles, which run them about as "
+        "fast as BLAS does, and turns the block's scores into their gradient in place. "
         "What can be won is the time that NumPy spends on the loss, and the memory of an N x C matrix."
     )
     yield (

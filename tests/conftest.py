@@ -69,7 +69,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def through_the_wide_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+def _through_the_wide_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """For a test that is marked ``wide``: all that is compiled goes through that kernel."""
     if request.node.get_closest_marker("wide"):
         monkeypatch.setattr(compiled, "_MAX_FUSED_CLASSES", 0)

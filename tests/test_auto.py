@@ -143,7 +143,7 @@ def test_ready_scores_have_no_features_to_pay_for():
     """The choice for `score_gradient`: only calls, rows and scores count."""
     one = auto.fastest(fastloss.Softmax(), (1000, 0, 10), 4, 2, with_numba=True)
     line = costs.current().lines["wide", 4, "one"]
-    expected = line[0] + line[1] * 1000 + line[2] * 1024 * 10  # strips of 128 rows
+    expected = line[0] + line[1] * 1000 + line[2] * 1024 * 10  # strips of 32 rows
     np.testing.assert_allclose(one.predicted["numba", 1], expected)
 
 
