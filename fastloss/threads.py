@@ -84,13 +84,6 @@ class Team:
                 for _ in range(n_queued):
                     work.finished.get()
 
-    def run_pieces(self, piece: Callable[[int], None], n_pieces: int, n: int) -> None:
-        """``piece(i)`` for each ``i < n_pieces``, likewise; raises an error when all are done."""
-        pieces = _Pieces(piece, n_pieces)
-        self.run(pieces, (), min(n, n_pieces))
-        if pieces.errors:
-            raise pieces.errors[0]
-
     def _start(self, n: int) -> int:
         """Start helpers until there are ``n``; how many there are."""
         if len(self._helpers) < n:
@@ -138,28 +131,6 @@ class _Work:
         self.function = function
         self.arguments = arguments
         self.finished: SimpleQueue[None] = SimpleQueue()
-
-
-class _Pieces:
-    def __init__(self, piece: Callable[[int], None], n: int) -> None:
-        self.errors: list[Exception] = []
-        self._piece = piece
-        self._numbers = list(range(n))
-        self._left = list(range(n))
-
-    def __call__(self) -> bool:
-        """Take pieces until none is left to take; whether all are finished."""
-        # Lists, because taking from one is safe in any number of threads.
-        while True:
-            try:
-                number = self._numbers.pop()
-            except IndexError:
-                return not self._left
-            try:
-                self._piece(number)
-            except Exception as error:
-                self.errors.append(error)
-            self._left.pop()
 
 
 def _help(queue: SimpleQueue[_Work]) -> None:

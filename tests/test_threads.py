@@ -244,22 +244,6 @@ def test_helpers_keep_nothing_alive():
     assert reference() is None
 
 
-def test_pieces_are_each_done_once_and_errors_come_back():
-    team = Team()
-    done = SimpleQueue()
-    team.run_pieces(done.put, 50, 3)
-    assert sorted(done.get() for _ in range(done.qsize())) == list(range(50))
-
-    def fail_at_seven(number: int) -> None:
-        done.put(number)
-        if number == 7:
-            raise MemoryError("no room for the seventh")
-
-    with pytest.raises(MemoryError, match="seventh"):
-        team.run_pieces(fail_at_seven, 20, 3)
-    assert done.qsize() == 20
-
-
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
 def test_helpers_run_beside_the_caller(monkeypatch):
     allowed = os.sched_getaffinity(0)
@@ -276,6 +260,12 @@ def test_helpers_run_beside_the_caller(monkeypatch):
 
 def test_nobody_knows_the_cpu(monkeypatch):
     monkeypatch.setattr(threads, "_current_cpu", lambda: -1)
-    team, done = Team(), []
-    team.run_pieces(done.append, 3, 2)
+    team, left, done = Team(), [0, 1, 2], []
+
+    def take() -> bool:
+        while left:
+            done.append(left.pop())
+        return len(done) == 3
+
+    team.run(take, (), 2)
     assert sorted(done) == [0, 1, 2]
