@@ -271,18 +271,19 @@ from fastloss.backends import compiled
 from fastloss.kernels import simd
 
 rng = np.random.default_rng(0)
-for X_type, W_type in (("f4", "f4"), ("f8", "f8"), ("u1", "f4")):
-    X, y = (9 * rng.standard_normal((300, 77))).astype(X_type), rng.integers(0, 7, 300)
-    W = rng.standard_normal((78, 7)).astype(W_type) / 99
+for X_type, W_type, C in (("f4", "f4", 7), ("f8", "f8", 7), ("u1", "f4", 7), ("f4", "f4", 107)):
+    X, y = (9 * rng.standard_normal((300, 77))).astype(X_type), rng.integers(0, C, 300)
+    W = rng.standard_normal((78, C)).astype(W_type) / 99
     ours = fastloss.loss_and_grad(W, X, y, backend="numba", intercept=True)
     theirs = fastloss.loss_and_grad(W, X, y, backend="numpy", intercept=True)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5)
     np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5 * np.abs(theirs[1]).max())
 single = np.dtype("f4")
-(assembly,) = compiled.fused_kernel(single, single).inspect_asm().values()
-fused = [line for line in assembly.splitlines() if "fmadd" in line and "ps" in line]
-registers = {r for r in ("xmm", "ymm", "zmm") for line in fused if r in line}
-print(simd.target().vector_bytes, sorted(registers))
+for kernel_of in (compiled.fused_kernel, compiled.wide_kernel):
+    (assembly,) = kernel_of(single, single).inspect_asm().values()
+    fused = [line for line in assembly.splitlines() if "fmadd" in line and "ps" in line]
+    registers = {r for r in ("xmm", "ymm", "zmm") for line in fused if r in line}
+    print(simd.target().vector_bytes, sorted(registers))
 """
 
 
@@ -300,7 +301,7 @@ def test_older_cpus_get_narrower_vectors(cpu, features, expected, tmp_path, run_
     environment["NUMBA_CACHE_DIR"] = str(tmp_path)
     if cpu == "haswell" and "+avx2" not in simd.get_host_cpu_features():
         pytest.skip("this CPU cannot run AVX2")
-    assert run_python(ON_CPU, **environment) == f"{expected}\n"
+    assert run_python(ON_CPU, **environment) == f"{expected}\n{expected}\n"
 
 
 def test_this_cpu_gets_its_widest_vectors():
@@ -311,8 +312,8 @@ def test_this_cpu_gets_its_widest_vectors():
         assert simd.target() == simd.Target(32, 16)
 
 
-def arm_assembly(monkeypatch) -> str:
-    """A score tile as LLVM compiles it for 64-bit ARM."""
+def arm_assembly(monkeypatch, emit, kinds) -> str:
+    """A tile as LLVM compiles it for 64-bit ARM."""
     simd.binding.initialize_all_targets()
     simd.binding.initialize_all_asmprinters()
     try:
@@ -321,15 +322,21 @@ def arm_assembly(monkeypatch) -> str:
         pytest.skip(f"this LLVM cannot compile for ARM: {error}")
     monkeypatch.setattr(simd, "target", lambda: simd.Target(16, 32))
     module = ir.Module()
-    kind = ir.FunctionType(ir.VoidType(), [simd.INT64] * 9)
-    function = ir.Function(module, kind, "tile")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "tile")
     builder = ir.IRBuilder(function.append_basic_block())
-    simd._emit_score_tile(simd.Emitter(builder, ir.FloatType(), 16), 5, *function.args)
+    emit(simd.Emitter(builder, ir.FloatType(), 16), *function.args)
     builder.ret_void()
     parsed = simd.binding.parse_assembly(str(module))
     return arm.create_target_machine(opt=3).emit_assembly(parsed)
 
 
 def test_arm_gets_its_vectors(monkeypatch):
-    loops = arm_assembly(monkeypatch)
-    assert loops.count("fmla\tv") >= 5 * 4
+    scores = arm_assembly(
+        monkeypatch,
+        lambda emitter, *arguments: simd._emit_score_tile(emitter, 5, *arguments),
+        [simd.INT64] * 9,
+    )
+    assert scores.count("fmla\tv") >= 5 * 4
+    kinds = [*[simd.INT64] * 9, ir.IntType(1), *[simd.INT64] * 2]
+    product = arm_assembly(monkeypatch, simd._emit_product_tile, kinds)
+    assert product.count("fmla\tv") >= 2 * 12 * simd.PRODUCT_VECTORS
