@@ -261,7 +261,7 @@ class Wide:
     ) -> float:
         problem, W = self._problem, np.ascontiguousarray(W)
         n_rows = len(rows) or len(problem.X)
-        strips, scores = self._scratch(n_rows, W)
+        strips, scores = self._room(n_rows, W)
         are_bad = np.empty(scores.shape[::2], W.dtype)
         losses = np.zeros(n_rows)
         stages = range(3 if dW is None else 4)
@@ -289,7 +289,7 @@ class Wide:
                 _run(self._kernel, arguments, 1 if self._is_serial else n_threads)
         return float(losses.sum()) / problem.divisor
 
-    def _scratch(self, n_rows: int, W: Floats) -> tuple[Floats, Floats]:
+    def _room(self, n_rows: int, W: Floats) -> tuple[Floats, Floats]:
         """Room for the strips of X and of scores of a block, which tiles may read beyond."""
         strip, tile_rows = self._widths
         n_strips = -(-min(n_rows, self._block_rows) // strip)
@@ -397,7 +397,7 @@ def kernels_of(
 @cache
 def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
     """`fused.evaluate` for the types of X and W, from the cache if it is there."""
-    from numba import float64, from_dtype, int64, njit, types
+    from numba import float64, from_dtype, int64
 
     from fastloss.kernels import fused, simd
 
@@ -419,33 +419,20 @@ def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., 
     ):
         _add_helper(names, helper)
     signature = (
-        # Any layout: one signature serves them all, rows in place and rows to pack.
-        types.Array(source, 2, "A", readonly=True),
-        types.Array(number, 2, "C", readonly=True),
-        types.Array(int64, 1, "C", readonly=True),
-        types.Array(float64, 1, "C", readonly=True),
-        types.Array(int64, 1, "C", readonly=True),
-        float64,
-        int64,
-        types.Array(float64, 1, "C", readonly=True),
+        *_problem_types(source, number),
         *(int64, int64, int64),
         int64[::1],
         number[:, :, ::1],
         float64[::1],
         number[:, ::1],
     )
-    return _compile(
-        _bind(fused.evaluate, f"evaluate_{X_type}_{W_type}", names),
-        signature,
-        njit,
-        no_cfunc_wrapper=True,
-    )
+    return _compile_kernel(fused.evaluate, f"evaluate_{X_type}_{W_type}", names, signature)
 
 
 @cache
 def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
     """`wide.evaluate` for the types of X and W."""
-    from numba import float64, from_dtype, int64, njit, types
+    from numba import float64, from_dtype, int64
 
     from fastloss.kernels import fused, simd, wide
 
@@ -468,14 +455,7 @@ def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., b
         _add_helper(names, helper)
     signature = (
         int64,
-        types.Array(source, 2, "A", readonly=True),
-        types.Array(number, 2, "C", readonly=True),
-        types.Array(int64, 1, "C", readonly=True),
-        types.Array(float64, 1, "C", readonly=True),
-        types.Array(int64, 1, "C", readonly=True),
-        float64,
-        int64,
-        types.Array(float64, 1, "C", readonly=True),
+        *_problem_types(source, number),
         *(int64, int64),
         number[:, :, ::1],
         number[:, :, ::1],
@@ -484,12 +464,17 @@ def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., b
         float64[::1],
         number[:, ::1],
     )
-    return _compile(
-        _bind(wide.evaluate, f"wide_{X_type}_{W_type}", names),
-        signature,
-        njit,
-        no_cfunc_wrapper=True,
-    )
+    return _compile_kernel(wide.evaluate, f"wide_{X_type}_{W_type}", names, signature)
+
+
+def _problem_types(source: Any, number: Any) -> tuple[Any, ...]:
+    """Of X, W, labels, weights, rows, the scale, the loss's address and its parameters."""
+    from numba import float64, int64, types
+
+    integers, floats = (types.Array(t, 1, "C", readonly=True) for t in (int64, float64))
+    # Any layout: one signature serves them all, rows in place and rows to pack.
+    X, W = types.Array(source, 2, "A", readonly=True), types.Array(number, 2, "C", readonly=True)
+    return X, W, integers, floats, integers, float64, int64, floats
 
 
 def product_widths(dtype: np.dtype[Any]) -> tuple[int, int]:
@@ -504,7 +489,7 @@ def product_widths(dtype: np.dtype[Any]) -> tuple[int, int]:
 @cache
 def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
     """`fused.evaluate_strips` for the type of the scores."""
-    from numba import float64, from_dtype, int64, njit, types
+    from numba import float64, from_dtype, int64, types
 
     from fastloss.kernels import fused
 
@@ -518,12 +503,7 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
         int64[::1],
         float64[::1],
     )
-    return _compile(
-        _bind(fused.evaluate_strips, f"strips_{dtype}", names),
-        signature,
-        njit,
-        no_cfunc_wrapper=True,
-    )
+    return _compile_kernel(fused.evaluate_strips, f"strips_{dtype}", names, signature)
 
 
 def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -619,6 +599,13 @@ def _bind(template: Any, name: str, names: dict[str, Any]) -> Any:
     )
     bound.__qualname__ = name
     return bound
+
+
+def _compile_kernel(template: Any, name: str, names: dict[str, Any], signature: Any) -> Any:
+    """A template with its names bound, as a function that Python can call."""
+    from numba import njit
+
+    return _compile(_bind(template, name, names), signature, njit, no_cfunc_wrapper=True)
 
 
 def _compile(function: Any, signature: Any, compiler: Callable[..., Any], **options: Any) -> Any:

@@ -25,17 +25,19 @@ from typing import Any
 import numpy as np
 
 from fastloss.arrays import SKIP
+from fastloss.kernels.fused import (
+    ITEMSIZE,
+    address,
+    aligned,
+    are_finished,
+    call_loss,
+    fetch_add,
+    pack_rows,
+    transpose,
+)
 
-# Bound when a kernel is compiled.
-address: Any = None
-aligned: Any = None
-are_finished: Any = None
-fetch_add: Any = None
-call_loss: Any = None
-pack_rows: Any = None
+# Bound when a kernel is compiled, as what is imported from `fused`.
 product_tile: Any = None
-transpose: Any = None
-ITEMSIZE = 4
 STRIP = 32
 PRODUCT_ROWS = 12
 
