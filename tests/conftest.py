@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastloss
@@ -69,10 +71,17 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _through_the_wide_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
-    """For a test that is marked ``wide``: all that is compiled goes through that kernel."""
-    if request.node.get_closest_marker("wide"):
+def _through_a_wide_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """For a test that is marked with a ``unit``: all that is compiled goes through its kernel."""
+    if marker := request.node.get_closest_marker("unit"):
+        is_matrix = marker.args == ("matrix",)
         monkeypatch.setattr(compiled, "_MAX_FUSED_CLASSES", 0)
+        monkeypatch.setattr(compiled, "_MIN_MATRIX_ROWS", 0 if is_matrix else math.inf)
+        monkeypatch.setattr(compiled, "_MIN_MATRIX_SUM", 0)
+        if is_matrix and "matrix" not in compiled.units(1, 1, np.dtype(np.float32)):
+            pytest.skip(
+                "no matrix unit: this CPU has no AMX, or the system does not let it be used"
+            )
 
 
 @pytest.fixture(autouse=True)

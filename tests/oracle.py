@@ -18,10 +18,12 @@ import pytest
 import fastloss
 
 BACKENDS = fastloss.available_backends()
-#: The backends, and the kernel that is meant for many classes with however few.
+#: The backends, and the kernels that are meant for many classes with however few: on vectors, and
+#: on a matrix unit where there is one.
 WAYS = [*BACKENDS]
 if "numba" in BACKENDS:
-    WAYS.append(pytest.param("numba", marks=pytest.mark.wide, id="numba-wide"))
+    for unit in ("vectors", "matrix"):
+        WAYS.append(pytest.param("numba", marks=pytest.mark.unit(unit), id=f"numba-{unit}"))
 
 #: Everything that runs: all registered losses, and variants of their parameters.
 LOSSES: dict[str, fastloss.Loss] = {

@@ -279,8 +279,9 @@ for X_type, W_type, C in (("f4", "f4", 7), ("f8", "f8", 7), ("u1", "f4", 7), ("f
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5)
     np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5 * np.abs(theirs[1]).max())
 single = np.dtype("f4")
-for kernel_of in (compiled.fused_kernel, compiled.wide_kernel):
-    (assembly,) = kernel_of(single, single).inspect_asm().values()
+wide = compiled.wide_kernel(single, single, "vectors")
+for kernel in (compiled.fused_kernel(single, single), wide):
+    (assembly,) = kernel.inspect_asm().values()
     fused = [line for line in assembly.splitlines() if "fmadd" in line and "ps" in line]
     registers = {r for r in ("xmm", "ymm", "zmm") for line in fused if r in line}
     print(simd.target().vector_bytes, sorted(registers))

@@ -1,9 +1,10 @@
-"""Compiles the kernels of `kernels.fused` for a loss and a type with Numba, caches and runs them.
+"""Compiles the templates of `kernels` for a loss and a type with Numba, caches and runs them.
 
 Numba is imported when the first kernel is needed, never with the package.
 
 A problem with few classes is bound by reading X, and goes through `kernels.fused` once. With many
-it is bound by arithmetic: `kernels.wide`. No N x C matrix is formed either way.
+it is bound by arithmetic: `kernels.wide`, and for float32 where there is a matrix unit its products
+are those of `kernels.matrix`. No N x C matrix is formed either way.
 """
 
 from __future__ import annotations
@@ -49,9 +50,12 @@ _CACHE_LINE = 64
 _NOTHING = np.empty(0)
 _ALL_ROWS = np.empty(0, np.int64)
 
-_SOURCES = tuple(
-    str(Path(__file__).parents[1] / name)
-    for name in ("backends/compiled.py", "kernels/fused.py", "kernels/wide.py", "kernels/simd.py")
+_SOURCES = (
+    __file__,
+    *(
+        str(Path(__file__).parents[1] / "kernels" / f"{name}.py")
+        for name in ("fused", "wide", "matrix", "simd", "amx")
+    ),
 )
 
 
@@ -221,6 +225,9 @@ _WIDE_BYTES = 15 * 2**20
 _MIN_WIDE_ROWS = 512
 # But of larger scores they are a fifth at most.
 _SCORES_BYTES = 32 * 2**20
+# With fewer rows or features splitting numbers for the matrix unit takes longer than it saves.
+_MIN_MATRIX_ROWS = 64
+_MIN_MATRIX_SUM = 48
 # Rows are padded to whole strips of two vectors, which on AVX-512 have so many bytes.
 STRIP_BYTES = 128
 
@@ -232,7 +239,6 @@ class Wide:
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
     ) -> None:
         self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
-        self._kernel = wide_kernel(problem.X.dtype, dtype)
         self._problem = problem
         self._fixed = (
             1.0 / problem.divisor,
@@ -240,17 +246,14 @@ class Wide:
             np.array(problem.loss.parameters),
         )
         self._weights = _NOTHING if problem.weights is None else problem.weights
-        self._widths = strip, tile_rows = product_widths(dtype)
-        n_all, n_features = problem.X.shape
-        n_parameters = n_features + problem.intercept
-        self._block_rows = wide_rows(
-            n_rows or n_all, n_parameters + n_classes, n_classes, strip, dtype.itemsize
-        )
-        # One more feature, 0, for sums of an even number; and so many that a tile's rows of one
-        # strip lie beside those of the next in the cache, rather than in their place.
-        period = 4096 // (strip * dtype.itemsize)
-        self._n_columns = n_parameters + 1 + (tile_rows - n_parameters - 1) % period
-        self._is_serial = (n_rows or n_all) * n_parameters * n_classes < _SERIAL_MULTIPLY_ADDS / 2
+        self._widths = strip, _ = product_widths(dtype)
+        n_rows, n_features = n_rows or len(problem.X), problem.X.shape[1]
+        self._n_parameters = n_parameters = n_features + problem.intercept
+        self._units = units(n_rows, n_parameters, dtype)
+        wide_kernel(problem.X.dtype, dtype, self._units[0])
+        row_numbers = self._columns(self._units[0]) + n_classes
+        self._block_rows = wide_rows(n_rows, row_numbers, n_classes, strip, dtype.itemsize)
+        self._is_serial = n_rows * n_parameters * n_classes < _SERIAL_MULTIPLY_ADDS / 2
         self._no_gradient = np.empty((0, n_classes), dtype)
 
     def __call__(self, W: Floats, dW: Floats | None, n_threads: int | None) -> float:
@@ -259,47 +262,89 @@ class Wide:
     def of_rows(
         self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
     ) -> float:
-        problem, W = self._problem, np.ascontiguousarray(W)
-        n_rows = len(rows) or len(problem.X)
-        strips, scores = self._room(n_rows, W)
-        are_bad = np.empty(scores.shape[::2], W.dtype)
+        W = np.ascontiguousarray(W)
+        n_rows = len(rows) or len(self._problem.X)
         losses = np.zeros(n_rows)
-        stages = range(3 if dW is None else 4)
+        n_threads = 1 if self._is_serial else n_threads or threads.available_threads()
         for start in range(0, n_rows, self._block_rows):
             stop = min(n_rows, start + self._block_rows)
-            n_strips = -(-(stop - start) // strips.shape[2])
-            for stage in stages:
-                arguments = (
-                    stage,
-                    problem.X,
-                    W,
-                    problem.labels,
-                    self._weights,
-                    rows,
-                    *self._fixed,
-                    start,
-                    stop,
-                    strips[:n_strips],
-                    scores[:n_strips],
-                    are_bad,
-                    np.zeros(2, np.int64),
-                    losses,
-                    self._no_gradient if dW is None else dW,
-                )
-                _run(self._kernel, arguments, 1 if self._is_serial else n_threads)
-        return float(losses.sum()) / problem.divisor
+            for unit in self._units:
+                if self._run_block(unit, rows, W, start, stop, losses, dW, n_threads):
+                    break
+        return float(losses.sum()) / self._problem.divisor
 
-    def _room(self, n_rows: int, W: Floats) -> tuple[Floats, Floats]:
+    def _run_block(
+        self,
+        unit: str,
+        rows: NDArray[np.int64],
+        W: Floats,
+        start: int,
+        stop: int,
+        losses: NDArray[np.float64],
+        dW: Floats | None,
+        n_threads: int,
+    ) -> bool:
+        """Whether a unit could do it; if not, the losses are to be written again."""
+        problem = self._problem
+        kernel = wide_kernel(problem.X.dtype, W.dtype, unit)
+        strips, scores = self._room(self._columns(unit), stop - start, W)
+        are_bad = np.empty(scores.shape[::2], W.dtype)
+        for stage in range(3 if dW is None else 4):
+            counters = np.zeros(3, np.int64)
+            arguments = (
+                stage,
+                problem.X,
+                W,
+                problem.labels,
+                self._weights,
+                rows,
+                *self._fixed,
+                start,
+                stop,
+                strips,
+                scores,
+                are_bad,
+                counters,
+                losses,
+                self._no_gradient if dW is None else dW,
+                n_threads,
+            )
+            _run(kernel, arguments, n_threads)
+            if counters[2]:
+                return False
+        return True
+
+    def _columns(self, unit: str) -> int:
+        """Columns of a strip, for X once or twice."""
+        strip, tile_rows = self._widths
+        if unit == "matrix":
+            # And so many that the blocks of one strip lie beside those of the next in the cache.
+            n_parts = 1 if self._problem.X.dtype == np.uint8 else 3
+            return n_parts * _round_up(self._n_parameters, strip) // 2 + strip
+        # One more feature, 0, for sums of an even number; and so many that a tile's rows of one
+        # strip lie beside those of the next in the cache, rather than in their place.
+        period = 4096 // STRIP_BYTES
+        return self._n_parameters + 1 + (tile_rows - self._n_parameters - 1) % period
+
+    def _room(self, n_columns: int, n_rows: int, W: Floats) -> tuple[Floats, Floats]:
         """Room for the strips of X and of scores of a block, which tiles may read beyond."""
         strip, tile_rows = self._widths
-        n_strips = -(-min(n_rows, self._block_rows) // strip)
-        n, m = self._n_columns, W.shape[1]
-        room = _scratch.array(((n_strips * (n + m) + tile_rows) * strip,), W.dtype)
-        room, n_used = room[: n_strips * (n + m) * strip], n_strips * n * strip
+        n_strips, n_classes = -(-n_rows // strip), W.shape[1]
+        n_used = n_strips * n_columns * strip
+        n_all = n_used + n_strips * n_classes * strip
+        room = _scratch.array((n_all + tile_rows * strip,), W.dtype)
         return (
-            room[:n_used].reshape(n_strips, n, strip),
-            room[n_used:].reshape(n_strips, m, strip),
+            room[:n_used].reshape(n_strips, n_columns, strip),
+            room[n_used:n_all].reshape(n_strips, n_classes, strip),
         )
+
+
+def units(n_rows: int, n_parameters: int, dtype: np.dtype[Any]) -> tuple[str, ...]:
+    """What the products of many classes run on: the first, or if numbers do not fit in the next."""
+    from fastloss.kernels import amx
+
+    pays = dtype == np.float32 and n_rows >= _MIN_MATRIX_ROWS and n_parameters >= _MIN_MATRIX_SUM
+    return ("matrix", "vectors") if pays and amx.is_usable() else ("vectors",)
 
 
 def wide_rows(n_rows: int, row_numbers: int, n_classes: int, strip: int, itemsize: int) -> int:
@@ -364,7 +409,7 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
             raise ValueError(f"dtype must be float32, float64 or uint8, got {X}")
         for W in FLOAT_TYPES if np.uint8 == X else (X,):
             for loss in losses:
-                for shape in ((100, 10, 10), (100, 10, 1000), (100, 0, 10)):
+                for shape in ((100, 10, 10), (100, 100, 1000), (100, 0, 10)):
                     if loss.compiled is not None:
                         one = kernels_of(loss, shape, X, W)
                         sets[one[0]] = one
@@ -380,16 +425,19 @@ def kernels_of(
     """
     block = loss.compiled
     assert block is not None
-    kind, kernel = "strips", partial(strips_kernel, W_type)
-    if shape[1] > 0:
-        kernel_of = {"fused": fused_kernel, "wide": wide_kernel}
-        kind = way(*shape[1:], W_type.itemsize)
-        kind, kernel = f"{kind}-{X_type}", partial(kernel_of[kind], X_type, W_type)
+    kind, kernels = "strips", [partial(strips_kernel, W_type)]
+    if shape[1] > 0 and way(*shape[1:], W_type.itemsize) == "fused":
+        kind, kernels = f"fused-{X_type}", [partial(fused_kernel, X_type, W_type)]
+    elif shape[1] > 0:
+        needed = units(*shape[:2], W_type)
+        kind = f"{needed[0]}-{X_type}"
+        kernels = [partial(wide_kernel, X_type, W_type, unit) for unit in needed]
     name = f"{kind}-{W_type}-{block.__module__}.{block.__name__}-{len(loss.parameters)}"
 
     def make() -> None:
         loss_kernel(loss, W_type)
-        kernel()
+        for kernel in kernels:
+            kernel()
 
     return name, (*_SOURCES, block.__code__.co_filename), make
 
@@ -430,27 +478,32 @@ def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., 
 
 
 @cache
-def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
-    """`wide.evaluate` for the types of X and W."""
+def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Callable[..., bool]:
+    """`wide.evaluate` for the types of X and W, with the products of `wide` or of `matrix`."""
     from numba import float64, from_dtype, int64
 
-    from fastloss.kernels import fused, simd, wide
+    from fastloss.kernels import fused, matrix, simd, wide
 
     number, source = from_dtype(W_type), from_dtype(X_type)
     names = _names(W_type)
-    names["STRIP"], names["PRODUCT_ROWS"] = product_widths(W_type)
-    names |= {
-        "product_tile": simd.product_tile(number),
-        "convert": simd.copy_vector(source, number),
-    }
+    names["convert"] = simd.copy_vector(source, number)
+    if unit == "vectors":
+        products: ModuleType = wide
+        names["STRIP"], names["PRODUCT_ROWS"] = product_widths(W_type)
+        names["product_tile"] = simd.product_tile(number)
+    else:
+        products = matrix
+        names |= _names_of_matrix(X_type)
+        _add_helper(names, matrix.is_in_range)
     for helper in (
         fused.pack_rows,
         wide.share,
         wide.piece,
-        wide.lay_out,
-        wide.apply,
-        wide.score_piece,
-        wide.gradient_piece,
+        products.panel_size,
+        products.lay_out,
+        products.apply,
+        products.score_piece,
+        products.gradient_piece,
     ):
         _add_helper(names, helper)
     signature = (
@@ -463,8 +516,32 @@ def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., b
         int64[::1],
         float64[::1],
         number[:, ::1],
+        int64,
     )
-    return _compile_kernel(wide.evaluate, f"wide_{X_type}_{W_type}", names, signature)
+    return _compile_kernel(wide.evaluate, f"{unit}_{X_type}_{W_type}", names, signature)
+
+
+def _names_of_matrix(X_type: np.dtype[Any]) -> dict[str, Any]:
+    """What the names of `kernels.matrix` are bound to, and of `kernels.wide` for it."""
+    from fastloss.kernels import amx
+
+    n_parts, most = 1 if X_type == np.uint8 else amx.MOST_PARTS, amx.MOST_PARTS
+    return {
+        "STRIP": amx.BLOCK,
+        "PRODUCT_ROWS": amx.BLOCK,
+        "X_BYTES": n_parts * amx.PART_BYTES,
+        "WHOLE_BYTES": most * amx.PART_BYTES,
+        "split_X": amx.split_block(n_parts, True),
+        "split_left": amx.split_block(most, True),
+        "split_right": amx.split_block(most, False),
+        "turn_blocks": amx.turn_blocks(n_parts),
+        "PREFETCHED": amx.PREFETCHED_LINES * 64,
+        "score_product": amx.matrix_tile(most, n_parts),
+        "gradient_product": amx.matrix_tile(n_parts, most),
+        "scale_strip": amx.scale_strip,
+        "configure": amx.configure,
+        "release": amx.release,
+    }
 
 
 def _problem_types(source: Any, number: Any) -> tuple[Any, ...]:

@@ -10,8 +10,9 @@ A block of rows goes through four stages, each of which any number of threads sh
     loss      in place, a strip at a time: the scores become their gradient G, weighted
     gradient  a piece of the classes and features at a time: dW += X.T @ G
 
-The bias is a feature of ones. Pieces depend on the shape alone, no two write to the same place, and
-blocks follow each other, so any number of threads gives the same bits. No N x C matrix is formed.
+The bias is a feature of ones. Blocks depend on the shape alone and follow each other, and what a
+number of a result is the sum of does not depend on its piece, so any number of threads gives the
+same bits. No N x C matrix is formed.
 
 What is kept in which cache is as in K. Goto and R. van de Geijn, *Anatomy of High-Performance
 Matrix Multiplication*, 2008.
@@ -48,11 +49,10 @@ LAY_OUT, SCORES, LOSS, GRADIENT = range(4)
 DEPTH = 384
 DEPTH_STRIPS = 16
 #: The most classes of a piece, and strips or features of it; and what it does not go below only to
-#: have `MIN_PIECES`, because a piece must also lay out what it multiplies.
+#: have one for each thread, because a piece must also lay out what it multiplies.
 PIECE_CLASSES, MIN_CLASSES = 256, 128
 PIECE_STRIPS, MIN_STRIPS = 32, 4
-PIECE_FEATURES, MIN_FEATURES = 512, 96
-MIN_PIECES = 8
+PIECE_FEATURES, MIN_FEATURES = 1024, 96
 #: Bytes that a tile of scores prefetches for each strip of its sums.
 PREFETCHED = 256
 
@@ -75,33 +75,33 @@ def evaluate(
     counters: Any,
     losses: Any,
     dW: Any,
+    n_threads: int,
 ) -> bool:
     """Pieces of a stage for the rows from ``start`` to ``stop``, until none is left.
 
     Run by every thread. Whether all are finished. ``rows``: which, or without entries all.
     ``strips`` (K, features and bias, strip) and ``scores`` (K, C, strip) go from stage to stage.
-    ``counters``: pieces taken, finished. ``losses``: of each row, weighted, 0 if it is skipped.
+    ``counters``: pieces taken, finished, and 1 if there are numbers that `kernels.matrix` cannot
+    take. ``losses``: of each row, weighted, 0 if it is skipped.
     """
     n_parameters, n_classes = W.shape
     n_strips = scores.shape[0]
     is_of_rows = stage in (LAY_OUT, LOSS)
     n_tall = n_parameters if stage == GRADIENT else n_strips
-    tall, broad = piece(stage, n_tall, n_classes)
+    tall, broad = piece(stage, n_tall, n_classes, n_threads)
     n_across = -(-n_classes // broad)
     n_pieces = -(-n_tall // tall) * n_across
-    room = 0
-    if stage == SCORES:
-        room = min(DEPTH, -(-n_parameters // STRIP) * STRIP) * (broad + PRODUCT_ROWS)
-    elif stage == GRADIENT:
-        room = min(DEPTH_STRIPS, n_strips) * STRIP * broad
+    room = 0 if is_of_rows else panel_size(stage == SCORES, n_parameters, n_strips, broad)
     panel = aligned(room, W)
-    packed = aligned(STRIP * X.shape[1] if stage == LAY_OUT else 0, W).reshape(-1, X.shape[1])
+    width = -(-n_parameters // STRIP) * STRIP if stage == LAY_OUT else 0
+    packed = aligned(STRIP * width, W).reshape(STRIP, width)
     indices, strip_labels = np.zeros(STRIP, np.int64), np.zeros(STRIP, np.int64)
     strip_losses, factors = np.empty(STRIP), aligned(STRIP, W)
     while True:
         k = fetch_add(address(counters))
         if k >= n_pieces:
             break
+        fits = True
         first, left = k // n_across * tall, k % n_across * broad
         last, right = min(n_tall, first + tall), min(n_classes, left + broad)
         if is_of_rows:
@@ -116,9 +116,9 @@ def evaluate(
         if stage == LAY_OUT:
             are_bad[k] = 0
             in_place = n == STRIP and rows.shape[0] == 0
-            lay_out(X, indices[:n], in_place, n_parameters, packed, strips[k])
+            fits = lay_out(X, indices[:n], in_place, n_parameters, packed, strips[k])
         elif stage == SCORES:
-            score_piece(W, strips, scores, are_bad, first, last, left, right, panel)
+            fits = score_piece(W, strips, scores, are_bad, first, last, left, right, panel)
         elif stage == LOSS:
             for r in range(n, STRIP):
                 strip_labels[r] = 0
@@ -139,24 +139,26 @@ def evaluate(
                         weight = math.nan
                     losses[begin + r] = weight * strip_losses[r]
                     factors[r] = scale * weight
-            apply(factors, n, strips, scores, k, n_parameters)
+            fits = apply(factors, n, strips, scores, k, n_parameters)
         else:
             gradient_piece(
                 strips, scores, dW, stop - start, first, last, left, right, start == 0, panel
             )
+        if not fits:
+            counters[2] = 1
         fetch_add(address(counters) + 8)
     return are_finished(address(counters) + 8, n_pieces)
 
 
-def piece(stage: int, n_tall: int, n_classes: int) -> tuple[int, int]:
+def piece(stage: int, n_tall: int, n_classes: int, n_threads: int) -> tuple[int, int]:
     """How many strips or features a piece of a stage has, and how many classes."""
     if stage == SCORES:
         broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, PRODUCT_ROWS)
-        wanted = MIN_PIECES * broad // n_classes
+        wanted = n_threads * broad // n_classes
         return share(n_tall, wanted, MIN_STRIPS, PIECE_STRIPS, 1), broad
     if stage == GRADIENT:
         broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, STRIP)
-        wanted = MIN_PIECES * broad // n_classes
+        wanted = n_threads * broad // n_classes
         return share(n_tall, wanted, MIN_FEATURES, PIECE_FEATURES, PRODUCT_ROWS), broad
     return 1, n_classes
 
@@ -167,13 +169,20 @@ def share(n: int, wanted: int, least: int, most: int, multiple: int) -> int:
     return -(-n // (-(-n // size) * multiple)) * multiple
 
 
-def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> None:
+def panel_size(is_of_scores: bool, n_parameters: int, n_strips: int, broad: int) -> int:
+    """How many numbers of W, or of G, a piece lays out at a time."""
+    if is_of_scores:
+        return min(DEPTH, -(-n_parameters // STRIP) * STRIP) * (broad + PRODUCT_ROWS)
+    return min(DEPTH_STRIPS, n_strips) * STRIP * broad
+
+
+def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> bool:
     """The ``kept`` rows, and a feature of ones for the bias, as columns of a strip.
 
     ``in_place``: they follow each other.
     """
     n, n_features = kept.shape[0], X.shape[1]
-    source, stride = address(packed), n_features * ITEMSIZE
+    source, stride = address(packed), packed.strides[0]
     if in_place and X.itemsize == ITEMSIZE and X.strides[1] == ITEMSIZE:
         source, stride = address(X) + kept[0] * X.strides[0], X.strides[0]
     else:
@@ -184,9 +193,10 @@ def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, s
     for d in range(n_features, strip.shape[0]):
         for r in range(STRIP):
             strip[d, r] = d < n_parameters
+    return True
 
 
-def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> None:
+def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> bool:
     """Multiply a strip's gradients by the factors of its ``n`` rows: them, or what is smaller, X.
 
     What only fills the strip becomes 0: it must not count, nor be NaN.
@@ -204,6 +214,7 @@ def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: 
         for c in range(n_classes):
             for r in range(n, STRIP):
                 scores[k, c, r] = 0
+    return True
 
 
 def score_piece(
@@ -216,7 +227,7 @@ def score_piece(
     left: int,
     right: int,
     panel: Any,
-) -> None:
+) -> bool:
     """``X @ W`` of the strips from ``first`` and the classes from ``left`` on."""
     width = STRIP * ITEMSIZE
     n_parameters = W.shape[0]
@@ -258,6 +269,7 @@ def score_piece(
                 for r in range(STRIP):
                     if bad >> r & 1 == 1:
                         are_bad[s, r] = 1
+    return True
 
 
 def gradient_piece(

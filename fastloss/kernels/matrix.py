@@ -1,0 +1,211 @@
+"""Many classes on a CPU with a matrix unit: the products of `kernels.wide`, out of parts.
+
+The functions of this module are templates that take the places of those of the same names in
+`kernels.wide`, for float32. Blocks of parts are laid out as `kernels.amx` says: of a strip of X
+once for the scores, where a sum's terms are features, and behind it once for the gradient, where
+they are rows.
+
+Numbers that parts are not made for (NaN, infinity, what is beyond `LARGEST`, a strip or piece of
+nothing but numbers below a bound) are found while these are laid out. The rows' block is then left
+to the vectors of `kernels.wide`, as if nothing had been tried: before dW is touched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastloss.kernels.fused import address, aligned, pack_rows, transpose
+from fastloss.kernels.wide import STRIP
+
+# Bound when a kernel is compiled.
+split_X: Any = None
+split_left: Any = None
+split_right: Any = None
+turn_blocks: Any = None
+score_product: Any = None
+gradient_product: Any = None
+scale_strip: Any = None
+configure: Any = None
+release: Any = None
+#: Of a block of X, and of one of W or G.
+X_BYTES = WHOLE_BYTES = 6144
+
+PREFETCHED = 768
+ROW_BYTES = 128
+DEPTH = 512
+DEPTH_STRIPS = 16
+
+
+def _bits(power: int) -> int:
+    """Of 2**power as float32."""
+    return (127 + power) << 23
+
+
+#: No sum of a product of two numbers up to here overflows; with these as the largest of a strip or
+#: piece, those of X and W or of X and the gradient are far from what the unit takes for 0.
+LARGEST = _bits(48)
+LEAST = _bits(-32)
+LEAST_GRADIENT = _bits(-64)
+
+
+def is_in_range(most: int, least: int) -> bool:
+    """``most``: the largest of some numbers, by the bits without the sign."""
+    return most == 0 or least <= most <= LARGEST
+
+
+def panel_size(is_of_scores: bool, n_parameters: int, n_strips: int, broad: int) -> int:
+    """Numbers of float32 that a piece's blocks of W or of G take."""
+    n_classes = -(-broad // STRIP)
+    if is_of_scores:
+        # And what a strip of X becomes.
+        return (n_classes + 1) * -(-min(DEPTH, n_parameters) // STRIP) * WHOLE_BYTES // 4
+    return n_classes * min(DEPTH_STRIPS, n_strips) * WHOLE_BYTES // 4
+
+
+def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> bool:
+    """The ``kept`` rows, and a feature of ones for the bias, as left factors. Whether they fit in.
+
+    ``in_place``: they follow each other.
+    """
+    n, n_features = kept.shape[0], X.shape[1]
+    source, stride = address(packed), packed.strides[0]
+    if in_place and X.itemsize == 4 and X.strides[1] == 4:
+        source, stride = address(X) + kept[0] * X.strides[0], X.strides[0]
+    else:
+        pack_rows(X, kept, packed)
+    most = 0
+    block = aligned(STRIP * STRIP, strip).reshape(STRIP, STRIP)
+    for d in range(0, n_parameters, STRIP):
+        n_here = max(0, min(STRIP, n_features - d))
+        if n < STRIP or n_here < STRIP:
+            block[:] = 0
+        transpose(source + d * 4, stride, n, n_here, address(block), ROW_BYTES)
+        if n_here < STRIP and n_parameters > n_features:
+            for r in range(STRIP):
+                block[n_here, r] = 1
+        most = max(most, split_X(address(block), address(strip) + d // STRIP * X_BYTES))
+    return is_in_range(most, LEAST)
+
+
+def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> bool:
+    """Multiply a strip's gradients by the factors of its ``n`` rows. Whether they fit in.
+
+    What only fills the strip becomes 0.
+    """
+    strip = address(scores) + k * scores.strides[0]
+    most = scale_strip(strip, scores.shape[1], address(factors), n)
+    return is_in_range(most, LEAST_GRADIENT)
+
+
+def score_piece(
+    W: Any,
+    strips: Any,
+    scores: Any,
+    are_bad: Any,
+    first: int,
+    last: int,
+    left: int,
+    right: int,
+    panel: Any,
+) -> bool:
+    """``X @ W`` of the strips from ``first`` and the classes from ``left`` on.
+
+    Whether the numbers of W fit in.
+    """
+    n_parameters = W.shape[0]
+    block = aligned(STRIP * STRIP, W).reshape(STRIP, STRIP)
+    turned = address(panel)
+    turned += -(-(right - left) // STRIP) * -(-min(DEPTH, n_parameters) // STRIP) * WHOLE_BYTES
+    most = 0
+    configure()
+    for d in range(0, n_parameters, DEPTH):
+        n_blocks = -(-min(DEPTH, n_parameters - d) // STRIP)
+        of_classes = n_blocks * WHOLE_BYTES
+        for part in range(n_blocks):
+            # Along rows of W, which are prefetched as they are read.
+            feature = d + part * STRIP
+            n = min(STRIP, n_parameters - feature)
+            for c in range(left, right, STRIP):
+                n_here = min(STRIP, right - c)
+                if n < STRIP or n_here < STRIP:
+                    block[:] = 0
+                source = address(W) + feature * W.strides[0] + c * 4
+                transpose(source, W.strides[0], n, n_here, address(block), ROW_BYTES)
+                goal = address(panel) + (c - left) // STRIP * of_classes + part * WHOLE_BYTES
+                most = max(most, split_left(address(block), goal))
+        for s in range(first, last):
+            strip = address(strips) + s * strips.strides[0] + d // STRIP * X_BYTES
+            turn_blocks(strip, turned, n_blocks)
+            following = strip + strips.strides[0]
+            for c in range(left, right, STRIP):
+                out = address(scores) + s * scores.strides[0] + c * ROW_BYTES
+                score_product(
+                    address(panel) + (c - left) // STRIP * of_classes,
+                    WHOLE_BYTES,
+                    turned,
+                    X_BYTES,
+                    n_blocks,
+                    out,
+                    ROW_BYTES,
+                    right - c,
+                    STRIP,
+                    d == 0,
+                    following,
+                    X_BYTES,
+                    out + STRIP * ROW_BYTES,
+                )
+                following += PREFETCHED
+    release()
+    return is_in_range(most, LEAST)
+
+
+def gradient_piece(
+    strips: Any,
+    scores: Any,
+    dW: Any,
+    n_rows: int,
+    first: int,
+    last: int,
+    left: int,
+    right: int,
+    is_new: bool,
+    panel: Any,
+) -> None:
+    """``X.T @ G`` of the features from ``first`` and the classes from ``left`` on."""
+    n_strips = scores.shape[0]
+    block = aligned(STRIP * STRIP, dW).reshape(STRIP, STRIP)
+    configure()
+    for s in range(0, n_strips, DEPTH_STRIPS):
+        n_here = min(DEPTH_STRIPS, n_strips - s)
+        of_classes = n_here * WHOLE_BYTES
+        for part in range(n_here):
+            for c in range(left, right, STRIP):
+                n = min(STRIP, right - c)
+                if n < STRIP:
+                    block[:] = 0
+                source = address(scores) + (s + part) * scores.strides[0] + c * ROW_BYTES
+                transpose(source, ROW_BYTES, n, STRIP, address(block), ROW_BYTES)
+                goal = address(panel) + (c - left) // STRIP * of_classes + part * WHOLE_BYTES
+                split_right(address(block), goal)
+        for d in range(first, last, STRIP):
+            features = address(strips) + s * strips.strides[0] + d // STRIP * X_BYTES
+            following = features + X_BYTES
+            for c in range(left, right, STRIP):
+                out = address(dW) + d * dW.strides[0] + c * 4
+                gradient_product(
+                    features,
+                    strips.strides[0],
+                    address(panel) + (c - left) // STRIP * of_classes,
+                    WHOLE_BYTES,
+                    n_here,
+                    out,
+                    dW.strides[0],
+                    last - d,
+                    right - c,
+                    is_new and s == 0,
+                    following,
+                    strips.strides[0],
+                    out + ROW_BYTES,
+                )
+                following += PREFETCHED
+    release()
