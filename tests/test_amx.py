@@ -73,6 +73,16 @@ def test_three_parts_are_the_whole(is_left):
     assert (np.abs(rest - np.abs(parts[:, 1])) <= 2.0**-8 * rest).all()
 
 
+@pytest.mark.parametrize("is_left", [True, False])
+def test_what_is_below_the_normal_range_stays_small(is_left):
+    """And does not get into the other half of an item."""
+    array = numbers(np.random.default_rng(0), 2, 32, 32)
+    array *= 2.0**-110
+    assert (np.abs(array) < np.finfo(SINGLE).tiny).any()
+    parts = parts_of(split(array, 3, is_left), is_left).astype(np.float64)
+    np.testing.assert_allclose(parts.sum(axis=1), array, rtol=0, atol=2.0**-133)
+
+
 def test_a_byte_is_its_own_first_part():
     array = cache_lines((1, 32, 32))
     array.flat[:] = np.arange(1024) % 256
@@ -227,6 +237,16 @@ def test_one_block_of_rows_is_left_to_the_vectors(units_used, monkeypatch):
     assert units_used == [did, "matrix did not", "vectors did", *[did] * (len(units_used) - 3)]
     assert len(units_used) > 3
     assert_close(actual, expected, SINGLE)
+
+
+def test_gradients_of_all_sizes(units_used):
+    """Probabilities down to 0, through what is below the normal range."""
+    W, X, y = problem()
+    W *= 20
+    actual = fastloss.loss_and_grad(W, X, y, backend="numba")
+    assert units_used == ["matrix did"]
+    exact = fastloss.loss_and_grad(W.astype(float), X.astype(float), y, backend="numpy")
+    assert_close(actual, exact, SINGLE)
 
 
 @pytest.mark.parametrize("X_type", [np.float32, np.uint8])

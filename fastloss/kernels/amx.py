@@ -241,9 +241,13 @@ def _emit_split(
     integers = ir.VectorType(INT32, e.lanes)
     high = e.splat(INT32(0xFFFF0000))
 
-    def rounded(rest: ir.Value) -> ir.Value:
-        # To nearest; half a unit goes away from 0.
-        return b.and_(b.add(b.bitcast(rest, integers), e.splat(INT32(0x8000))), high)
+    def first_part(rest: ir.Value, part: int) -> ir.Value:
+        bits = b.bitcast(rest, integers)
+        if part < 2:
+            # To nearest; half a unit goes away from 0.
+            bits = b.add(bits, e.splat(INT32(0x8000)))
+        # What is left of two parts is the third, but for what is below the normal range.
+        return b.and_(bits, high)
 
     def split_rows(k: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
         (most,) = carried
@@ -258,8 +262,7 @@ def _emit_split(
             for rest in rests:
                 most = _larger(e, most, rest)
             for part in range(n_parts):
-                # What is left of two parts is the third.
-                bits = [rounded(r) if part < 2 else b.bitcast(r, integers) for r in rests]
+                bits = [first_part(rest, part) for rest in rests]
                 items = b.or_(b.lshr(bits[0], e.splat(INT32(16))), bits[1])
                 e.store(b.bitcast(items, e.vector), place, part * PART_BYTES + half * TILE_BYTES)
                 rests = [
