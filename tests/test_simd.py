@@ -166,27 +166,28 @@ def test_copy_vector(n, source, dtype):
 
 
 @each_type
-@pytest.mark.parametrize("short", [(0, 0), (1, 0), (0, 3), (2, 1)], ids=str)
-def test_transpose_tile(short, dtype):
-    tile = simd.transpose_tile(from_dtype(dtype))
+@pytest.mark.parametrize("lacks", [(0, 0), (1, 0), (0, 3), (2, 1)], ids=str)
+@pytest.mark.parametrize("n_squares", [(1, 1), (3, 2), (0, 1)], ids=str)
+def test_transpose(n_squares, lacks, dtype):
+    transpose = simd.transpose(from_dtype(dtype))
 
     @njit
-    def call(source, source_stride, goal, goal_stride, n_rows, n_columns):
-        tile(source, source_stride, goal, goal_stride, n_rows, n_columns)
+    def call(source, source_stride, n_rows, n_columns, goal, goal_stride):
+        transpose(source, source_stride, n_rows, n_columns, goal, goal_stride)
 
-    n = N_LANES[dtype]
-    n_rows, n_columns = max(1, n - short[0]), max(1, n - short[1])
-    source = np.arange(n * (n + 3), dtype=dtype).reshape(n, n + 3)
-    goal = np.full((n, n + 1), -1, dtype)
+    lanes = N_LANES[dtype]
+    n_rows, n_columns = (max(0, n * lanes - k) for n, k in zip(n_squares, lacks, strict=True))
+    source = np.arange((n_rows + 1) * (n_columns + 3), dtype=dtype).reshape(n_rows + 1, -1)
+    goal = np.full((n_columns + 1, n_rows + 2), -1, dtype)
     expected = goal.copy()
     expected[:n_columns, :n_rows] = source[:n_rows, :n_columns].T
     call(
         source.ctypes.data,
         source.strides[0],
-        goal.ctypes.data,
-        goal.strides[0],
         n_rows,
         n_columns,
+        goal.ctypes.data,
+        goal.strides[0],
     )
     np.testing.assert_array_equal(goal, expected)
 

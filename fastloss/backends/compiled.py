@@ -601,15 +601,13 @@ def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
         "call_loss": simd.call,
         "fetch_add": simd.fetch_add,
         "read_shared": simd.read_shared,
-        "transpose_tile": simd.transpose_tile(from_dtype(dtype)),
+        "transpose": simd.transpose(from_dtype(dtype)),
     }
-    # Called again and again, or large: functions of their own, and of a name of their own. Numba
-    # tells functions of one name and signature apart by a count in the process, on which kernels
-    # cached by different processes can agree; one would then be linked to the other's.
-    for function in (fused.aligned, fused.transpose):
-        stem = function.__name__
-        name = f"{stem}_{dtype}_{fingerprint(_bind(function, stem, names))}"
-        names[stem] = njit(_bind(function, name, names), error_model="numpy")
+    # Called again and again: a function of its own, and of a name of its own. Numba tells functions
+    # of one name and signature apart by a count in the process, on which kernels cached by
+    # different processes can agree; one would then be linked to the other's.
+    name = f"aligned_{dtype}_{fingerprint(_bind(fused.aligned, 'aligned', names))}"
+    names["aligned"] = njit(_bind(fused.aligned, name, names), error_model="numpy")
     for helper in (fused.are_finished, fused.loss_of_rows):
         _add_helper(names, helper)
     return names

@@ -39,7 +39,7 @@ score_tile: Any = None
 gradient_strip: Any = None
 gradient_vector: Any = None
 convert: Any = None
-transpose_tile: Any = None
+transpose: Any = None
 fetch_add: Any = None
 read_shared: Any = None
 TILE_ROWS = 4
@@ -60,22 +60,6 @@ def aligned(n: int, like: Any) -> Any:
     array = buffer[start : start + n]
     array[:] = 0
     return array
-
-
-def transpose(
-    source: int, source_stride: int, n_rows: int, n_columns: int, goal: int, goal_stride: int
-) -> None:
-    """``goal[:] = source.T`` of the matrices at two addresses, whose rows are strides apart."""
-    for r in range(0, n_rows, LANES):
-        for c in range(0, n_columns, LANES):
-            transpose_tile(
-                source + r * source_stride + c * ITEMSIZE,
-                source_stride,
-                goal + c * goal_stride + r * ITEMSIZE,
-                goal_stride,
-                min(LANES, n_rows - r),
-                min(LANES, n_columns - c),
-            )
 
 
 def collect_rows(

@@ -132,6 +132,17 @@ class Emitter:
         arguments = [value, self.at(address, 0, self.vector), INT32(self.itemsize), mask]
         self.intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), arguments)
 
+    def element_at(
+        self, matrix: ir.Value, stride: ir.Value, row: ir.Value, column: ir.Value
+    ) -> ir.Value:
+        """The address of an element of a matrix whose rows are strides apart."""
+        offset = self.builder.mul(column, INT64(self.itemsize))
+        return self.builder.add(self.builder.add(matrix, self.builder.mul(stride, row)), offset)
+
+    def n_steps(self, n: ir.Value) -> ir.Value:
+        """Vectors that ``n`` numbers fill or begin."""
+        return self.builder.sdiv(self.builder.add(n, INT64(self.lanes - 1)), INT64(self.lanes))
+
     def load_scalar(self, address: ir.Value, offset: int = 0) -> ir.Value:
         return self.builder.load(self.at(address, offset, self.element))
 
@@ -533,30 +544,65 @@ def _emit_copy(e: Emitter, kind: ir.Type, source: ir.Value, goal: ir.Value, n: i
     e.loop(b.sub(n, copied), [], scalar)
 
 
-def transpose_tile(number: Any) -> Any:
-    """Compiled ``tile(source, source_stride, goal, goal_stride, n_rows, n_columns)``.
+def transpose(number: Any) -> Any:
+    """Compiled ``transpose(source, source_stride, n_rows, n_columns, goal, goal_stride)``.
 
-    ``goal[:n_columns, :n_rows] = source[:n_rows, :n_columns].T``; of either no more than a vector
-    has lanes, and nothing else is touched. Strides in bytes.
+    ``goal[:] = source.T`` of the matrices at two addresses, whose rows are strides apart in bytes.
+    Nothing else is touched.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def tile(
+    def transpose(
         typing_context: Any,
         source: Any,
         source_stride: Any,
-        goal: Any,
-        goal_stride: Any,
         n_rows: Any,
         n_columns: Any,
+        goal: Any,
+        goal_stride: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _emit_transpose(_emitter(context, builder, number), *arguments)
+            builder.call(_transpose_function(context, builder.module, number), arguments)
             return context.get_dummy_value()
 
         return void(*[int64] * 6), generate
 
-    return tile
+    return transpose
+
+
+def _transpose_function(context: Any, module: ir.Module, number: Any) -> ir.Function:
+    """The one of a module: so much code is not to be compiled for each call."""
+    name = f"transpose_{number}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT64] * 6), name)
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block())
+    e = _emitter(context, builder, number)
+    source, source_stride, n_rows, n_columns, goal, goal_stride = function.args
+    lanes = INT64(e.lanes)
+
+    def strip(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+        r = builder.mul(i, lanes)
+
+        def tile(j: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            c = builder.mul(j, lanes)
+            _emit_transpose(
+                e,
+                e.element_at(source, source_stride, r, c),
+                source_stride,
+                e.element_at(goal, goal_stride, c, r),
+                goal_stride,
+                builder.sub(n_rows, r),
+                builder.sub(n_columns, c),
+            )
+            return []
+
+        return e.loop(e.n_steps(n_columns), [], tile)
+
+    e.loop(e.n_steps(n_rows), [], strip)
+    builder.ret_void()
+    return function
 
 
 def _emit_transpose(
@@ -568,6 +614,7 @@ def _emit_transpose(
     n_rows: ir.Value,
     n_columns: ir.Value,
 ) -> None:
+    """Of a square of up to as many rows and columns as a vector has lanes."""
     b = e.builder
     row_mask, column_mask = e.first_lanes(n_rows), e.first_lanes(n_columns)
     rows = []
