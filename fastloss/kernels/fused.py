@@ -113,15 +113,23 @@ def are_finished(counter: int, n: int) -> bool:
 
 
 def loss_of_rows(
-    scores: Any, labels: Any, factors: Any, loss: int, parameters: Any, losses: Any, bad: Any
+    scores: Any,
+    n_classes: int,
+    n_rows: int,
+    labels: Any,
+    factors: Any,
+    loss: int,
+    parameters: Any,
+    losses: Any,
+    bad: Any,
 ) -> None:
     """Losses of the columns of ``scores`` (C, R), which become the gradient times ``factors``.
 
     A row with a NaN or +inf score, or whose loss is NaN, has the loss NaN and a gradient of NaN.
     """
-    n_classes, n_rows = scores.shape
     one = scores.dtype.type(1)
-    bad[:] = 0
+    for r in range(n_rows):
+        bad[r] = 0
     for c in range(n_classes):
         row = scores[c]
         for r in range(n_rows):
@@ -200,7 +208,7 @@ def evaluate(
     n_packed = 0 if in_place else block_rows
     packed = aligned(n_packed * n_columns, W).reshape(n_packed, n_columns)
     scratch = aligned(n_padded * block_rows, W)
-    row_scratch = aligned(2 * block_rows, W).reshape(2, block_rows)
+    factors, bad = aligned(block_rows, W), aligned(block_rows, W)
     losses, row_weights, loss_sums = np.empty(block_rows), np.empty(block_rows), np.empty(LANES)
     row_weights[:] = 1
     # Of each row of a block: its number, its address, its label, and where the bias's feature is.
@@ -210,10 +218,12 @@ def evaluate(
         k = fetch_add(address(counters))
         if k >= n_chunks:
             break
-        loss_sums[:] = 0
+        for lane in range(LANES):
+            loss_sums[lane] = 0
         partials[k] = 0
-        for start in range(k * chunk_rows, min(n_rows, (k + 1) * chunk_rows), block_rows):
-            stop = min(n_rows, (k + 1) * chunk_rows, start + block_rows)
+        chunk_stop = min(n_rows, (k + 1) * chunk_rows)
+        for start in range(k * chunk_rows, chunk_stop, block_rows):
+            stop = min(chunk_stop, start + block_rows)
             n = collect_rows(X, labels, rows, start, stop, packed, indices)
             # Padded, so that whole vectors of rows are left to the loss.
             n_scored = -(-n // ROWS_STEP) * ROWS_STEP
@@ -246,20 +256,22 @@ def evaluate(
                 for r in range(n):
                     row_weights[r] = weights[indices[0, r]]
             for r in range(n_scored):
-                row_scratch[0, r] = scale * row_weights[r]
+                factors[r] = scale * row_weights[r]
             loss_of_rows(
-                scores[:n_classes],
-                indices[2, :n_scored],
-                row_scratch[0, :n_scored],
+                scores,
+                n_classes,
+                n_scored,
+                indices[2],
+                factors,
                 loss,
                 parameters,
-                losses[:n_scored],
-                row_scratch[1, :n_scored],
+                losses,
+                bad,
             )
             # What only fills the last vector is no loss.
             for r in range(n, n_scored):
                 losses[r] = 0
-            add_losses(losses[:n_scored], row_weights, loss_sums)
+            add_losses(losses, row_weights, n_scored, loss_sums)
             if dW.shape[0] > 0:
                 add_gradient(
                     address(indices[1]),
@@ -284,9 +296,9 @@ def evaluate(
     return are_finished(address(counters) + 16, 1)
 
 
-def add_losses(losses: Any, weights: Any, sums: Any) -> None:
+def add_losses(losses: Any, weights: Any, n: int, sums: Any) -> None:
     """Add ``weights * losses`` to a vector of sums: one sum would wait for itself at every row."""
-    for r in range(0, losses.shape[0], LANES):
+    for r in range(0, n, LANES):
         for lane in range(LANES):
             sums[lane] += weights[r + lane] * losses[r + lane]
 
@@ -387,6 +399,7 @@ def add_gradient(
 
 def add_partials(partials: Any, n_features: int, dW: Any) -> None:
     """The partial gradients (K, C, D), and of the bias after the features, into ``dW``."""
+    bias = -(-n_features // LANES) * LANES
     for c in range(dW.shape[1]):
         total = partials[0, c]
         for k in range(1, partials.shape[0]):
@@ -394,7 +407,7 @@ def add_partials(partials: Any, n_features: int, dW: Any) -> None:
             for d in range(total.shape[0]):
                 total[d] += partial[d]
         if dW.shape[0] > n_features:
-            dW[n_features, c] = total[-(-n_features // LANES) * LANES]
+            dW[n_features, c] = total[bias]
     if dW.shape[0] > 0:
         transpose(
             address(partials),
@@ -447,7 +460,7 @@ def evaluate_strips(
     """
     n_rows, n_classes = scores.shape
     scratch = aligned(n_classes * strip_rows, scores)
-    row_scratch = aligned(2 * strip_rows, scores).reshape(2, strip_rows)
+    factors, bad = aligned(strip_rows, scores), aligned(strip_rows, scores)
     strip_labels = np.zeros(strip_rows, np.int64)
     strip_losses = np.empty(strip_rows)
     while True:
@@ -460,17 +473,19 @@ def evaluate_strips(
         part = address(scores) + start * scores.strides[0]
         strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
         transpose(part, scores.strides[0], n, n_classes, address(strip), strip.strides[0])
-        row_scratch[0] = 1
+        factors[:] = 1
         for r in range(n):
             strip_labels[r] = labels[start + r]
         loss_of_rows(
             strip,
-            strip_labels[:n_padded],
-            row_scratch[0, :n_padded],
+            n_classes,
+            n_padded,
+            strip_labels,
+            factors,
             loss,
             parameters,
-            strip_losses[:n_padded],
-            row_scratch[1, :n_padded],
+            strip_losses,
+            bad,
         )
         for r in range(n):
             losses[start + r] = strip_losses[r]
