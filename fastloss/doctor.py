@@ -49,7 +49,11 @@ def _numba() -> Iterator[Finding]:
         return
     import numba
 
+    from fastloss.kernels import amx, simd
+
     yield Finding("Numba", f"{numba.__version__}, {numba.config.NUMBA_NUM_THREADS} threads")
+    unit = ", and a matrix unit (AMX) for many classes in float32" if amx.is_usable() else ""
+    yield Finding("vectors", f"{8 * simd.target().vector_bytes} bits{unit}")
     source = costs.current().source
     measured = source == "measured here"
     yield Finding("costs", source, "" if measured else "fastloss warmup, so that auto knows better")
