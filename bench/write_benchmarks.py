@@ -347,7 +347,7 @@ def reasons(stored: dict[str, Results]) -> Iterator[str]:
         "What can be won is the time that NumPy spends on the loss, and the memory of an N x C matrix. "
         "On a CPU with a matrix unit (AMX) more can be won in float32: the unit multiplies bfloat16, "
         "of which three parts hold all bits of a number, and six products of parts the bits of one "
-        "product. Sums are in float32; the errors in the tables below are no larger than BLAS's."
+        "product. Sums are in float32; the errors in the tables are of the size of BLAS's."
     )
     yield (
         "\n**Small problems: the call is the cost.** At a few hundred rows the checks of a call, waking a "
