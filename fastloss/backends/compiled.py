@@ -315,7 +315,7 @@ class Wide:
         return True
 
     def _columns(self, unit: str) -> int:
-        """Columns of a strip, for X once or twice."""
+        """What a strip of X takes, in columns."""
         strip, tile_rows = self._widths
         if unit == "matrix":
             # And so many that the blocks of one strip lie beside those of the next in the cache.
@@ -497,6 +497,7 @@ def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Call
         fused.pack_rows,
         wide.share,
         wide.piece,
+        wide.rows_together,
         products.panel_size,
         products.lay_out,
         products.apply,

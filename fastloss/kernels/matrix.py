@@ -1,9 +1,10 @@
 """Many classes on a CPU with a matrix unit: the products of `kernels.wide`, out of parts.
 
 The functions of this module are templates that take the places of those of the same names in
-`kernels.wide`, for float32. Blocks of parts are laid out as `kernels.amx` says: of a strip of X
-once for the scores, where a sum's terms are features, and behind it once for the gradient, where
-they are rows.
+`kernels.wide`, for float32. Blocks of parts are laid out as `kernels.amx` says: a strip of X as the
+left factor of the gradient, whose sums run over rows. For the scores, whose sums run over features,
+it is turned into a right factor each time a piece comes to it, which takes an eighth of the time
+that the piece then multiplies it for, and spares half of the memory.
 
 Numbers that parts are not made for (NaN, infinity, what is beyond `LARGEST`, a strip or piece of
 nothing but numbers below a bound) are found while these are laid out. The rows' block is then left
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastloss.kernels.fused import address, aligned, pack_rows, transpose
-from fastloss.kernels.wide import STRIP
+from fastloss.kernels.fused import address, aligned, transpose
+from fastloss.kernels.wide import STRIP, rows_together
 
 # Bound when a kernel is compiled.
 split_X: Any = None
@@ -63,16 +64,9 @@ def panel_size(is_of_scores: bool, n_parameters: int, n_strips: int, broad: int)
 
 
 def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> bool:
-    """The ``kept`` rows, and a feature of ones for the bias, as left factors. Whether they fit in.
-
-    ``in_place``: they follow each other.
-    """
+    """The ``kept`` rows, and ones for the bias, as left factors. Whether they fit in."""
     n, n_features = kept.shape[0], X.shape[1]
-    source, stride = address(packed), packed.strides[0]
-    if in_place and X.itemsize == 4 and X.strides[1] == 4:
-        source, stride = address(X) + kept[0] * X.strides[0], X.strides[0]
-    else:
-        pack_rows(X, kept, packed)
+    source, stride = rows_together(X, kept, in_place, packed)
     most = 0
     block = aligned(STRIP * STRIP, strip).reshape(STRIP, STRIP)
     for d in range(0, n_parameters, STRIP):
@@ -125,10 +119,10 @@ def score_piece(
             # Along rows of W, which are prefetched as they are read.
             feature = d + part * STRIP
             n = min(STRIP, n_parameters - feature)
+            if n < STRIP:
+                block[:] = 0
             for c in range(left, right, STRIP):
                 n_here = min(STRIP, right - c)
-                if n < STRIP or n_here < STRIP:
-                    block[:] = 0
                 source = address(W) + feature * W.strides[0] + c * 4
                 transpose(source, W.strides[0], n, n_here, address(block), ROW_BYTES)
                 goal = address(panel) + (c - left) // STRIP * of_classes + part * WHOLE_BYTES
@@ -181,8 +175,6 @@ def gradient_piece(
         for part in range(n_here):
             for c in range(left, right, STRIP):
                 n = min(STRIP, right - c)
-                if n < STRIP:
-                    block[:] = 0
                 source = address(scores) + (s + part) * scores.strides[0] + c * ROW_BYTES
                 transpose(source, ROW_BYTES, n, STRIP, address(block), ROW_BYTES)
                 goal = address(panel) + (c - left) // STRIP * of_classes + part * WHOLE_BYTES

@@ -176,17 +176,21 @@ def panel_size(is_of_scores: bool, n_parameters: int, n_strips: int, broad: int)
     return min(DEPTH_STRIPS, n_strips) * STRIP * broad
 
 
-def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> bool:
-    """The ``kept`` rows, and a feature of ones for the bias, as columns of a strip.
+def rows_together(X: Any, kept: Any, in_place: bool, packed: Any) -> tuple[int, int]:
+    """The address of the ``kept`` rows and their stride: where they are, or ``packed``.
 
     ``in_place``: they follow each other.
     """
-    n, n_features = kept.shape[0], X.shape[1]
-    source, stride = address(packed), packed.strides[0]
     if in_place and X.itemsize == ITEMSIZE and X.strides[1] == ITEMSIZE:
-        source, stride = address(X) + kept[0] * X.strides[0], X.strides[0]
-    else:
-        pack_rows(X, kept, packed)
+        return address(X) + kept[0] * X.strides[0], X.strides[0]
+    pack_rows(X, kept, packed)
+    return address(packed), packed.strides[0]
+
+
+def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> bool:
+    """The ``kept`` rows, and a feature of ones for the bias, as columns of a strip."""
+    n, n_features = kept.shape[0], X.shape[1]
+    source, stride = rows_together(X, kept, in_place, packed)
     if n < STRIP:
         strip[:] = 0
     transpose(source, stride, n, n_features, address(strip), STRIP * ITEMSIZE)
