@@ -102,7 +102,12 @@ def _spins(pool: dict[str, Any]) -> bool:
 
 
 def _settings() -> Iterator[Finding]:
-    for variable in ("FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS", "NUMBA_DISABLE_JIT"):
+    for variable in (
+        "FASTLOSS_BACKEND",
+        "FASTLOSS_NUM_THREADS",
+        "FASTLOSS_AMX",
+        "NUMBA_DISABLE_JIT",
+    ):
         if variable in os.environ:
             advice = ""
             if variable == "NUMBA_DISABLE_JIT":

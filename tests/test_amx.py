@@ -14,7 +14,7 @@ from numba import njit
 
 import fastloss
 from fastloss.backends import compiled
-from fastloss.kernels import amx, matrix, simd
+from fastloss.kernels import amx, matrix, simd, wide
 
 SINGLE = np.dtype(np.float32)
 
@@ -158,11 +158,13 @@ def test_scale_strip(n_lanes):
 
 
 def test_numbers_in_range():
-    def fits(number: float) -> bool:
-        return bool(matrix.is_in_range(int(np.float32(number).view(np.int32)), matrix.LEAST))
+    def fits(number: float, stage: int) -> bool:
+        return matrix.is_in_range(int(np.float32(number).view(np.int32)), stage)
 
-    assert [fits(x) for x in (0, 2.0**-32, 1, 2.0**48)] == [True] * 4
-    assert [fits(x) for x in (1e-40, 2.0**-33, 2.0**49, np.inf, np.nan)] == [False] * 5
+    assert [fits(x, wide.SCORES) for x in (0, 2.0**-32, 1, 2.0**48)] == [True] * 4
+    assert [fits(x, wide.SCORES) for x in (1e-40, 2.0**-33, 2.0**49, np.inf, np.nan)] == [False] * 5
+    assert fits(2.0**-64, wide.LOSS)
+    assert not fits(2.0**-65, wide.LOSS)
 
 
 # --- whole problems ------------------------------------------------------------------------------
@@ -213,16 +215,30 @@ def test_what_has_no_parts_is_left_to_the_vectors(value, where, loss, units_used
     np.testing.assert_allclose(actual[1], expected[1], atol=1e-5 * largest)
 
 
+@pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize("scaled", ["X", "W", "weights"])
-def test_what_the_unit_takes_for_0_is_left_to_the_vectors(scaled, units_used):
+def test_what_the_unit_takes_for_0_is_left_to_the_vectors(scaled, intercept, units_used):
     W, X, y = problem()
+    X = X[:, :-1].copy() if intercept else X
     for array in [array for name, array in (("X", X), ("W", W)) if name == scaled]:
         array *= SINGLE.type(1e-30)
     weights = np.full(len(y), 1e-30) if scaled == "weights" else None
-    options = {"reduction": "sum", "sample_weight": weights}
+    options = {"reduction": "sum", "sample_weight": weights, "intercept": intercept}
     actual = fastloss.loss_and_grad(W, X, y, backend="numba", **options)
     assert units_used == ["matrix did not", "vectors did"]
     assert_close(actual, fastloss.loss_and_grad(W, X, y, backend="numpy", **options), SINGLE)
+
+
+def test_rows_without_a_gradient_do_not_keep_others_from_the_unit(units_used):
+    W, X, y = problem()
+    X[:64] = 0
+    X[:64, 0] = 60
+    W[0] = -1
+    W[0, 7] = 1
+    y[:64] = 7
+    actual = fastloss.loss_and_grad(W, X, y, backend="numba")
+    assert units_used == ["matrix did"]
+    assert_close(actual, fastloss.loss_and_grad(W, X, y, backend="numpy"), SINGLE)
 
 
 def test_one_block_of_rows_is_left_to_the_vectors(units_used, monkeypatch):
@@ -298,6 +314,7 @@ def test_a_cpu_without_the_unit_does_without(run_python):
     from fastloss.backends import compiled
     print(compiled.units(10**6, 10**6, np.dtype("f4")))
     """
+    assert run_python(code, FASTLOSS_AMX="0") == "('vectors',)\n"
     features = simd.get_host_cpu_features().replace("+amx-bf16", "-amx-bf16")
     assert (
         run_python(code, NUMBA_CPU_FEATURES=features, NUMBA_CPU_NAME="native") == "('vectors',)\n"

@@ -285,6 +285,8 @@ class Wide:
         n_threads: int,
     ) -> bool:
         """Whether a unit could do it; if not, the losses are to be written again."""
+        from fastloss.kernels import matrix
+
         problem = self._problem
         kernel = wide_kernel(problem.X.dtype, W.dtype, unit)
         strips, scores = self._room(self._columns(unit), stop - start, W)
@@ -310,7 +312,7 @@ class Wide:
                 n_threads,
             )
             _run(kernel, arguments, n_threads)
-            if counters[2]:
+            if not matrix.is_in_range(int(counters[2]), stage):
                 return False
         return True
 
@@ -318,16 +320,16 @@ class Wide:
         """What a strip of X takes, in columns."""
         strip, tile_rows = self._widths
         if unit == "matrix":
-            # And so many that the blocks of one strip lie beside those of the next in the cache.
+            # Blocks of bfloat16: half the bytes for each part.
             n_parts = 1 if self._problem.X.dtype == np.uint8 else 3
-            return n_parts * _round_up(self._n_parameters, strip) // 2 + strip
+            return n_parts * _round_up(self._n_parameters, strip) // 2
         # One more feature, 0, for sums of an even number; and so many that a tile's rows of one
         # strip lie beside those of the next in the cache, rather than in their place.
         period = 4096 // STRIP_BYTES
         return self._n_parameters + 1 + (tile_rows - self._n_parameters - 1) % period
 
     def _room(self, n_columns: int, n_rows: int, W: Floats) -> tuple[Floats, Floats]:
-        """Room for the strips of X and of scores of a block, which tiles may read beyond."""
+        """Room for the strips of X and of scores of a block, which vectors may read beyond."""
         strip, tile_rows = self._widths
         n_strips, n_classes = -(-n_rows // strip), W.shape[1]
         n_used = n_strips * n_columns * strip
@@ -492,7 +494,6 @@ def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Call
     else:
         products = matrix
         names |= _names_of_matrix(X_type)
-        _add_helper(names, matrix.is_in_range)
     for helper in (
         fused.pack_rows,
         wide.share,
@@ -606,6 +607,7 @@ def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
         "call_loss": simd.call,
         "fetch_add": simd.fetch_add,
         "read_shared": simd.read_shared,
+        "raise_to": simd.raise_to,
         "transpose": simd.transpose(from_dtype(dtype)),
     }
     # Called again and again: a function of its own, and of a name of its own. Numba tells functions

@@ -12,7 +12,7 @@ part. (G. Henry, P.T.P. Tang and A. Heinecke, *Leveraging the bfloat16 Artificia
 Datatype For Higher-Precision Computations*, ARITH 2019.)
 
 The unit takes what is below the normal range for 0, and infinity times a part that is 0 is NaN. So
-the functions that split and scale say how large numbers are, and `is_in_range` who may come in.
+the functions that split and scale say how large numbers are; see `matrix.is_in_range`.
 
 A tile register holds 16 rows of 64 bytes. A block is two of them for each part, one after the
 other: 32 rows or columns, of 32 terms of a sum. Terms k and k + 16 share an item of four bytes::
@@ -26,6 +26,7 @@ code only.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from functools import cache
 from itertools import pairwise
@@ -58,7 +59,14 @@ _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 
 @cache
 def is_usable() -> bool:
-    """Whether there is a matrix unit, and Linux lets this process use it, which is asked once."""
+    """Whether there is a matrix unit, and Linux lets this process use it, which is asked for here.
+
+    That holds for the whole process: from then on Linux accepts no alternate signal stack
+    (``sigaltstack``) that is too small for the registers of the unit, 8 KiB say, and if there is
+    one already it does not let the process use it. ``FASTLOSS_AMX=0`` does without.
+    """
+    if os.environ.get("FASTLOSS_AMX") == "0":
+        return False
     features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
     wanted = {"+avx512f", "+amx-tile", "+amx-bf16"}
     if not wanted <= set(features.split(",")) or sys.platform != "linux":
@@ -97,10 +105,11 @@ def release(typing_context: Any) -> Any:
 
 
 def matrix_tile(left_parts: int, right_parts: int) -> Any:
-    """Compiled ``tile(A, ..., B, ..., n, out, out_stride, n_rows, n_lanes, is_new)``.
+    """Compiled ``tile(A, ..., B, ..., n, out, ..., n_rows, n_lanes, is_new, next, ..., next_out)``.
 
-    ``out[:n_rows, :n_lanes] += A @ B``, or ``=`` if ``is_new``, of up to `BLOCK` rows and columns;
-    A and B are ``n`` blocks each, so many bytes apart.
+    ``out[:n_rows, :n_lanes] += A @ B``, or ``=`` if ``is_new``, of up to `BLOCK` rows and columns.
+    A and B are ``n`` blocks each; they, ``out`` and ``next`` are followed by strides in bytes.
+    What comes next is prefetched: some lines from ``next`` on for each block, and ``next_out``.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]

@@ -42,6 +42,7 @@ convert: Any = None
 transpose: Any = None
 fetch_add: Any = None
 read_shared: Any = None
+raise_to: Any = None
 TILE_ROWS = 4
 STRIP_VECTORS = 4
 LANES = 16

@@ -6,9 +6,10 @@ left factor of the gradient, whose sums run over rows. For the scores, whose sum
 it is turned into a right factor each time a piece comes to it, which takes an eighth of the time
 that the piece then multiplies it for, and spares half of the memory.
 
-Numbers that parts are not made for (NaN, infinity, what is beyond `LARGEST`, a strip or piece of
-nothing but numbers below a bound) are found while these are laid out. The rows' block is then left
-to the vectors of `kernels.wide`, as if nothing had been tried: before dW is touched.
+Where the functions of `kernels.wide` return 0, these return the largest number that they laid out
+(by its bits without the sign, which are ordered as numbers are, NaN above infinity). `is_in_range`
+says whether parts are made for it. If not, the block of rows is left to the vectors of
+`kernels.wide`, before dW is touched.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastloss.kernels.fused import address, aligned, transpose
-from fastloss.kernels.wide import STRIP, rows_together
+from fastloss.kernels.wide import LOSS, STRIP, rows_together
 
 # Bound when a kernel is compiled.
 split_X: Any = None
@@ -42,53 +43,54 @@ def _bits(power: int) -> int:
     return (127 + power) << 23
 
 
-#: No sum of a product of two numbers up to here overflows; with these as the largest of a strip or
-#: piece, those of X and W or of X and the gradient are far from what the unit takes for 0.
+#: No sum of products of two numbers up to here overflows.
 LARGEST = _bits(48)
-LEAST = _bits(-32)
-LEAST_GRADIENT = _bits(-64)
+#: The unit takes what is below 2**-126 for 0: a third part of 2**-110, a product of two numbers of
+#: 2**-63. With at least these as the largest of all X or W of a block, and of its gradient, that is
+#: far below the largest result, by which errors are measured. Results below 1e-30 that stand beside
+#: ordinary ones have fewer digits than with vectors.
+LEAST, LEAST_GRADIENT = _bits(-32), _bits(-64)
 
 
-def is_in_range(most: int, least: int) -> bool:
-    """``most``: the largest of some numbers, by the bits without the sign."""
-    return most == 0 or least <= most <= LARGEST
+def is_in_range(largest: int, stage: int) -> bool:
+    """Whether the unit can take what was laid out in a stage."""
+    least = LEAST_GRADIENT if stage == LOSS else LEAST
+    return largest == 0 or least <= largest <= LARGEST
 
 
 def panel_size(is_of_scores: bool, n_parameters: int, n_strips: int, broad: int) -> int:
-    """Numbers of float32 that a piece's blocks of W or of G take."""
+    """Room for a piece's blocks of W, and what a strip of X is turned into, or for those of G."""
     n_classes = -(-broad // STRIP)
     if is_of_scores:
-        # And what a strip of X becomes.
         return (n_classes + 1) * -(-min(DEPTH, n_parameters) // STRIP) * WHOLE_BYTES // 4
     return n_classes * min(DEPTH_STRIPS, n_strips) * WHOLE_BYTES // 4
 
 
-def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> bool:
-    """The ``kept`` rows, and ones for the bias, as left factors. Whether they fit in."""
+def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> int:
+    """The ``kept`` rows, and ones for the bias, as left factors."""
     n, n_features = kept.shape[0], X.shape[1]
     source, stride = rows_together(X, kept, in_place, packed)
-    most = 0
+    largest = 0
     block = aligned(STRIP * STRIP, strip).reshape(STRIP, STRIP)
     for d in range(0, n_parameters, STRIP):
         n_here = max(0, min(STRIP, n_features - d))
         if n < STRIP or n_here < STRIP:
             block[:] = 0
         transpose(source + d * 4, stride, n, n_here, address(block), ROW_BYTES)
+        goal = address(strip) + d // STRIP * X_BYTES
+        largest = max(largest, split_X(address(block), goal))
         if n_here < STRIP and n_parameters > n_features:
+            # Apart: it says nothing about how large the features are.
             for r in range(STRIP):
                 block[n_here, r] = 1
-        most = max(most, split_X(address(block), address(strip) + d // STRIP * X_BYTES))
-    return is_in_range(most, LEAST)
+            split_X(address(block), goal)
+    return largest
 
 
-def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> bool:
-    """Multiply a strip's gradients by the factors of its ``n`` rows. Whether they fit in.
-
-    What only fills the strip becomes 0.
-    """
+def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> int:
+    """Multiply a strip's gradients by the factors of its ``n`` rows; beyond these they become 0."""
     strip = address(scores) + k * scores.strides[0]
-    most = scale_strip(strip, scores.shape[1], address(factors), n)
-    return is_in_range(most, LEAST_GRADIENT)
+    return scale_strip(strip, scores.shape[1], address(factors), n)
 
 
 def score_piece(
@@ -101,16 +103,13 @@ def score_piece(
     left: int,
     right: int,
     panel: Any,
-) -> bool:
-    """``X @ W`` of the strips from ``first`` and the classes from ``left`` on.
-
-    Whether the numbers of W fit in.
-    """
+) -> int:
+    """``X @ W`` of the strips from ``first`` and the classes from ``left`` on."""
     n_parameters = W.shape[0]
     block = aligned(STRIP * STRIP, W).reshape(STRIP, STRIP)
     turned = address(panel)
     turned += -(-(right - left) // STRIP) * -(-min(DEPTH, n_parameters) // STRIP) * WHOLE_BYTES
-    most = 0
+    largest = 0
     configure()
     for d in range(0, n_parameters, DEPTH):
         n_blocks = -(-min(DEPTH, n_parameters - d) // STRIP)
@@ -126,7 +125,7 @@ def score_piece(
                 source = address(W) + feature * W.strides[0] + c * 4
                 transpose(source, W.strides[0], n, n_here, address(block), ROW_BYTES)
                 goal = address(panel) + (c - left) // STRIP * of_classes + part * WHOLE_BYTES
-                most = max(most, split_left(address(block), goal))
+                largest = max(largest, split_left(address(block), goal))
         for s in range(first, last):
             strip = address(strips) + s * strips.strides[0] + d // STRIP * X_BYTES
             turn_blocks(strip, turned, n_blocks)
@@ -150,7 +149,7 @@ def score_piece(
                 )
                 following += PREFETCHED
     release()
-    return is_in_range(most, LEAST)
+    return largest
 
 
 def gradient_piece(

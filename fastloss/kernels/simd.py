@@ -778,6 +778,18 @@ def fetch_add(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def raise_to(typing_context: Any, address: Any, value: Any) -> Any:
+    """Make the int64 at an address at least ``value``, atomically."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], INT64.as_pointer())
+        builder.atomic_rmw("max", pointer, arguments[1], "seq_cst")
+        return context.get_dummy_value()
+
+    return void(int64, int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def call(
     typing_context: Any,
     function: Any,

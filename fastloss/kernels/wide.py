@@ -34,6 +34,7 @@ from fastloss.kernels.fused import (
     call_loss,
     fetch_add,
     pack_rows,
+    raise_to,
     transpose,
 )
 
@@ -80,9 +81,10 @@ def evaluate(
     """Pieces of a stage for the rows from ``start`` to ``stop``, until none is left.
 
     Run by every thread. Whether all are finished. ``rows``: which, or without entries all.
-    ``strips`` (K, features and bias, strip) and ``scores`` (K, C, strip) go from stage to stage.
-    ``counters``: pieces taken, finished, and 1 if there are numbers that `kernels.matrix` cannot
-    take. ``losses``: of each row, weighted, 0 if it is skipped.
+    ``strips`` (K, features and bias, strip) and ``scores`` (K, C, strip) go from stage to stage;
+    for `kernels.matrix` strips are as much room, for what it lays out.
+    ``counters``: pieces taken, finished, and how large the numbers are that `kernels.matrix` lays
+    out. ``losses``: of each row, weighted, 0 if it is skipped.
     """
     n_parameters, n_classes = W.shape
     n_strips = scores.shape[0]
@@ -101,7 +103,7 @@ def evaluate(
         k = fetch_add(address(counters))
         if k >= n_pieces:
             break
-        fits = True
+        largest = 0
         first, left = k // n_across * tall, k % n_across * broad
         last, right = min(n_tall, first + tall), min(n_classes, left + broad)
         if is_of_rows:
@@ -116,9 +118,9 @@ def evaluate(
         if stage == LAY_OUT:
             are_bad[k] = 0
             in_place = n == STRIP and rows.shape[0] == 0
-            fits = lay_out(X, indices[:n], in_place, n_parameters, packed, strips[k])
+            largest = lay_out(X, indices[:n], in_place, n_parameters, packed, strips[k])
         elif stage == SCORES:
-            fits = score_piece(W, strips, scores, are_bad, first, last, left, right, panel)
+            largest = score_piece(W, strips, scores, are_bad, first, last, left, right, panel)
         elif stage == LOSS:
             for r in range(n, STRIP):
                 strip_labels[r] = 0
@@ -139,13 +141,12 @@ def evaluate(
                         weight = math.nan
                     losses[begin + r] = weight * strip_losses[r]
                     factors[r] = scale * weight
-            fits = apply(factors, n, strips, scores, k, n_parameters)
+            largest = apply(factors, n, strips, scores, k, n_parameters)
         else:
             gradient_piece(
                 strips, scores, dW, stop - start, first, last, left, right, start == 0, panel
             )
-        if not fits:
-            counters[2] = 1
+        raise_to(address(counters) + 16, largest)
         fetch_add(address(counters) + 8)
     return are_finished(address(counters) + 8, n_pieces)
 
@@ -187,7 +188,7 @@ def rows_together(X: Any, kept: Any, in_place: bool, packed: Any) -> tuple[int, 
     return address(packed), packed.strides[0]
 
 
-def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> bool:
+def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> int:
     """The ``kept`` rows, and a feature of ones for the bias, as columns of a strip."""
     n, n_features = kept.shape[0], X.shape[1]
     source, stride = rows_together(X, kept, in_place, packed)
@@ -197,10 +198,10 @@ def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, s
     for d in range(n_features, strip.shape[0]):
         for r in range(STRIP):
             strip[d, r] = d < n_parameters
-    return True
+    return 0
 
 
-def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> bool:
+def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> int:
     """Multiply a strip's gradients by the factors of its ``n`` rows: them, or what is smaller, X.
 
     What only fills the strip becomes 0: it must not count, nor be NaN.
@@ -218,7 +219,7 @@ def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: 
         for c in range(n_classes):
             for r in range(n, STRIP):
                 scores[k, c, r] = 0
-    return True
+    return 0
 
 
 def score_piece(
@@ -231,7 +232,7 @@ def score_piece(
     left: int,
     right: int,
     panel: Any,
-) -> bool:
+) -> int:
     """``X @ W`` of the strips from ``first`` and the classes from ``left`` on."""
     width = STRIP * ITEMSIZE
     n_parameters = W.shape[0]
@@ -273,7 +274,7 @@ def score_piece(
                 for r in range(STRIP):
                     if bad >> r & 1 == 1:
                         are_bad[s, r] = 1
-    return True
+    return 0
 
 
 def gradient_piece(
