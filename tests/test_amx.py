@@ -220,8 +220,7 @@ def test_what_has_no_parts_is_left_to_the_vectors(value, where, loss, units_used
 def test_what_the_unit_takes_for_0_is_left_to_the_vectors(scaled, intercept, units_used):
     W, X, y = problem()
     X = X[:, :-1].copy() if intercept else X
-    for array in [array for name, array in (("X", X), ("W", W)) if name == scaled]:
-        array *= SINGLE.type(1e-30)
+    X, W = (a * SINGLE.type(1e-30 if name == scaled else 1) for name, a in (("X", X), ("W", W)))
     weights = np.full(len(y), 1e-30) if scaled == "weights" else None
     options = {"reduction": "sum", "sample_weight": weights, "intercept": intercept}
     actual = fastloss.loss_and_grad(W, X, y, backend="numba", **options)

@@ -229,8 +229,8 @@ def _emit_matrix_tile(
 def split_block(n_parts: int, is_left: bool) -> Any:
     """Compiled ``split(source, goal)``: a block of a left or right factor out of its numbers.
 
-    Which lie together, of `BLOCK` rows and columns: of the left factor a row has terms, of the
-    right one a column. Returns the largest, as `is_in_range` takes it.
+    These lie together, in `BLOCK` rows and columns. What a sum runs over are the columns of a left
+    factor, and the rows of a right one. Returns the largest, as `matrix.is_in_range` takes it.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -329,7 +329,7 @@ def _emit_turn(e: Emitter, n_parts: int, source: ir.Value, goal: ir.Value, n: ir
 def scale_strip(typing_context: Any, strip: Any, n_rows: Any, factors: Any, n_lanes: Any) -> Any:
     """Multiply ``n_rows`` of `BLOCK` numbers by as many factors, in place; beyond ``n_lanes`` 0.
 
-    Returns the largest product, as `is_in_range` takes it.
+    Returns the largest product, as `matrix.is_in_range` takes it.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
