@@ -90,7 +90,7 @@ def _ways(name: str, dtype: str, shape: tuple[int, int, int]) -> dict[str, Calla
         return lambda: objective(W)
 
     counts = sorted({1, available_threads()})
-    return {f"{backend}, {n}": way(backend, n) for backend in ("numpy", "numba") for n in counts}
+    return {f"{backend}, {n}": way(backend, n) for backend in ("numpy", "fused") for n in counts}
 
 
 def _race(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -135,12 +135,12 @@ print(time.perf_counter() - start)
 COMPILE = """
 import time
 import numba, numpy as np
-from fastloss.backends import compiled
+from fastloss.backends import fused
 from fastloss.losses import get_loss
 X_type, W_type = map(np.dtype, {types!r})
 start = time.perf_counter()
-compiled.loss_kernel(get_loss({loss!r}), W_type)
-compiled.fused_kernel(X_type, W_type)
+fused.loss_kernel(get_loss({loss!r}), W_type)
+fused.narrow_kernel(X_type, W_type)
 print(time.perf_counter() - start)
 """
 
@@ -149,13 +149,13 @@ def measure_cold_start() -> dict[str, Any]:
     """Seconds from the start of Python to the first answer; and to compile one loss and type."""
     with tempfile.TemporaryDirectory() as folder:
         warm = {"NUMBA_CACHE_DIR": f"{folder}/numba", "FASTLOSS_CACHE_DIR": f"{folder}/fastloss"}
-        _run(FIRST_CALL, "numba", **warm)
+        _run(FIRST_CALL, "fused", **warm)
         _run(FIRST_CALL, "auto", **warm)
         first = {
             f"{backend}, warm cache": [_run(FIRST_CALL, backend, **warm) for _ in range(9)]
-            for backend in ("numpy", "numba", "auto")
+            for backend in ("numpy", "fused", "auto")
         }
-        for backend in ("numba", "auto"):
+        for backend in ("fused", "auto"):
             first[f"{backend}, no cache"] = [
                 _run(
                     FIRST_CALL,
@@ -201,7 +201,7 @@ def measure_neighbour() -> dict[str, Any]:
         W = np.zeros((n_features, n_classes), np.float32)
         validation = rng.standard_normal((2000, n_features)).astype(np.float32)
         y = rng.integers(0, n_classes, n_rows)
-        objective = fastloss.Objective(X, y, backend="numba")
+        objective = fastloss.Objective(X, y, backend="fused")
 
         def ours(objective: fastloss.Objective = objective, W: Any = W) -> object:
             return objective(W)

@@ -121,7 +121,7 @@ reference before it was timed, converted. PyTorch's hinge is `multi_margin_loss`
 `linear_cross_entropy` with its own choice of chunks; JAX's hinge is written in `jax.numpy`.
 scikit-learn is the private `LinearModelLoss` that its `LogisticRegression` minimises. Where `X` is
 `uint8`, fastloss reads it as it is, and peers are handed a float32 copy made beforehand. "numpy",
-"numba" and "auto" (what a call without `backend=` takes) are fastloss's. In the plot, a cross left of
+"fused" and "auto" (what a call without `backend=` takes) are fastloss's. In the plot, a cross left of
 the line is a problem where the peer is faster."""
 
 
@@ -294,13 +294,13 @@ def summary(stored: dict[str, Results]) -> Iterator[str]:
     """The findings, with their figures."""
     for stem, results in stored.items():
         for cell in _largest_cells(results):
-            numba = cell.timing("numba")
-            over_numpy = None if numba is None else cell.speedup(numba, "numpy")
-            if numba is not None and over_numpy is not None:
+            fused = cell.timing("fused")
+            over_numpy = None if fused is None else cell.speedup(fused, "numpy")
+            if fused is not None and over_numpy is not None:
                 yield (
-                    f"- {SECTIONS[stem][0]}, {cell.loss}, {cell.size}, {cell.dtype}: Numba takes "
-                    f"{seconds(numba.summary.median)}, {ratio(over_numpy)} times as fast as NumPy"
-                    f"{_limit_share(cell, numba)}."
+                    f"- {SECTIONS[stem][0]}, {cell.loss}, {cell.size}, {cell.dtype}: fused takes "
+                    f"{seconds(fused.summary.median)}, {ratio(over_numpy)} times as fast as NumPy"
+                    f"{_limit_share(cell, fused)}."
                 )
     for stem, results in stored.items():
         if results.gradient is not None:
@@ -367,15 +367,15 @@ def reasons(stored: dict[str, Results]) -> Iterator[str]:
 
 
 def _fastest_and_slowest(stored: dict[str, Results]) -> Iterator[str]:
-    """The largest and the smallest speed-up of Numba over NumPy, wherever they are."""
+    """The largest and the smallest speed-up of fused over NumPy, wherever they are."""
     found = [
         (speedup.value, f"{ratio(speedup)} on {cell.loss}, {cell.size}, {cell.dtype}")
         for results in stored.values()
         for cell in results.cells
         for timing in cell.timings
-        if timing.contender == "numba" and (speedup := cell.speedup(timing, "numpy")) is not None
+        if timing.contender == "fused" and (speedup := cell.speedup(timing, "numpy")) is not None
     ]
-    yield f"- largest speed-up of Numba over NumPy: {max(found)[1]};"
+    yield f"- largest speed-up of fused over NumPy: {max(found)[1]};"
     yield f"- smallest: {min(found)[1]};"
     n_lost = sum(value < 1 for value, _ in found)
     yield f"- slower than NumPy in {n_lost} of {len(found)} problems, all in the tables above."

@@ -65,7 +65,7 @@ def loss_and_grad(
         rows / (number of classes in ``y`` * rows of that class).
     ignore_index : rows with this label are skipped before any arithmetic.
     reduction : "mean" (divides by the sum of the row weights) or "sum".
-    backend : "naive", "numpy", "numba", or "auto": what `use`, then the environment variable
+    backend : "naive", "numpy", "fused", or "auto": what `use`, then the environment variable
         ``FASTLOSS_BACKEND``, then `explain` says.
     n_threads : for Numba and BLAS together; else `use`, ``FASTLOSS_NUM_THREADS``, all.
     out : (like ``W``) array to write the gradient to; must not overlap an input.

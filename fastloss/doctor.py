@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info
 
 import fastloss
 from fastloss.backends import costs, unavailable_backends
-from fastloss.backends.compiled import cache_folder, cached_kernels
+from fastloss.backends.fused import cache_folder, cached_kernels
 from fastloss.benchmark.machine import cpu_name
 from fastloss.threads import available_threads
 
@@ -43,7 +43,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _numba() -> Iterator[Finding]:
-    why_not = unavailable_backends().get("numba")
+    why_not = unavailable_backends().get("fused")
     if why_not is not None:
         yield Finding("Numba", why_not, "install it, or use backend='numpy'")
         return

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastloss
-from fastloss.backends import aside, auto, compiled, get_backend
+from fastloss.backends import aside, auto, fused, get_backend
 
 ROOT = Path(fastloss.__file__).parents[1]
 
@@ -74,11 +74,11 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def _through_a_wide_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """For a test that is marked with a ``unit``: all that is compiled goes through its kernel."""
     if marker := request.node.get_closest_marker("unit"):
-        is_matrix = marker.args == ("matrix",)
-        monkeypatch.setattr(compiled, "_MAX_FUSED_CLASSES", 0)
-        monkeypatch.setattr(compiled, "_MIN_MATRIX_ROWS", 0 if is_matrix else math.inf)
-        monkeypatch.setattr(compiled, "_MIN_MATRIX_SUM", 0)
-        if is_matrix and "matrix" not in compiled.units(1, 1, np.dtype(np.float32)):
+        is_matrix = marker.args == ("amx",)
+        monkeypatch.setattr(fused, "_MAX_NARROW_CLASSES", 0)
+        monkeypatch.setattr(fused, "_MIN_MATRIX_ROWS", 0 if is_matrix else math.inf)
+        monkeypatch.setattr(fused, "_MIN_MATRIX_SUM", 0)
+        if is_matrix and "amx" not in fused.units(1, 1, np.dtype(np.float32)):
             pytest.skip(
                 "no matrix unit: this CPU has no AMX, or the system does not let it be used"
             )

@@ -21,9 +21,9 @@ BACKENDS = fastloss.available_backends()
 #: The backends, and the kernels that are meant for many classes with however few: on vectors, and
 #: on a matrix unit where there is one.
 WAYS = [*BACKENDS]
-if "numba" in BACKENDS:
-    for unit in ("vectors", "matrix"):
-        WAYS.append(pytest.param("numba", marks=pytest.mark.unit(unit), id=f"numba-{unit}"))
+if "fused" in BACKENDS:
+    for unit in ("vectors", "amx"):
+        WAYS.append(pytest.param("fused", marks=pytest.mark.unit(unit), id=f"fused-{unit}"))
 
 #: Everything that runs: all registered losses, and variants of their parameters.
 LOSSES: dict[str, fastloss.Loss] = {

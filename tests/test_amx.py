@@ -13,8 +13,8 @@ pytest.importorskip("numba")
 from numba import njit
 
 import fastloss
-from fastloss.backends import compiled
-from fastloss.kernels import amx, matrix, simd, wide
+from fastloss.backends import fused
+from fastloss.kernels import amx, simd, wide, wide_amx
 
 SINGLE = np.dtype(np.float32)
 
@@ -159,7 +159,7 @@ def test_scale_strip(n_lanes):
 
 def test_numbers_in_range():
     def fits(number: float, stage: int) -> bool:
-        return matrix.is_in_range(int(np.float32(number).view(np.int32)), stage)
+        return wide_amx.is_in_range(int(np.float32(number).view(np.int32)), stage)
 
     assert [fits(x, wide.SCORES) for x in (0, 2.0**-32, 1, 2.0**48)] == [True] * 4
     assert [fits(x, wide.SCORES) for x in (1e-40, 2.0**-33, 2.0**49, np.inf, np.nan)] == [False] * 5
@@ -179,24 +179,24 @@ def problem(n_rows: int = 200, n_features: int = 70, n_classes: int = 100):
 
 @pytest.fixture
 def units_used(monkeypatch) -> list[str]:
-    used, run_block = [], compiled.Wide._run_block
+    used, run_block = [], fused.Wide._run_block
 
     def spy(self, unit, *arguments):
         done = run_block(self, unit, *arguments)
         used.append(f"{unit} {'did' if done else 'did not'}")
         return done
 
-    monkeypatch.setattr(compiled.Wide, "_run_block", spy)
+    monkeypatch.setattr(fused.Wide, "_run_block", spy)
     return used
 
 
 def test_who_gets_the_matrix_unit(units_used):
     W, X, y = problem()
-    fastloss.loss_and_grad(W, X, y, backend="numba")
-    assert units_used == ["matrix did"]
+    fastloss.loss_and_grad(W, X, y, backend="fused")
+    assert units_used == ["amx did"]
     units_used.clear()
     for few in ((W, X[:63], y[:63]), (W[:47], X[:, :47], y), (W.astype("f8"), X.astype("f8"), y)):
-        fastloss.loss_and_grad(*few, backend="numba")
+        fastloss.loss_and_grad(*few, backend="fused")
     assert units_used == ["vectors did"] * 3
 
 
@@ -208,8 +208,8 @@ def test_what_has_no_parts_is_left_to_the_vectors(value, where, loss, units_used
     (X if where == "X" else W)[3, 5] = value
     with np.errstate(all="ignore"):
         expected = fastloss.loss_and_grad(W, X, y, loss=loss, backend="numpy")
-    actual = fastloss.loss_and_grad(W, X, y, loss=loss, backend="numba")
-    assert units_used == ["matrix did not", "vectors did"]
+    actual = fastloss.loss_and_grad(W, X, y, loss=loss, backend="fused")
+    assert units_used == ["amx did not", "vectors did"]
     np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
     largest = np.nanmax(np.where(np.isfinite(expected[1]), np.abs(expected[1]), 0))
     np.testing.assert_allclose(actual[1], expected[1], atol=1e-5 * largest)
@@ -223,8 +223,8 @@ def test_what_the_unit_takes_for_0_is_left_to_the_vectors(scaled, intercept, uni
     X, W = (a * SINGLE.type(1e-30 if name == scaled else 1) for name, a in (("X", X), ("W", W)))
     weights = np.full(len(y), 1e-30) if scaled == "weights" else None
     options = {"reduction": "sum", "sample_weight": weights, "intercept": intercept}
-    actual = fastloss.loss_and_grad(W, X, y, backend="numba", **options)
-    assert units_used == ["matrix did not", "vectors did"]
+    actual = fastloss.loss_and_grad(W, X, y, backend="fused", **options)
+    assert units_used == ["amx did not", "vectors did"]
     assert_close(actual, fastloss.loss_and_grad(W, X, y, backend="numpy", **options), SINGLE)
 
 
@@ -235,21 +235,21 @@ def test_rows_without_a_gradient_do_not_keep_others_from_the_unit(units_used):
     W[0] = -1
     W[0, 7] = 1
     y[:64] = 7
-    actual = fastloss.loss_and_grad(W, X, y, backend="numba")
-    assert units_used == ["matrix did"]
+    actual = fastloss.loss_and_grad(W, X, y, backend="fused")
+    assert units_used == ["amx did"]
     assert_close(actual, fastloss.loss_and_grad(W, X, y, backend="numpy"), SINGLE)
 
 
 def test_one_block_of_rows_is_left_to_the_vectors(units_used, monkeypatch):
     """The others are not, and what they gave stays."""
-    monkeypatch.setattr(compiled, "_WIDE_BYTES", 0)
-    monkeypatch.setattr(compiled, "_MIN_WIDE_ROWS", 64)
+    monkeypatch.setattr(fused, "_WIDE_BYTES", 0)
+    monkeypatch.setattr(fused, "_MIN_WIDE_ROWS", 64)
     W, X, y = problem()
     X[100] *= SINGLE.type(1e20)
-    actual = fastloss.loss_and_grad(W, X, y, loss="hinge", backend="numba")
+    actual = fastloss.loss_and_grad(W, X, y, loss="hinge", backend="fused")
     expected = fastloss.loss_and_grad(W, X, y, loss="hinge", backend="numpy")
-    did = "matrix did"
-    assert units_used == [did, "matrix did not", "vectors did", *[did] * (len(units_used) - 3)]
+    did = "amx did"
+    assert units_used == [did, "amx did not", "vectors did", *[did] * (len(units_used) - 3)]
     assert len(units_used) > 3
     assert_close(actual, expected, SINGLE)
 
@@ -258,8 +258,8 @@ def test_gradients_of_all_sizes(units_used):
     """Probabilities down to 0, through what is below the normal range."""
     W, X, y = problem()
     W *= 20
-    actual = fastloss.loss_and_grad(W, X, y, backend="numba")
-    assert units_used == ["matrix did"]
+    actual = fastloss.loss_and_grad(W, X, y, backend="fused")
+    assert units_used == ["amx did"]
     exact = fastloss.loss_and_grad(W.astype(float), X.astype(float), y, backend="numpy")
     assert_close(actual, exact, SINGLE)
 
@@ -275,8 +275,8 @@ def test_shapes(shape, intercept, X_type, units_used):
     X = np.clip(X, 0, 255).astype(X_type)
     W = (rng.standard_normal((n_features + intercept, n_classes)) / 5000).astype(SINGLE)
     call = W, X, rng.integers(0, n_classes, n_rows)
-    actual = fastloss.loss_and_grad(*call, intercept=intercept, backend="numba")
-    assert set(units_used) == {"matrix did"}
+    actual = fastloss.loss_and_grad(*call, intercept=intercept, backend="fused")
+    assert set(units_used) == {"amx did"}
     exact = fastloss.loss_and_grad(
         W.astype(float), X.astype(float), call[2], intercept=intercept, backend="numpy"
     )
@@ -288,16 +288,16 @@ def test_no_less_accurate_than_vectors(monkeypatch):
     exact = fastloss.loss_and_grad(W.astype(float), X.astype(float), y, backend="numpy")[1]
     errors = []
     for least in (0, math.inf):
-        monkeypatch.setattr(compiled, "_MIN_MATRIX_ROWS", least)
-        dW = fastloss.loss_and_grad(W, X, y, backend="numba")[1]
+        monkeypatch.setattr(fused, "_MIN_MATRIX_ROWS", least)
+        dW = fastloss.loss_and_grad(W, X, y, backend="fused")[1]
         errors.append(float(np.sqrt(np.square(dW - exact).mean())))
     assert errors[0] < errors[1]
 
 
 def test_the_same_bits_from_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(compiled, "_WIDE_BYTES", 100_000)
+    monkeypatch.setattr(fused, "_WIDE_BYTES", 100_000)
     W, X, y = problem(900, 223, 283)
-    objective = fastloss.Objective(X, y, backend="numba")
+    objective = fastloss.Objective(X, y, backend="fused")
     results = []
     for n_threads in (1, 2, 3, 7):
         with fastloss.use(n_threads=n_threads):
@@ -310,8 +310,8 @@ def test_the_same_bits_from_any_number_of_threads(monkeypatch):
 def test_a_cpu_without_the_unit_does_without(run_python):
     code = """
     import numpy as np, fastloss
-    from fastloss.backends import compiled
-    print(compiled.units(10**6, 10**6, np.dtype("f4")))
+    from fastloss.backends import fused
+    print(fused.units(10**6, 10**6, np.dtype("f4")))
     """
     assert run_python(code, FASTLOSS_AMX="0") == "('vectors',)\n"
     features = simd.get_host_cpu_features().replace("+amx-bf16", "-amx-bf16")

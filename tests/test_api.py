@@ -227,11 +227,11 @@ def test_score_gradient_is_the_last_layer(loss, backend, dtype, data):
 @pytest.mark.parametrize(
     ("argument", "in_use", "environment", "expected"),
     [
-        ("naive", "numpy", "numba", ("naive", "the argument backend=")),
-        ("auto", "numpy", "numba", ("numpy", "fastloss.use")),
+        ("naive", "numpy", "fused", ("naive", "the argument backend=")),
+        ("auto", "numpy", "fused", ("numpy", "fastloss.use")),
         ("auto", "auto", "naive", ("naive", "FASTLOSS_BACKEND")),
-        ("auto", "auto", None, ("numba", "predicted to be fastest")),
-        ("auto", "auto", "auto", ("numba", "predicted to be fastest")),
+        ("auto", "auto", None, ("fused", "predicted to be fastest")),
+        ("auto", "auto", "auto", ("fused", "predicted to be fastest")),
         ("naive", "auto", None, ("naive", "the argument backend=")),
     ],
 )
@@ -257,17 +257,17 @@ def test_use_nests_and_is_restored(ran, data):
     with fastloss.use(backend="naive"):
         with fastloss.use(n_threads=1):  # names no backend, so that of the outer block stays
             assert backend_now() == "naive"
-            with fastloss.use(backend="numba"):
-                assert backend_now() == "numba"
+            with fastloss.use(backend="fused"):
+                assert backend_now() == "fused"
                 assert fastloss.explain(1, 1, 2).n_threads == 1
             assert backend_now() == "naive"
-        with pytest.raises(KeyError), fastloss.use(backend="numba", n_threads=1):
+        with pytest.raises(KeyError), fastloss.use(backend="fused", n_threads=1):
             raise KeyError
         assert backend_now() == "naive"
         assert fastloss.explain(1, 1, 2).n_threads == available_threads()
         with fastloss.use(backend="auto"):
-            assert backend_now() == "numba"
-    assert backend_now() == "numba"
+            assert backend_now() == "fused"
+    assert backend_now() == "fused"
 
 
 def test_precedence_of_threads(monkeypatch):
@@ -299,12 +299,12 @@ def test_explain_tells_the_truth(shape, dtype, order, loss, ran):
     explanation = fastloss.explain(*shape, dtype=dtype, loss=loss, rows_contiguous=order == "C")
     fastloss.loss_and_grad(W, X, np.zeros(n_rows, int), loss)
     assert ran == [explanation.backend]
-    assert ("numba" in explanation.unavailable) == isinstance(loss, Spying)
+    assert ("fused" in explanation.unavailable) == isinstance(loss, Spying)
 
 
 def test_explain_knows_every_reason():
     explain = fastloss.explain
-    assert explain(60_000, 785, 10).backend == "numba"
+    assert explain(60_000, 785, 10).backend == "fused"
     assert "columns" in explain(60_000, 785, 10, rows_contiguous=False).reason
     without = explain(60_000, 785, 10, loss=Spying())
     assert without.backend == "numpy"
@@ -313,7 +313,7 @@ def test_explain_knows_every_reason():
 
 def test_explain_predicts_times():
     told = fastloss.explain(60_000, 785, 10, n_threads=2)
-    assert {*told.predicted} == {(name, n) for name in ("numpy", "numba") for n in (1, 2)}
+    assert {*told.predicted} == {(name, n) for name in ("numpy", "fused") for n in (1, 2)}
     assert [*told.predicted.values()] == sorted(told.predicted.values())
     assert next(iter(told.predicted)) == (told.backend, told.n_threads)
     assert str(told).count("ms predicted") == 4
@@ -323,7 +323,7 @@ def test_explain_predicts_times():
 # --- memory --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", ["numpy", "fused"])
 def test_uint8_rows_are_not_copied_to_floats(backend):
     X = np.random.default_rng(0).integers(0, 256, (40_000, 500), np.uint8)
     y = np.arange(40_000) % 3
@@ -339,7 +339,7 @@ def test_uint8_rows_are_not_copied_to_floats(backend):
     assert_close((total, dW), expected, np.float64)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", ["numpy", "fused"])
 def test_strided_rows_and_the_intercept_are_not_copied(backend):
     X = np.zeros((40_000, 100), np.float32)
     objective = Objective(X[:, :50], np.zeros(40_000, int), intercept=True, backend=backend)

@@ -52,7 +52,7 @@ def test_fit_finds_the_line_it_was_given():
 
 def test_fit_gives_no_negative_cost():
     shapes = [(1, 1, 1), (10, 1, 1), (100, 1, 1), (1, 100, 2), (1, 1, 100)]
-    factors = [costs.terms("fused", shape, 4, 2) for shape in shapes]
+    factors = [costs.terms("narrow", shape, 4, 2) for shape in shapes]
     assert min(costs.fit(factors, [5.0, 4.0, 3.0, 2.0, 1.0])) >= 0.0
 
 
@@ -127,8 +127,8 @@ def test_default_covers_every_way():
     [
         ("numpy", "one", ("numpy", 1)),
         ("numpy", "all", ("numpy", 2)),
-        ("fused", "one", ("numba", 1)),
-        ("fused", "all", ("numba", 2)),
+        ("narrow", "one", ("fused", 1)),
+        ("narrow", "all", ("fused", 2)),
     ],
 )
 def test_the_cheapest_is_chosen(way, threads, expected, folder):
@@ -144,7 +144,7 @@ def test_ready_scores_have_no_features_to_pay_for():
     one = auto.fastest(fastloss.Softmax(), (1000, 0, 10), 4, 2, with_numba=True)
     line = costs.current().lines["wide", 4, "one"]
     expected = line[0] + line[1] * 1000 + line[2] * 1024 * 10  # strips of 32 rows
-    np.testing.assert_allclose(one.predicted["numba", 1], expected)
+    np.testing.assert_allclose(one.predicted["fused", 1], expected)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Uncompilable(fastloss.losses.softmax.Softmax):
     """Its compiled form is none."""
 
     name: ClassVar[str] = "uncompilable"
-    compiled = staticmethod(lambda scores, labels, parameters, losses: open("/nowhere"))  # noqa: SIM115
+    block = staticmethod(lambda scores, labels, parameters, losses: open("/nowhere"))  # noqa: SIM115
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Unhashable(fastloss.losses.softmax.Softmax):
 
 def test_a_loss_need_not_be_hashable(folder):
     single = np.dtype(np.float32)
-    assert auto.choose(Unhashable(), (200, 65, 10), single, single).backend in ("numpy", "numba")
+    assert auto.choose(Unhashable(), (200, 65, 10), single, single).backend in ("numpy", "fused")
 
 
 def test_numpy_answers_until_the_kernels_are_ready(folder, monkeypatch):
@@ -178,7 +178,7 @@ def test_numpy_answers_until_the_kernels_are_ready(folder, monkeypatch):
 
     monkeypatch.setattr(aside, "kernels", kernels)
     monkeypatch.setattr(auto, "kernels", kernels)
-    monkeypatch.setattr(auto.compiled, "kernels_of", lambda *_: ("a-kernel", (), make))
+    monkeypatch.setattr(auto.fused, "kernels_of", lambda *_: ("a-kernel", (), make))
 
     def choice() -> auto.Choice:
         return auto.choose(get_loss("softmax"), (6000, 500, 10), SINGLE, SINGLE)
@@ -189,7 +189,7 @@ def test_numpy_answers_until_the_kernels_are_ready(folder, monkeypatch):
         assert "being compiled" in choice().reason
     may_go_on.set()
     kernels.wait()
-    assert (choice().backend, choice().is_final) == ("numba", True)
+    assert (choice().backend, choice().is_final) == ("fused", True)
     assert made == ["fastloss-aside"]
 
 
@@ -205,7 +205,7 @@ def test_a_loss_that_cannot_be_compiled_stays_with_numpy(folder, monkeypatch):
     assert (choice.backend, choice.is_final) == ("numpy", True)
     assert "cannot compile the loss" in choice.reason
     with pytest.raises(Exception, match=r"(?i)nopython|typing"):
-        fastloss.loss_and_grad(W, X, y, Uncompilable(), backend="numba")
+        fastloss.loss_and_grad(W, X, y, Uncompilable(), backend="fused")
 
 
 # --- kernels aside -------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ results = [fastloss.loss_and_grad(W, X, y)]
 print("numba" in sys.modules)
 aside.kernels.wait()
 objective = fastloss.Objective(X, y)
-results += [objective(W), fastloss.loss_and_grad(W, X, y, backend="numba")]
+results += [objective(W), fastloss.loss_and_grad(W, X, y, backend="fused")]
 for loss, dW in results:
     np.testing.assert_allclose(loss, np.log(10), rtol=1e-6)
     np.testing.assert_allclose(dW, results[0][1], atol=1e-6)

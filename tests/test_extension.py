@@ -39,7 +39,7 @@ def squared_error_block(scores, labels, parameters, losses):
 @dataclass(frozen=True)
 class SquaredError(Loss):
     name: ClassVar[str] = "squared_error"
-    compiled = staticmethod(squared_error_block)
+    block = staticmethod(squared_error_block)
     scale: float = 1.0
 
     @property

@@ -240,7 +240,7 @@ def test_sgd_walks_through_a_permutation_each_epoch(batch_size, shuffle):
     np.testing.assert_array_equal(result.history.column("epoch"), [0, 1, 2])
 
 
-@pytest.mark.parametrize("backend", ["naive", "numpy", "numba"])
+@pytest.mark.parametrize("backend", ["naive", "numpy", "fused"])
 @pytest.mark.parametrize(
     "options",
     [

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 
 import fastloss
 from fastloss import optim
-from fastloss.backends import compiled
+from fastloss.backends import fused
 from fastloss.optim import run as optim_run
 
 #: Every method, in every form whose state differs.
@@ -76,7 +76,7 @@ def assert_same(result: optim.Result, expected: optim.Result) -> None:
 @contextmanager
 def failing_at(number: int, error: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
     """The evaluation of this number raises ``error``, be it of all rows or of a batch."""
-    evaluate = compiled.Fused.of_rows
+    evaluate = fused.Narrow.of_rows
     countdown = [number]
 
     def fails(*arguments):
@@ -86,7 +86,7 @@ def failing_at(number: int, error: type[BaseException] = KeyboardInterrupt) -> I
         return evaluate(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled.Fused, "of_rows", fails)
+        patch.setattr(fused.Narrow, "of_rows", fails)
         yield
 
 
@@ -94,7 +94,7 @@ def failing_at(number: int, error: type[BaseException] = KeyboardInterrupt) -> I
 
 
 @each_method
-@pytest.mark.parametrize("backend", ["auto", "numpy", "numba"])
+@pytest.mark.parametrize("backend", ["auto", "numpy", "fused"])
 def test_the_same_bits_on_any_number_of_threads(name, backend):
     results = [
         run(name, objective(backend=backend, n_threads=n), validation=objective())
@@ -104,7 +104,7 @@ def test_the_same_bits_on_any_number_of_threads(name, backend):
         assert_same(result, results[0])
 
 
-@pytest.mark.parametrize("shape", [(3000, 300, 10), (400, 300, 100)], ids=["fused", "wide"])
+@pytest.mark.parametrize("shape", [(3000, 300, 10), (400, 300, 100)], ids=["narrow", "wide"])
 def test_the_same_bits_on_any_number_of_threads_where_threads_have_work(shape):
     n, d, c = shape
     problem = fastloss.data.synthetic(n, d, c, seed=0)
@@ -152,7 +152,7 @@ def test_auto_does_not_change_its_mind_in_a_run(monkeypatch, ran):
     monkeypatch.setattr(aside.kernels, "wait", lambda: (waited.append(1), compiled.set()))
     run("sgd")
     assert waited
-    assert set(ran) == {"numba"}
+    assert set(ran) == {"fused"}
 
 
 def test_a_run_that_need_not_be_reproducible_starts_at_once(monkeypatch, ran):

@@ -268,20 +268,20 @@ ON_CPU = """
 import platform
 import numpy as np
 import fastloss
-from fastloss.backends import compiled
+from fastloss.backends import fused
 from fastloss.kernels import simd
 
 rng = np.random.default_rng(0)
 for X_type, W_type, C in (("f4", "f4", 7), ("f8", "f8", 7), ("u1", "f4", 7), ("f4", "f4", 107)):
     X, y = (9 * rng.standard_normal((300, 77))).astype(X_type), rng.integers(0, C, 300)
     W = rng.standard_normal((78, C)).astype(W_type) / 99
-    ours = fastloss.loss_and_grad(W, X, y, backend="numba", intercept=True)
+    ours = fastloss.loss_and_grad(W, X, y, backend="fused", intercept=True)
     theirs = fastloss.loss_and_grad(W, X, y, backend="numpy", intercept=True)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5)
     np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5 * np.abs(theirs[1]).max())
 single = np.dtype("f4")
-wide = compiled.wide_kernel(single, single, "vectors")
-for kernel in (compiled.fused_kernel(single, single), wide):
+wide = fused.wide_kernel(single, single, "vectors")
+for kernel in (fused.narrow_kernel(single, single), wide):
     (assembly,) = kernel.inspect_asm().values()
     fused = [line for line in assembly.splitlines() if "fmadd" in line and "ps" in line]
     registers = {r for r in ("xmm", "ymm", "zmm") for line in fused if r in line}

@@ -148,7 +148,7 @@ def test_every_loss_has_every_backend_verified_and_timed(measured):
     assert measured.complete
     assert [cell.loss for cell in measured.cells] == ["softmax", "hinge"]
     for cell in measured.cells:
-        assert [timing.contender for timing in cell.timings] == ["naive", "numpy", "numba"]
+        assert [timing.contender for timing in cell.timings] == ["naive", "numpy", "fused"]
         assert cell.size == "2000 x 40 x 5"
         assert cell.limit_seconds > 0
         for timing in cell.timings:
@@ -169,7 +169,7 @@ def test_a_naive_loop_is_cut_off_and_said_to_be(measured):
 
 
 def test_first_calls_are_reported_apart(measured):
-    numba = measured.cells[0].timing("numba")
+    numba = measured.cells[0].timing("fused")
     assert numba.first_call_cold > 2 * numba.first_call
     assert "softmax" in report.first_calls_table(measured).markdown()
 

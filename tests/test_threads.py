@@ -35,7 +35,7 @@ def test_same_bits_for_any_number_of_threads(loss, types):
         objective = fastloss.Objective(X, y, loss=loss, sample_weight=rng.uniform(0, 1, n_rows))
         results = []
         for n_threads in (1, 2, 3, 2, None):
-            with fastloss.use(backend="numba", n_threads=n_threads):
+            with fastloss.use(backend="fused", n_threads=n_threads):
                 scores = fastloss.score_gradient(X[:, :1] * W[:1], y, loss=loss)
                 results.append((*objective(W), *scores))
         for result in results[1:]:
@@ -54,7 +54,7 @@ W = rng.standard_normal((9, 5)).astype("f4")
 y = rng.integers(0, 5, 9000)
 for n_threads in (1, 2, 3, 7):
     for loss in ("softmax", "hinge"):
-        total, dW = fastloss.loss_and_grad(W, X, y, loss, backend="numba", n_threads=n_threads)
+        total, dW = fastloss.loss_and_grad(W, X, y, loss, backend="fused", n_threads=n_threads)
         print(loss, hashlib.sha256(np.float64(total).tobytes() + dW.tobytes()).hexdigest())
 """
 
@@ -66,7 +66,7 @@ def test_same_bits_with_more_threads_than_cores_and_in_another_process(run_pytho
     rng = np.random.default_rng(0)
     X = rng.standard_normal((9000, 9)).astype("f4")
     W = rng.standard_normal((9, 5)).astype("f4")
-    total, dW = fastloss.loss_and_grad(W, X, rng.integers(0, 5, 9000), backend="numba")
+    total, dW = fastloss.loss_and_grad(W, X, rng.integers(0, 5, 9000), backend="fused")
     digest = hashlib.sha256(np.float64(total).tobytes() + dW.tobytes()).hexdigest()
     assert lines[0] == f"softmax {digest}"
 
@@ -94,7 +94,7 @@ mine(X[:, 0].copy())
 
 def call(i):
     loss, (expected, gradient) = losses[i % 4], one_by_one[i % 4]
-    backend = ("numba", "numba", "numba", "auto", "numpy")[i % 5]
+    backend = ("fused", "fused", "fused", "auto", "numpy")[i % 5]
     with fastloss.use(n_threads=(1, 2, None)[i % 3]):
         total, dW = fastloss.loss_and_grad(W, X, y, loss, backend=backend)
     np.testing.assert_allclose(total, expected, rtol=1e-12)
@@ -124,25 +124,25 @@ import fastloss
 
 X, y = np.ones((6000, 500)), np.arange(6000) % 10
 W = np.random.default_rng(0).standard_normal((500, 10))
-expected = fastloss.loss_and_grad(W, X, y, backend="numba")  # helpers have been started
-wide = fastloss.loss_and_grad(np.tile(W, 9), X, y, backend="numba")  # and BLAS's threads
+expected = fastloss.loss_and_grad(W, X, y, backend="fused")  # helpers have been started
+wide = fastloss.loss_and_grad(np.tile(W, 9), X, y, backend="fused")  # and BLAS's threads
 
 child = os.fork()
 if child == 0:
     status = 1
     try:
-        for backend in ("numba", "auto"):
+        for backend in ("fused", "auto"):
             loss, dW = fastloss.loss_and_grad(W, X, y, backend=backend)
             np.testing.assert_allclose(loss, expected[0], rtol=1e-12)
             np.testing.assert_allclose(dW, expected[1], atol=1e-12)
-        loss, dW = fastloss.loss_and_grad(np.tile(W, 9), X, y, backend="numba")
+        loss, dW = fastloss.loss_and_grad(np.tile(W, 9), X, y, backend="fused")
         np.testing.assert_allclose(dW, wide[1], atol=1e-12)
         status = 0
     finally:
         os._exit(status)
 assert os.waitpid(child, 0)[1] == 0
 # The parent goes on.
-fastloss.loss_and_grad(W, X, y, backend="numba")
+fastloss.loss_and_grad(W, X, y, backend="fused")
 print("done")
 """
 
@@ -164,7 +164,7 @@ def test_a_child_forked_before_numba_ran_may_use_it(run_python):
 
         def call(_):
             X, W = np.ones((500, 20)), np.zeros((20, 10))
-            return fastloss.loss_and_grad(W, X, np.zeros(500, int), backend="numba")[0]
+            return fastloss.loss_and_grad(W, X, np.zeros(500, int), backend="fused")[0]
 
         with multiprocessing.get_context("fork").Pool(2) as pool:
             np.testing.assert_allclose(pool.map(call, range(4)), np.log(10))

@@ -108,7 +108,7 @@ for threads in thread_counts:
 #   compiler finds;
 # - **fused**: fastloss's kernel. A block of rows that fits the cache: its scores, its losses, its
 #   part of the gradient, then the next block. One pass over `X`, vector instructions, as many
-#   threads as you like. `fastloss/kernels/fused.py` is worth reading.
+#   threads as you like. `fastloss/kernels/narrow.py` is worth reading.
 
 # %%
 
@@ -150,11 +150,11 @@ versions: dict[str, tuple[Any, int, int]] = {  # the call, its threads, its pass
     "naive": (objective("naive", 1, FEW), 1, 1),
     "compiled loop": (lambda W: compiled_loop(W, X, y), 1, 1),
     "NumPy, 1 thread": (objective("numpy", 1), 1, 2),
-    "fused, 1 thread": (objective("numba", 1), 1, 1),
+    "fused, 1 thread": (objective("fused", 1), 1, 1),
 }
 if n_cores > 1:
     versions[f"NumPy, {n_cores} threads"] = (objective("numpy", n_cores), n_cores, 2)
-    versions[f"fused, {n_cores} threads"] = (objective("numba", n_cores), n_cores, 1)
+    versions[f"fused, {n_cores} threads"] = (objective("fused", n_cores), n_cores, 1)
 
 expected_loss, expected_dW = versions["NumPy, 1 thread"][0](W)
 for name, (call, _, _) in versions.items():
@@ -247,7 +247,7 @@ if n_cores > 1:
         print("The other cores are busy: nothing can be said of threads now.")
 
     # Threads change the time and nothing else: the same bits.
-    one, all_cores = objective("numba", 1)(W), objective("numba", n_cores)(W)
+    one, all_cores = objective("fused", 1)(W), objective("fused", n_cores)(W)
     assert one[0] == all_cores[0]
     np.testing.assert_array_equal(one[1], all_cores[1])
 

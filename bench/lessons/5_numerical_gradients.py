@@ -90,7 +90,7 @@ def contenders(n_features: int) -> dict[str, tuple[Callable[[], Any], float, int
     def on(backend: str, X: Floats) -> fastloss.Objective:
         return fastloss.Objective(X, y[: len(X)], loss="hinge", backend=backend, n_threads=1)
 
-    compiled, vectorised, loops = on("numba", X), on("numpy", X), on("naive", X[:FEW_ROWS])
+    compiled, vectorised, loops = on("fused", X), on("numpy", X), on("naive", X[:FEW_ROWS])
     by_columns = on("numpy", np.asfortranarray(X))  # the incremental one reads a column at a time
     places = [(d, 0) for d in range(FEW_ENTRIES)]
     column = [(d, 0) for d in range(min(n_features, 1000))]

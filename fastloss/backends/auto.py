@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastloss.backends import compiled, costs
+from fastloss.backends import costs, fused
 from fastloss.backends.aside import kernels
 from fastloss.losses.base import Loss
 from fastloss.threads import available_threads
@@ -48,7 +48,7 @@ def choose(
 ) -> Choice:
     """The choice for a problem; ``prepare=False``: whether or not the kernels are ready."""
     # Not the loss itself, which may hold what has no hash.
-    kind = (type(loss), loss.compiled, loss.parameters)
+    kind = (type(loss), loss.block, loss.parameters)
     key = (kind, shape, X_type, W_type, rows_contiguous, n_threads)
     choice = _final.get(key)
     if choice is None:
@@ -71,26 +71,26 @@ def _choose(
     prepare: bool,
 ) -> Choice:
     without = fastest(loss, shape, W_type.itemsize, most, with_numba=False)
-    if (why_not := compiled.BACKEND.unavailable(loss)) is not None:
-        return replace(without, reason=f"numba cannot run: {why_not}")
-    if not rows_contiguous and compiled.way(*shape[1:], W_type.itemsize) == "fused":
+    if (why_not := fused.BACKEND.unavailable(loss)) is not None:
+        return replace(without, reason=f"fused cannot run: {why_not}")
+    if not rows_contiguous and fused.way(*shape[1:], W_type.itemsize) == "narrow":
         return replace(without, reason="the columns of X lie together in memory, not its rows")
     choice = fastest(loss, shape, W_type.itemsize, most, with_numba=True)
     if choice.backend == "numpy" or not prepare:
         return choice
-    name, sources, make = compiled.kernels_of(loss, shape, X_type, W_type)
+    name, sources, make = fused.kernels_of(loss, shape, X_type, W_type)
     if kernels.ready(name, sources, make):
         return choice
     if (failure := kernels.failure(name)) is not None:
-        return replace(without, reason=f"numba cannot compile the loss: {failure}")
-    return replace(without, reason="numba's kernels are being compiled", is_final=False)
+        return replace(without, reason=f"fused cannot compile the loss: {failure}")
+    return replace(without, reason="the kernels are being compiled", is_final=False)
 
 
 def fastest(loss: Loss, shape: Shape, itemsize: int, most_threads: int, with_numba: bool) -> Choice:
     """Of NumPy and, if wanted, the compiled backend, on one thread and on as many as may be."""
     ways = {"numpy": "numpy"}
     if with_numba:
-        ways["numba"] = compiled.way(*shape[1:], itemsize) if shape[1] else "wide"
+        ways["fused"] = fused.way(*shape[1:], itemsize) if shape[1] else "wide"
     table = costs.current()
     predicted = {
         (backend, n): table.seconds(way, shape, itemsize, n, repr(loss))
@@ -119,16 +119,16 @@ def reproducible(
     """
     if backend == "auto":
         backend = "numpy"
-        if compiled.BACKEND.unavailable(loss) is None and (
-            rows_contiguous or compiled.way(*shape[1:], W_type.itemsize) == "wide"
+        if fused.BACKEND.unavailable(loss) is None and (
+            rows_contiguous or fused.way(*shape[1:], W_type.itemsize) == "wide"
         ):
-            name, sources, make = compiled.kernels_of(loss, shape, X_type, W_type)
+            name, sources, make = fused.kernels_of(loss, shape, X_type, W_type)
             if not kernels.ready(name, sources, make):
                 kernels.wait()
             if kernels.failure(name) is None:
-                backend = "numba"
+                backend = "fused"
     most = n_threads or available_threads()
-    if backend != "numba" or most == 1:
+    if backend != "fused" or most == 1:
         return backend, 1
     predicted = fastest(loss, shape, W_type.itemsize, most, with_numba=True).predicted
     return backend, min((1, most), key=lambda n: predicted[backend, n])

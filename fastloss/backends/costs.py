@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.backends import compiled
+from fastloss.backends import fused
 
 #: Of the model: numbers that another one was fitted with are not read.
 VERSION = 5
-WAYS = ("numpy", "fused", "wide")
+WAYS = ("numpy", "narrow", "wide")
 N_TERMS = 7
 
 #: The terms that depend on the loss.
@@ -52,7 +52,7 @@ def terms(
     n_multiplied: float = n_rows
     n_scored = n_rows
     if way == "wide":
-        strip = compiled.STRIP_BYTES // itemsize
+        strip = fused.STRIP_BYTES // itemsize
         n_multiplied = (n_rows + -(-n_rows // strip) * strip) / 2
         n_scored = -(-n_rows // (n_threads * strip)) * n_threads * strip
     n_scores = n_scored * n_classes
@@ -179,14 +179,14 @@ DEFAULT = Costs(
         # a call, a row, a score, one beyond cache, a number of X, of W, a multiply-add; seconds
         ("numpy", 4, "one"): (3e-05, 9.4e-08, 1.8e-09, 1.5e-09, 6.8e-10, 9.2e-10, 2e-11),
         ("numpy", 4, "all"): (3.2e-05, 9.6e-08, 2e-09, 1.3e-09, 4.9e-10, 7.9e-10, 9.9e-12),
-        ("fused", 4, "one"): (3.6e-06, 6.2e-09, 1.3e-09, 2.3e-10, 1e-10, 5.5e-10, 2e-11),
-        ("fused", 4, "all"): (3.9e-06, 5.4e-09, 6.2e-10, 4.7e-11, 5.8e-11, 6.1e-10, 1.2e-11),
+        ("narrow", 4, "one"): (3.6e-06, 6.2e-09, 1.3e-09, 2.3e-10, 1e-10, 5.5e-10, 2e-11),
+        ("narrow", 4, "all"): (3.9e-06, 5.4e-09, 6.2e-10, 4.7e-11, 5.8e-11, 6.1e-10, 1.2e-11),
         ("wide", 4, "one"): (1.3e-05, 8.8e-09, 7.9e-10, 1.7e-10, 9.4e-10, 5.8e-10, 1.1e-11),
         ("wide", 4, "all"): (1.5e-05, 5.3e-08, 5e-10, 8.2e-11, 9.8e-10, 4.5e-10, 5.2e-12),
         ("numpy", 8, "one"): (2.7e-05, 8.5e-08, 2.8e-09, 2.9e-09, 1.5e-09, 1.7e-09, 4.8e-11),
         ("numpy", 8, "all"): (2.9e-05, 8.7e-08, 3.1e-09, 2.4e-09, 1e-09, 1.5e-09, 2.5e-11),
-        ("fused", 8, "one"): (3.7e-06, 6.1e-09, 8.6e-10, 1.1e-09, 2.8e-10, 1.1e-09, 4.2e-11),
-        ("fused", 8, "all"): (3.8e-06, 6.7e-09, 8.7e-10, 0.0, 1.3e-10, 1.2e-09, 2.4e-11),
+        ("narrow", 8, "one"): (3.7e-06, 6.1e-09, 8.6e-10, 1.1e-09, 2.8e-10, 1.1e-09, 4.2e-11),
+        ("narrow", 8, "all"): (3.8e-06, 6.7e-09, 8.7e-10, 0.0, 1.3e-10, 1.2e-09, 2.4e-11),
         ("wide", 8, "one"): (1.2e-05, 1.1e-08, 1.4e-09, 3.7e-10, 1.5e-09, 7.8e-10, 3.8e-11),
         ("wide", 8, "all"): (1.7e-05, 6.4e-08, 7.7e-10, 3.2e-10, 1.9e-09, 6.3e-10, 1.8e-11),
     },

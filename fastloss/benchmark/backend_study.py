@@ -138,7 +138,7 @@ def _prepare(
     if isinstance(task, BackendTask):
         affordable_rows = max(1, _PROBE_MULTIPLY_ADDS // (2 * W.size))
         probe = replace(task, n_rows=min(n_rows, _PROBE_ROWS, affordable_rows))
-        kernel = (name, task.loss.name, task.loss.compiled, reference.X.dtype)
+        kernel = (name, task.loss.name, task.loss.block, reference.X.dtype)
         if kernel not in run.compiled:
             run.compiled.add(kernel)
             with run.session(task) as fresh:

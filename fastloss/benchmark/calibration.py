@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastloss.backends import compiled, costs, vectorized
+from fastloss.backends import costs, fused, vectorized
 from fastloss.backends.base import Evaluator, Problem
 from fastloss.benchmark.measure import settle, time_calls
 from fastloss.losses import available_losses, get_loss
@@ -103,11 +103,11 @@ def _measure(
     dW = np.empty_like(W)
     y = rng.integers(0, n_classes, n_rows)
     times: _Times = {}
-    compiled_way = compiled.way(n_features, n_classes, dtype.itemsize)
+    compiled_way = fused.way(n_features, n_classes, dtype.itemsize)
     for name in names:
         loss = get_loss(name)
         problem = Problem(X, y, loss, False, None, float(n_rows), any_skipped=False)
-        for way in ("numpy", compiled_way) if loss.compiled is not None else ("numpy",):
+        for way in ("numpy", compiled_way) if loss.block is not None else ("numpy",):
             evaluate = _evaluator(way, problem, n_classes, dtype)
             for n in sorted({1, most}):
                 times[way, n, shape, name] = _median(partial(evaluate, W, dW, n))
@@ -117,7 +117,7 @@ def _measure(
 def _evaluator(way: str, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
     if way == "numpy":
         return partial(vectorized.BACKEND.evaluate, problem)
-    return compiled.BACKEND.prepare(problem, n_classes, dtype)
+    return fused.BACKEND.prepare(problem, n_classes, dtype)
 
 
 def _median(call: Callable[[], Any]) -> float:

@@ -39,7 +39,7 @@ class _Method:
 
 def gradient_methods(backends: tuple[str, ...]) -> list[_Method]:
     """Numerical per element and analytic for each backend, and the incremental one."""
-    labels = {"numpy": "NumPy", "numba": "Numba"}
+    labels = {"numpy": "NumPy"}
     named = [(name, labels.get(name, name)) for name in backends]
     return [
         *(_Method(f"per element, {label} loss", name, "per_element") for name, label in named),

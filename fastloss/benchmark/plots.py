@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BACKEND_COLOURS = {"naive": VERMILION, "numpy": BLUE, "numba": GREEN}
+_BACKEND_COLOURS = {"naive": VERMILION, "numpy": BLUE, "fused": GREEN}
 _OTHER_COLOURS = (PURPLE, ORANGE, SKY, GREY)
 
 
@@ -162,7 +162,7 @@ def _method_style(method: str) -> tuple[str, str]:
     family = "-" if method.startswith("analytic") else "--"
     if method == "incremental":
         return PURPLE, "-."
-    for key, colour in {"naive": VERMILION, "NumPy": BLUE, "Numba": GREEN}.items():
+    for key, colour in {"naive": VERMILION, "NumPy": BLUE, "fused": GREEN}.items():
         if key in method:
             return colour, family
     return GREY, family

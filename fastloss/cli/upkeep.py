@@ -44,7 +44,7 @@ def warmup(
     """Compile the kernels, so that no first call has to, and measure what calls cost here."""
     from fastloss.backends import costs
     from fastloss.backends.aside import kernels as ready
-    from fastloss.backends.compiled import all_kernels, cache_folder, cached_kernels
+    from fastloss.backends.fused import all_kernels, cache_folder, cached_kernels
     from fastloss.benchmark import calibration
 
     with clear_errors():

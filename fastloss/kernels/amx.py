@@ -12,7 +12,7 @@ part. (G. Henry, P.T.P. Tang and A. Heinecke, *Leveraging the bfloat16 Artificia
 Datatype For Higher-Precision Computations*, ARITH 2019.)
 
 The unit takes what is below the normal range for 0, and infinity times a part that is 0 is NaN. So
-the functions that split and scale say how large numbers are; see `matrix.is_in_range`.
+the functions that split and scale say how large numbers are; see `wide_amx.is_in_range`.
 
 A tile register holds 16 rows of 64 bytes. A block is two of them for each part, one after the
 other: 32 rows or columns, of 32 terms of a sum. Terms k and k + 16 share an item of four bytes::
@@ -230,7 +230,7 @@ def split_block(n_parts: int, is_left: bool) -> Any:
     """Compiled ``split(source, goal)``: a block of a left or right factor out of its numbers.
 
     These lie together, in `BLOCK` rows and columns. What a sum runs over are the columns of a left
-    factor, and the rows of a right one. Returns the largest, as `matrix.is_in_range` takes it.
+    factor, and the rows of a right one. Returns the largest, as `wide_amx.is_in_range` takes it.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -329,7 +329,7 @@ def _emit_turn(e: Emitter, n_parts: int, source: ir.Value, goal: ir.Value, n: ir
 def scale_strip(typing_context: Any, strip: Any, n_rows: Any, factors: Any, n_lanes: Any) -> Any:
     """Multiply ``n_rows`` of `BLOCK` numbers by as many factors, in place; beyond ``n_lanes`` 0.
 
-    Returns the largest product, as `matrix.is_in_range` takes it.
+    Returns the largest product, as `wide_amx.is_in_range` takes it.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -1,6 +1,6 @@
 """Many classes: both products in tiles of registers, and a block of rows between them.
 
-The functions of this module are templates, as those of `kernels.fused`. With many classes the
+The functions of this module are templates, as those of `kernels.narrow`. With many classes the
 arithmetic takes longest, so numbers are laid out for it. A strip is as wide as a few vectors, and
 a matrix in strips of its rows, (strips, columns, strip), has them side by side for each column.
 A block of rows goes through four stages, each of which any number of threads shares::
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from fastloss.arrays import SKIP
-from fastloss.kernels.fused import (
+from fastloss.kernels.narrow import (
     ITEMSIZE,
     address,
     aligned,
@@ -38,7 +38,7 @@ from fastloss.kernels.fused import (
     transpose,
 )
 
-# Bound when a kernel is compiled, as what is imported from `fused`.
+# Bound when a kernel is compiled, as what is imported from `narrow`.
 product_tile: Any = None
 STRIP = 32
 PRODUCT_ROWS = 12
@@ -82,8 +82,8 @@ def evaluate(
 
     Run by every thread. Whether all are finished. ``rows``: which, or without entries all.
     ``strips`` (K, features and bias, strip) and ``scores`` (K, C, strip) go from stage to stage;
-    for `kernels.matrix` strips are as much room, for what it lays out.
-    ``counters``: pieces taken, finished, and how large the numbers are that `kernels.matrix` lays
+    for `kernels.wide_amx` strips are as much room, for what it lays out.
+    ``counters``: pieces taken, finished, and how large the numbers are that `kernels.wide_amx` lays
     out. ``losses``: of each row, weighted, 0 if it is skipped.
     """
     n_parameters, n_classes = W.shape

@@ -36,7 +36,7 @@ def log1p(x: float) -> float:
 class Loss(ABC):
     """Base class of the losses; subclasses are frozen dataclasses of their parameters.
 
-    ``compiled`` is a plain function ``block(scores, labels, parameters, losses)`` in the part of
+    ``block`` is a plain function ``block(scores, labels, parameters, losses)`` in the part of
     Python that Numba compiles. ``scores`` (C, R) holds a row of scores in each column; it is
     overwritten with the gradient, and ``losses`` (R,) float64 with the losses; ``parameters`` are
     ``self.parameters``. Loops along R inside loops along C become vector instructions, if they
@@ -45,11 +45,11 @@ class Loss(ABC):
     """
 
     name: ClassVar[str]
-    compiled: ClassVar[staticmethod[[Any, Any, tuple[float, ...], Any], None] | None] = None
+    block: ClassVar[staticmethod[[Any, Any, tuple[float, ...], Any], None] | None] = None
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        """The numbers that ``compiled`` needs; always of the same length for one loss."""
+        """The numbers that ``block`` needs; always of the same length for one loss."""
         return ()
 
     @abstractmethod

@@ -74,7 +74,7 @@ class CrammerSinger(Loss):
     """
 
     name: ClassVar[str] = "crammer_singer"
-    compiled = staticmethod(crammer_singer_block)
+    block = staticmethod(crammer_singer_block)
 
     margin: float = 1.0
 

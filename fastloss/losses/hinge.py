@@ -75,7 +75,7 @@ class Hinge(Loss):
     """
 
     name: ClassVar[str] = "hinge"
-    compiled = staticmethod(hinge_block)
+    block = staticmethod(hinge_block)
 
     margin: float = 1.0
     power: int = 1

@@ -62,7 +62,7 @@ class OneVsAll(Loss):
     """
 
     name: ClassVar[str] = "one_vs_all"
-    compiled = staticmethod(one_vs_all_block)
+    block = staticmethod(one_vs_all_block)
 
     margin: float = 1.0
     power: int = 1

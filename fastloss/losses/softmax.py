@@ -104,7 +104,7 @@ class Softmax(Loss):
     """
 
     name: ClassVar[str] = "softmax"
-    compiled = staticmethod(softmax_block)
+    block = staticmethod(softmax_block)
 
     label_smoothing: float = 0.0
 

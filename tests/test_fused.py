@@ -12,7 +12,7 @@ import pytest
 from oracle import LOSSES, TOLERANCES, assert_close, layouts, make_data
 
 import fastloss
-from fastloss.backends import compiled
+from fastloss.backends import fused
 from fastloss.backends.base import Problem
 
 pytest.importorskip("numba")
@@ -30,7 +30,7 @@ def test_blocks_run_as_plain_python(loss, dtype):
     scores, labels = (3 * rng.standard_normal((21, 5))).astype(dtype), rng.integers(0, 5, 21)
     expected, gradient = loss.vectorized(scores.copy(), labels)
     block, losses = np.ascontiguousarray(scores.T), np.empty(21)
-    loss.compiled(block, labels, loss.parameters, losses)
+    loss.block(block, labels, loss.parameters, losses)
     tolerance = TOLERANCES[dtype][1]
     np.testing.assert_allclose(losses, expected, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(block.T, gradient, rtol=tolerance, atol=tolerance)
@@ -42,12 +42,12 @@ def test_blocks_become_vector_instructions(loss, dtype, tmp_path, run_python):
     """A change that only slows a loss down by a factor of five breaks no other test."""
     code = f"""
         import platform, re, numpy as np, fastloss
-        from fastloss.backends import compiled
+        from fastloss.backends import fused
         if platform.machine() not in ("x86_64", "AMD64"):
             print("vector")
         else:
             loss = fastloss.losses.get_loss({loss.name!r})
-            assembly = compiled.loss_kernel(loss, np.dtype({str(dtype)!r}))._library.get_asm_str()
+            assembly = fused.loss_kernel(loss, np.dtype({str(dtype)!r}))._library.get_asm_str()
             arithmetic = r"\\bv(?:add|sub|mul|max|min|cmp\\w*|fn?m\\w+)([ps])[sd]\\b"
             kinds = re.findall(arithmetic, assembly)
             # Of loops that stay scalar there are none, and a handful of the initial values.
@@ -68,12 +68,12 @@ def test_blocks_become_vector_instructions(loss, dtype, tmp_path, run_python):
 def test_partition(shape, itemsize):
     n_features, n_classes = shape
     for n_rows in (1, 3, 4, 5, 255, 256, 257, 4096, 60_000, 10_000_001):
-        cut = compiled.partition(n_rows, n_features, n_classes, itemsize)
+        cut = fused.partition(n_rows, n_features, n_classes, itemsize)
         n_chunks, n_padded, n_columns = cut.partials_shape
         assert (n_chunks - 1) * cut.chunk_rows < n_rows <= n_chunks * cut.chunk_rows
-        assert 1 <= n_chunks <= compiled._MAX_CHUNKS
+        assert 1 <= n_chunks <= fused._MAX_CHUNKS
         assert n_chunks <= 2 or n_chunks * n_padded * n_columns * itemsize <= (
-            compiled._MAX_PARTIAL_BYTES
+            fused._MAX_PARTIAL_BYTES
         )
         # Whole tiles of classes; whole cache lines of features, and one for the bias.
         assert n_padded % cut.tile_classes == 0 <= n_padded - n_classes < cut.tile_classes
@@ -82,16 +82,16 @@ def test_partition(shape, itemsize):
         assert cut.block_rows * itemsize % 64 == 0 < cut.block_rows
         # Enough chunks for two threads as soon as it is worth waking the second.
         work = 2 * n_rows * n_features * n_classes
-        if work >= compiled._SERIAL_MULTIPLY_ADDS and n_rows >= 2 * compiled._MIN_CHUNK_ROWS:
+        if work >= fused._SERIAL_MULTIPLY_ADDS and n_rows >= 2 * fused._MIN_CHUNK_ROWS:
             assert n_chunks >= 2
-        if work < compiled._SERIAL_MULTIPLY_ADDS:
+        if work < fused._SERIAL_MULTIPLY_ADDS:
             assert n_chunks == 1
 
 
 @pytest.mark.parametrize("n_classes", range(2, 97))
 def test_tiles_waste_little(n_classes):
-    cut = compiled.partition(1000, 100, n_classes, 4)
-    assert cut.tile_classes in compiled._TILE_CLASSES
+    cut = fused.partition(1000, 100, n_classes, 4)
+    assert cut.tile_classes in fused._TILE_CLASSES
     assert cut.partials_shape[1] - n_classes <= 2
 
 
@@ -101,16 +101,16 @@ def test_tiles_waste_little(n_classes):
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        ((3073, 10), "fused"),
-        ((100, 96), "fused"),
+        ((3073, 10), "narrow"),
+        ((100, 96), "narrow"),
         ((1, 97), "wide"),
-        ((8000, 20), "fused"),
+        ((8000, 20), "narrow"),
         ((8000, 21), "wide"),  # as a W of more than 640 KiB
-        ((100_000, 12), "fused"),
+        ((100_000, 12), "narrow"),
     ],
 )
 def test_way(shape, expected):
-    assert compiled.way(*shape, 4) == expected
+    assert fused.way(*shape, 4) == expected
 
 
 @pytest.mark.parametrize("several_blocks", [False, True])
@@ -118,8 +118,8 @@ def test_way(shape, expected):
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_many_classes(loss, X_type, several_blocks, monkeypatch):
     if several_blocks:
-        monkeypatch.setattr(compiled, "_WIDE_BYTES", 1000)
-        monkeypatch.setattr(compiled, "_MIN_WIDE_ROWS", 7)
+        monkeypatch.setattr(fused, "_WIDE_BYTES", 1000)
+        monkeypatch.setattr(fused, "_MIN_WIDE_ROWS", 7)
     rng = np.random.default_rng(0)
     W_type = np.float64 if X_type == np.float64 else np.float32
     X = (rng.uniform(0, 9, (159, 23))).astype(X_type)
@@ -134,10 +134,10 @@ def test_many_classes(loss, X_type, several_blocks, monkeypatch):
         "l2": 0.1,
     }
     for rows in (X, np.asfortranarray(X)):
-        actual = fastloss.loss_and_grad(W, rows, y, backend="numba", **options)
+        actual = fastloss.loss_and_grad(W, rows, y, backend="fused", **options)
         expected = fastloss.loss_and_grad(W, rows, y, backend="numpy", **options)
         assert_close(actual, expected, W_type)
-    objective = fastloss.Objective(X, y, backend="numba", **options)
+    objective = fastloss.Objective(X, y, backend="fused", **options)
     np.testing.assert_allclose(objective.loss(W), objective(W)[0], rtol=1e-12)
 
 
@@ -154,33 +154,33 @@ def test_wide_shapes(shape, intercept, dtype):
     X = rng.standard_normal((n_rows, n_features)).astype(dtype)
     W = rng.standard_normal((n_features + intercept, n_classes)).astype(dtype)
     call = W / n_features**0.5, X, rng.integers(0, n_classes, n_rows)
-    actual = fastloss.loss_and_grad(*call, intercept=intercept, backend="numba")
+    actual = fastloss.loss_and_grad(*call, intercept=intercept, backend="fused")
     assert_close(actual, fastloss.loss_and_grad(*call, intercept=intercept, backend="numpy"), dtype)
 
 
 def test_batches_of_many_classes(monkeypatch):
     """Rows in any order, although the first and the last of a strip lie as if they followed."""
-    monkeypatch.setattr(compiled, "_WIDE_BYTES", 1000)
-    monkeypatch.setattr(compiled, "_MIN_WIDE_ROWS", 64)
+    monkeypatch.setattr(fused, "_WIDE_BYTES", 1000)
+    monkeypatch.setattr(fused, "_MIN_WIDE_ROWS", 64)
     rng = np.random.default_rng(0)
     X, W = rng.standard_normal((200, 23)), rng.standard_normal((23, 103))
     y = rng.integers(0, 103, 200)
-    strip = compiled.product_widths(DOUBLE)[0]
+    strip = fused.product_widths(DOUBLE)[0]
     rows = np.concatenate(
         [[0], rng.permutation(np.arange(1, strip - 1)), [strip - 1], rng.permutation(200)]
     )
     problem = Problem(X, y, fastloss.Softmax(), False, None, float(len(rows)), any_skipped=False)
-    evaluate = compiled.BACKEND.prepare_batches(problem, len(rows), 103, DOUBLE)
+    evaluate = fused.BACKEND.prepare_batches(problem, len(rows), 103, DOUBLE)
     dW = np.empty_like(W)
     actual = evaluate(rows, W, dW, 2), dW
     assert_close(actual, fastloss.loss_and_grad(W, X[rows], y[rows], backend="numpy"), np.float64)
 
 
 def test_many_classes_get_the_same_bits_from_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(compiled, "_WIDE_BYTES", 100_000)
+    monkeypatch.setattr(fused, "_WIDE_BYTES", 100_000)
     rng = np.random.default_rng(0)
     X, W = rng.standard_normal((900, 223)), rng.standard_normal((223, 283))
-    objective = fastloss.Objective(X, rng.integers(0, 283, 900), backend="numba")
+    objective = fastloss.Objective(X, rng.integers(0, 283, 900), backend="fused")
     results = []
     for n_threads in (1, 2, 3):
         with fastloss.use(n_threads=n_threads):
@@ -196,7 +196,7 @@ def test_what_fills_a_strip_does_not_count(n_features):
     X, W = np.ones((5, n_features)), np.zeros((n_features, 100))
     W[:, 7] = -np.inf
     call = W, X, np.zeros(5, int)
-    actual = fastloss.loss_and_grad(*call, backend="numba")
+    actual = fastloss.loss_and_grad(*call, backend="fused")
     assert_close(actual, fastloss.loss_and_grad(*call, backend="numpy"), np.float64)
     np.testing.assert_allclose(actual[0], np.log(99))
 
@@ -205,7 +205,7 @@ def test_no_row_that_counts_is_a_gradient_of_zeros():
     X, W = np.ones((4, 3)), np.ones((4, 70))
     dW = np.full_like(W, 7.0)
     options = {"ignore_index": 99, "reduction": "sum", "intercept": True}
-    loss, _ = fastloss.loss_and_grad(W, X, [99] * 4, backend="numba", out=dW, **options)
+    loss, _ = fastloss.loss_and_grad(W, X, [99] * 4, backend="fused", out=dW, **options)
     assert loss == 0.0
     np.testing.assert_array_equal(dW, 0.0)
 
@@ -214,7 +214,7 @@ def test_no_row_that_counts_is_a_gradient_of_zeros():
 @pytest.mark.parametrize("n_classes", [4, 104])
 def test_few_rows(n_rows, n_classes):
     data = make_data(n_rows, 33, n_classes, np.float64, np.float64)
-    actual = fastloss.loss_and_grad(data.W, data.X, data.y, backend="numba")
+    actual = fastloss.loss_and_grad(data.W, data.X, data.y, backend="fused")
     assert_close(
         actual, fastloss.loss_and_grad(data.W, data.X, data.y, backend="numpy"), np.float64
     )
@@ -223,7 +223,7 @@ def test_few_rows(n_rows, n_classes):
 def test_scores_of_many_classes_are_never_whole():
     n_rows, n_classes = 2048, 8000
     X, W = np.ones((n_rows, 16), np.float32), np.zeros((16, n_classes), np.float32)
-    objective = fastloss.Objective(X, np.zeros(n_rows, int), backend="numba")
+    objective = fastloss.Objective(X, np.zeros(n_rows, int), backend="fused")
     dW = np.empty_like(W)
     objective(W, out=dW)  # compiles
     tracemalloc.start()
@@ -276,7 +276,7 @@ NO_CHANGES = {
 def fingerprint_of(source: str) -> str:
     names: dict = {}
     exec(source, names)
-    return compiled.fingerprint(names["row"])
+    return fused.fingerprint(names["row"])
 
 
 @pytest.mark.parametrize(("old", "new"), CHANGES.values(), ids=CHANGES)
@@ -300,8 +300,8 @@ def test_fingerprint_sees_through_compiled_helpers():
 
 
 def test_fingerprint_of_each_loss_is_its_own():
-    blocks = {loss.compiled for loss in LOSSES.values()}
-    assert len({compiled.fingerprint(block) for block in blocks}) == len(blocks)
+    blocks = {loss.block for loss in LOSSES.values()}
+    assert len({fused.fingerprint(block) for block in blocks}) == len(blocks)
 
 
 # --- compiling and the cache on disk -------------------------------------------------------------
@@ -311,33 +311,33 @@ def test_fingerprint_of_each_loss_is_its_own():
 def test_one_signature_serves_all(loss):
     problem = make_data(37, 17, 7)
     for (_, X), (_, W) in itertools.product(layouts(problem.X), layouts(problem.W)):
-        fastloss.loss_and_grad(W, X, problem.y, loss, backend="numba")
+        fastloss.loss_and_grad(W, X, problem.y, loss, backend="fused")
         fastloss.loss_and_grad(
-            W, X, problem.y, loss, backend="numba", sample_weight=np.ones(37), out=np.empty((17, 7))
+            W, X, problem.y, loss, backend="fused", sample_weight=np.ones(37), out=np.empty((17, 7))
         )
-    assert len(compiled.fused_kernel(DOUBLE, DOUBLE).signatures) == 1
+    assert len(fused.narrow_kernel(DOUBLE, DOUBLE).signatures) == 1
     scores = np.ones((37, 14))[:, ::2]
     scores.flags.writeable = False
-    fastloss.score_gradient(scores, problem.y, loss=loss, backend="numba")
-    assert len(compiled.strips_kernel(DOUBLE).signatures) == 1
+    fastloss.score_gradient(scores, problem.y, loss=loss, backend="fused")
+    assert len(fused.strips_kernel(DOUBLE).signatures) == 1
 
 
 def test_parameters_share_a_kernel():
     hinges = [loss for loss in LOSSES.values() if isinstance(loss, fastloss.Hinge)]
-    assert len({compiled.loss_kernel(loss, DOUBLE) for loss in hinges}) == 1 < len(hinges)
+    assert len({fused.loss_kernel(loss, DOUBLE) for loss in hinges}) == 1 < len(hinges)
 
 
 CALL = """
 import numpy as np
 import fastloss
-from fastloss.backends import compiled
+from fastloss.backends import fused
 
 X, y = np.ones((40, 2)), np.arange(40) % 3
-loss, dW = fastloss.loss_and_grad(np.zeros((2, 3)), X, y, backend="numba")
+loss, dW = fastloss.loss_and_grad(np.zeros((2, 3)), X, y, backend="fused")
 np.testing.assert_allclose(loss, np.log(3))
 double = np.dtype("f8")
-kernel = compiled.fused_kernel(double, double)
-hits = compiled.loss_kernel(fastloss.Softmax(), double).cache_hits
+kernel = fused.narrow_kernel(double, double)
+hits = fused.loss_kernel(fastloss.Softmax(), double).cache_hits
 print(hits, sum(kernel.stats.cache_hits.values()))
 """
 
@@ -396,10 +396,10 @@ import fastloss
 rng = np.random.default_rng(0)
 for loss, dtype in {kernels}:
     X, y = rng.standard_normal((50, 7)).astype(dtype), np.arange(50) % 5
-    for n_classes in (5, 105):  # through the fused kernel, and through the wide one
+    for n_classes in (5, 105):  # through the narrow kernel, and through the wide one
         W = rng.standard_normal((7, n_classes)).astype(dtype)
         call = W, X, y, loss
-        actual = fastloss.loss_and_grad(*call, backend="numba")
+        actual = fastloss.loss_and_grad(*call, backend="fused")
         expected = fastloss.loss_and_grad(*call, backend="naive")
         np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
         np.testing.assert_allclose(actual[1], expected[1], atol=1e-5)

@@ -2,9 +2,9 @@
 
 Numba is imported when the first kernel is needed, never with the package.
 
-A problem with few classes is bound by reading X, and goes through `kernels.fused` once. With many
+A problem with few classes is bound by reading X, and goes through `kernels.narrow` once. With many
 it is bound by arithmetic: `kernels.wide`, and for float32 where there is a matrix unit its products
-are those of `kernels.matrix`. No N x C matrix is formed either way.
+are those of `kernels.wide_amx`. No N x C matrix is formed either way.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _MAX_PARTIAL_BYTES = 64 * 2**20
 # Below this, waking a second thread takes longer than what it would take over.
 _SERIAL_MULTIPLY_ADDS = 3 * 2**20
 # Beyond these arithmetic takes longer than reading X.
-_MAX_FUSED_CLASSES = 96
+_MAX_NARROW_CLASSES = 96
 # Each block of rows goes through all of W: beyond this it pays only for the fewest classes.
-_MAX_FUSED_BYTES = 640 * 1024
+_MAX_NARROW_BYTES = 640 * 1024
 _FEWEST_CLASSES = 12
 # As in `simd`, which is imported with Numba; of two that fit equally well the wider one.
 _TILE_CLASSES = (5, 3)
@@ -54,20 +54,20 @@ _SOURCES = (
     __file__,
     *(
         str(Path(__file__).parents[1] / "kernels" / f"{name}.py")
-        for name in ("fused", "wide", "matrix", "simd", "amx")
+        for name in ("narrow", "wide", "wide_amx", "simd", "amx")
     ),
 )
 
 
-class NumbaBackend(Backend):
-    """``backend="numba"``."""
+class FusedBackend(Backend):
+    """``backend="fused"``."""
 
-    name: ClassVar[str] = "numba"
+    name: ClassVar[str] = "fused"
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
         if not _is_installed():
             return "numba is not installed"
-        if loss is not None and loss.compiled is None:
+        if loss is not None and loss.block is None:
             return f"the loss {loss.name!r} has no compiled form"
         return None
 
@@ -94,9 +94,9 @@ class NumbaBackend(Backend):
 
 def _laid_out(
     problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
-) -> Fused | Wide:
-    if way(problem.X.shape[1], n_classes, dtype.itemsize) == "fused":
-        return Fused(problem, n_classes, dtype, n_rows)
+) -> Narrow | Wide:
+    if way(problem.X.shape[1], n_classes, dtype.itemsize) == "narrow":
+        return Narrow(problem, n_classes, dtype, n_rows)
     return Wide(problem, n_classes, dtype, n_rows)
 
 
@@ -135,19 +135,19 @@ def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Pa
 
 
 def way(n_features: int, n_classes: int, itemsize: int) -> str:
-    """The kernel that a problem goes through: "fused" or "wide"."""
-    fits = n_features * n_classes * itemsize <= _MAX_FUSED_BYTES or n_classes <= _FEWEST_CLASSES
-    return "fused" if fits and n_classes <= _MAX_FUSED_CLASSES else "wide"
+    """The kernel that a problem goes through: "narrow" or "wide"."""
+    fits = n_features * n_classes * itemsize <= _MAX_NARROW_BYTES or n_classes <= _FEWEST_CLASSES
+    return "narrow" if fits and n_classes <= _MAX_NARROW_CLASSES else "wide"
 
 
-class Fused:
-    """A problem, laid out for the fused kernel; ``n_rows``: for so many of its rows at a time."""
+class Narrow:
+    """A problem, laid out for the narrow kernel; ``n_rows``: for so many of its rows at a time."""
 
     def __init__(
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
     ) -> None:
         self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
-        self._kernel = fused_kernel(problem.X.dtype, dtype)
+        self._kernel = narrow_kernel(problem.X.dtype, dtype)
         self._divisor = problem.divisor
         n_all, n_features = problem.X.shape
         self._cut = cut = partition(n_rows or n_all, n_features, n_classes, dtype.itemsize)
@@ -285,7 +285,7 @@ class Wide:
         n_threads: int,
     ) -> bool:
         """Whether a unit could do it; if not, the losses are to be written again."""
-        from fastloss.kernels import matrix
+        from fastloss.kernels import wide_amx
 
         problem = self._problem
         kernel = wide_kernel(problem.X.dtype, W.dtype, unit)
@@ -312,14 +312,14 @@ class Wide:
                 n_threads,
             )
             _run(kernel, arguments, n_threads)
-            if not matrix.is_in_range(int(counters[2]), stage):
+            if not wide_amx.is_in_range(int(counters[2]), stage):
                 return False
         return True
 
     def _columns(self, unit: str) -> int:
         """What a strip of X takes, in columns."""
         strip, tile_rows = self._widths
-        if unit == "matrix":
+        if unit == "amx":
             # Blocks of bfloat16: half the bytes for each part.
             n_parts = 1 if self._problem.X.dtype == np.uint8 else 3
             return n_parts * _round_up(self._n_parameters, strip) // 2
@@ -346,7 +346,7 @@ def units(n_rows: int, n_parameters: int, dtype: np.dtype[Any]) -> tuple[str, ..
     from fastloss.kernels import amx
 
     pays = dtype == np.float32 and n_rows >= _MIN_MATRIX_ROWS and n_parameters >= _MIN_MATRIX_SUM
-    return ("matrix", "vectors") if pays and amx.is_usable() else ("vectors",)
+    return ("amx", "vectors") if pays and amx.is_usable() else ("vectors",)
 
 
 def wide_rows(n_rows: int, row_numbers: int, n_classes: int, strip: int, itemsize: int) -> int:
@@ -412,7 +412,7 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
         for W in FLOAT_TYPES if np.uint8 == X else (X,):
             for loss in losses:
                 for shape in ((100, 10, 10), (100, 10, 1000), (100, 0, 10)):
-                    if loss.compiled is not None:
+                    if loss.block is not None:
                         one = kernels_of(loss, shape, X, W)
                         sets[one[0]] = one
     return list(sets.values())
@@ -425,12 +425,15 @@ def kernels_of(
 
     Without importing Numba. No features: the scores are there already.
     """
-    block = loss.compiled
+    block = loss.block
     assert block is not None
     kind = "strips"
     kernel: Callable[[], object] = partial(strips_kernel, W_type)
     if shape[1] > 0:
-        kernel_of: dict[str, Callable[..., object]] = {"fused": fused_kernel, "wide": _wide_kernels}
+        kernel_of: dict[str, Callable[..., object]] = {
+            "narrow": narrow_kernel,
+            "wide": _wide_kernels,
+        }
         kind = way(*shape[1:], W_type.itemsize)
         kind, kernel = f"{kind}-{X_type}", partial(kernel_of[kind], X_type, W_type)
     name = f"{kind}-{W_type}-{block.__module__}.{block.__name__}-{len(loss.parameters)}"
@@ -443,11 +446,11 @@ def kernels_of(
 
 
 @cache
-def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
-    """`fused.evaluate` for the types of X and W, from the cache if it is there."""
+def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
+    """`narrow.evaluate` for the types of X and W, from the cache if it is there."""
     from numba import float64, from_dtype, int64
 
-    from fastloss.kernels import fused, simd
+    from fastloss.kernels import narrow, simd
 
     number, source = from_dtype(W_type), from_dtype(X_type)
     names = _names(W_type)
@@ -458,12 +461,12 @@ def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., 
         "convert": simd.copy_vector(source, number),
     }
     for helper in (
-        fused.pack_rows,
-        fused.collect_rows,
-        fused.add_losses,
-        fused.score_block,
-        fused.add_gradient,
-        fused.add_partials,
+        narrow.pack_rows,
+        narrow.collect_rows,
+        narrow.add_losses,
+        narrow.score_block,
+        narrow.add_gradient,
+        narrow.add_partials,
     ):
         _add_helper(names, helper)
     signature = (
@@ -474,7 +477,7 @@ def fused_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., 
         float64[::1],
         number[:, ::1],
     )
-    return _compile_kernel(fused.evaluate, f"evaluate_{X_type}_{W_type}", names, signature)
+    return _compile_kernel(narrow.evaluate, f"evaluate_{X_type}_{W_type}", names, signature)
 
 
 @cache
@@ -482,7 +485,7 @@ def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Call
     """`wide.evaluate` for the types of X and W, with the products of `wide` or of `matrix`."""
     from numba import float64, from_dtype, int64
 
-    from fastloss.kernels import fused, matrix, simd, wide
+    from fastloss.kernels import narrow, simd, wide, wide_amx
 
     number, source = from_dtype(W_type), from_dtype(X_type)
     names = _names(W_type)
@@ -492,10 +495,10 @@ def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Call
         names["STRIP"], names["PRODUCT_ROWS"] = product_widths(W_type)
         names["product_tile"] = simd.product_tile(number)
     else:
-        products = matrix
-        names |= _names_of_matrix(X_type)
+        products = wide_amx
+        names |= _names_of_amx(X_type)
     for helper in (
-        fused.pack_rows,
+        narrow.pack_rows,
         wide.share,
         wide.piece,
         wide.rows_together,
@@ -527,8 +530,8 @@ def _wide_kernels(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> None:
         wide_kernel(X_type, W_type, unit)
 
 
-def _names_of_matrix(X_type: np.dtype[Any]) -> dict[str, Any]:
-    """What the names of `kernels.matrix` are bound to, and of `kernels.wide` for it."""
+def _names_of_amx(X_type: np.dtype[Any]) -> dict[str, Any]:
+    """What the names of `kernels.wide_amx` are bound to, and of `kernels.wide` for it."""
     from fastloss.kernels import amx
 
     n_parts, most = 1 if X_type == np.uint8 else amx.MOST_PARTS, amx.MOST_PARTS
@@ -571,10 +574,10 @@ def product_widths(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 @cache
 def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
-    """`fused.evaluate_strips` for the type of the scores."""
+    """`narrow.evaluate_strips` for the type of the scores."""
     from numba import float64, from_dtype, int64, types
 
-    from fastloss.kernels import fused
+    from fastloss.kernels import narrow
 
     names = _names(dtype)
     signature = (
@@ -586,14 +589,14 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
         int64[::1],
         float64[::1],
     )
-    return _compile_kernel(fused.evaluate_strips, f"strips_{dtype}", names, signature)
+    return _compile_kernel(narrow.evaluate_strips, f"strips_{dtype}", names, signature)
 
 
 def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
     """What the names that both kernels share are bound to."""
     from numba import from_dtype, njit
 
-    from fastloss.kernels import fused, simd
+    from fastloss.kernels import narrow, simd
 
     target = simd.target()
     lanes = target.vector_bytes // dtype.itemsize
@@ -613,9 +616,9 @@ def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
     # Called again and again: a function of its own, and of a name of its own. Numba tells functions
     # of one name and signature apart by a count in the process, on which kernels cached by
     # different processes can agree; one would then be linked to the other's.
-    name = f"aligned_{dtype}_{fingerprint(_bind(fused.aligned, 'aligned', names))}"
-    names["aligned"] = njit(_bind(fused.aligned, name, names), error_model="numpy")
-    for helper in (fused.are_finished, fused.loss_of_rows):
+    name = f"aligned_{dtype}_{fingerprint(_bind(narrow.aligned, 'aligned', names))}"
+    names["aligned"] = njit(_bind(narrow.aligned, name, names), error_model="numpy")
+    for helper in (narrow.are_finished, narrow.loss_of_rows):
         _add_helper(names, helper)
     return names
 
@@ -633,9 +636,9 @@ def _add_helper(names: dict[str, Any], helper: Any) -> None:
 
 def loss_kernel(loss: Loss, dtype: np.dtype[Any]) -> Any:
     """The compiled form of a loss for the type of the scores: a C function with an ``address``."""
-    if loss.compiled is None:
+    if loss.block is None:
         raise ValueError(f"the loss {loss.name!r} has no compiled form")
-    return _loss_kernel(loss.compiled, len(loss.parameters), dtype)
+    return _loss_kernel(loss.block, len(loss.parameters), dtype)
 
 
 @cache
@@ -643,7 +646,7 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
     from numba import carray, cfunc, float64, from_dtype, int64, njit, types
     from numba.np.unsafe.ndarray import to_fixed_tuple
 
-    from fastloss.kernels import fused, simd
+    from fastloss.kernels import narrow, simd
 
     vectorized = {exp: simd.exp, log1p: simd.log1p}
     functions = {
@@ -666,7 +669,7 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
     )
     module = block.__module__.replace(".", "_")
     name = f"{module}_{block.__name__}_{n_parameters}_{dtype}"
-    return _compile(_bind(fused.loss_entry, name, names), signature, cfunc)
+    return _compile(_bind(narrow.loss_entry, name, names), signature, cfunc)
 
 
 def _bind(template: Any, name: str, names: dict[str, Any]) -> Any:
@@ -710,10 +713,10 @@ def cache_folder() -> Path | None:
     """Where compiled kernels are kept; None if no such folder can be written."""
     from numba import njit
 
-    from fastloss.kernels import fused
+    from fastloss.kernels import narrow
 
     try:
-        return Path(njit(fused.aligned, cache=True)._cache.cache_path)
+        return Path(njit(narrow.aligned, cache=True)._cache.cache_path)
     except RuntimeError:
         return None
 
@@ -785,4 +788,4 @@ def fingerprint(*functions: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-BACKEND = NumbaBackend()
+BACKEND = FusedBackend()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastloss.kernels.fused import address, aligned, transpose
+from fastloss.kernels.narrow import address, aligned, transpose
 from fastloss.kernels.wide import LOSS, STRIP, rows_together
 
 # Bound when a kernel is compiled.

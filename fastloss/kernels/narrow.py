@@ -1,6 +1,6 @@
 """One pass over ``X``: while a block of rows is in cache it is scored, and spent on ``dW``.
 
-The functions of this module are templates: `backends.compiled` binds the names of the next section
+The functions of this module are templates: `backends.fused` binds the names of the next section
 to what `simd` has for a type, and compiles them once a type. A loss is compiled apart, and called
 through its address; so no kernel knows of a loss, and no loss of blocks or threads.
 A block goes through three stages::
