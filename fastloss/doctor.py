@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_info
 
 import fastloss
 from fastloss.backends import costs, unavailable_backends
-from fastloss.backends.fused import cache_folder, cached_kernels
 from fastloss.benchmark.machine import cpu_name
+from fastloss.kernel_cache import cached_kernels, folder
 from fastloss.threads import available_threads
 
 
@@ -45,7 +47,7 @@ def _machine() -> Iterator[Finding]:
 def _numba() -> Iterator[Finding]:
     why_not = unavailable_backends().get("fused")
     if why_not is not None:
-        yield Finding("Numba", why_not, "install it, or use backend='numpy'")
+        yield Finding("Numba", why_not, "until that is mended, backend='auto' is 'numpy'")
         return
     import numba
 
@@ -57,8 +59,8 @@ def _numba() -> Iterator[Finding]:
     source = costs.current().source
     measured = source == "measured here"
     yield Finding("costs", source, "" if measured else "fastloss warmup, so that auto knows better")
-    folder = cache_folder()
-    if folder is None:
+    place = folder()
+    if place is None or not _can_write(place):
         yield Finding(
             "kernel cache",
             "no folder can be written",
@@ -68,9 +70,18 @@ def _numba() -> Iterator[Finding]:
     kernels = cached_kernels()
     yield Finding(
         "kernel cache",
-        f"{len(kernels)} kernels in {folder}",
+        f"{len(kernels)} kernels in {place}",
         "" if kernels else "fastloss warmup compiles them, so that no first call has to",
     )
+
+
+def _can_write(place: Path) -> bool:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError:
+        return False
+    return True
 
 
 def _blas() -> Iterator[Finding]:
@@ -111,5 +122,5 @@ def _settings() -> Iterator[Finding]:
         if variable in os.environ:
             advice = ""
             if variable == "NUMBA_DISABLE_JIT":
-                advice = "kernels run as plain Python, hundreds of times slower: unset it"
+                advice = "nothing can be compiled, and calls take several times as long: unset it"
             yield Finding(variable, os.environ[variable], advice)

@@ -88,7 +88,7 @@ def _through_a_wide_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.M
 def _kernels_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on how far a compilation in another thread has come."""
 
-    def ready(name: str, sources: tuple[str, ...], make: Callable[[], object]) -> bool:
+    def ready(name: str, kernels: tuple[str, ...], make: Callable[[], object]) -> bool:
         make()
         return True
 

@@ -178,7 +178,7 @@ def test_numpy_answers_until_the_kernels_are_ready(folder, monkeypatch):
 
     monkeypatch.setattr(aside, "kernels", kernels)
     monkeypatch.setattr(auto, "kernels", kernels)
-    monkeypatch.setattr(auto.fused, "kernels_of", lambda *_: ("a-kernel", (), make))
+    monkeypatch.setattr(auto.fused, "kernels_of", lambda *_: ("a-problem", ("a-kernel",), make))
 
     def choice() -> auto.Choice:
         return auto.choose(get_loss("softmax"), (6000, 500, 10), SINGLE, SINGLE)
@@ -211,35 +211,22 @@ def test_a_loss_that_cannot_be_compiled_stays_with_numpy(folder, monkeypatch):
 # --- kernels aside -------------------------------------------------------------------------------
 
 
-def test_what_was_compiled_before_is_loaded_at_once(folder, tmp_path):
-    source = tmp_path / "source.py"
-    source.write_text("old")
-    sources = (str(source),)
+def test_what_was_compiled_before_is_loaded_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(aside, "is_cached", lambda name: name == "old")
     made = []
     first = aside.Kernels()
-    assert not first.ready("kernel", sources, lambda: made.append("aside"))
+    assert not first.ready("problem", ("old", "new"), lambda: made.append("aside"))
     first.wait()
-    assert first.ready("kernel", sources, lambda: made.append("never"))
+    assert first.ready("problem", ("old", "new"), lambda: made.append("never"))
     # As another process would find it.
-    assert aside.Kernels().ready("kernel", sources, lambda: made.append("at once"))
+    assert aside.Kernels().ready("problem", ("old", "old"), lambda: made.append("at once"))
     assert made == ["aside", "at once"]
-    # Its source was edited: not known any more, and what was known is forgotten.
-    source.write_text("newer")
-    other = aside.Kernels()
-    assert not other.ready("kernel", sources, lambda: made.append("again"))
-    other.wait()
-    assert made[-1] == "again"
-    assert len(list((folder / "kernels").iterdir())) == 1
 
 
 def test_nothing_can_be_written(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
     monkeypatch.setenv("FASTLOSS_CACHE_DIR", str(file / "folder"))
-    kernels = aside.Kernels()
-    assert not kernels.ready("kernel", (), lambda: None)
-    kernels.wait()
-    assert kernels.ready("kernel", (), lambda: None)
     with pytest.raises(OSError, match="folder"):
         costs.store(costs.DEFAULT)
 
@@ -269,5 +256,4 @@ def test_a_fresh_process_finds_what_another_compiled(tmp_path, run_python):
         "NUMBA_CACHE_DIR": str(tmp_path / "numba"),
     }
     run_python(COLD, **environment)
-    assert list((tmp_path / "learnt" / "kernels").iterdir())
     assert run_python(COLD, **environment) == "True\n"  # loaded during the first call

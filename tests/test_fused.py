@@ -1,11 +1,9 @@
-"""The compiled backend from inside: losses, partition, many classes, fingerprint, disk cache."""
+"""The compiled backend from inside: losses, partition, many classes, compiling."""
 
 from __future__ import annotations
 
 import itertools
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,78 +231,7 @@ def test_scores_of_many_classes_are_never_whole():
     assert peak < n_rows * n_classes * 4 / 4
 
 
-# --- the fingerprint -----------------------------------------------------------------------------
-
-BASE = """
-import math
-UNRELATED = 1.0
-FACTOR = 2.0
-def unrelated(x):
-    return x
-def inner(x):
-    return math.exp(x)
-def helper(x, eps=1e-3):
-    return inner(x) + FACTOR * eps
-def nested(x):
-    return x - 1.0
-def make(value):
-    def row(scores, label, parameters):
-        total = sum([nested(s) for s in scores])
-        return helper(scores[label]) * value + total
-    return row
-row = make(3.0)
-"""
-CHANGES = {
-    "constant in the function": ("* value + total", "* value + total + 1.0"),
-    "operator": ("helper(scores[label]) * value", "helper(scores[label]) / value"),
-    "helper": ("inner(x) + FACTOR", "inner(x) - FACTOR"),
-    "helper of a helper": ("math.exp(x)", "math.exp(2.0 * x)"),
-    "another function of a module": ("math.exp(x)", "math.expm1(x)"),
-    "global constant": ("FACTOR = 2.0", "FACTOR = 2.5"),
-    "default argument": ("eps=1e-3", "eps=1e-4"),
-    "value of a closure": ("row = make(3.0)", "row = make(4.0)"),
-    "helper of a function inside": ("x - 1.0", "x - 2.0"),
-}
-NO_CHANGES = {
-    "unrelated constant": ("UNRELATED = 1.0", "UNRELATED = 2.0"),
-    "unrelated function": ("    return x\n", "    return -x\n"),
-    "other lines": ("import math", "\n\n# a comment\nimport math"),
-    "nothing": ("", ""),
-}
-
-
-def fingerprint_of(source: str) -> str:
-    names: dict = {}
-    exec(source, names)
-    return fused.fingerprint(names["row"])
-
-
-@pytest.mark.parametrize(("old", "new"), CHANGES.values(), ids=CHANGES)
-def test_fingerprint_changes_with_what_a_kernel_is_made_of(old, new):
-    assert BASE.count(old) == 1
-    assert fingerprint_of(BASE.replace(old, new)) != fingerprint_of(BASE)
-
-
-@pytest.mark.parametrize(("old", "new"), NO_CHANGES.values(), ids=NO_CHANGES)
-def test_fingerprint_stays_when_other_code_changes(old, new):
-    assert fingerprint_of(BASE.replace(old, new, 1)) == fingerprint_of(BASE)
-
-
-def test_fingerprint_sees_through_compiled_helpers():
-    def with_helper(body: str) -> str:
-        jitted = f"import numba\n@numba.njit\ndef helper(x):\n    return {body}\n"
-        return fingerprint_of(f"{jitted}def row(s, label, p):\n    return helper(s[label])\n")
-
-    assert with_helper("x + 1") == with_helper("x + 1")
-    assert with_helper("x + 1") != with_helper("x + 2")
-
-
-def test_fingerprint_of_each_loss_is_its_own():
-    blocks = {loss.block for loss in LOSSES.values()}
-    assert len({fused.fingerprint(block) for block in blocks}) == len(blocks)
-
-
-# --- compiling and the cache on disk -------------------------------------------------------------
+# --- compiling ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", ["softmax", "hinge"])
@@ -325,103 +252,3 @@ def test_one_signature_serves_all(loss):
 def test_parameters_share_a_kernel():
     hinges = [loss for loss in LOSSES.values() if isinstance(loss, fastloss.Hinge)]
     assert len({fused.loss_kernel(loss, DOUBLE) for loss in hinges}) == 1 < len(hinges)
-
-
-CALL = """
-import numpy as np
-import fastloss
-from fastloss.backends import fused
-
-X, y = np.ones((40, 2)), np.arange(40) % 3
-loss, dW = fastloss.loss_and_grad(np.zeros((2, 3)), X, y, backend="fused")
-np.testing.assert_allclose(loss, np.log(3))
-double = np.dtype("f8")
-kernel = fused.narrow_kernel(double, double)
-hits = fused.loss_kernel(fastloss.Softmax(), double).cache_hits
-print(hits, sum(kernel.stats.cache_hits.values()))
-"""
-
-
-def test_disk_cache(tmp_path: Path, run_python):
-    def call() -> str:
-        # Another hash seed each time, as in another process of a user.
-        return run_python(CALL, NUMBA_CACHE_DIR=str(tmp_path), PYTHONHASHSEED="random")
-
-    def files() -> set[Path]:
-        return {path for path in tmp_path.rglob("*") if path.is_file()}
-
-    assert call() == "0 0\n"
-    first = files()
-    assert len(first) == 4  # an index and a kernel: the loss, and what goes through X
-    # What an older version of the loss would have left, and what another loss has.
-    stem = "fastloss_losses_softmax_softmax_block_1_float64_"
-    others = set()
-    for path in (path for path in first if stem in path.name):
-        before, _, after = path.name.partition(stem)
-        path.with_name(f"{before}{stem}{'0' * 16}{after[16:]}").write_bytes(b"stale")
-        other = path.with_name(f"{before}{stem.replace('softmax', 'mine')}{after}")
-        other.write_bytes(b"other")
-        others.add(other)
-    assert len(others) == 2
-    assert call() == "1 1\n"
-    assert files() == first | others
-
-
-def test_eight_processes_start_together(tmp_path: Path, run_python):
-    with ThreadPoolExecutor(8) as pool:
-        calls = [pool.submit(run_python, CALL, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(8)]
-        for call in calls:
-            assert call.result()
-    assert run_python(CALL, NUMBA_CACHE_DIR=str(tmp_path)) == "1 1\n"
-
-
-FULL_DISK = """
-import numba.core.caching
-
-def save(*_):
-    raise OSError(28, "No space left on device")
-
-numba.core.caching.IndexDataCacheFile._save_index = save
-"""
-
-
-def test_a_full_disk(tmp_path: Path, run_python):
-    assert run_python(FULL_DISK + CALL, NUMBA_CACHE_DIR=str(tmp_path)) == "0 0\n"
-
-
-COMPARE = """
-import numpy as np
-import fastloss
-
-rng = np.random.default_rng(0)
-for loss, dtype in {kernels}:
-    X, y = rng.standard_normal((50, 7)).astype(dtype), np.arange(50) % 5
-    for n_classes in (5, 105):  # through the narrow kernel, and through the wide one
-        W = rng.standard_normal((7, n_classes)).astype(dtype)
-        call = W, X, y, loss
-        actual = fastloss.loss_and_grad(*call, backend="fused")
-        expected = fastloss.loss_and_grad(*call, backend="naive")
-        np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
-        np.testing.assert_allclose(actual[1], expected[1], atol=1e-5)
-"""
-
-
-def test_kernels_cached_by_different_processes_do_not_mix(tmp_path: Path, run_python):
-    """Each is the first kernel of its process, and then they meet."""
-    kernels = [("softmax", "float64"), ("crammer_singer", "float64"), ("softmax", "float32")]
-    for some in ([kernels[0]], [kernels[1]], [kernels[2]], kernels, kernels[::-1]):
-        run_python(COMPARE.format(kernels=some), NUMBA_CACHE_DIR=str(tmp_path))
-
-
-@pytest.mark.parametrize("folder", ["{file}/folder", ""], ids=["cannot be made", "none"])
-def test_works_without_a_disk_cache(folder, tmp_path: Path, run_python):
-    file = tmp_path / "file"
-    file.touch()
-    output = run_python(
-        CALL,
-        NUMBA_CACHE_DIR=folder.format(file=file),
-        # Nor beside the package or in the home of the user.
-        NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator",
-    )
-    assert output == "0 0\n"
-    assert list(tmp_path.rglob("*")) == [file]

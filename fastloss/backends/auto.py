@@ -78,8 +78,8 @@ def _choose(
     choice = fastest(loss, shape, W_type.itemsize, most, with_numba=True)
     if choice.backend == "numpy" or not prepare:
         return choice
-    name, sources, make = fused.kernels_of(loss, shape, X_type, W_type)
-    if kernels.ready(name, sources, make):
+    name, compiled, make = fused.kernels_of(loss, shape, X_type, W_type)
+    if kernels.ready(name, compiled, make):
         return choice
     if (failure := kernels.failure(name)) is not None:
         return replace(without, reason=f"fused cannot compile the loss: {failure}")
@@ -122,8 +122,8 @@ def reproducible(
         if fused.BACKEND.unavailable(loss) is None and (
             rows_contiguous or fused.way(*shape[1:], W_type.itemsize) == "wide"
         ):
-            name, sources, make = fused.kernels_of(loss, shape, X_type, W_type)
-            if not kernels.ready(name, sources, make):
+            name, compiled, make = fused.kernels_of(loss, shape, X_type, W_type)
+            if not kernels.ready(name, compiled, make):
                 kernels.wait()
             if kernels.failure(name) is None:
                 backend = "fused"

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss.backends import fused
+from fastloss.folders import cache_folder
 
 #: Of the model: numbers that another one was fitted with are not read.
 VERSION = 5
@@ -121,22 +121,12 @@ def _nonnegative_least_squares(
 # --- kept between processes -----------------------------------------------------------------------
 
 
-def folder() -> Path:
-    """Where fastloss keeps what it learnt of this machine: ``FASTLOSS_CACHE_DIR``, or the usual."""
-    if given := os.environ.get("FASTLOSS_CACHE_DIR"):
-        return Path(given)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-    return Path(base) / "fastloss"
-
-
 def path() -> Path:
-    """The file of the costs."""
-    return folder() / "costs.json"
+    """The file of the costs; FileNotFoundError without a home directory."""
+    folder = cache_folder()
+    if folder is None:
+        raise FileNotFoundError("there is no home directory; set FASTLOSS_CACHE_DIR to a folder")
+    return folder / "costs.json"
 
 
 def store(costs: Costs) -> None:
@@ -147,7 +137,7 @@ def store(costs: Costs) -> None:
         "lines": [{"key": key, "costs": line} for key, line in costs.lines.items()],
         "of_losses": [{"key": key, "times": times} for key, times in costs.of_losses.items()],
     }
-    folder().mkdir(parents=True, exist_ok=True)
+    path().parent.mkdir(parents=True, exist_ok=True)
     draft = path().with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(document, indent=1))
     draft.replace(path())

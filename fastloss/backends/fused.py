@@ -9,15 +9,12 @@ are those of `kernels.wide_amx`. No N x C matrix is formed either way.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import cache, lru_cache, partial
-from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -26,7 +23,8 @@ from numpy.typing import NDArray
 from fastloss import threads
 from fastloss.arrays import FLOAT_TYPES, Floats
 from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem
-from fastloss.garbage import no_garbage_collection
+from fastloss.kernel_cache import compile_cached, cpu_features, kernel_name, numba_unavailable
+from fastloss.kernels import narrow, wide, wide_amx
 from fastloss.losses.base import BlockKernel, Labels, Loss, exp, log1p
 
 # A block of this size, the next one, W and the partial gradient stay in L2 together.
@@ -50,14 +48,6 @@ _CACHE_LINE = 64
 _NOTHING = np.empty(0)
 _ALL_ROWS = np.empty(0, np.int64)
 
-_SOURCES = (
-    __file__,
-    *(
-        str(Path(__file__).parents[1] / "kernels" / f"{name}.py")
-        for name in ("narrow", "wide", "wide_amx", "simd", "amx")
-    ),
-)
-
 
 class FusedBackend(Backend):
     """``backend="fused"``."""
@@ -65,8 +55,8 @@ class FusedBackend(Backend):
     name: ClassVar[str] = "fused"
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
-        if not _is_installed():
-            return "numba is not installed"
+        if (why_not := numba_unavailable()) is not None:
+            return why_not
         if loss is not None and loss.block is None:
             return f"the loss {loss.name!r} has no compiled form"
         return None
@@ -98,11 +88,6 @@ def _laid_out(
     if way(problem.X.shape[1], n_classes, dtype.itemsize) == "narrow":
         return Narrow(problem, n_classes, dtype, n_rows)
     return Wide(problem, n_classes, dtype, n_rows)
-
-
-@cache
-def _is_installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
 
 
 # --- one pass over X ------------------------------------------------------------------------------
@@ -285,8 +270,6 @@ class Wide:
         n_threads: int,
     ) -> bool:
         """Whether a unit could do it; if not, the losses are to be written again."""
-        from fastloss.kernels import wide_amx
-
         problem = self._problem
         kernel = wide_kernel(problem.X.dtype, W.dtype, unit)
         strips, scores = self._room(self._columns(unit), stop - start, W)
@@ -421,28 +404,60 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
 def kernels_of(
     loss: Loss, shape: tuple[int, int, int], X_type: np.dtype[Any], W_type: np.dtype[Any]
 ) -> KernelSet:
-    """What a problem needs to be compiled: its name, the files it is made of, and what does it.
+    """What a problem needs to be compiled: a title, the kernels' names, and what does it.
 
     Without importing Numba. No features: the scores are there already.
     """
     block = loss.block
     assert block is not None
-    kind = "strips"
-    kernel: Callable[[], object] = partial(strips_kernel, W_type)
-    if shape[1] > 0:
-        kernel_of: dict[str, Callable[..., object]] = {
-            "narrow": narrow_kernel,
-            "wide": _wide_kernels,
-        }
-        kind = way(*shape[1:], W_type.itemsize)
-        kind, kernel = f"{kind}-{X_type}", partial(kernel_of[kind], X_type, W_type)
-    name = f"{kind}-{W_type}-{block.__module__}.{block.__name__}-{len(loss.parameters)}"
+    kind = way(*shape[1:], W_type.itemsize) if shape[1] > 0 else "strips"
+    kernel: Callable[[], object]
+    if kind == "strips":
+        names, kernel = [_strips_name(W_type)], partial(strips_kernel, W_type)
+    elif kind == "narrow":
+        names = [_narrow_name(X_type, W_type)]
+        kernel = partial(narrow_kernel, X_type, W_type)
+    else:
+        names = [_wide_name(X_type, W_type, unit) for unit in _likely_units(W_type)]
+        kernel = partial(_wide_kernels, X_type, W_type)
 
     def make() -> None:
         loss_kernel(loss, W_type)
         kernel()
 
-    return name, (*_SOURCES, block.__code__.co_filename), make
+    n_parameters = len(loss.parameters)
+    names.append(_loss_name(block, n_parameters, W_type))
+    kind = kind if kind == "strips" else f"{kind}-{X_type}"
+    title = f"{kind}-{W_type}-{block.__module__}.{block.__name__}-{n_parameters}"
+    return title, tuple(names), make
+
+
+@cache
+def _loss_name(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) -> str:
+    module = block.__module__.replace(".", "_")
+    return kernel_name(f"{module}_{block.__name__}_{n_parameters}_{dtype}", block)
+
+
+@cache
+def _narrow_name(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> str:
+    return kernel_name(f"narrow_{X_type}_{W_type}", narrow.evaluate)
+
+
+@cache
+def _wide_name(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> str:
+    return kernel_name(f"wide_{unit}_{X_type}_{W_type}", wide.evaluate)
+
+
+@cache
+def _strips_name(dtype: np.dtype[Any]) -> str:
+    return kernel_name(f"strips_{dtype}", narrow.evaluate_strips)
+
+
+def _likely_units(W_type: np.dtype[Any]) -> tuple[str, ...]:
+    """The units that `units` finds with Numba, as far as can be told without it."""
+    wanted = {"avx512f", "amx_tile", "amx_bf16"}
+    has_unit = wanted <= cpu_features() and os.environ.get("FASTLOSS_AMX") != "0"
+    return ("amx", "vectors") if has_unit and W_type == np.float32 else ("vectors",)
 
 
 @cache
@@ -450,7 +465,7 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
     """`narrow.evaluate` for the types of X and W, from the cache if it is there."""
     from numba import float64, from_dtype, int64
 
-    from fastloss.kernels import narrow, simd
+    from fastloss.kernels import simd
 
     number, source = from_dtype(W_type), from_dtype(X_type)
     names = _names(W_type)
@@ -477,7 +492,7 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
         float64[::1],
         number[:, ::1],
     )
-    return _compile_kernel(narrow.evaluate, f"evaluate_{X_type}_{W_type}", names, signature)
+    return _compile_kernel(narrow.evaluate, _narrow_name(X_type, W_type), names, signature)
 
 
 @cache
@@ -485,7 +500,7 @@ def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Call
     """`wide.evaluate` for the types of X and W, with the products of `wide` or of `matrix`."""
     from numba import float64, from_dtype, int64
 
-    from fastloss.kernels import narrow, simd, wide, wide_amx
+    from fastloss.kernels import simd
 
     number, source = from_dtype(W_type), from_dtype(X_type)
     names = _names(W_type)
@@ -521,7 +536,7 @@ def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Call
         number[:, ::1],
         int64,
     )
-    return _compile_kernel(wide.evaluate, f"{unit}_{X_type}_{W_type}", names, signature)
+    return _compile_kernel(wide.evaluate, _wide_name(X_type, W_type, unit), names, signature)
 
 
 def _wide_kernels(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> None:
@@ -577,8 +592,6 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
     """`narrow.evaluate_strips` for the type of the scores."""
     from numba import float64, from_dtype, int64, types
 
-    from fastloss.kernels import narrow
-
     names = _names(dtype)
     signature = (
         from_dtype(dtype)[:, ::1],
@@ -589,14 +602,14 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
         int64[::1],
         float64[::1],
     )
-    return _compile_kernel(narrow.evaluate_strips, f"strips_{dtype}", names, signature)
+    return _compile_kernel(narrow.evaluate_strips, _strips_name(dtype), names, signature)
 
 
 def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
     """What the names that both kernels share are bound to."""
     from numba import from_dtype, njit
 
-    from fastloss.kernels import narrow, simd
+    from fastloss.kernels import simd
 
     target = simd.target()
     lanes = target.vector_bytes // dtype.itemsize
@@ -613,10 +626,9 @@ def _names(dtype: np.dtype[Any]) -> dict[str, Any]:
         "raise_to": simd.raise_to,
         "transpose": simd.transpose(from_dtype(dtype)),
     }
-    # Called again and again: a function of its own, and of a name of its own. Numba tells functions
-    # of one name and signature apart by a count in the process, on which kernels cached by
-    # different processes can agree; one would then be linked to the other's.
-    name = f"aligned_{dtype}_{fingerprint(_bind(narrow.aligned, 'aligned', names))}"
+    # Called again and again: a function of its own, and of a name of its own, as `compile_cached`
+    # says of kernels.
+    name = kernel_name(f"aligned_{dtype}", narrow.aligned)
     names["aligned"] = njit(_bind(narrow.aligned, name, names), error_model="numpy")
     for helper in (narrow.are_finished, narrow.loss_of_rows):
         _add_helper(names, helper)
@@ -646,7 +658,7 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
     from numba import carray, cfunc, float64, from_dtype, int64, njit, types
     from numba.np.unsafe.ndarray import to_fixed_tuple
 
-    from fastloss.kernels import narrow, simd
+    from fastloss.kernels import simd
 
     vectorized = {exp: simd.exp, log1p: simd.log1p}
     functions = {
@@ -667,9 +679,8 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
     signature = types.void(
         pointer(from_dtype(dtype)), int64, int64, pointer(int64), pointer(float64), pointer(float64)
     )
-    module = block.__module__.replace(".", "_")
-    name = f"{module}_{block.__name__}_{n_parameters}_{dtype}"
-    return _compile(_bind(narrow.loss_entry, name, names), signature, cfunc)
+    name = _loss_name(block, n_parameters, dtype)
+    return compile_cached(_bind(narrow.loss_entry, name, names), name, signature, cfunc)
 
 
 def _bind(template: Any, name: str, names: dict[str, Any]) -> Any:
@@ -690,102 +701,8 @@ def _compile_kernel(template: Any, name: str, names: dict[str, Any], signature: 
     """A template with its names bound, as a function that Python can call."""
     from numba import njit
 
-    return _compile(_bind(template, name, names), signature, njit, no_cfunc_wrapper=True)
-
-
-def _compile(function: Any, signature: Any, compiler: Callable[..., Any], **options: Any) -> Any:
-    """The function compiled for this one signature, from or into the disk cache."""
-    stem = function.__name__
-    function.__name__ = function.__qualname__ = f"{stem}_{fingerprint(function)}"
-    # IEEE division: 1 / 0 is inf, not an exception.
-    options |= {"error_model": "numpy", "nogil": True}
-    # Among the many objects of a compilation looking for garbage takes 6 % of its time.
-    with no_garbage_collection(collect=False):
-        if (folder := cache_folder()) is not None:
-            _remove_stale(folder, stem, function.__name__)
-            # A disk that is full, say: compiled all the same, but not kept.
-            with suppress(OSError):
-                return compiler(signature, cache=True, **options)(function)
-        return compiler(signature, **options)(function)
-
-
-def cache_folder() -> Path | None:
-    """Where compiled kernels are kept; None if no such folder can be written."""
-    from numba import njit
-
-    from fastloss.kernels import narrow
-
-    try:
-        return Path(njit(narrow.aligned, cache=True)._cache.cache_path)
-    except RuntimeError:
-        return None
-
-
-def cached_kernels() -> list[Path]:
-    """The index files of the kernels in the cache."""
-    folder = cache_folder()
-    return [] if folder is None else sorted(folder.glob("*.nbi"))
-
-
-def _remove_stale(folder: Path, stem: str, name: str) -> None:
-    """Remove the cached kernels of the same stem but another fingerprint."""
-    for path in folder.glob(f"*.{stem}_{'[0-9a-f]' * 16}-*.nb[ic]"):
-        if f".{name}-" not in path.name:
-            with suppress(OSError):
-                path.unlink()
-
-
-def _is_of_numba(value: Any) -> bool:
-    return str(getattr(value, "__module__", "")).partition(".")[0] == "numba"
-
-
-@cache
-def _machinery() -> bytes:
-    """What all kernels are made of, and how."""
-    return b"".join(Path(source).read_bytes() for source in _SOURCES)
-
-
-def fingerprint(*functions: Any) -> str:
-    """A hash of the functions' code and of all they refer to, and of how they are compiled.
-
-    Numba's cache notices a change in the file of the function it compiles, not in its helpers'.
-    """
-    digest = hashlib.sha256(_machinery())
-    seen: set[int] = set()
-
-    def add(value: Any) -> None:
-        value = getattr(value, "py_func", value)  # a function that is compiled already
-        if _is_of_numba(value) or _is_of_numba(type(value)):
-            # Known by its name: Numba's cache is one of a version of Numba.
-            digest.update(str(getattr(value, "__name__", value)).encode())
-        elif isinstance(value, FunctionType):
-            if id(value) not in seen:
-                seen.add(id(value))
-                add_code(value.__code__, value.__globals__)
-                for cell in value.__closure__ or ():
-                    add(cell.cell_contents)
-                for default in value.__defaults__ or ():
-                    add(default)
-        elif isinstance(value, ModuleType):
-            digest.update(value.__name__.encode())
-        else:
-            digest.update(repr(value).encode())
-
-    def add_code(code: CodeType, names: dict[str, Any]) -> None:
-        digest.update(code.co_code)
-        for constant in code.co_consts:
-            if isinstance(constant, CodeType):  # a function inside the function
-                add_code(constant, names)
-            else:
-                add(constant)
-        for name in code.co_names:
-            digest.update(name.encode())
-            if name in names:
-                add(names[name])
-
-    for function in functions:
-        add(function)
-    return digest.hexdigest()[:16]
+    bound = _bind(template, name, names)
+    return compile_cached(bound, name, signature, njit, no_cfunc_wrapper=True)
 
 
 BACKEND = FusedBackend()

@@ -44,20 +44,21 @@ def warmup(
     """Compile the kernels, so that no first call has to, and measure what calls cost here."""
     from fastloss.backends import costs
     from fastloss.backends.aside import kernels as ready
-    from fastloss.backends.fused import all_kernels, cache_folder, cached_kernels
+    from fastloss.backends.fused import all_kernels
     from fastloss.benchmark import calibration
+    from fastloss.kernel_cache import cached_kernels, folder
 
     with clear_errors():
         losses = [get_loss(name) for name in loss or fastloss.available_losses()]
         jobs = all_kernels(losses, [np.dtype(name) for name in dtype or _TYPES])
         start = time.perf_counter()
         with progress_bar(len(jobs)) as progress:
-            for done, (name, sources, make) in enumerate(jobs):
+            for done, (name, _, make) in enumerate(jobs):
                 progress(name, done)
-                ready.make(name, sources, make)
+                ready.make(name, make)
         typer.echo(
             f"{len(jobs)} kernels ready in {time.perf_counter() - start:.1f} s; "
-            f"{len(cached_kernels())} files in {cache_folder()}"
+            f"{len(cached_kernels())} files in {folder()}"
         )
         if calibrate:
             with progress_bar(calibration.n_steps()) as progress:
