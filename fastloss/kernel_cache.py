@@ -109,7 +109,9 @@ def fingerprint(*parts: object) -> str:
     seen: set[int] = set()
 
     def add(value: Any) -> None:
-        value = getattr(value, "py_func", value)  # a function that is compiled already
+        if hasattr(value, "py_func"):  # a function that is compiled already, or will be
+            add(value.targetoptions)
+            value = value.py_func
         if _is_of_numba(value) or _is_of_numba(type(value)):
             digest.update(str(getattr(value, "__name__", value)).encode())
         elif isinstance(value, FunctionType):
@@ -122,8 +124,10 @@ def fingerprint(*parts: object) -> str:
                     add(default)
         elif isinstance(value, ModuleType):
             digest.update(value.__name__.encode())
-        elif isinstance(value, tuple):
-            for item in value:
+        elif isinstance(value, (tuple, dict, set, frozenset)):
+            items = value.items() if isinstance(value, dict) else value
+            # The order of a set differs between processes.
+            for item in items if isinstance(value, tuple) else sorted(items, key=repr):
                 add(item)
         elif isinstance(value, np.ndarray):  # its repr leaves numbers out
             digest.update(repr((value.dtype, value.shape)).encode() + value.tobytes())

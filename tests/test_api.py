@@ -308,7 +308,7 @@ def test_explain_knows_every_reason():
     assert "columns" in explain(60_000, 785, 10, rows_contiguous=False).reason
     without = explain(60_000, 785, 10, loss=Spying())
     assert without.backend == "numpy"
-    assert str(without).count("no compiled form") == 2  # the reason, and of the other backend
+    assert str(without).count("no block form") == 2  # the reason, and of the other backend
 
 
 def test_explain_predicts_times():

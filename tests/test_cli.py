@@ -57,7 +57,16 @@ def candidates(tmp_path, monkeypatch):
 def test_bench_prints_tables_and_saves_files(tmp_path):
     result = run("bench", *TINY, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    for text in ("softmax", "60 x 12 x 4", "naive", "numpy", "numba", "A/A control", "Saved"):
+    for text in (
+        "softmax",
+        "60 x 12 x 4",
+        "naive",
+        "numpy",
+        "numba",
+        "fused",
+        "A/A control",
+        "Saved",
+    ):
         assert text in result.stdout
     # No escape codes and no progress bar where there is no terminal.
     assert "\x1b" not in result.stdout

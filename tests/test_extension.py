@@ -24,6 +24,19 @@ from typing import ClassVar
 import numpy as np
 
 from fastloss import Loss
+from fastloss.losses.jit import njit
+from fastloss.losses.softmax import softmax_parallel
+
+
+@njit
+def squared_error_row(scores, label, parameters):
+    (scale,) = parameters
+    loss = 0.0
+    for j in range(len(scores)):
+        error = scores[j] - (scale if j == label else 0.0)
+        loss += error * error
+        scores[j] = 2.0 * error
+    return loss
 
 
 def squared_error_block(scores, labels, parameters, losses):
@@ -39,6 +52,8 @@ def squared_error_block(scores, labels, parameters, losses):
 @dataclass(frozen=True)
 class SquaredError(Loss):
     name: ClassVar[str] = "squared_error"
+    row = squared_error_row
+    parallel = softmax_parallel.binding(softmax_row=squared_error_row)
     block = staticmethod(squared_error_block)
     scale: float = 1.0
 
@@ -149,7 +164,7 @@ def test_a_new_loss_runs_everywhere(dtype, squared_error):
             losses, dscores = fastloss.score_gradient(scores, data.y, loss=loss, backend=backend)
             np.testing.assert_allclose(losses, np.square(scores - onehot).sum(axis=1), rtol=1e-13)
             np.testing.assert_allclose(dscores, 2 * (scores - onehot), rtol=1e-13)
-        assert fastloss.explain(60_000, 785, 10, loss=loss).backend == "numba"
+        assert fastloss.explain(60_000, 785, 10, loss=loss).backend == "fused"
 
 
 @pytest.mark.parametrize("types", [("f4", "f4"), ("f8", "f8"), ("u1", "f8")], ids="-".join)
@@ -198,8 +213,8 @@ def test_a_loss_without_a_compiled_form(ran):
     fastloss.score_gradient(np.ones((9000, 10)), np.zeros(9000, int), loss=Uncompiled())
     assert ran == ["numpy", "numpy"]
     assert total == -20.0
-    assert fastloss.available_backends(Uncompiled()) == tuple(b for b in BACKENDS if b != "numba")
-    message = "backend 'numba' cannot run: the loss 'uncompiled' has no compiled form"
+    assert fastloss.available_backends(Uncompiled()) == ("naive", "numpy")
+    message = "backend 'fused' cannot run: the loss 'uncompiled' has no block form"
     calls = [
         lambda **backend: fastloss.loss_and_grad(W, X, y, Uncompiled(), **backend),
         lambda **backend: fastloss.score_gradient(X, y, loss=Uncompiled(), **backend),
@@ -207,8 +222,8 @@ def test_a_loss_without_a_compiled_form(ran):
     ]
     for call in calls:
         with pytest.raises(RuntimeError, match=message):
-            call(backend="numba")
-        with fastloss.use(backend="numba"), pytest.raises(RuntimeError, match=message):
+            call(backend="fused")
+        with fastloss.use(backend="fused"), pytest.raises(RuntimeError, match=message):
             call()
 
 
@@ -303,7 +318,9 @@ def test_register_under_another_name_and_unregister():
 def test_every_loss_and_backend_of_the_package_is_registered():
     """Also a guard of the tests: each registry fills the tables that the other tests run over."""
     assert {"softmax", "hinge", "squared_hinge", "crammer_singer", "one_vs_all"} <= set(LOSSES)
-    assert set(BACKENDS) == {"naive", "numpy", "numba"} - set(fastloss.unavailable_backends())
+    assert set(BACKENDS) == {"naive", "numpy", "numba", "fused"} - set(
+        fastloss.unavailable_backends()
+    )
 
 
 # --- entry points --------------------------------------------------------------------------------
@@ -329,7 +346,7 @@ import fastloss
 X, y, W = np.ones((4, 2)), np.array([0, 1, 2, 0]), np.ones((2, 3))
 losses = [
     fastloss.loss_and_grad(W, X, y, "far_off", backend=backend)[0]
-    for backend in ("far_away", "numba", "naive", "numpy")
+    for backend in ("far_away", "numba", "fused", "naive", "numpy")
 ]
 np.testing.assert_allclose(losses, 9.0)  # 1 + 4 + 4
 assert "far_off" in fastloss.available_losses()

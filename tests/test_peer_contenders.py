@@ -119,7 +119,7 @@ def test_looking_for_peers_imports_none_of_them(run_python):
 
 def test_with_peers_a_plan_leaves_out_what_they_cannot_be_compared_with():
     plan = Plan.make(peers=True)
-    assert plan.backends == ("numpy", "numba", "auto")
+    assert plan.backends == ("numpy", "numba", "fused", "auto")
     assert plan.losses == ["softmax", "hinge", "squared_hinge"]
     assert plan.feature_counts == ()
     assert plan.peers == PEERS
@@ -170,7 +170,7 @@ def cell_of(ours: float, theirs: float) -> Cell:
     rng = np.random.default_rng(0)
     timings = [
         Timing("numpy", around(3 * ours)),
-        Timing("numba", around(ours)),
+        Timing("fused", around(ours)),
         Timing("mine", around(ours / 9), kind="candidate"),
         Timing("slow", around(2 * theirs), kind="peer"),
         Timing("quick", around(theirs), kind="peer"),
@@ -183,7 +183,7 @@ def test_wins_and_losses_are_said_as_plainly():
     results = Results("", "", {}, cells=cells)
     rows = report.peers_table(results).rows
     assert [row[5] for row in rows] == ["faster", "slower", "no different"]
-    assert rows[0][2:4] == ("numba 1 s", "quick 2 s")
+    assert rows[0][2:4] == ("fused 1 s", "quick 2 s")
     assert rows[0][4].startswith("2.00 [")
     assert rows[1][4].startswith("0.50 [")
     assert rows[0][6:] == ("-", "25 %")
@@ -199,7 +199,7 @@ def test_losses_can_be_seen_in_the_plot(tmp_path):
     cells = [cell_of(1.0, 2.0), cell_of(2.0, 1.0)]
     save_all(Results("", "", {}, cells=cells), tmp_path)
     svg = (tmp_path / "peers.svg").read_text()
-    for label in ("2.00: numba against quick", "0.50: numba against quick", "10 x 20 x 3 float32"):
+    for label in ("2.00: fused against quick", "0.50: fused against quick", "10 x 20 x 3 float32"):
         assert label in svg
 
 

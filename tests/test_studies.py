@@ -148,7 +148,7 @@ def test_every_loss_has_every_backend_verified_and_timed(measured):
     assert measured.complete
     assert [cell.loss for cell in measured.cells] == ["softmax", "hinge"]
     for cell in measured.cells:
-        assert [timing.contender for timing in cell.timings] == ["naive", "numpy", "fused"]
+        assert [timing.contender for timing in cell.timings] == ["naive", "numpy", "numba", "fused"]
         assert cell.size == "2000 x 40 x 5"
         assert cell.limit_seconds > 0
         for timing in cell.timings:
@@ -185,7 +185,7 @@ def test_speedups_are_ratios_of_full_times(measured):
 
 def test_gradient_study_covers_methods_and_counts(measured):
     study = measured.gradient
-    assert len(study.methods) == 7
+    assert len(study.methods) == 9
     for method in study.methods:
         assert [point.n_parameters for point in study.of(method)] == [20, 100, 200, 300]
     per_element = study.of("per element, NumPy loss")[-1]

@@ -58,7 +58,7 @@ class FusedBackend(Backend):
         if (why_not := numba_unavailable()) is not None:
             return why_not
         if loss is not None and loss.block is None:
-            return f"the loss {loss.name!r} has no compiled form"
+            return f"the loss {loss.name!r} has no block form"
         return None
 
     def evaluate(
@@ -649,7 +649,7 @@ def _add_helper(names: dict[str, Any], helper: Any) -> None:
 def loss_kernel(loss: Loss, dtype: np.dtype[Any]) -> Any:
     """The compiled form of a loss for the type of the scores: a C function with an ``address``."""
     if loss.block is None:
-        raise ValueError(f"the loss {loss.name!r} has no compiled form")
+        raise ValueError(f"the loss {loss.name!r} has no block form")
     return _loss_kernel(loss.block, len(loss.parameters), dtype)
 
 

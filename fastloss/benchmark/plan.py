@@ -28,7 +28,7 @@ FEATURE_COUNTS = (10, 50, 200, 1000, 3073, 12_000)
 _QUICK_FEATURE_COUNTS = (10, 100, 1000, 3073)
 _GRADIENT_ROWS = 300
 
-_ORDER = ("naive", "numpy", "fused", "auto", "softmax", "hinge", "squared_hinge")
+_ORDER = ("naive", "numpy", "numba", "fused", "auto", "softmax", "hinge", "squared_hinge")
 
 Size = tuple[int, int | None, int | None]
 

@@ -1,4 +1,4 @@
-"""The contract of a loss: score space only, three times over.
+"""The contract of a loss: score space only, four times over.
 
 A loss maps the scores of one row and its label to a number and a gradient with respect to the
 scores. It knows nothing of ``W`` or ``X``, of averaging, weights or threads: a backend supplies
@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss.losses.jit import Jit
+
 Scores = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
 BlockKernel = Callable[[Any, Any, tuple[float, ...], Any], None]
@@ -36,20 +38,30 @@ def log1p(x: float) -> float:
 class Loss(ABC):
     """Base class of the losses; subclasses are frozen dataclasses of their parameters.
 
-    ``block`` is a plain function ``block(scores, labels, parameters, losses)`` in the part of
-    Python that Numba compiles. ``scores`` (C, R) holds a row of scores in each column; it is
-    overwritten with the gradient, and ``losses`` (R,) float64 with the losses; ``parameters`` are
-    ``self.parameters``. Loops along R inside loops along C become vector instructions, if they
-    choose between values (``a if test else b``) rather than between statements. It stays ``None``
-    for a loss that has no compiled form.
+    All forms compute the same steps from ``parameters``, the loss's numbers as a tuple of floats:
+
+    - `naive` and `vectorized` are methods, for ``backend="naive"`` and ``"numpy"``.
+    - ``row`` and ``parallel`` are for ``backend="numba"``. ``row(scores, label, parameters)``,
+      decorated with `jit.njit`, returns the loss of one row and overwrites ``scores`` (C,) with
+      the gradient. ``parallel``, decorated with ``njit(parallel=True)``, calls it for all rows; see
+      `softmax.softmax_parallel`.
+    - ``block`` is for ``backend="fused"``: a plain function ``block(scores, labels, parameters,
+      losses)`` in the part of Python that Numba compiles. ``scores`` (C, R) has a row of scores in
+      each column and is overwritten with the gradient, ``losses`` (R,) float64 with the losses.
+      Loops along R inside loops along C become vector instructions if they choose between values
+      (``a if test else b``) rather than between statements.
+
+    A compiled form may be None: then its backend cannot run the loss.
     """
 
     name: ClassVar[str]
+    row: ClassVar[Jit | None] = None
+    parallel: ClassVar[Jit | None] = None
     block: ClassVar[staticmethod[[Any, Any, tuple[float, ...], Any], None] | None] = None
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        """The numbers that ``block`` needs; always of the same length for one loss."""
+        """The numbers that the forms compute with; always as many for one loss."""
         return ()
 
     @abstractmethod

@@ -21,13 +21,106 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss.arrays import SKIP
 from fastloss.losses.base import Labels, Loss, Scores, check_margin
+from fastloss.losses.jit import njit, prange
+from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
+
+
+def crammer_singer_naive(
+    scores: list[float], label: int, parameters: tuple[float, ...]
+) -> tuple[float, list[float]]:
+    """Naive: loops over one row of scores, in Python."""
+    (delta,) = parameters
+    rival = 1 if label == 0 else 0
+    for j in range(len(scores)):
+        if j != label and scores[j] > scores[rival]:
+            rival = j
+    margin = scores[rival] - scores[label] + delta
+    gradient = [0.0] * len(scores)
+    if margin <= 0:
+        return 0.0, gradient
+    gradient[rival] = 1.0
+    gradient[label] = -1.0
+    return margin, gradient
+
+
+def crammer_singer_numpy(
+    scores: Scores, labels: Labels, parameters: tuple[float, ...]
+) -> tuple[Scores, Scores]:
+    """NumPy: the same steps on all rows at once."""
+    (delta,) = parameters
+    rows = np.arange(len(scores))
+    rivals, margins = _rivals(scores, labels, delta)
+    active = (margins > 0).astype(scores.dtype)
+    gradient = np.zeros_like(scores)
+    gradient[rows, rivals] = active
+    gradient[rows, labels] = -active
+    return np.maximum(margins, 0.0).astype(scores.dtype, copy=False), gradient
+
+
+def _rivals(scores: Scores, labels: Labels, delta: float) -> tuple[NDArray[np.intp], Scores]:
+    """The strongest rival (N,) of each row, and its margin (N,)."""
+    rows = np.arange(len(scores))
+    # The label's own score becomes that of another class, never the first maximum by itself:
+    # -inf would tie with a true -inf and could make the label its own rival.
+    wrong = scores.copy()
+    wrong[rows, labels] = -np.inf
+    rivals = wrong.argmax(axis=1)
+    rivals = np.where(rivals == labels, (labels == 0).astype(rivals.dtype), rivals)
+    return rivals, scores[rows, rivals] - scores[rows, labels] + delta
+
+
+@njit
+def crammer_singer_row(scores: Any, label: int, parameters: Any) -> float:
+    """Numba: the loss of one row of scores, which become their gradient."""
+    (delta,) = parameters
+    rival = 1 if label == 0 else 0
+    for j in range(len(scores)):
+        if j != label and scores[j] > scores[rival]:
+            rival = j
+    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    zero = scores.dtype.type(0)
+    margin = scores[rival] - scores[label] + scores.dtype.type(delta)
+    scores[:] = zero
+    if margin <= zero:
+        return 0.0
+    scores[rival] = 1.0
+    scores[label] = -1.0
+    return float(margin)
+
+
+@njit(parallel=True)
+def crammer_singer_parallel(
+    X: Any,
+    W_T: Any,
+    labels: Any,
+    weights: Any,
+    parameters: Any,
+    chunks: Any,
+    losses: Any,
+    partials: Any,
+) -> None:
+    """Numba: one pass over ``X``; chunks of rows in parallel, each with sums of its own."""
+    for k in prange(len(chunks)):
+        scores = np.empty(len(W_T), W_T.dtype)
+        sums = np.zeros(partials.shape[1:], W_T.dtype)
+        for start in range(chunks[k, 0], chunks[k, 1], BLOCK_ROWS):
+            for i in range(start, min(start + BLOCK_ROWS, chunks[k, 1])):
+                if labels[i] == SKIP:
+                    continue
+                is_valid = score_row(X[i], W_T, scores)
+                loss = crammer_singer_row(scores, labels[i], parameters)
+                weight = weights[i] if len(weights) > 0 else 1.0
+                losses[k] += finish_row(scores, loss, is_valid, weight)
+                add_row(X[i], scores, sums)
+            add_block(sums, partials[k])
 
 
 def crammer_singer_block(
     scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any
 ) -> None:
-    """The compiled form: each column of ``scores`` (C, R) becomes the gradient of its row."""
+    """Fused: each column of ``scores`` (C, R) becomes the gradient of its row."""
     # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
     delta = scores.dtype.type(parameters[0])
     n_classes, n_rows = scores.shape
@@ -74,6 +167,8 @@ class CrammerSinger(Loss):
     """
 
     name: ClassVar[str] = "crammer_singer"
+    row = crammer_singer_row
+    parallel = crammer_singer_parallel
     block = staticmethod(crammer_singer_block)
 
     margin: float = 1.0
@@ -86,40 +181,13 @@ class CrammerSinger(Loss):
         return (float(self.margin),)
 
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
-        rival = 1 if label == 0 else 0
-        for j in range(len(scores)):
-            if j != label and scores[j] > scores[rival]:
-                rival = j
-        margin = scores[rival] - scores[label] + self.margin
-        gradient = [0.0] * len(scores)
-        if margin <= 0:
-            return 0.0, gradient
-        gradient[rival] = 1.0
-        gradient[label] = -1.0
-        return margin, gradient
-
-    def _rivals(self, scores: Scores, labels: Labels) -> tuple[NDArray[np.intp], Scores]:
-        """The strongest rival (N,) of each row, and its margin (N,)."""
-        rows = np.arange(len(scores))
-        # The label's own score becomes that of another class, never the first maximum by itself:
-        # -inf would tie with a true -inf and could make the label its own rival.
-        wrong = scores.copy()
-        wrong[rows, labels] = -np.inf
-        rivals = wrong.argmax(axis=1)
-        rivals = np.where(rivals == labels, (labels == 0).astype(rivals.dtype), rivals)
-        return rivals, scores[rows, rivals] - scores[rows, labels] + self.margin
+        return crammer_singer_naive(scores, label, self.parameters)
 
     def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
-        rows = np.arange(len(scores))
-        rivals, margins = self._rivals(scores, labels)
-        active = (margins > 0).astype(scores.dtype)
-        gradient = np.zeros_like(scores)
-        gradient[rows, rivals] = active
-        gradient[rows, labels] = -active
-        return np.maximum(margins, 0.0).astype(scores.dtype, copy=False), gradient
+        return crammer_singer_numpy(scores, labels, self.parameters)
 
     def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.intp]:
-        rivals, margins = self._rivals(scores, labels)
+        rivals, margins = _rivals(scores, labels, self.margin)
         return np.where(margins > 0, rivals, -1)
 
     def column_losses(

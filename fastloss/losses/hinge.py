@@ -23,11 +23,113 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss.arrays import SKIP
 from fastloss.losses.base import Labels, Loss, Scores, check_margin, check_power
+from fastloss.losses.jit import njit, prange
+from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
+
+
+def hinge_naive(
+    scores: list[float], label: int, parameters: tuple[float, ...]
+) -> tuple[float, list[float]]:
+    """Naive: loops over one row of scores, in Python."""
+    delta, power, include_true_class, mean_over_classes = parameters
+    n_terms = len(scores) - 1.0 + include_true_class if mean_over_classes else 1.0
+    loss = include_true_class * delta**power / n_terms
+    gradient = [0.0] * len(scores)
+    for j in range(len(scores)):
+        if j == label:
+            continue
+        margin = scores[j] - scores[label] + delta
+        if not margin <= 0:
+            # A product: Python's ** raises OverflowError where IEEE arithmetic gives inf.
+            loss += (margin if power == 1 else margin * margin) / n_terms
+            gradient[j] = (1.0 if power == 1 else 2.0 * margin) / n_terms
+            gradient[label] -= gradient[j]
+    return loss, gradient
+
+
+def hinge_numpy(
+    scores: Scores, labels: Labels, parameters: tuple[float, ...]
+) -> tuple[Scores, Scores]:
+    """NumPy: the same steps on all rows at once."""
+    delta, power, include_true_class, mean_over_classes = parameters
+    violations = np.maximum(_margins(scores, labels, delta), 0.0)
+    if power == 1:
+        losses = violations.sum(axis=1)
+        gradient = np.sign(violations, out=violations)
+    else:
+        losses = np.square(violations).sum(axis=1)
+        gradient = np.multiply(violations, 2.0, out=violations)
+    gradient[np.arange(len(scores)), labels] = -gradient.sum(axis=1)
+    losses += include_true_class * delta**power
+    if mean_over_classes:
+        n_terms = scores.shape[1] - 1.0 + include_true_class
+        losses /= n_terms
+        gradient /= n_terms
+    return losses, gradient
+
+
+def _margins(scores: Scores, labels: Labels, delta: float) -> Scores:
+    """Margins (N, C), -inf for the true class, so that it never counts."""
+    rows = np.arange(len(scores))
+    margins = scores - scores[rows, labels, None]
+    margins += delta
+    margins[rows, labels] = -np.inf
+    return margins
+
+
+@njit
+def hinge_row(scores: Any, label: int, parameters: Any) -> float:
+    """Numba: the loss of one row of scores, which become their gradient."""
+    delta, power, include_true_class, mean_over_classes = parameters
+    n_terms = len(scores) - 1.0 + include_true_class if mean_over_classes else 1.0
+    loss = include_true_class * delta**power / n_terms
+    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    zero, typed_delta = scores.dtype.type(0), scores.dtype.type(delta)
+    correct = scores[label]
+    slope_sum = 0.0
+    for j in range(len(scores)):
+        margin = scores[j] - correct + typed_delta
+        scores[j] = zero
+        if j != label and not margin <= zero:
+            loss += (margin if power == 1.0 else margin * margin) / n_terms
+            slope = (1.0 if power == 1.0 else 2.0 * margin) / n_terms
+            scores[j] = slope
+            slope_sum += slope
+    scores[label] = -slope_sum
+    return loss
+
+
+@njit(parallel=True)
+def hinge_parallel(
+    X: Any,
+    W_T: Any,
+    labels: Any,
+    weights: Any,
+    parameters: Any,
+    chunks: Any,
+    losses: Any,
+    partials: Any,
+) -> None:
+    """Numba: one pass over ``X``; chunks of rows in parallel, each with sums of its own."""
+    for k in prange(len(chunks)):
+        scores = np.empty(len(W_T), W_T.dtype)
+        sums = np.zeros(partials.shape[1:], W_T.dtype)
+        for start in range(chunks[k, 0], chunks[k, 1], BLOCK_ROWS):
+            for i in range(start, min(start + BLOCK_ROWS, chunks[k, 1])):
+                if labels[i] == SKIP:
+                    continue
+                is_valid = score_row(X[i], W_T, scores)
+                loss = hinge_row(scores, labels[i], parameters)
+                weight = weights[i] if len(weights) > 0 else 1.0
+                losses[k] += finish_row(scores, loss, is_valid, weight)
+                add_row(X[i], scores, sums)
+            add_block(sums, partials[k])
 
 
 def hinge_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any) -> None:
-    """The compiled form: each column of ``scores`` (C, R) becomes the gradient of its row."""
+    """Fused: each column of ``scores`` (C, R) becomes the gradient of its row."""
     margin, power, include_true_class, mean_over_classes = parameters
     n_classes, n_rows = scores.shape
     n_terms = n_classes - 1.0 + include_true_class if mean_over_classes != 0.0 else 1.0
@@ -75,6 +177,8 @@ class Hinge(Loss):
     """
 
     name: ClassVar[str] = "hinge"
+    row = hinge_row
+    parallel = hinge_parallel
     block = staticmethod(hinge_block)
 
     margin: float = 1.0
@@ -103,53 +207,19 @@ class Hinge(Loss):
         return n_classes - 1 + self.include_true_class if self.class_reduction == "mean" else 1
 
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
-        n_terms = self._n_terms(len(scores))
-        loss = self._constant / n_terms
-        gradient = [0.0] * len(scores)
-        for j in range(len(scores)):
-            if j == label:
-                continue
-            margin = scores[j] - scores[label] + self.margin
-            if not margin <= 0:
-                # A product: Python's ** raises OverflowError where IEEE arithmetic gives inf.
-                loss += (margin if self.power == 1 else margin * margin) / n_terms
-                slope = (1.0 if self.power == 1 else 2.0 * margin) / n_terms
-                gradient[j] = slope
-                gradient[label] -= slope
-        return loss, gradient
-
-    def _margins(self, scores: Scores, labels: Labels) -> Scores:
-        """Margins (N, C), -inf for the true class, so that it never counts."""
-        rows = np.arange(len(scores))
-        margins = scores - scores[rows, labels, None]
-        margins += self.margin
-        margins[rows, labels] = -np.inf
-        return margins
+        return hinge_naive(scores, label, self.parameters)
 
     def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
-        violations = np.maximum(self._margins(scores, labels), 0.0)
-        if self.power == 1:
-            losses = violations.sum(axis=1)
-            gradient = np.sign(violations, out=violations)
-        else:
-            losses = np.square(violations).sum(axis=1)
-            gradient = np.multiply(violations, 2.0, out=violations)
-        gradient[np.arange(len(scores)), labels] = -gradient.sum(axis=1)
-        losses += self._constant
-        if self.class_reduction == "mean":
-            n_terms = self._n_terms(scores.shape[1])
-            losses /= n_terms
-            gradient /= n_terms
-        return losses, gradient
+        return hinge_numpy(scores, labels, self.parameters)
 
     def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.bool_]:
-        return self._margins(scores, labels) > 0
+        return _margins(scores, labels, self.margin) > 0
 
     def column_losses(
         self, scores: Scores, labels: Labels, column: int
     ) -> Callable[[Scores], Scores]:
         n_terms = self._n_terms(scores.shape[1])
-        violations = np.maximum(self._margins(scores, labels), 0.0) ** self.power
+        violations = np.maximum(_margins(scores, labels, self.margin), 0.0) ** self.power
         fixed = self._constant + np.delete(violations, column, axis=1).sum(axis=1)
         correct = scores[np.arange(len(scores)), labels]
         # A row labelled `column` has all its margins changed: O(C), for one row in C on average.

@@ -19,11 +19,94 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss.arrays import SKIP
 from fastloss.losses.base import Labels, Loss, Scores, check_margin, check_power
+from fastloss.losses.jit import njit, prange
+from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
+
+
+def one_vs_all_naive(
+    scores: list[float], label: int, parameters: tuple[float, ...]
+) -> tuple[float, list[float]]:
+    """Naive: loops over one row of scores, in Python."""
+    delta, power = parameters
+    loss = 0.0
+    gradient = [0.0] * len(scores)
+    for j in range(len(scores)):
+        sign = 1.0 if j == label else -1.0
+        margin = delta - sign * scores[j]
+        if not margin <= 0:
+            # A product: Python's ** raises OverflowError where IEEE arithmetic gives inf.
+            loss += margin if power == 1 else margin * margin
+            gradient[j] = -sign if power == 1 else -sign * 2.0 * margin
+    return loss, gradient
+
+
+def one_vs_all_numpy(
+    scores: Scores, labels: Labels, parameters: tuple[float, ...]
+) -> tuple[Scores, Scores]:
+    """NumPy: the same steps on all rows at once."""
+    delta, power = parameters
+    signs, margins = _signed(scores, labels, delta)
+    violations = np.maximum(margins, 0.0, out=margins)
+    if power == 1:
+        return violations.sum(axis=1), np.where(violations > 0, -signs, 0.0)
+    return np.square(violations).sum(axis=1), -2.0 * signs * violations
+
+
+def _signed(scores: Scores, labels: Labels, delta: float) -> tuple[Scores, Scores]:
+    """The signs ``t`` (N, C) and the margins (N, C)."""
+    signs = np.full_like(scores, -1.0)
+    signs[np.arange(len(scores)), labels] = 1.0
+    return signs, delta - signs * scores
+
+
+@njit
+def one_vs_all_row(scores: Any, label: int, parameters: Any) -> float:
+    """Numba: the loss of one row of scores, which become their gradient."""
+    delta, power = parameters
+    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    zero, typed_delta = scores.dtype.type(0), scores.dtype.type(delta)
+    loss = 0.0
+    for j in range(len(scores)):
+        sign = scores.dtype.type(1 if j == label else -1)
+        margin = typed_delta - sign * scores[j]
+        scores[j] = zero
+        if not margin <= zero:
+            loss += margin if power == 1.0 else margin * margin
+            scores[j] = -sign if power == 1.0 else -sign * (margin + margin)
+    return loss
+
+
+@njit(parallel=True)
+def one_vs_all_parallel(
+    X: Any,
+    W_T: Any,
+    labels: Any,
+    weights: Any,
+    parameters: Any,
+    chunks: Any,
+    losses: Any,
+    partials: Any,
+) -> None:
+    """Numba: one pass over ``X``; chunks of rows in parallel, each with sums of its own."""
+    for k in prange(len(chunks)):
+        scores = np.empty(len(W_T), W_T.dtype)
+        sums = np.zeros(partials.shape[1:], W_T.dtype)
+        for start in range(chunks[k, 0], chunks[k, 1], BLOCK_ROWS):
+            for i in range(start, min(start + BLOCK_ROWS, chunks[k, 1])):
+                if labels[i] == SKIP:
+                    continue
+                is_valid = score_row(X[i], W_T, scores)
+                loss = one_vs_all_row(scores, labels[i], parameters)
+                weight = weights[i] if len(weights) > 0 else 1.0
+                losses[k] += finish_row(scores, loss, is_valid, weight)
+                add_row(X[i], scores, sums)
+            add_block(sums, partials[k])
 
 
 def one_vs_all_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any) -> None:
-    """The compiled form: each column of ``scores`` (C, R) becomes the gradient of its row."""
+    """Fused: each column of ``scores`` (C, R) becomes the gradient of its row."""
     margin, power = parameters
     n_classes, n_rows = scores.shape
     # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
@@ -62,6 +145,8 @@ class OneVsAll(Loss):
     """
 
     name: ClassVar[str] = "one_vs_all"
+    row = one_vs_all_row
+    parallel = one_vs_all_parallel
     block = staticmethod(one_vs_all_block)
 
     margin: float = 1.0
@@ -76,37 +161,18 @@ class OneVsAll(Loss):
         return (float(self.margin), float(self.power))
 
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
-        loss = 0.0
-        gradient = [0.0] * len(scores)
-        for j in range(len(scores)):
-            sign = 1.0 if j == label else -1.0
-            margin = self.margin - sign * scores[j]
-            if not margin <= 0:
-                # A product: Python's ** raises OverflowError where IEEE arithmetic gives inf.
-                loss += margin if self.power == 1 else margin * margin
-                gradient[j] = -sign if self.power == 1 else -sign * 2.0 * margin
-        return loss, gradient
-
-    def _signed(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
-        """The signs ``t`` (N, C) and the margins (N, C)."""
-        signs = np.full_like(scores, -1.0)
-        signs[np.arange(len(scores)), labels] = 1.0
-        return signs, self.margin - signs * scores
+        return one_vs_all_naive(scores, label, self.parameters)
 
     def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
-        signs, margins = self._signed(scores, labels)
-        violations = np.maximum(margins, 0.0, out=margins)
-        if self.power == 1:
-            return violations.sum(axis=1), np.where(violations > 0, -signs, 0.0)
-        return np.square(violations).sum(axis=1), -2.0 * signs * violations
+        return one_vs_all_numpy(scores, labels, self.parameters)
 
     def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.bool_]:
-        return self._signed(scores, labels)[1] > 0
+        return _signed(scores, labels, self.margin)[1] > 0
 
     def column_losses(
         self, scores: Scores, labels: Labels, column: int
     ) -> Callable[[Scores], Scores]:
-        signs, margins = self._signed(scores, labels)
+        signs, margins = _signed(scores, labels, self.margin)
         violations = np.maximum(margins, 0.0) ** self.power
         fixed = np.delete(violations, column, axis=1).sum(axis=1)
         sign = signs[:, column]

@@ -27,14 +27,131 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastloss.arrays import SKIP
 from fastloss.losses.base import Labels, Loss, Scores, exp, log1p
+from fastloss.losses.jit import njit, prange
+from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
 
 # So many exponentials are added in the type of the scores, and their sums in float64.
 _CLASSES_AT_ONCE = 64
 
 
+def softmax_naive(
+    scores: list[float], label: int, parameters: tuple[float, ...]
+) -> tuple[float, list[float]]:
+    """Naive: loops over one row of scores, in Python."""
+    (smoothing,) = parameters
+    n_classes = len(scores)
+    winner = 0
+    for j in range(n_classes):
+        if scores[j] > scores[winner]:
+            winner = j
+    exponentials = []
+    others = 0.0
+    mean_shift = 0.0
+    for j in range(n_classes):
+        shifted = scores[j] - scores[winner]
+        exponentials.append(math.exp(shifted))
+        if j != winner:
+            others += exponentials[j]
+        mean_shift += shifted / n_classes
+    z = 1.0 + others
+    loss = math.log1p(others) - (1.0 - smoothing) * (scores[label] - scores[winner])
+    if smoothing > 0.0:
+        loss -= smoothing * mean_shift
+    gradient = [e / z - smoothing / n_classes for e in exponentials]
+    if label == winner:
+        gradient[label] = -others / z + smoothing - smoothing / n_classes
+    else:
+        gradient[label] += smoothing - 1.0
+    return loss, gradient
+
+
+def softmax_numpy(
+    scores: Scores, labels: Labels, parameters: tuple[float, ...]
+) -> tuple[Scores, Scores]:
+    """NumPy: the same steps on all rows at once."""
+    (smoothing,) = parameters
+    rows = np.arange(len(scores))
+    winners = scores.argmax(axis=1)
+    gradient = scores - scores[rows, winners, None]
+    losses = -(1.0 - smoothing) * gradient[rows, labels]
+    if smoothing > 0.0:
+        losses -= smoothing * gradient.mean(axis=1)
+    np.exp(gradient, out=gradient)
+    gradient[rows, winners] = 0.0
+    others = gradient.sum(axis=1)
+    gradient[rows, winners] = 1.0
+    losses += np.log1p(others)
+    z = 1.0 + others
+    gradient /= z[:, None]
+    gradient[rows, labels] = np.where(labels == winners, -others / z, gradient[rows, labels] - 1.0)
+    if smoothing > 0.0:
+        gradient -= smoothing / scores.shape[1]
+        gradient[rows, labels] += smoothing
+    return losses, gradient
+
+
+@njit
+def softmax_row(scores: Any, label: int, parameters: Any) -> float:
+    """Numba: the loss of one row of scores, which become their gradient."""
+    (smoothing,) = parameters
+    n_classes = len(scores)
+    winner = 0
+    for j in range(n_classes):
+        if scores[j] > scores[winner]:
+            winner = j
+    top, correct = scores[winner], scores[label] - scores[winner]
+    others = 0.0
+    mean_shift = 0.0
+    for j in range(n_classes):
+        shifted = scores[j] - top
+        scores[j] = math.exp(shifted)
+        if j != winner:
+            others += scores[j]
+        mean_shift += shifted / n_classes
+    z = 1.0 + others
+    loss = math.log1p(others) - (1.0 - smoothing) * correct
+    if smoothing > 0.0:
+        loss -= smoothing * mean_shift
+    for j in range(n_classes):
+        scores[j] = scores[j] / z - smoothing / n_classes
+    if label == winner:
+        scores[label] = -others / z + smoothing - smoothing / n_classes
+    else:
+        scores[label] += smoothing - 1.0
+    return loss
+
+
+@njit(parallel=True)
+def softmax_parallel(
+    X: Any,
+    W_T: Any,
+    labels: Any,
+    weights: Any,
+    parameters: Any,
+    chunks: Any,
+    losses: Any,
+    partials: Any,
+) -> None:
+    """Numba: one pass over ``X``; chunks of rows in parallel, each with sums of its own."""
+    for k in prange(len(chunks)):
+        scores = np.empty(len(W_T), W_T.dtype)
+        sums = np.zeros(partials.shape[1:], W_T.dtype)
+        for start in range(chunks[k, 0], chunks[k, 1], BLOCK_ROWS):
+            for i in range(start, min(start + BLOCK_ROWS, chunks[k, 1])):
+                if labels[i] == SKIP:
+                    continue
+                is_valid = score_row(X[i], W_T, scores)
+                loss = softmax_row(scores, labels[i], parameters)
+                weight = weights[i] if len(weights) > 0 else 1.0
+                losses[k] += finish_row(scores, loss, is_valid, weight)
+                add_row(X[i], scores, sums)
+            add_block(sums, partials[k])
+
+
 def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any) -> None:
-    """The compiled form: each column of ``scores`` (C, R) becomes the gradient of its row."""
+    """Fused: each column of ``scores`` (C, R) becomes the gradient of its row."""
     (smoothing,) = parameters
     n_classes, n_rows = scores.shape
     number = scores.dtype.type
@@ -104,6 +221,8 @@ class Softmax(Loss):
     """
 
     name: ClassVar[str] = "softmax"
+    row = softmax_row
+    parallel = softmax_parallel
     block = staticmethod(softmax_block)
 
     label_smoothing: float = 0.0
@@ -117,56 +236,10 @@ class Softmax(Loss):
         return (float(self.label_smoothing),)
 
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
-        n_classes = len(scores)
-        winner = 0
-        for j in range(n_classes):
-            if scores[j] > scores[winner]:
-                winner = j
-        exponentials = []
-        others = 0.0
-        total_shift = 0.0
-        for j in range(n_classes):
-            shifted = scores[j] - scores[winner]
-            total_shift += shifted
-            exponentials.append(math.exp(shifted))
-            if j != winner:
-                others += exponentials[j]
-        z = 1.0 + others
-        smoothing = self.label_smoothing
-        loss = math.log1p(others) - (1.0 - smoothing) * (scores[label] - scores[winner])
-        if smoothing > 0.0:
-            loss -= smoothing * total_shift / n_classes
-        gradient = []
-        for j in range(n_classes):
-            probability_less_target = exponentials[j] / z - smoothing / n_classes
-            if j == label:
-                probability_less_target += smoothing - 1.0
-            gradient.append(probability_less_target)
-        if label == winner:
-            gradient[label] = -others / z + smoothing - smoothing / n_classes
-        return loss, gradient
+        return softmax_naive(scores, label, self.parameters)
 
     def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
-        rows = np.arange(len(scores))
-        winners = scores.argmax(axis=1)
-        gradient = scores - scores[rows, winners, None]
-        losses = -(1.0 - self.label_smoothing) * gradient[rows, labels]
-        if self.label_smoothing > 0.0:
-            losses -= self.label_smoothing * gradient.mean(axis=1)
-        np.exp(gradient, out=gradient)
-        gradient[rows, winners] = 0.0
-        others = gradient.sum(axis=1)
-        gradient[rows, winners] = 1.0
-        losses += np.log1p(others)
-        z = 1.0 + others
-        gradient /= z[:, None]
-        gradient[rows, labels] = np.where(
-            labels == winners, -others / z, gradient[rows, labels] - 1.0
-        )
-        if self.label_smoothing > 0.0:
-            gradient -= self.label_smoothing / scores.shape[1]
-            gradient[rows, labels] += self.label_smoothing
-        return losses, gradient
+        return softmax_numpy(scores, labels, self.parameters)
 
     def column_losses(
         self, scores: Scores, labels: Labels, column: int

@@ -1,0 +1,63 @@
+"""The steps of ``backend="numba"`` that all losses share: plain loops over one row.
+
+With `jit.FASTMATH` LLVM turns the loops over ``d`` into vector instructions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastloss.losses.jit import njit
+
+#: Rows whose gradients are added in the type of ``W`` before they are added to float64.
+BLOCK_ROWS = 256
+
+
+@njit(fastmath=True)
+def score_row(x: Any, W_T: Any, scores: Any) -> bool:
+    """Write the scores (C,) of a row: ``W_T`` (C, D + 1) has the bias last.
+
+    Return whether no score is NaN or +inf.
+    """
+    is_valid = True
+    for c in range(len(W_T)):
+        weights = W_T[c]
+        score = weights[len(x)]
+        for d in range(len(x)):
+            score += x[d] * weights[d]
+        scores[c] = score
+        is_valid = is_valid and score < math.inf
+    return is_valid
+
+
+@njit
+def finish_row(gradient: Any, loss: float, is_valid: bool, weight: float) -> float:
+    """The loss and its gradient (C,) times the weight of the row; NaN if they are not valid."""
+    if not is_valid or math.isnan(loss):
+        weight = math.nan
+    if weight != 1.0:
+        for c in range(len(gradient)):
+            gradient[c] *= weight
+    return weight * loss
+
+
+@njit(fastmath=True)
+def add_row(x: Any, gradient: Any, sums: Any) -> None:
+    """Add the outer product of ``gradient`` (C,) and ``x`` to ``sums`` (C, D + 1), bias last."""
+    for c in range(len(sums)):
+        total = sums[c]
+        g = gradient[c]
+        for d in range(len(x)):
+            total[d] += g * x[d]
+        total[len(x)] += g
+
+
+@njit
+def add_block(sums: Any, partial: Any) -> None:
+    """Add ``sums`` (C, D + 1) to ``partial`` in float64, and set them to 0."""
+    for c in range(len(sums)):
+        source, goal = sums[c], partial[c]
+        for d in range(len(source)):
+            goal[d] += source[d]
+            source[d] = 0
