@@ -23,13 +23,14 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from os import PathLike
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from fastloss.files import DataFormatError, StrPath, named, read_archive
 
 __all__ = [
     "DataFormatError",
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 Split: TypeAlias = Literal["train", "test"]
-StrPath: TypeAlias = str | PathLike[str]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.int64]
 
@@ -61,22 +61,6 @@ _OBJECTS = (
     "ship",
     "truck",
 )
-
-
-class DataFormatError(ValueError):
-    """A file that is truncated, damaged or of another format.
-
-    The message reads ``file, byte offset: problem``. The offset counts decompressed bytes where
-    the message says so; it is None where no single byte is to blame.
-    """
-
-    def __init__(self, place: StrPath, problem: str, offset: int | None = None) -> None:
-        super().__init__(place, problem, offset)  # all three, so that the error can be pickled
-        self.place, self.problem, self.offset = place, problem, offset
-
-    def __str__(self) -> str:
-        where = "" if self.offset is None else f", byte {self.offset}"
-        return f"{self.place}{where}: {self.problem}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -321,7 +305,7 @@ def _read_pickled_dict(path: Path, *keys: bytes) -> dict[object, object]:
     except DataFormatError:
         raise
     except Exception as error:  # a damaged pickle may raise anything, says the manual
-        problem = f"not a complete pickle, reading stopped here ({_named(error)})"
+        problem = f"not a complete pickle, reading stopped here ({named(error)})"
         raise DataFormatError(unpickler.place, problem, unpickler.stream.tell()) from error
     if isinstance(content, dict) and content.keys() >= set(keys):
         return content
@@ -492,24 +476,16 @@ def load_npz(path: StrPath) -> Dataset:
 
 
 def _read_npz(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    with path.open("rb") as stream:
-        start = stream.read(4)
-        if not start.startswith(b"PK"):
-            found = f"it starts with {start!r}" if start else "an empty file"
-            raise DataFormatError(path, f"expected an .npz (zip) archive, found {found}", 0)
-        stream.seek(0)
-        try:
-            with np.load(stream, allow_pickle=False) as archive:
-                found = archive.files
-                for keys in (("X", "y"), ("x_train", "y_train")):
-                    if set(keys) <= set(found):
-                        return np.asarray(archive[keys[0]]), np.asarray(archive[keys[1]])
-        except Exception as error:  # from zipfile, zlib, ast or NumPy, of a dozen types
-            problem = f"not a complete .npz archive of plain arrays ({_named(error)})"
-            raise DataFormatError(path, problem) from error
-    raise DataFormatError(
-        path, f"expected the keys X and y, or x_train and y_train; found {_listed(found)}"
-    )
+    def choose(found: list[str]) -> tuple[str, str]:
+        for keys in (("X", "y"), ("x_train", "y_train")):
+            if set(keys) <= set(found):
+                return keys
+        raise DataFormatError(
+            path, f"expected the keys X and y, or x_train and y_train; found {_listed(found)}"
+        )
+
+    X, y = read_archive(path, choose).values()
+    return X, y
 
 
 def load_digits() -> Dataset:
@@ -659,7 +635,7 @@ def _decompress(path: Path, raw: Bytes) -> Bytes:
                 content += piece
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         problem = f"truncated or corrupt gzip stream, {len(content)} bytes could be decompressed"
-        raise DataFormatError(path, f"{problem} ({_named(error)})") from error
+        raise DataFormatError(path, f"{problem} ({named(error)})") from error
     return np.frombuffer(content, np.uint8)
 
 
@@ -686,10 +662,6 @@ def _at_least(least: int, value: int, name: str) -> int:
 
 def _listed(items: Iterable[object]) -> str:
     return ", ".join(map(str, items)) or "nothing"
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _brief(value: object) -> str:

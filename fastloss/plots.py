@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastloss import files
+from fastloss.files import StrPath
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from matplotlib.transforms import Transform
 
-StrPath: TypeAlias = str | os.PathLike[str]
 Draw: TypeAlias = "Callable[[Figure], object]"
 
 # Places in the theme's cycle of colours: Matplotlib looks them up while it draws.
@@ -146,13 +148,12 @@ def picture(draw: Draw, stem: StrPath, width: float = 8.0, height: float = 4.5) 
 
 def _save(figure: Figure, stem: str) -> list[Path]:
     png, svg = Path(f"{stem}.png"), Path(f"{stem}.svg")
-    png.parent.mkdir(parents=True, exist_ok=True)
     drawn = BytesIO()
     figure.savefig(drawn, format="png")
-    _write(png, _small_png(drawn))
+    files.write(png, _small_png(drawn))
     drawn = BytesIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
-    _write(svg, drawn.getvalue())
+    files.write(svg, drawn.getvalue())
     return [png, svg]
 
 
@@ -165,16 +166,6 @@ def _small_png(drawn: BytesIO) -> bytes:
     small = BytesIO()
     few.save(small, format="png", optimize=True)
     return small.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file or none of it."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        draft.write_bytes(content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def embed(stem: StrPath, alt: str) -> str:

@@ -85,15 +85,7 @@ def scratch(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-# The errors and the record
-
-
-def test_error_message_and_pickling():
-    error = DataFormatError("a.bin", "bad", 7)
-    assert str(error) == "a.bin, byte 7: bad"
-    assert str(DataFormatError("a.bin", "bad")) == "a.bin: bad"
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
-    assert error.offset == 7
+# The record
 
 
 @pytest.fixture

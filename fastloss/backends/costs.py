@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss import files
 from fastloss.backends import fused
 
 #: Of the model: numbers that another one was fitted with are not read.
@@ -147,10 +148,7 @@ def store(costs: Costs) -> None:
         "lines": [{"key": key, "costs": line} for key, line in costs.lines.items()],
         "of_losses": [{"key": key, "times": times} for key, times in costs.of_losses.items()],
     }
-    folder().mkdir(parents=True, exist_ok=True)
-    draft = path().with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(document, indent=1))
-    draft.replace(path())
+    files.write(path(), json.dumps(document, indent=1))
     current.cache_clear()
 
 

@@ -17,14 +17,9 @@ from numpy.typing import NDArray
 import fastloss
 from fastloss.backends import auto
 from fastloss.benchmark.machine import cpu_name
+from fastloss.files import check_writable, write
 from fastloss.losses import get_loss
-from fastloss.model import (
-    LinearModel,
-    PreprocessingKind,
-    accuracy,
-    check_writable,
-    written_whole,
-)
+from fastloss.model import LinearModel, PreprocessingKind, accuracy
 from fastloss.optim import History, Record, Result
 from fastloss.threads import available_threads, check_n_threads
 from fastloss.training.problem import SYNTHETIC_SHAPE, Prepared, Splits, fit, load_splits
@@ -208,8 +203,7 @@ class Outcome:
 
     def save(self, path: Path) -> None:
         """Write the JSON file in one step."""
-        with written_whole(path) as stream:
-            stream.write(f"{self.to_json()}\n".encode())
+        write(path, self.to_json() + "\n")
 
 
 def _trial_record(trial: Trial) -> dict[str, Any]:
