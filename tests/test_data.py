@@ -307,12 +307,12 @@ def test_synthetic_is_memory_lean(dtype):
 @pytest.mark.parametrize(
     ("args", "options", "error", "match"),
     [
-        ((0, 1, 1), {}, ValueError, "n_rows = 0 is not at least 1"),
-        ((1, -2, 1), {}, ValueError, "n_features = -2 is not at least 1"),
-        ((1, 1, 0), {}, ValueError, "n_classes = 0 is not at least 1"),
-        ((1, 2.0, 1), {}, TypeError, "n_features = 2.0 is not an integer"),
-        ((1, 1, 1), {"seed": -1}, ValueError, "seed = -1 is not at least 0"),
-        ((1, 1, 1), {"seed": None}, TypeError, "seed = None is not an integer"),
+        ((0, 1, 1), {}, ValueError, "n_rows must be >= 1, got 0"),
+        ((1, -2, 1), {}, ValueError, "n_features must be >= 1, got -2"),
+        ((1, 1, 0), {}, ValueError, "n_classes must be >= 1, got 0"),
+        ((1, 2.0, 1), {}, TypeError, "n_features must be an integer, got 2.0"),
+        ((1, 1, 1), {"seed": -1}, ValueError, "seed must be >= 0, got -1"),
+        ((1, 1, 1), {"seed": None}, TypeError, "seed must be an integer, got None"),
         ((1, 1, 1), {"dtype": "i4"}, TypeError, "dtype = int32; expected uint8, float32, float64"),
     ],
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import math
-import operator
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastloss.arrays import as_integer
 from fastloss.data.dataset import DIGITS, X_DTYPES, Dataset, listed
 
 
@@ -75,10 +75,10 @@ def synthetic(
     >>> np.bincount(data.y)
     array([2, 2, 2])
     """
-    N = _at_least(1, n_rows, "n_rows")
-    D = _at_least(1, n_features, "n_features")
-    C = _at_least(1, n_classes, "n_classes")
-    rng = np.random.default_rng(_at_least(0, seed, "seed"))
+    N = as_integer("n_rows", n_rows, 1)
+    D = as_integer("n_features", n_features, 1)
+    C = as_integer("n_classes", n_classes, 1)
+    rng = np.random.default_rng(as_integer("seed", seed, 0))
     dtype = np.dtype(dtype)
     if dtype not in X_DTYPES:
         raise TypeError(f"dtype = {dtype}; expected {listed(X_DTYPES)}")
@@ -117,13 +117,3 @@ def _draw_means(
     rms = math.sqrt(2 / rivals) * float(np.linalg.norm(means))
     means *= distance / (rms or 1.0)  # one class: a single mean, at 0
     return means
-
-
-def _at_least(least: int, value: int, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} = {value!r} is not an integer") from None
-    if number < least:
-        raise ValueError(f"{name} = {number} is not at least {least}")
-    return number

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastloss.api import Objective
+from fastloss.arrays import as_integer, as_real
 from fastloss.gradcheck.line import EPS, band, relative_error
 from fastloss.gradcheck.notes import notes_on
 from fastloss.gradcheck.parts import (
@@ -22,7 +21,7 @@ from fastloss.gradcheck.parts import (
 )
 from fastloss.gradcheck.places import check_part
 from fastloss.gradcheck.records import GradientCheck, GradientRecord
-from fastloss.numerical import Matrix, check_step
+from fastloss.numerical import Matrix
 
 Oracle: TypeAlias = "Objective | Callable[[NDArray[Any]], tuple[float, Any]]"
 
@@ -80,10 +79,11 @@ def check_gradient(
     >>> check.worst.status, round(check.worst.relative_error, 4)
     ('wrong', 0.5)
     """
-    check_step(h)
-    _check_count("n_coordinates", n_coordinates, 1)
-    _check_count("n_directions", n_directions, 0)
-    _check_count("max_rows", max_rows, 1)
+    h = as_real("h", h, above=0.0)
+    n_coordinates = as_integer("n_coordinates", n_coordinates, 1)
+    n_directions = as_integer("n_directions", n_directions, 0)
+    max_rows = as_integer("max_rows", max_rows, 1)
+    seed = as_integer("seed", seed, 0)
     rng = np.random.default_rng(seed)
     counter = EvaluationCounter()
     if isinstance(f, Objective):
@@ -95,22 +95,13 @@ def check_gradient(
         name = ascii(getattr(f, "__name__", type(f).__name__)).strip("'")
         subject = f"{name}, W of shape {parts[0].W.shape}"
     records = [
-        record
-        for part in parts
-        for record in check_part(part, float(h), n_coordinates, n_directions, rng)
+        record for part in parts for record in check_part(part, h, n_coordinates, n_directions, rng)
     ]
     if isinstance(f, Objective) and len(parts) == 2:
-        records.append(_check_sum(objective, parameters, parts, float(h)))
+        records.append(_check_sum(objective, parameters, parts, h))
         counter.evaluations += 1
     notes = notes_on(records, parts, counter)
     return GradientCheck(tuple(records), f"{subject}, h = {h:g}", counter.evaluations, notes)
-
-
-def _check_count(name: str, count: int, least: int) -> None:
-    if isinstance(count, bool) or not isinstance(count, numbers.Integral):
-        raise TypeError(f"{name} must be an integer, got {count!r}")
-    if operator.index(count) < least:
-        raise ValueError(f"{name} must be >= {least}, got {count}")
 
 
 def _as_float64(W: ArrayLike) -> Matrix:

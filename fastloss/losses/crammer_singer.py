@@ -21,7 +21,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.losses.base import Labels, Loss, Scores, check_margin
+from fastloss.arrays import as_real, convert
+from fastloss.losses.base import Labels, Loss, Scores
 
 
 def crammer_singer_block(
@@ -79,11 +80,11 @@ class CrammerSinger(Loss):
     margin: float = 1.0
 
     def __post_init__(self) -> None:
-        check_margin(self.margin)
+        convert(self, "margin", as_real)
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        return (float(self.margin),)
+        return (self.margin,)
 
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
         rival = 1 if label == 0 else 0

@@ -19,7 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.losses.base import Labels, Loss, Scores, check_margin, check_power
+from fastloss.arrays import as_real, convert
+from fastloss.losses.base import Labels, Loss, Scores, as_power
 
 
 def one_vs_all_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any) -> None:
@@ -68,12 +69,12 @@ class OneVsAll(Loss):
     power: int = 1
 
     def __post_init__(self) -> None:
-        check_margin(self.margin)
-        check_power(self.power)
+        convert(self, "margin", as_real)
+        convert(self, "power", as_power)
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        return (float(self.margin), float(self.power))
+        return (self.margin, float(self.power))
 
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
         loss = 0.0

@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastloss.arrays import as_real, convert
 from fastloss.losses.base import Labels, Loss, Scores, exp, log1p
 
 # So many exponentials are added in the type of the scores, and their sums in float64.
@@ -109,12 +110,11 @@ class Softmax(Loss):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing!r}")
+        convert(self, "label_smoothing", as_real, below=1.0)
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        return (float(self.label_smoothing),)
+        return (self.label_smoothing,)
 
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
         n_classes = len(scores)
