@@ -26,7 +26,7 @@ ClassWeight = Mapping[int, float] | Literal["balanced"]
 
 
 def as_integer(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
-    """``value`` as Python's int, if it is an integer from ``least`` to ``most``."""
+    """Return ``value`` as an int; raise unless it is an integer from ``least`` to ``most``."""
     if not _is_integer(value):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     number = int(value)
@@ -50,9 +50,9 @@ def as_real(
     below: float = math.inf,
     finite: bool = True,
 ) -> float:
-    """``value`` as Python's float, if it is a real number >= ``least`` (or > ``above``).
+    """Return ``value`` as a float; raise unless it is real, >= ``least`` and < ``below``.
 
-    It must also be < ``below``, which leaves infinity out; it is allowed with ``finite=False``.
+    ``above`` replaces ``least``: the number must be > ``above``. ``finite=False`` allows infinity.
     """
     if not isinstance(value, (float, numbers.Real)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a real number, got {value!r}")
@@ -72,7 +72,7 @@ def as_real(
 
 
 def convert(record: object, name: str, as_kind: Callable[..., object], **limits: Any) -> None:
-    """Convert a field of a frozen dataclass with `as_integer` or `as_real`."""
+    """Convert a field of a frozen dataclass with `as_integer`, `as_real` or the like."""
     object.__setattr__(record, name, as_kind(name, getattr(record, name), **limits))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -92,17 +91,17 @@ def check_writable(path: StrPath) -> None:
 
 
 def _status(path: StrPath) -> os.stat_result | None:
-    """The status of what ``path`` leads to, if there is anything."""
+    """Return the status of the file that ``path`` leads to; None if there is none."""
     with suppress(FileNotFoundError, NotADirectoryError):
         return os.stat(path)
     return None
 
 
 def _open_draft(path: StrPath) -> tuple[Path, Path, IO[bytes]]:
-    """The file that ``path`` leads to, the draft beside it, and a stream to the draft."""
+    """Return the file that ``path`` leads to, the draft beside it, and a stream to the draft."""
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".fastloss-{secrets.token_hex(8)}.part")
+    draft = target.with_name(f".fastloss-{os.urandom(8).hex()}.part")
     return target, draft, draft.open("xb")
 
 
@@ -146,6 +145,6 @@ def read_archive(
 
 
 def named(error: Exception) -> str:
-    """The type of an error and the first line of its message."""
+    """Return the type of an error and the first line of its message."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"

@@ -196,7 +196,7 @@ def test_any_damage_is_a_data_format_error(archive):
 @pytest.mark.parametrize(
     ("content", "found"), [(b"", "an empty file"), (b"%PDF-1.7", "it starts with b'%PDF'")]
 )
-def test_what_is_no_archive_says_how_it_starts(archive, content, found):
+def test_a_foreign_file_is_refused_with_its_first_bytes(archive, content, found):
     archive.write_bytes(content)
     with pytest.raises(DataFormatError) as caught:
         files.read_archive(archive)

@@ -1,4 +1,4 @@
-"""Numbers become Python's own, once, wherever they come in; what is no number is refused."""
+"""Numbers become Python's own, once, at every entrance; other objects are refused."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_any_real_number_becomes_a_float(value, number):
 @pytest.mark.parametrize(
     "value", [True, np.True_, 1.0, "1", None, [1], 1j, np.array([1])], ids=repr
 )
-def test_what_is_no_integer(value):
+def test_other_objects_are_no_integers(value):
     with pytest.raises(TypeError, match=r"^n must be an integer, got "):
         as_integer("n", value)
 
 
 @pytest.mark.parametrize("value", [True, np.True_, "1", None, [1.0], 1j, np.ones(1)], ids=repr)
-def test_what_is_no_real_number(value):
+def test_other_objects_are_no_real_numbers(value):
     with pytest.raises(TypeError, match=r"^a must be a real number, got "):
         as_real("a", value)
 
@@ -52,7 +52,7 @@ def test_what_is_no_real_number(value):
         (6, (1, 5), "n must be in [1, 5], got 6"),
     ],
 )
-def test_integers_out_of_range(value, limits, message):
+def test_integers_out_of_range_are_refused(value, limits, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         as_integer("n", value, *limits)
     assert str(caught.value) == message
@@ -71,7 +71,7 @@ def test_integers_out_of_range(value, limits, message):
         (0.5, {"least": 1.0}, "a must be finite and >= 1, got 0.5"),
     ],
 )
-def test_real_numbers_out_of_range(value, limits, message):
+def test_real_numbers_out_of_range_are_refused(value, limits, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         as_real("a", value, **limits)
     assert str(caught.value) == message
@@ -137,7 +137,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_integers_of_calls(call):
+def test_integers_of_calls_are_converted(call):
     call(np.int64(2))
     with pytest.raises(TypeError, match=r"must be an integer( or None)?, got True"):
         call(True)

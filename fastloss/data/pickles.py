@@ -1,4 +1,4 @@
-"""The arrays in a pickle, without running anything that it names.
+"""Read arrays from a pickle without running anything that it names.
 
 A pickle is a program. Few globals are needed to rebuild an array, but even those are code that
 a hostile file can feed as it likes: object dtypes, `__setstate__` with invented sizes, attributes

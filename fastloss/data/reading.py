@@ -1,4 +1,4 @@
-"""Find files, read their bytes, and say what is wrong with them: shared by the readers."""
+"""Find files, read their bytes and describe their faults, for all readers."""
 
 from __future__ import annotations
 

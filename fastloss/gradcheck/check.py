@@ -1,4 +1,4 @@
-"""The check itself: parts, places, records, notes."""
+"""Check a gradient: parts, places, records and notes put together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a line is judged: which step is believed, and what its quotient says of the gradient."""
+"""Judge one line: choose the step to believe, and compare its quotient with the gradient."""
 
 from __future__ import annotations
 

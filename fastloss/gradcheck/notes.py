@@ -1,4 +1,4 @@
-"""What the report adds to the records: likely causes, and what could not be judged."""
+"""Notes of the report: likely causes of a failure, and parts too small to judge."""
 
 from __future__ import annotations
 

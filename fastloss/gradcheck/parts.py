@@ -1,4 +1,4 @@
-"""What is checked: the data loss and the penalty of an Objective, or a callable as a whole."""
+"""The functions under check: data loss and penalty of an Objective, or a callable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a part is checked: entries over all of W, random directions, and what lies behind them."""
+"""Choose entries and directions to check, and find the entry behind a failing direction."""
 
 from __future__ import annotations
 

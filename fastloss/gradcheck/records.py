@@ -1,4 +1,4 @@
-"""What a gradient check found: a record of each comparison, and the verdict with its table."""
+"""Records of single comparisons, and the verdict of a gradient check with its table."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Loss(ABC):
 
 
 def as_power(name: str, value: object) -> int:
-    """``value`` as Python's int, if it is 1 (hinge) or 2 (squared hinge)."""
+    """Return ``value`` as an int; raise unless it is 1 (hinge) or 2 (squared hinge)."""
     power = as_integer(name, value)
     if power not in (1, 2):
         raise ValueError(f"{name} must be 1 (hinge) or 2 (squared hinge), got {power}")

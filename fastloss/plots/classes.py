@@ -1,4 +1,4 @@
-"""What a classifier learnt of its classes: their templates, and which it confuses."""
+"""Pictures of a classifier's classes: their templates and the confusion matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves of what a run recorded: loss and validation accuracy."""
+"""Curves of a run's records: loss and validation accuracy."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def load_rows(path: StrPath, split: datasets.Split) -> tuple[NDArray[Any], Label
 
 
 def _rows_alone(names: list[str]) -> list[str]:
-    """X, if there are no labels."""
+    """Choose X if there are no labels."""
     return ["X"] if "X" in names and "y" not in names else []
 
 
