@@ -31,7 +31,7 @@ from experiments import (
 )
 from questions import QUESTIONS, Problems, losses_of
 
-from fastloss import optim, plots, slices
+from fastloss import files, optim, plots, slices
 from fastloss.arrays import Floats
 from fastloss.plots import SERIES, percent
 
@@ -412,7 +412,7 @@ def main() -> None:
         for entry in draw_all(studio):
             print(f"{PICTURES / entry.name}: {entry.title}", flush=True)
             entries.append(entry)
-        (arguments.out / "GALLERY.md").write_text("\n".join(page(entries, studio)) + "\n")
+        files.write(arguments.out / "GALLERY.md", "\n".join(page(entries, studio)) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import fastloss
+from fastloss import files
 from fastloss.backends import auto, costs
 from fastloss.backends.aside import kernels
 from fastloss.benchmark.machine import environment
@@ -242,7 +243,7 @@ def main(names: list[str]) -> None:
         if name not in STUDIES:
             raise SystemExit(f"no study is called {name!r}; there are {', '.join(STUDIES)}")
         document = {"environment": environment(available_threads(), 0), **STUDIES[name]()}
-        (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        files.write(RESULTS / f"{name}.json", json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

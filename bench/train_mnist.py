@@ -259,9 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.data is None:
         parser.error("--data is needed: the folder of MNIST's files")
 
-    from fastloss import data
+    from fastloss import data, files
     from fastloss.benchmark.machine import environment
-    from fastloss.model import Preprocessing, written_whole
+    from fastloss.model import Preprocessing
 
     mnist = data.load(options.data).rows(slice(options.rows))
     X = Preprocessing.fit(mnist.X, "none").apply(mnist.X).astype(options.dtype, copy=False)
@@ -281,8 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "environment": environment(options.threads, options.seed),
     }
     report(record)
-    with written_whole(options.out) as stream:
-        stream.write(f"{json.dumps(record, indent=1)}\n".encode())
+    files.write(options.out, json.dumps(record, indent=1) + "\n")
     if not all(row["reached"] for row in record["comparisons"]):
         sys.exit("a loss was not reached")
     if not record["quiet"]:

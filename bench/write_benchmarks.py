@@ -21,6 +21,7 @@ from pathlib import Path
 import promises
 import promises_report
 
+from fastloss import files
 from fastloss.benchmark import Results
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.plots import plot_peers, save_all
@@ -139,7 +140,7 @@ def main() -> None:
         save_all(results, PLOTS / stem)
     if peers:
         plot_peers(_cells(peers), PLOTS / "peers" / "speedup")
-    (ROOT / "BENCHMARKS.md").write_text("\n".join(page(stored, peers)) + "\n")
+    files.write(ROOT / "BENCHMARKS.md", "\n".join(page(stored, peers)) + "\n")
 
 
 def measure(pattern: str) -> None:

@@ -464,8 +464,7 @@ class Minibatch:
     """
 
     def __init__(self, objective: Objective, n_rows: int, n_candidates: int) -> None:
-        if not 1 <= n_rows <= n_candidates:
-            raise ValueError(f"n_rows must be in [1, {n_candidates}], got {n_rows}")
+        n_rows = arrays.as_integer("n_rows", n_rows, 1, n_candidates)
         self._objective = objective
         self._n_rows = n_rows
         problem = objective._problem
@@ -556,9 +555,7 @@ def explain(
     >>> print(told)
     numpy, up to 1 thread: asked for by the argument backend=
     """
-    for name, size in {"N": N, "D": D, "C": C}.items():
-        if size < 1:
-            raise ValueError(f"{name} must be >= 1, got {size}")
+    N, D, C = (arrays.as_integer(name, n, 1) for name, n in zip("NDC", (N, D, C), strict=True))
     X_type = np.dtype(dtype)
     if X_type not in (*arrays.FLOAT_TYPES, np.dtype(np.uint8)):
         raise TypeError(f"dtype must be float32, float64 or uint8, got {X_type}")

@@ -1,16 +1,17 @@
-"""The one place where arguments become arrays that kernels can trust.
+"""The one place where arguments become arrays and numbers that kernels can trust.
 
 Every array argument of the package passes through here once: kind (TypeError), then shape and
 values (ValueError). A message names the argument, what came, what was expected and the first bad
 place. Nothing is copied that a kernel can read as it is: any strides, read-only, memory-mapped.
+Numbers, NumPy's too, become Python's own; True and False are none.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, SupportsInt, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,12 +25,55 @@ Floats = NDArray[np.floating[Any]]
 ClassWeight = Mapping[int, float] | Literal["balanced"]
 
 
-def check_scalar(name: str, value: float) -> None:
-    """Raise unless ``value`` is a finite real number >= 0."""
-    if not isinstance(value, numbers.Real):
+def as_integer(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
+    """Return ``value`` as an int; raise unless it is an integer from ``least`` to ``most``."""
+    if not _is_integer(value):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    number = int(value)
+    if (least is not None and number < least) or (most is not None and number > most):
+        expected = f">= {least}" if most is None else f"in [{least}, {most}]"
+        raise ValueError(f"{name} must be {expected}, got {number}")
+    return number
+
+
+def _is_integer(value: object) -> TypeGuard[SupportsInt]:
+    # int first: to ask an abstract class takes longer.
+    return isinstance(value, (int, numbers.Integral)) and not isinstance(value, bool)
+
+
+def as_real(
+    name: str,
+    value: object,
+    *,
+    least: float = 0.0,
+    above: float | None = None,
+    below: float = math.inf,
+    finite: bool = True,
+) -> float:
+    """Return ``value`` as a float; raise unless it is real, >= ``least`` and < ``below``.
+
+    ``above`` replaces ``least``: the number must be > ``above``. ``finite=False`` allows infinity.
+    """
+    if not isinstance(value, (float, numbers.Real)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a real number, got {value!r}")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be finite and >= 0, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    is_large_enough = number >= least if above is None else number > above
+    if not is_large_enough or (finite and number >= below):
+        expected = f">= {least:g}" if above is None else f"> {above:g}"
+        if below < math.inf:
+            expected = f"in [{least:g}, {below:g})"
+        elif finite:
+            expected = f"finite and {expected}"
+        raise ValueError(f"{name} must be {expected}, got {number!r}")
+    return number
+
+
+def convert(record: object, name: str, as_kind: Callable[..., object], **limits: Any) -> None:
+    """Convert a field of a frozen dataclass with `as_integer`, `as_real` or the like."""
+    object.__setattr__(record, name, as_kind(name, getattr(record, name), **limits))
 
 
 def check_reduction(reduction: str) -> None:
@@ -111,7 +155,7 @@ def as_labels(
         raise ValueError(f"y has {len(array)} labels, but {rows_of} has {n_rows} rows")
     if ignore_index is None:
         skipped = np.zeros(n_rows, dtype=bool)
-    elif isinstance(ignore_index, numbers.Integral):
+    elif _is_integer(ignore_index):
         skipped = array == ignore_index
     else:
         raise TypeError(f"ignore_index must be an integer or None, got {ignore_index!r}")
@@ -188,9 +232,9 @@ def _class_weight_table(
     if not isinstance(class_weight, Mapping):
         raise TypeError(f"class_weight must be a mapping or 'balanced', got {class_weight!r}")
     for label, weight in class_weight.items():
-        if not isinstance(label, numbers.Integral) or label < 0:
+        if not _is_integer(label) or label < 0:
             raise ValueError(f"class_weight has the key {label!r}, which is no class")
-        check_scalar(f"class_weight[{label}]", weight)
+        as_real(f"class_weight[{label}]", weight)
     table = np.ones(max(len(counts), *(int(label) + 1 for label in class_weight), 1) + 1)
     for label, weight in class_weight.items():
         table[label] = weight

@@ -6,22 +6,19 @@ ever run, and a file that is truncated, damaged or something else is refused in 
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import arrays
 from fastloss.arrays import Floats
-from fastloss.data import DataFormatError, StrPath
+from fastloss.files import DataFormatError, StrPath, read_archive, written_whole
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 
@@ -39,42 +36,6 @@ def row_blocks(shape: tuple[int, ...], itemsize: int = 4) -> Iterator[slice]:
     step = max(1, _BLOCK_BYTES // (n_features * itemsize))
     for start in range(0, n_rows, step):
         yield slice(start, min(n_rows, start + step))
-
-
-@contextmanager
-def written_whole(path: StrPath) -> Iterator[IO[bytes]]:
-    """A stream to ``path``, which changes only when the block ends well.
-
-    What is written goes to a draft beside it. Missing folders are made.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path)
-    try:
-        with draft.open("wb") as stream:
-            yield stream
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def check_writable(path: StrPath) -> None:
-    """Raise OSError unless `written_whole` could write ``path`` now. Makes missing folders."""
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = _draft(path)
-        draft.touch()
-        draft.unlink()
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,12 +243,7 @@ class LinearModel:
         learnt = {"mean": self.preprocessing.mean, "deviation": self.preprocessing.deviation}
         parts: dict[str, Any] = {name: part for name, part in learnt.items() if part is not None}
         with written_whole(path) as stream:
-            np.savez(
-                stream,
-                model=np.array(json.dumps(record)),
-                W=self.W,
-                **parts,
-            )
+            np.savez(stream, model=np.array(json.dumps(record)), W=self.W, **parts)
 
     @classmethod
     def load(cls, path: StrPath) -> LinearModel:
@@ -344,13 +300,10 @@ def accuracy(confusion: NDArray[np.int64]) -> float:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The record and the arrays of a file that says that it is a model."""
     try:
-        # Opened here: NumPy leaves a damaged one open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            parts = {name: archive[name] for name in archive.files}
-    except Exception as error:  # from zipfile, zlib, ast or NumPy, of a dozen types
-        reason = f"{type(error).__name__}: {error}"
+        parts = read_archive(path)
+    except DataFormatError as error:
         raise DataFormatError(
-            path, f"expected a model that fastloss saved, found no complete .npz archive ({reason})"
+            path, f"not a model that fastloss saved: {error.problem}", error.offset
         ) from error
     try:
         record = json.loads(str(parts["model"]))

@@ -15,7 +15,6 @@ set-up is one evaluation for a forward scheme; for ``incremental`` the scores, a
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastloss import arrays
 from fastloss.api import Objective
+from fastloss.arrays import as_real
 
 Scheme = Literal["central", "forward"]
 Method = Literal["per_element", "incremental"]
@@ -92,12 +92,12 @@ def numerical_gradient(
         "per_element": _PerElement,
         "incremental": _Incremental,
     }
-    check_step(h)
+    h = as_real("h", h, above=0.0)
     _check_choice("scheme", scheme, ("central", "forward"))
     _check_choice("method", method, tuple(quotients))
     weights = _as_parameters(W)
     places = None if coordinates is None else _as_places(coordinates, weights.shape)
-    quotient = quotients[method](f, weights, float(h), scheme == "central")
+    quotient = quotients[method](f, weights, h, scheme == "central")
     if places is None:
         gradient = np.empty(weights.shape)
         for place in _column_by_column(weights.shape):
@@ -249,14 +249,6 @@ def as_number(loss: Any) -> float:
             f"f must return a loss or (loss, gradient), and the loss must be a number, got "
             f"{type(loss).__name__} of shape {np.shape(loss)}"
         ) from None
-
-
-def check_step(h: float) -> None:
-    """Raise unless ``h`` is a finite number > 0."""
-    if not isinstance(h, numbers.Real):
-        raise TypeError(f"h must be a real number, got {h!r}")
-    if not (math.isfinite(h) and h > 0):
-        raise ValueError(f"h must be finite and > 0, got {h!r}")
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

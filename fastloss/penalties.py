@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import check_scalar
+from fastloss.arrays import as_real, convert
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Penalty:
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        check_scalar("l1", self.l1)
-        check_scalar("l2", self.l2)
+        convert(self, "l1", as_real)
+        convert(self, "l2", as_real)
 
     @property
     def is_active(self) -> bool:

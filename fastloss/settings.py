@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from fastloss.arrays import as_integer
 from fastloss.backends import get_backend
-from fastloss.threads import check_n_threads
 
 AUTO = "auto"
 _VARIABLES = _BACKEND, _N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
@@ -48,7 +48,9 @@ def use(*, backend: str | None = None, n_threads: int | None = None) -> Iterator
     token = _scope.set(
         _Scope(
             backend=outer.backend if backend is None else check_backend(backend),
-            n_threads=outer.n_threads if n_threads is None else check_n_threads(n_threads),
+            n_threads=outer.n_threads
+            if n_threads is None
+            else as_integer("n_threads", n_threads, 1),
         )
     )
     try:
@@ -81,7 +83,7 @@ def requested_backend(argument: str, environment: Mapping[str, str]) -> tuple[st
 def requested_threads(argument: int | None, environment: Mapping[str, str]) -> int | None:
     """The number of threads asked for; None: as many as the libraries take by themselves."""
     if argument is not None:
-        return check_n_threads(argument)
+        return as_integer("n_threads", argument, 1)
     if _scope.get().n_threads is not None:
         return _scope.get().n_threads
     text = environment.get(_N_THREADS)
@@ -89,4 +91,4 @@ def requested_threads(argument: int | None, environment: Mapping[str, str]) -> i
         return None
     if not text.isdecimal():
         raise ValueError(f"{_N_THREADS} must be an integer >= 1, got {text!r}")
-    return check_n_threads(int(text), _N_THREADS)
+    return as_integer(_N_THREADS, int(text), 1)

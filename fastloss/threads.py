@@ -27,15 +27,6 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
-def check_n_threads(n_threads: object, name: str = "n_threads") -> int:
-    """``n_threads``, if it is an integer >= 1."""
-    if isinstance(n_threads, bool) or not isinstance(n_threads, int):
-        raise TypeError(f"{name} must be an integer, got {n_threads!r}")
-    if n_threads < 1:
-        raise ValueError(f"{name} must be >= 1, got {n_threads}")
-    return n_threads
-
-
 @contextmanager
 def blas_threads(n_threads: int | None) -> Iterator[None]:
     """Limit BLAS to ``n_threads`` inside the block; None leaves it alone."""

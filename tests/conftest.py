@@ -24,6 +24,12 @@ _learnt = tempfile.TemporaryDirectory(prefix="fastloss-tests-")
 os.environ["FASTLOSS_CACHE_DIR"] = _learnt.name
 
 
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory) -> Path:
+    """A folder that the many examples of one property can share."""
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.fixture
 def run_python() -> Callable[..., str]:
     """Runs code in a Python of its own, with warnings as errors; its output.

@@ -307,10 +307,10 @@ def test_a_sum_over_nothing_is_the_penalty(nothing, backend):
 
 
 LOSSES = {
-    "margin -1": (lambda: Hinge(margin=-1), "margin must be a finite number >= 0, got -1"),
-    "margin NaN": (lambda: Hinge(margin=np.nan), "margin must be a finite number >= 0, got nan"),
-    "margin inf": (lambda: CrammerSinger(np.inf), "margin must be a finite number >= 0, got inf"),
-    "margin of one-vs-all": (lambda: OneVsAll(margin=-0.1), "margin must be a finite number >= 0"),
+    "margin -1": (lambda: Hinge(margin=-1), "margin must be finite and >= 0, got -1"),
+    "margin NaN": (lambda: Hinge(margin=np.nan), "margin must be finite and >= 0, got nan"),
+    "margin inf": (lambda: CrammerSinger(np.inf), "margin must be finite and >= 0, got inf"),
+    "margin of one-vs-all": (lambda: OneVsAll(margin=-0.1), "margin must be finite and >= 0"),
     "power 3": (lambda: Hinge(power=3), "power must be 1 (hinge) or 2 (squared hinge), got 3"),
     "power 0": (lambda: OneVsAll(power=0), "power must be 1 (hinge) or 2 (squared hinge), got 0"),
     "class_reduction": (lambda: Hinge(class_reduction="max"), "must be 'sum' or 'mean', got 'max'"),

@@ -118,7 +118,7 @@ def test_rows_of_zeros_have_a_scale_too():
         ({"schedule": "nope"}, "unknown schedule 'nope'; known: 'constant', 'cosine'"),
         ({"epochs": 0}, "epochs must be > 0, got 0"),
         ({"epochs": math.nan}, "epochs must be > 0, got nan"),
-        ({"steps": -1}, "steps must be > 0, got -1"),
+        ({"steps": -1}, "steps must be >= 1, got -1"),
     ],
 )
 def test_settings_that_cannot_be(settings, match):

@@ -16,7 +16,6 @@ times as large. `benchmark.calibration` measures all this and `store` keeps it i
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss import files
 from fastloss.backends import fused
 from fastloss.folders import cache_folder
 
@@ -137,10 +137,7 @@ def store(costs: Costs) -> None:
         "lines": [{"key": key, "costs": line} for key, line in costs.lines.items()],
         "of_losses": [{"key": key, "times": times} for key, times in costs.of_losses.items()],
     }
-    path().parent.mkdir(parents=True, exist_ok=True)
-    draft = path().with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(document, indent=1))
-    draft.replace(path())
+    files.write(path(), json.dumps(document, indent=1))
     current.cache_clear()
 
 

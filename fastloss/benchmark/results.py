@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fastloss import files
 from fastloss.benchmark.measure import PowerLaw, Ratio, Summary
 
 SCHEMA = 1
@@ -196,10 +196,7 @@ class Results:
 
     def save(self, path: Path) -> None:
         """Write the JSON file in one step: an older one is replaced whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(self.to_json() + "\n")
-        os.replace(part, path)
+        files.write(path, self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Results:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fastloss.arrays import as_integer
 from fastloss.benchmark import Results, Settings
 from fastloss.benchmark.plan import Plan, parse_size
 from fastloss.benchmark.report import all_tables, control_line, crossover_lines
@@ -20,7 +21,7 @@ from fastloss.cli.common import (
     console,
     progress_bar,
 )
-from fastloss.threads import available_threads, check_n_threads
+from fastloss.threads import available_threads
 
 #: Peers are many contenders to a cell, and an interval needs rounds.
 PEERS_SECONDS = 6.0
@@ -71,9 +72,7 @@ def bench(
     """
     with clear_errors():
         settings = Settings(
-            n_threads=available_threads()
-            if threads is None
-            else check_n_threads(threads, "threads"),
+            n_threads=available_threads() if threads is None else as_integer("threads", threads, 1),
             seed=seed,
             cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
         )

@@ -17,14 +17,8 @@ from fastloss.arrays import Floats
 from fastloss.benchmark.report import Table, seconds
 from fastloss.cli.common import DataOption, app, clear_errors, console, progress_bar
 from fastloss.data import Split
-from fastloss.model import (
-    LinearModel,
-    PreprocessingKind,
-    accuracy,
-    check_writable,
-    confusion_matrix,
-    written_whole,
-)
+from fastloss.files import check_writable, written_whole
+from fastloss.model import LinearModel, PreprocessingKind, accuracy, confusion_matrix
 from fastloss.optim import History, Record
 from fastloss.threads import available_threads
 from fastloss.training import (

@@ -7,7 +7,6 @@ package.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+from fastloss import files
 
 _MARKER = "# %%"
 _TEXT_MARKER = "# %% [markdown]"
@@ -103,10 +104,7 @@ class Lesson:
             "language": "python",
             "name": "python3",
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".part")
-        draft.write_text(jupytext.writes(notebook, fmt="ipynb"), encoding="utf-8")
-        os.replace(draft, path)
+        files.write(path, jupytext.writes(notebook, fmt="ipynb"))
 
 
 def folder() -> Path:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss.arrays import as_integer
 from fastloss.losses.jit import Jit
 
 Scores = NDArray[np.floating[Any]]
@@ -97,13 +98,9 @@ class Loss(ABC):
         return losses
 
 
-def check_margin(margin: float) -> None:
-    """Raise unless ``margin`` is a finite number >= 0."""
-    if not (math.isfinite(margin) and margin >= 0):
-        raise ValueError(f"margin must be a finite number >= 0, got {margin!r}")
-
-
-def check_power(power: int) -> None:
-    """Raise unless ``power`` is 1 (hinge) or 2 (squared hinge)."""
+def as_power(name: str, value: object) -> int:
+    """Return ``value`` as an int; raise unless it is 1 (hinge) or 2 (squared hinge)."""
+    power = as_integer(name, value)
     if power not in (1, 2):
-        raise ValueError(f"power must be 1 (hinge) or 2 (squared hinge), got {power!r}")
+        raise ValueError(f"{name} must be 1 (hinge) or 2 (squared hinge), got {power}")
+    return power

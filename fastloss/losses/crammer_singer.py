@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import SKIP
-from fastloss.losses.base import Labels, Loss, Scores, check_margin
+from fastloss.arrays import SKIP, as_real, convert
+from fastloss.losses.base import Labels, Loss, Scores
 from fastloss.losses.jit import njit, prange
 from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
 
@@ -174,11 +174,11 @@ class CrammerSinger(Loss):
     margin: float = 1.0
 
     def __post_init__(self) -> None:
-        check_margin(self.margin)
+        convert(self, "margin", as_real)
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        return (float(self.margin),)
+        return (self.margin,)
 
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
         return crammer_singer_naive(scores, label, self.parameters)

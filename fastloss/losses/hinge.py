@@ -23,8 +23,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import SKIP
-from fastloss.losses.base import Labels, Loss, Scores, check_margin, check_power
+from fastloss.arrays import SKIP, as_real, convert
+from fastloss.losses.base import Labels, Loss, Scores, as_power
 from fastloss.losses.jit import njit, prange
 from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
 
@@ -187,8 +187,8 @@ class Hinge(Loss):
     class_reduction: Literal["sum", "mean"] = "sum"
 
     def __post_init__(self) -> None:
-        check_margin(self.margin)
-        check_power(self.power)
+        convert(self, "margin", as_real)
+        convert(self, "power", as_power)
         if self.class_reduction not in ("sum", "mean"):
             raise ValueError(
                 f"class_reduction must be 'sum' or 'mean', got {self.class_reduction!r}"
@@ -197,11 +197,11 @@ class Hinge(Loss):
     @property
     def parameters(self) -> tuple[float, ...]:
         mean = self.class_reduction == "mean"
-        return (float(self.margin), float(self.power), float(self.include_true_class), float(mean))
+        return (self.margin, float(self.power), float(self.include_true_class), float(mean))
 
     @property
     def _constant(self) -> float:
-        return float(self.margin) ** self.power if self.include_true_class else 0.0
+        return self.margin**self.power if self.include_true_class else 0.0
 
     def _n_terms(self, n_classes: int) -> int:
         return n_classes - 1 + self.include_true_class if self.class_reduction == "mean" else 1

@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import SKIP
-from fastloss.losses.base import Labels, Loss, Scores, check_margin, check_power
+from fastloss.arrays import SKIP, as_real, convert
+from fastloss.losses.base import Labels, Loss, Scores, as_power
 from fastloss.losses.jit import njit, prange
 from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
 
@@ -153,12 +153,12 @@ class OneVsAll(Loss):
     power: int = 1
 
     def __post_init__(self) -> None:
-        check_margin(self.margin)
-        check_power(self.power)
+        convert(self, "margin", as_real)
+        convert(self, "power", as_power)
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        return (float(self.margin), float(self.power))
+        return (self.margin, float(self.power))
 
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
         return one_vs_all_naive(scores, label, self.parameters)

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastloss.arrays import SKIP
+from fastloss.arrays import SKIP, as_real, convert
 from fastloss.losses.base import Labels, Loss, Scores, exp, log1p
 from fastloss.losses.jit import njit, prange
 from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
@@ -228,12 +228,11 @@ class Softmax(Loss):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing!r}")
+        convert(self, "label_smoothing", as_real, below=1.0)
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        return (float(self.label_smoothing),)
+        return (self.label_smoothing,)
 
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
         return softmax_naive(scores, label, self.parameters)

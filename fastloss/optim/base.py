@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from fastloss.arrays import Floats
 from fastloss.optim.function import Batches, Function
 from fastloss.optim.result import Why
-from fastloss.optim.schedules import check_positive
 
 
 @dataclass(frozen=True)
@@ -91,27 +90,6 @@ class Method(ABC):
 def stepped(state: State, **changes: Any) -> State:
     """The state one step on."""
     return replace(state, step=state.step + 1, **changes)
-
-
-def check_lr(lr: float) -> None:
-    """Raise unless ``lr`` is a finite number > 0."""
-    check_positive("lr", lr)
-
-
-def check_momentum(momentum: float, nesterov: bool) -> None:
-    """Raise unless ``momentum`` is in [0, 1), and > 0 for Nesterov's."""
-    if not 0.0 <= momentum < 1.0:
-        raise ValueError(f"momentum must be in [0, 1), got {momentum!r}")
-    if nesterov and not momentum:
-        raise ValueError("nesterov=True needs momentum > 0")
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Raise unless ``batch_size`` is an integer >= 1."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
-        raise TypeError(f"batch_size must be an integer, got {batch_size!r}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
 
 
 def squared_norm(array: Floats) -> float:

@@ -1,17 +1,14 @@
 """A run in a file: its state, its records, and what it is a run of.
 
-An ``.npz`` file of the state's arrays and of a text (JSON) with everything else. It is written to a
-draft beside it and renamed, so an older one is replaced whole or not at all.
+An ``.npz`` file of the state's arrays and of a text (JSON) with everything else. An older one is
+replaced whole or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastloss.api import Objective
 from fastloss.arrays import Floats
+from fastloss.files import DataFormatError, named, read_archive, written_whole
 from fastloss.optim.base import Method, State
 from fastloss.optim.result import Record
 
@@ -60,29 +58,16 @@ class Checkpoint:
             "records": [asdict(record) for record in self.records],
         }
         arrays["text"] = np.frombuffer(json.dumps(text).encode(), np.uint8)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with open(draft, "wb") as file:
-                np.savez(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        except BaseException:
-            with suppress(OSError):
-                draft.unlink()
-            raise
+        with written_whole(path) as stream:
+            np.savez(stream, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
         """Read what `save` wrote; ValueError if it is something else, or damaged."""
         if not path.exists():
             raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
-        if not zipfile.is_zipfile(path):
-            raise _unreadable(path, "it is no whole .npz file")
         try:
-            # Opened here: NumPy leaves a file open that turns out to be damaged.
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
-                arrays = {name: entries[name] for name in entries.files}
+            arrays = read_archive(path)
             text = json.loads(arrays["text"].tobytes())
             if text["format"] != _FORMAT:
                 raise ValueError(f"its format is {text['format']!r}")
@@ -101,12 +86,11 @@ class Checkpoint:
                 seconds=text["seconds"],
                 records=tuple(Record(**record) for record in text["records"]),
             )
-        except (
-            *(OSError, EOFError, zipfile.BadZipFile, NotImplementedError),
-            *(ValueError, KeyError, TypeError, AttributeError),
-        ) as error:
-            lines = str(error).strip().splitlines() or [""]
-            raise _unreadable(path, f"{type(error).__name__}: {lines[0]}") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = error.problem if isinstance(error, DataFormatError) else named(error)
+            raise DataFormatError(
+                path, f"this is not a checkpoint of fastloss, or is damaged: {reason}"
+            ) from error
 
     def check(self, path: Path, fingerprint: Fingerprint) -> None:
         """Raise unless it is a checkpoint of this very problem and method."""
@@ -117,10 +101,6 @@ class Checkpoint:
         ]
         if differences:
             raise ValueError(f"{path} is a checkpoint of another run: {'; '.join(differences)}")
-
-
-def _unreadable(path: Path, reason: str) -> ValueError:
-    return ValueError(f"{path} is not a checkpoint of fastloss, or is damaged: {reason}")
 
 
 def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:

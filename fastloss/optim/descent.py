@@ -14,20 +14,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastloss.arrays import Floats
+from fastloss.arrays import Floats, as_integer, as_real, convert
 from fastloss.optim.base import (
     Method,
     Setting,
     State,
     Stop,
-    check_batch_size,
-    check_lr,
-    check_momentum,
     squared_norm,
     stepped,
 )
 from fastloss.optim.function import Batches, Function
-from fastloss.optim.schedules import Constant, Schedule, check_positive
+from fastloss.optim.schedules import Constant, Schedule
 
 Memory = tuple[Floats, ...]
 
@@ -83,6 +80,12 @@ def momentum_update(
     return W + velocity, (velocity,)
 
 
+def _convert_momentum(method: GradientDescent | SGD) -> None:
+    convert(method, "momentum", as_real, below=1.0)
+    if method.nesterov and not method.momentum:
+        raise ValueError("nesterov=True needs momentum > 0")
+
+
 @dataclass(frozen=True)
 class GradientDescent(_FirstOrder):
     """Gradient descent on all rows: the rule of `SGD`, or with ``line_search``::
@@ -103,8 +106,8 @@ class GradientDescent(_FirstOrder):
     schedule: Schedule = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_momentum(self.momentum, self.nesterov)
+        convert(self, "lr", as_real, above=0.0)
+        _convert_momentum(self)
         if self.line_search and self.momentum:
             raise ValueError("line_search=True takes no momentum: it needs a direction of descent")
         if self.line_search and self.schedule != Constant():
@@ -118,7 +121,7 @@ class GradientDescent(_FirstOrder):
     def update(
         self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
     ) -> tuple[Floats, Memory]:
-        return momentum_update(W, gradient, memory, lr, float(self.momentum), self.nesterov)
+        return momentum_update(W, gradient, memory, lr, self.momentum, self.nesterov)
 
     def take_step(self, setting: Setting, state: State) -> State:
         if self.line_search:
@@ -173,9 +176,9 @@ class SGD(_FirstOrder):
     shuffle: bool = True
 
     def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_batch_size(self.batch_size)
-        check_momentum(self.momentum, self.nesterov)
+        convert(self, "lr", as_real, above=0.0)
+        convert(self, "batch_size", as_integer, least=1)
+        _convert_momentum(self)
 
     def batches_of(self, function: Function, seed: int) -> Batches | None:
         return Batches(function, self.batch_size, self.shuffle, seed)
@@ -186,7 +189,7 @@ class SGD(_FirstOrder):
     def update(
         self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
     ) -> tuple[Floats, Memory]:
-        return momentum_update(W, gradient, memory, lr, float(self.momentum), self.nesterov)
+        return momentum_update(W, gradient, memory, lr, self.momentum, self.nesterov)
 
 
 @dataclass(frozen=True)
@@ -212,13 +215,12 @@ class Adam(_FirstOrder):
     shuffle: bool = True
 
     def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_positive("eps", self.eps)
-        for name, beta in {"beta1": self.beta1, "beta2": self.beta2}.items():
-            if not 0.0 <= beta < 1.0:
-                raise ValueError(f"{name} must be in [0, 1), got {beta!r}")
+        convert(self, "lr", as_real, above=0.0)
+        convert(self, "eps", as_real, above=0.0)
+        convert(self, "beta1", as_real, below=1.0)
+        convert(self, "beta2", as_real, below=1.0)
         if self.batch_size is not None:
-            check_batch_size(self.batch_size)
+            convert(self, "batch_size", as_integer, least=1)
 
     def batches_of(self, function: Function, seed: int) -> Batches | None:
         if self.batch_size is None:
@@ -231,16 +233,15 @@ class Adam(_FirstOrder):
     def update(
         self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
     ) -> tuple[Floats, Memory]:
-        beta1, beta2 = float(self.beta1), float(self.beta2)
-        m = beta1 * memory[0]
-        m += (1.0 - beta1) * gradient
-        v = beta2 * memory[1]
-        v += (1.0 - beta2) * np.square(gradient)
+        m = self.beta1 * memory[0]
+        m += (1.0 - self.beta1) * gradient
+        v = self.beta2 * memory[1]
+        v += (1.0 - self.beta2) * np.square(gradient)
         # The correction of v is put in front of the fraction, where it is one number.
-        correction = math.sqrt(1.0 - beta2**step)
+        correction = math.sqrt(1.0 - self.beta2**step)
         change = np.sqrt(v)
         change += self.eps * correction
         np.divide(m, change, out=change)
-        change *= -lr * correction / (1.0 - beta1**step)
+        change *= -lr * correction / (1.0 - self.beta1**step)
         change += W
         return change, (m, v)

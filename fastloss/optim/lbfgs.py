@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from fastloss.arrays import Floats
+from fastloss.arrays import Floats, as_integer, convert
 from fastloss.optim.base import Method, Setting, State, Stop, stepped
 
 # SciPy counts in C ints. The run itself knows when to stop.
@@ -41,8 +41,7 @@ class LBFGS(Method):
 
     def __post_init__(self) -> None:
         for name in ("memory", "max_line_search"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+            convert(self, name, as_integer, least=1)
 
     def start(self, setting: Setting, W: Floats) -> State:
         _scipy_minimize()  # says at once if it is not there

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from numpy.typing import ArrayLike
 
 from fastloss import arrays
 from fastloss.api import Objective
-from fastloss.arrays import Floats
+from fastloss.arrays import Floats, as_integer, as_real, convert
 from fastloss.optim.accuracy import accuracy
 from fastloss.optim.base import Method, Setting, State, Stop, squared_norm
 from fastloss.optim.checkpoint import Checkpoint, Fingerprint, fingerprint
 from fastloss.optim.function import Function, LossAndGradient, PlainFunction, RowsFunction
 from fastloss.optim.methods import get_method
 from fastloss.optim.result import DivergedError, History, Record, Result, Why
-from fastloss.optim.schedules import check_not_negative
 
 Accuracy = Callable[[Floats], float]
 Callback = Callable[[Record], Any]
@@ -108,20 +106,18 @@ def minimize(
     ('max_steps', 0.65, array([1.1 , 0.86]))
     """
     method = get_method(method)
-    _check_counts(max_steps=max_steps, record_every=record_every, checkpoint_every=checkpoint_every)
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-        raise TypeError(f"seed must be an integer, got {seed!r}")
-    if seed < 0:
-        raise ValueError(f"seed must be >= 0, got {seed}")
-    check_not_negative("tolerance", tolerance)
+    record_every = _as_count("record_every", record_every)
+    checkpoint_every = _as_count("checkpoint_every", checkpoint_every)
+    seed = as_integer("seed", seed, 0)
+    tolerance = as_real("tolerance", tolerance)
     limits = _Limits(max_steps, max_epochs, max_evaluations, max_seconds)
     start = _as_start(f, W)
     function = _as_function(f, start, reproducible)
-    batches = method.batches_of(function, int(seed))
-    setting = Setting(function, int(seed), tolerance, batches)
+    batches = method.batches_of(function, seed)
+    setting = Setting(function, seed, tolerance, batches)
     run = _Run(method, setting, limits, _as_accuracy(validation), record_every, callback)
     if checkpoint is not None:
-        run.keep(Path(checkpoint), checkpoint_every, fingerprint(f, start, method, int(seed)))
+        run.keep(Path(checkpoint), checkpoint_every, fingerprint(f, start, method, seed))
     elif resume or checkpoint_every is not None:
         raise ValueError("resume and checkpoint_every need a file: pass checkpoint=")
     if resume:
@@ -129,14 +125,8 @@ def minimize(
     return run.complete(start)
 
 
-def _check_counts(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is None:
-            continue
-        if isinstance(count, bool) or not isinstance(count, numbers.Integral):
-            raise TypeError(f"{name} must be an integer, got {count!r}")
-        if count < 1:
-            raise ValueError(f"{name} must be >= 1, got {count}")
+def _as_count(name: str, value: int | None) -> int | None:
+    return None if value is None else as_integer(name, value, 1)
 
 
 def _as_start(f: object, W: ArrayLike) -> Floats:
@@ -176,9 +166,10 @@ class _Limits:
     max_seconds: float | None
 
     def __post_init__(self) -> None:
-        for name, limit in vars(self).items():
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name} must be > 0, got {limit!r}")
+        object.__setattr__(self, "max_steps", _as_count("max_steps", self.max_steps))
+        for name in ("max_epochs", "max_evaluations", "max_seconds"):
+            if getattr(self, name) is not None:
+                convert(self, name, as_real, above=0.0, finite=False)
 
     def check(self, steps: int, epochs: float, evaluations: float, seconds: float) -> None:
         """Raise `Stop` if one is reached."""

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from fastloss.arrays import as_real, convert
+
 
 @runtime_checkable
 class Schedule(Protocol):
@@ -38,8 +40,8 @@ class StepDecay:
     factor: float = 0.5
 
     def __post_init__(self) -> None:
-        check_positive("every", self.every)
-        check_positive("factor", self.factor)
+        convert(self, "every", as_real, above=0.0)
+        convert(self, "factor", as_real, above=0.0)
 
     def __call__(self, epoch: float) -> float:
         return self.factor ** math.floor(epoch / self.every)
@@ -52,7 +54,7 @@ class ExponentialDecay:
     rate: float = 0.1
 
     def __post_init__(self) -> None:
-        check_not_negative("rate", self.rate)
+        convert(self, "rate", as_real)
 
     def __call__(self, epoch: float) -> float:
         return math.exp(-self.rate * epoch)
@@ -65,7 +67,7 @@ class InverseTime:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        check_not_negative("rate", self.rate)
+        convert(self, "rate", as_real)
 
     def __call__(self, epoch: float) -> float:
         return 1.0 / (1.0 + self.rate * epoch)
@@ -83,8 +85,8 @@ class Cosine:
     floor: float = 0.0
 
     def __post_init__(self) -> None:
-        check_positive("epochs", self.epochs)
-        check_not_negative("floor", self.floor)
+        convert(self, "epochs", as_real, above=0.0)
+        convert(self, "floor", as_real)
 
     def __call__(self, epoch: float) -> float:
         way = min(epoch / self.epochs, 1.0)
@@ -100,21 +102,9 @@ class Warmup:
     start: float = 0.1
 
     def __post_init__(self) -> None:
-        check_positive("epochs", self.epochs)
-        check_positive("start", self.start)
+        convert(self, "epochs", as_real, above=0.0)
+        convert(self, "start", as_real, above=0.0)
 
     def __call__(self, epoch: float) -> float:
         way = min(epoch / self.epochs, 1.0)
         return (self.start + (1.0 - self.start) * way) * self.then(epoch)
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise unless ``value`` is a finite number > 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be finite and > 0, got {value!r}")
-
-
-def check_not_negative(name: str, value: float) -> None:
-    """Raise unless ``value`` is a finite number >= 0."""
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be finite and >= 0, got {value!r}")

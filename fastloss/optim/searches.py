@@ -8,9 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastloss.arrays import Floats
+from fastloss.arrays import Floats, as_real, convert
 from fastloss.optim.base import Method, Setting, State, stepped
-from fastloss.optim.schedules import check_positive
 
 
 class _Search(Method):
@@ -46,7 +45,7 @@ class RandomSearch(_Search):
     scale: float = 1e-4
 
     def __post_init__(self) -> None:
-        check_positive("scale", self.scale)
+        convert(self, "scale", as_real, above=0.0)
 
     def candidate(self, W: Floats, noise: Floats) -> Floats:
         return np.multiply(noise, self.scale, out=noise)
@@ -64,7 +63,7 @@ class RandomLocalSearch(_Search):
     step: float = 1e-4
 
     def __post_init__(self) -> None:
-        check_positive("step", self.step)
+        convert(self, "step", as_real, above=0.0)
 
     def candidate(self, W: Floats, noise: Floats) -> Floats:
         noise *= self.step

@@ -15,18 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastloss
+from fastloss.arrays import as_integer
 from fastloss.backends import auto
 from fastloss.benchmark.machine import cpu_name
+from fastloss.files import check_writable, write
 from fastloss.losses import get_loss
-from fastloss.model import (
-    LinearModel,
-    PreprocessingKind,
-    accuracy,
-    check_writable,
-    written_whole,
-)
+from fastloss.model import LinearModel, PreprocessingKind, accuracy
 from fastloss.optim import History, Record, Result
-from fastloss.threads import available_threads, check_n_threads
+from fastloss.threads import available_threads
 from fastloss.training.problem import SYNTHETIC_SHAPE, Prepared, Splits, fit, load_splits
 from fastloss.training.settings import Settings, fill_in, total_steps
 from fastloss.training.sweep import Trial, parse_sweep, plan_trials, run_sweep
@@ -58,7 +54,7 @@ class Job:
     points: list[Settings] = field(init=False)
 
     def __post_init__(self) -> None:
-        check_n_threads(self.n_threads, "threads")
+        object.__setattr__(self, "n_threads", as_integer("threads", self.n_threads, 1))
         if self.sweep is not None and self.checkpoint is not None:
             raise ValueError("a sweep keeps no checkpoint: pass either sweep or checkpoint")
         if self.sweep is None and self.n_trials is not None:
@@ -208,8 +204,7 @@ class Outcome:
 
     def save(self, path: Path) -> None:
         """Write the JSON file in one step."""
-        with written_whole(path) as stream:
-            stream.write(f"{self.to_json()}\n".encode())
+        write(path, self.to_json() + "\n")
 
 
 def _trial_record(trial: Trial) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fastloss import data as datasets
 from fastloss.api import Objective
 from fastloss.arrays import Floats
-from fastloss.data import Dataset, StrPath
+from fastloss.data import Dataset
+from fastloss.files import StrPath, read_archive
 from fastloss.losses.base import Labels
 from fastloss.model import LinearModel, Preprocessing, PreprocessingKind, row_blocks
 from fastloss.optim import Record, Result, minimize
@@ -109,11 +110,16 @@ def load_rows(path: StrPath, split: datasets.Split) -> tuple[NDArray[Any], Label
     path = Path(path)
     if path.suffix == ".npz":
         # What is wrong with the file, `data.load` says better.
-        with suppress(Exception), path.open("rb") as stream, np.load(stream) as archive:
-            if "X" in archive.files and "y" not in archive.files:
-                return archive["X"].reshape(len(archive["X"]), -1), None
-    rows = datasets.load(path, split)
-    return rows.X, rows.y
+        with suppress(OSError, ValueError):
+            if rows := read_archive(path, _rows_alone):
+                return rows["X"].reshape(len(rows["X"]), -1), None
+    labelled = datasets.load(path, split)
+    return labelled.X, labelled.y
+
+
+def _rows_alone(names: list[str]) -> list[str]:
+    """Choose X if there are no labels."""
+    return ["X"] if "X" in names and "y" not in names else []
 
 
 @dataclass(frozen=True)

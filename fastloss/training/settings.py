@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from fastloss.arrays import as_integer, as_real, convert
 from fastloss.losses import get_loss
 from fastloss.optim import (
     Constant,
@@ -54,10 +55,10 @@ class Settings:
         if self.schedule is not None and self.schedule not in SCHEDULES:
             known = ", ".join(map(repr, SCHEDULES))
             raise ValueError(f"unknown schedule {self.schedule!r}; known: {known}")
-        for name in ("epochs", "steps"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be > 0, got {value}")
+        if self.epochs is not None:
+            convert(self, "epochs", as_real, above=0.0, finite=False)
+        if self.steps is not None:
+            convert(self, "steps", as_integer, least=1)
 
     def __str__(self) -> str:
         named = {name: value for name, value in asdict(self).items() if value is not None}

@@ -1,0 +1,63 @@
+"""Data sets in ``.npz`` archives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastloss.data.dataset import Dataset, listed
+from fastloss.data.reading import existing
+from fastloss.files import DataFormatError, StrPath, read_archive
+
+# W has a column a class: larger labels are row ids or hashes, and naming them fills the memory.
+_MAX_CLASSES = 1 << 20
+
+
+def load_npz(path: StrPath) -> Dataset:
+    """Load an ``.npz`` archive with the arrays X and y, or else x_train and y_train.
+
+    An X of more than two dimensions is flattened to (N, D); `image_shape` keeps its shape. The
+    classes are 0 to the largest label.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    DataFormatError
+        Not such an archive (the keys found are listed), pickled objects in it, an X that is not
+        uint8, float32 or float64, labels that are not integers from 0, or shapes that disagree.
+    """
+    path = existing(path)
+    X, y = _read_npz(path)
+    if X.ndim < 2 or X.size == 0:
+        raise DataFormatError(path, f"X has shape {X.shape}; expected (N, D, ...), not empty")
+    if not np.can_cast(y.dtype, np.int64):
+        raise DataFormatError(path, f"y has dtype {y.dtype}; expected integers that fit int64")
+    n_classes = min(1 + int(y.max(initial=0)), _MAX_CLASSES)
+    try:
+        return Dataset(
+            X=np.ascontiguousarray(X.reshape(len(X), -1), X.dtype.newbyteorder("=")),
+            y=y.astype(np.int64),
+            name=path.stem,
+            class_names=tuple(map(str, range(n_classes))),
+            image_shape=X.shape[1:] if X.ndim > 2 else None,
+            source=path.name,
+        )
+    except (TypeError, ValueError) as error:
+        raise DataFormatError(path, str(error)) from error
+
+
+def _read_npz(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def choose(found: list[str]) -> tuple[str, str]:
+        for keys in (("X", "y"), ("x_train", "y_train")):
+            if set(keys) <= set(found):
+                return keys
+        raise DataFormatError(
+            path, f"expected the keys X and y, or x_train and y_train; found {listed(found)}"
+        )
+
+    X, y = read_archive(path, choose).values()
+    return X, y

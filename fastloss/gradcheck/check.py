@@ -1,0 +1,131 @@
+"""Check a gradient: parts, places, records and notes put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastloss.api import Objective
+from fastloss.arrays import as_integer, as_real
+from fastloss.gradcheck.line import EPS, band, relative_error
+from fastloss.gradcheck.notes import notes_on
+from fastloss.gradcheck.parts import (
+    EvaluationCounter,
+    Part,
+    part_of_callable,
+    parts_of_objective,
+    reduced,
+)
+from fastloss.gradcheck.places import check_part
+from fastloss.gradcheck.records import GradientCheck, GradientRecord
+from fastloss.numerical import Matrix
+
+Oracle: TypeAlias = "Objective | Callable[[NDArray[Any]], tuple[float, Any]]"
+
+
+def check_gradient(
+    f: Oracle,
+    W: ArrayLike,
+    *,
+    h: float = 1e-5,
+    n_coordinates: int = 60,
+    n_directions: int = 4,
+    max_rows: int = 100,
+    seed: int = 0,
+) -> GradientCheck:
+    """Compare the gradient that ``f`` returns with centred differences of its loss, in float64.
+
+    Relative errors ``|a - n| / max(|a|, |n|)`` (both zero: 0) are graded as the course does: above
+    1e-2 "wrong", to 1e-4 "uneasy", to 1e-7 "fine" (usual where there are kinks), else "good". Both
+    below 1e-10, or apart by no more than rounding: "too small" to judge. A correct subgradient at a
+    kink of the loss is a "kink". The notes at the top of `fastloss.gradcheck` give the rules.
+
+    Of an `Objective` the data loss and the penalty are checked apart, and that the gradient it
+    returns is their sum (one record of the part "total").
+
+    Parameters
+    ----------
+    f : an `Objective`, cast to float64 and cut down to ``max_rows`` random rows of weight > 0; or
+        any callable ``W -> (loss, gradient)``, handed float64 copies of ``W``.
+    W : floats of any shape; (D, C) or (D + 1, C) for an `Objective`. Never modified.
+    h : first step, finite and > 0; smaller ones follow where it cannot settle the matter.
+    n_coordinates : entries compared, at least 1, spread over all rows and columns of ``W``; of the
+        bias row a sixth, at least one. A direction of its own covers the whole bias row.
+    n_directions : dense random directions. They meet every entry; where one disagrees and no entry
+        did, bisection finds an entry that does.
+    max_rows : of an `Objective`, at least 1.
+    seed : of the rows, entries and directions; the same seed, the same records.
+
+    Raises
+    ------
+    TypeError : ``f`` is not callable or does not return ``(loss, gradient)``.
+    ValueError : the gradient has not the shape of ``W``; the loss is not finite.
+
+    Source: CS231n, "Neural Networks Part 3: gradient checks".
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> objective = fastloss.Objective([[1.0, 2.0], [3.0, 4.0]], [0, 2], loss="hinge", l2=0.1)
+    >>> check = fastloss.check_gradient(objective, np.eye(2, 3))
+    >>> check.passed
+    True
+    >>> def wrong(W):
+    ...     return float((W**2).sum()), W  # the gradient is 2 W
+    >>> check = fastloss.check_gradient(wrong, np.ones((2, 3)))
+    >>> check.worst.status, round(check.worst.relative_error, 4)
+    ('wrong', 0.5)
+    """
+    h = as_real("h", h, above=0.0)
+    n_coordinates = as_integer("n_coordinates", n_coordinates, 1)
+    n_directions = as_integer("n_directions", n_directions, 0)
+    max_rows = as_integer("max_rows", max_rows, 1)
+    seed = as_integer("seed", seed, 0)
+    rng = np.random.default_rng(seed)
+    counter = EvaluationCounter()
+    if isinstance(f, Objective):
+        objective, subject = reduced(f, max_rows, seed, rng)
+        parameters = _as_float64(W)
+        parts = parts_of_objective(objective, parameters, counter)
+    else:
+        parts = [part_of_callable(f, _as_float64(W), counter)]
+        name = ascii(getattr(f, "__name__", type(f).__name__)).strip("'")
+        subject = f"{name}, W of shape {parts[0].W.shape}"
+    records = [
+        record for part in parts for record in check_part(part, h, n_coordinates, n_directions, rng)
+    ]
+    if isinstance(f, Objective) and len(parts) == 2:
+        records.append(_check_sum(objective, parameters, parts, h))
+        counter.evaluations += 1
+    notes = notes_on(records, parts, counter)
+    return GradientCheck(tuple(records), f"{subject}, h = {h:g}", counter.evaluations, notes)
+
+
+def _as_float64(W: ArrayLike) -> Matrix:
+    array = np.asarray(W)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"W must hold real numbers, got {array.dtype}")
+    if array.ndim == 0 or array.size == 0:
+        raise ValueError(f"W must be a non-empty array, got shape {array.shape}")
+    return array.astype(np.float64)
+
+
+def _check_sum(objective: Objective, W: Matrix, parts: Sequence[Part], h: float) -> GradientRecord:
+    """Whether the gradient that the objective returns is the sum of the parts."""
+    data, penalty = (part.gradient for part in parts)
+    expected = data.copy()
+    expected[: len(penalty)] += penalty
+    total = objective(W)[1]
+    rounding = np.abs(data)
+    rounding[: len(penalty)] += np.abs(penalty)
+    excess = np.abs(total - expected) - 16 * EPS * rounding
+    place = np.unravel_index(int(np.argmax(excess)), W.shape)
+    index = tuple(int(i) for i in place)
+    analytic, sum_of_parts = float(total[index]), float(expected[index])
+    error = 0.0 if excess[index] <= 0 else relative_error(analytic, sum_of_parts)
+    return GradientRecord(
+        "total", "data + penalty", index, analytic, sum_of_parts, error, band(error), h
+    )

@@ -1,0 +1,69 @@
+"""Pictures: one style, light and dark, colours that the colour-blind can tell apart, direct labels.
+
+`picture` hands a figure to a function once for each theme and writes what it drew. The colours
+are names that the theme resolves, so the function need not know which theme it draws for.
+"""
+
+from fastloss.plots.classes import plot_confusion, plot_templates
+from fastloss.plots.history import History, plot_ladder, plot_loss_curves
+from fastloss.plots.labels import (
+    apart,
+    footnote,
+    heading,
+    label,
+    label_ends,
+    label_points,
+    percent,
+    title,
+)
+from fastloss.plots.saving import Draw, embed, picture
+from fastloss.plots.surfaces import plot_slice, plot_surface
+from fastloss.plots.themes import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PAPER,
+    PURPLE,
+    SERIES,
+    SKY,
+    THEMES,
+    VERMILION,
+    Theme,
+)
+
+__all__ = [
+    "BLUE",
+    "FAINT",
+    "GREEN",
+    "GREY",
+    "INK",
+    "ORANGE",
+    "PAPER",
+    "PURPLE",
+    "SERIES",
+    "SKY",
+    "THEMES",
+    "VERMILION",
+    "Draw",
+    "History",
+    "Theme",
+    "apart",
+    "embed",
+    "footnote",
+    "heading",
+    "label",
+    "label_ends",
+    "label_points",
+    "percent",
+    "picture",
+    "plot_confusion",
+    "plot_ladder",
+    "plot_loss_curves",
+    "plot_slice",
+    "plot_surface",
+    "plot_templates",
+    "title",
+]
