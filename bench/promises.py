@@ -23,10 +23,10 @@ import numpy as np
 import fastloss
 from fastloss.backends import auto, costs
 from fastloss.backends.aside import kernels
-from fastloss.benchmark.machine import environment
 from fastloss.benchmark.measure import Ratio, calibrate, settle, time_calls
 from fastloss.garbage import no_garbage_collection
 from fastloss.losses import get_loss
+from fastloss.machine import environment
 from fastloss.threads import available_threads
 
 RESULTS = Path(__file__).parent / "results" / "studies"

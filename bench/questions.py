@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastloss
 from fastloss import Hinge, optim, slices
-from fastloss.benchmark.report import Table
 from fastloss.plots import percent
+from fastloss.tables import Table
 
 Numbers = NDArray[np.floating[Any]]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastloss.benchmark.measure import Ratio
-from fastloss.benchmark.report import seconds as format_seconds
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Results
 from fastloss.plots import (
     BLUE,
@@ -26,6 +25,7 @@ from fastloss.plots import (
     picture,
     title,
 )
+from fastloss.tables import seconds as format_seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

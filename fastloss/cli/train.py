@@ -14,7 +14,6 @@ import typer
 from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
-from fastloss.benchmark.report import Table, seconds
 from fastloss.cli.common import DataOption, app, clear_errors, console, progress_bar
 from fastloss.data import Split
 from fastloss.model import (
@@ -26,6 +25,7 @@ from fastloss.model import (
     written_whole,
 )
 from fastloss.optim import History, Record
+from fastloss.tables import Table, seconds
 from fastloss.threads import available_threads
 from fastloss.training import (
     SCHEDULES,
