@@ -63,6 +63,7 @@ class FusedBackend(Backend):
     """``backend="fused"``."""
 
     name: ClassVar[str] = "fused"
+    order: ClassVar[int] = 3
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
         if not _is_installed():

@@ -26,6 +26,8 @@ class NumpyBackend(Backend):
     """``backend="numpy"``."""
 
     name: ClassVar[str] = "numpy"
+    title: ClassVar[str] = "NumPy"
+    order: ClassVar[int] = 1
 
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None

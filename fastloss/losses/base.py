@@ -42,9 +42,13 @@ class Loss(ABC):
     ``self.parameters``. Loops along R inside loops along C become vector instructions, if they
     choose between values (``a if test else b``) rather than between statements. It stays ``None``
     for a loss that has no compiled form.
+
+    ``order`` is its place in tables and plots, the best known first; losses of the same order
+    follow their names.
     """
 
     name: ClassVar[str]
+    order: ClassVar[int] = 100
     block: ClassVar[staticmethod[[Any, Any, tuple[float, ...], Any], None] | None] = None
 
     @property

@@ -74,6 +74,7 @@ class CrammerSinger(Loss):
     """
 
     name: ClassVar[str] = "crammer_singer"
+    order: ClassVar[int] = 2
     block = staticmethod(crammer_singer_block)
 
     margin: float = 1.0

@@ -75,6 +75,7 @@ class Hinge(Loss):
     """
 
     name: ClassVar[str] = "hinge"
+    order: ClassVar[int] = 1
     block = staticmethod(hinge_block)
 
     margin: float = 1.0

@@ -62,6 +62,7 @@ class OneVsAll(Loss):
     """
 
     name: ClassVar[str] = "one_vs_all"
+    order: ClassVar[int] = 3
     block = staticmethod(one_vs_all_block)
 
     margin: float = 1.0

@@ -104,6 +104,7 @@ class Softmax(Loss):
     """
 
     name: ClassVar[str] = "softmax"
+    order: ClassVar[int] = 0
     block = staticmethod(softmax_block)
 
     label_smoothing: float = 0.0
