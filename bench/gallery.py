@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from asking import Problems, losses_of
 from experiments import (
     LECTURE,
     RUNGS,
@@ -29,7 +30,7 @@ from experiments import (
     mnist,
     sparsity,
 )
-from questions import QUESTIONS, Problems, losses_of
+from questions import QUESTIONS
 
 from fastloss import files, optim, plots, slices
 from fastloss.arrays import Floats

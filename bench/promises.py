@@ -24,10 +24,10 @@ import fastloss
 from fastloss import files
 from fastloss.backends import auto, costs
 from fastloss.backends.aside import kernels
-from fastloss.benchmark.machine import environment
 from fastloss.benchmark.measure import Ratio, calibrate, settle, time_calls
 from fastloss.garbage import no_garbage_collection
 from fastloss.losses import get_loss
+from fastloss.machine import environment
 from fastloss.threads import available_threads
 
 RESULTS = Path(__file__).parent / "results" / "studies"

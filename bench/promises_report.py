@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastloss.benchmark.report import Table, seconds
+from fastloss.tables import Table, seconds
 
 #: How many of auto's worst choices are shown.
 N_WORST = 8

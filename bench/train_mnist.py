@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--data is needed: the folder of MNIST's files")
 
     from fastloss import data, files
-    from fastloss.benchmark.machine import environment
+    from fastloss.machine import environment
     from fastloss.model import Preprocessing
 
     mnist = data.load(options.data).rows(slice(options.rows))

@@ -26,7 +26,6 @@ from fastloss.benchmark import Results
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.plots import plot_peers, save_all
 from fastloss.benchmark.report import (
-    Table,
     accuracy_table,
     backends_table,
     control_line,
@@ -38,13 +37,12 @@ from fastloss.benchmark.report import (
     limit_share,
     peers_table,
     ratio,
-    seconds,
-    size_of,
     skipped_table,
     verdict,
 )
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Timing
 from fastloss.plots import embed
+from fastloss.tables import Table, seconds, size_of
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PLOTS = ROOT / "bench" / "results", ROOT / "bench" / "plots"

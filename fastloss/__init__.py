@@ -18,13 +18,12 @@ from fastloss.losses.hinge import Hinge
 from fastloss.losses.one_vs_all import OneVsAll
 from fastloss.losses.softmax import Softmax
 from fastloss.settings import use
+from fastloss.version import __version__
 
 if TYPE_CHECKING:
     from fastloss import benchmark, data, optim
     from fastloss.gradcheck import GradientCheck, check_gradient
     from fastloss.numerical import numerical_gradient
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Backend",
@@ -37,6 +36,7 @@ __all__ = [
     "OneVsAll",
     "Problem",
     "Softmax",
+    "__version__",
     "available_backends",
     "available_losses",
     "benchmark",

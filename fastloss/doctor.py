@@ -12,11 +12,11 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-import fastloss
 from fastloss.backends import costs, unavailable_backends
-from fastloss.benchmark.machine import cpu_name
 from fastloss.kernel_cache import cached_kernels, folder
+from fastloss.machine import cpu_name
 from fastloss.threads import available_threads
+from fastloss.version import __version__
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def examine() -> list[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
-    yield Finding("fastloss", f"{fastloss.__version__} on Python {platform.python_version()}")
+    yield Finding("fastloss", f"{__version__} on Python {platform.python_version()}")
     yield Finding("CPU", cpu_name())
     n_cpus, n_usable = os.cpu_count() or 1, available_threads()
     yield Finding(

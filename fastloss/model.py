@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastloss import arrays
 from fastloss.arrays import Floats
+from fastloss.blocks import row_blocks
 from fastloss.files import DataFormatError, StrPath, read_archive, written_whole
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
@@ -26,16 +27,6 @@ PreprocessingKind = Literal["none", "mean_image", "standardize"]
 
 _PIXEL_DEVIATION = 8 / 255
 _FORMAT = "fastloss.LinearModel 1"
-# What is converted to floats at a time: it stays in the last cache, beside its scores.
-_BLOCK_BYTES = 4 * 2**20
-
-
-def row_blocks(shape: tuple[int, ...], itemsize: int = 4) -> Iterator[slice]:
-    """Slices of the rows of an array of this shape (N, D), each of a few megabytes."""
-    n_rows, n_features = shape
-    step = max(1, _BLOCK_BYTES // (n_features * itemsize))
-    for start in range(0, n_rows, step):
-        yield slice(start, min(n_rows, start + step))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +88,7 @@ class Preprocessing:
     def _mean(self, X: NDArray[Any], function: Callable[[Floats], Floats]) -> NDArray[np.float64]:
         """The mean of ``function`` of the preprocessed rows, over the rows."""
         total = np.zeros(X.shape[1])
-        for rows in row_blocks(X.shape):
+        for rows in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
             total += function(self.apply(X[rows])).sum(axis=0, dtype=np.float64)
         return total / len(X)
 
@@ -105,7 +96,7 @@ class Preprocessing:
         """A preprocessed copy of ``X`` (N, D), in ``self.dtype``."""
         self.check(X)
         rows = np.empty(X.shape, self.dtype)
-        for block in row_blocks(X.shape, self.dtype.itemsize):
+        for block in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
             part = rows[block]
             part[...] = X[block]
             if self.of_pixels:
@@ -199,7 +190,8 @@ class LinearModel:
             raise ValueError(
                 f"X has {X.shape[1]} features a row, the model was trained on {self.n_features}"
             )
-        for rows in row_blocks(X.shape, self.W.itemsize):
+        row_bytes = max(self.n_features, self.n_classes) * self.W.itemsize
+        for rows in row_blocks(len(X), row_bytes):
             yield rows, self.preprocessing.apply(X[rows]) @ self.W[:-1] + self.W[-1]
 
     def scores(self, X: NDArray[Any]) -> Floats:

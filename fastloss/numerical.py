@@ -24,14 +24,12 @@ from numpy.typing import ArrayLike, NDArray
 from fastloss import arrays
 from fastloss.api import Objective
 from fastloss.arrays import as_real
+from fastloss.blocks import float_blocks
 
 Scheme = Literal["central", "forward"]
 Method = Literal["per_element", "incremental"]
 Place = tuple[int, ...]
 Matrix = NDArray[np.float64]
-
-# Rows of X are converted to float64 in blocks of this size, so no float copy of all X exists.
-_BLOCK_BYTES = 16 * 2**20
 
 
 def numerical_gradient(
@@ -213,14 +211,10 @@ class _Incremental(_Quotient):
 
 def scores_of(objective: Objective, W: Matrix, rows: NDArray[np.intp]) -> Matrix:
     """Scores of some rows, in float64 whatever the type of ``X``, converted in blocks."""
-    X = objective.X
-    n_features = X.shape[1]
     scores = np.empty((len(rows), W.shape[1]))
-    step = max(1, _BLOCK_BYTES // (8 * n_features))
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, len(rows), step):
-            block = X[rows[start : start + step]].astype(np.float64, copy=False)
-            scores[start : start + step] = block @ W[:n_features]
+        for block, X in float_blocks(objective.X, scores.dtype, W.shape[1], rows=rows):
+            scores[block] = X @ W[: X.shape[1]]
         if objective.intercept:
             scores += W[-1]
     return scores

@@ -12,11 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastloss import arrays
 from fastloss.api import Objective, score_gradient
 from fastloss.arrays import Floats
+from fastloss.blocks import float_blocks
 
 Values = NDArray[np.float64]
-
-# Rows that are float64 at once: 25 MB of CIFAR-10.
-_BLOCK = 1024
 
 
 def line(objective: Objective, W: ArrayLike, W1: ArrayLike, a: ArrayLike) -> Values:
@@ -80,15 +78,16 @@ def _values(objective: Objective, named: dict[str, ArrayLike], coefficients: Val
     """The loss at every combination (P, K) of K matrices."""
     stacked = _stacked(objective, named)
     arrays.check_label_range(objective.labels, int(objective.labels.max()), stacked.shape[-1])
-    n_features, row_weights = objective.X.shape[1], objective.row_weights
+    n_features = objective.X.shape[1]
     counted = np.flatnonzero(objective.labels != arrays.SKIP)
+    all_labels, all_weights = objective.labels[counted], objective.row_weights[counted]
     losses = np.zeros(len(coefficients))
-    for start in range(0, len(counted), _BLOCK):
-        rows = counted[start : start + _BLOCK]
-        scores = _scores(objective.X[rows].astype(np.float64), stacked[:, :n_features])
+    n_scores = len(named) * stacked.shape[-1]
+    for block, X in float_blocks(objective.X, stacked.dtype, n_scores, rows=counted):
+        scores = _scores(X, stacked[:, :n_features])
         if objective.intercept:
             scores += stacked[:, -1:]
-        labels, weights = objective.labels[rows], row_weights[rows]
+        labels, weights = all_labels[block], all_weights[block]
         for point, combination in enumerate(coefficients):
             combined = np.tensordot(combination, scores, axes=1)
             each, _ = score_gradient(combined, labels, loss=objective.loss_function)

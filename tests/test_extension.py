@@ -14,6 +14,8 @@ import pytest
 from oracle import BACKENDS, LOSSES, TOLERANCES, assert_close, make_data
 
 import fastloss
+from fastloss.backends import registered_backends
+from fastloss.benchmark import gradient_study, plan, plots
 
 SQUARED_ERROR = '''
 """Squared error to the one-hot target: sum_j (s_j - scale * onehot_j)**2."""
@@ -184,6 +186,33 @@ def test_a_new_backend_runs_every_loss(loss, types, einsum):
     np.testing.assert_allclose(total, objective.loss(data.W), rtol=TOLERANCES[data.W.dtype][0])
 
 
+def test_a_new_backend_comes_after_the_others_of_the_same_order(einsum):
+    """Its place in tables and plots; a lower order moves it, and nothing else names it."""
+    default = fastloss.available_backends()
+    assert default[:2] == ("naive", "numpy")
+    assert default[-1] == einsum
+    assert plan.Plan.make().backends == default
+    kind = type(registered_backends()[einsum])
+    kind.order = 0
+    assert fastloss.available_backends()[:3] == (einsum, "naive", "numpy")
+
+
+def test_a_new_loss_comes_after_the_others(squared_error):
+    assert fastloss.available_losses()[:3] == ("softmax", "hinge", "squared_hinge")
+    assert fastloss.available_losses()[-1] == "squared_error"
+    assert plan.Plan.make().losses == list(fastloss.available_losses())
+
+
+def test_a_new_backend_has_a_title_and_a_colour_of_its_own(einsum):
+    type(registered_backends()[einsum]).title = "Einstein's sums"
+    methods = gradient_study.gradient_methods(("numpy", einsum))
+    assert methods[1].label == "per element, Einstein's sums loss"
+    colours = plots.colours_of(["mine", "NumPy", "Einstein's sums", einsum, "numpy"])
+    assert colours["NumPy"] == colours["numpy"]
+    assert colours["Einstein's sums"] == colours[einsum]
+    assert len(set(colours.values())) == 3
+
+
 def test_a_new_loss_on_a_new_backend(squared_error, einsum):
     data = make_data(61, 13, 5)
     actual = fastloss.loss_and_grad(data.W, data.X, data.y, "squared_error", backend=einsum)
@@ -342,6 +371,8 @@ def install(folder: Path, entry_points: str) -> None:
 USE = """
 import numpy as np
 import fastloss
+from fastloss.backends import registered_backends
+from fastloss.benchmark import gradient_study, plan, plots
 {first}
 X, y, W = np.ones((4, 2)), np.array([0, 1, 2, 0]), np.ones((2, 3))
 losses = [

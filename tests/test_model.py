@@ -13,7 +13,7 @@ from fastloss.data import DataFormatError
 from fastloss.losses import get_loss
 from fastloss.losses.hinge import Hinge
 from fastloss.losses.softmax import Softmax
-from fastloss.model import LinearModel, Preprocessing, row_blocks
+from fastloss.model import LinearModel, Preprocessing
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (300, 12), np.uint8)
 KINDS = ("none", "mean_image", "standardize")
@@ -27,12 +27,6 @@ def model_of(X: np.ndarray, kind: str = "standardize", loss="softmax", C: int = 
 
 
 # Preprocessing
-
-
-def test_row_blocks_cover_every_row_once():
-    rows = np.concatenate([np.arange(10_000)[block] for block in row_blocks((10_000, 3073))])
-    np.testing.assert_array_equal(rows, np.arange(10_000))
-    assert len(list(row_blocks((10_000, 3073)))) > 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
@@ -111,7 +105,7 @@ def test_scores_are_those_of_the_preprocessed_rows():
 def test_blocks_change_nothing(monkeypatch):
     model = model_of(PIXELS)
     whole = model.scores(PIXELS)
-    monkeypatch.setattr("fastloss.model._BLOCK_BYTES", 7 * 12 * 4)
+    monkeypatch.setattr("fastloss.blocks.BLOCK_BYTES", 7 * 12 * 4)
     np.testing.assert_allclose(model.scores(PIXELS), whole, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(model.predict(PIXELS), whole.argmax(axis=1))
 

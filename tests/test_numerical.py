@@ -176,7 +176,7 @@ def test_float32_needs_float64_and_incremental_has_it() -> None:
 def test_incremental_converts_many_rows_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     objective, W = problem("hinge", dtype=np.uint8, N=23, ignore_index=-1)
     whole = fastloss.numerical_gradient(objective, W, method="incremental")
-    monkeypatch.setattr(fastloss.numerical, "_BLOCK_BYTES", 3 * 5 * 8)
+    monkeypatch.setattr("fastloss.blocks.BLOCK_BYTES", 3 * 5 * 8)
     blocks = fastloss.numerical_gradient(objective, W, method="incremental")
     np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-7 * float(np.abs(whole).max()))
 

@@ -11,6 +11,7 @@ import gallery
 import numpy as np
 import pytest
 import questions
+from asking import Problems
 
 import fastloss
 from fastloss import data
@@ -38,7 +39,7 @@ def _nothing_to_compile():
 
 @pytest.fixture(scope="module", params=FOLDERS)
 def problems(request):
-    return questions.Problems(request.param, n_rows=2000)
+    return Problems(request.param, n_rows=2000)
 
 
 @pytest.mark.parametrize("name", questions.QUESTIONS)
@@ -64,9 +65,8 @@ def test_the_answer_is_so(name, problems):
 def test_a_wrong_answer_is_found(name, broken, monkeypatch):
     """Asserted, not only printed."""
     monkeypatch.setattr(experiments.Images, *broken)
-    monkeypatch.setattr(questions, "Images", experiments.Images)
     with pytest.raises(AssertionError):
-        questions.QUESTIONS[name].answer(questions.Problems(n_rows=500))
+        questions.QUESTIONS[name].answer(Problems(n_rows=500))
 
 
 def test_questions_of_the_lecture_are_all_there():

@@ -348,29 +348,11 @@ def test_what_was_not_timed_whole_is_marked():
     assert "~10 s" in report.backends_table(Results("", "", {}, cells=[cell])).markdown()
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "-"),
-        (2.5e-6, "2.5 µs"),
-        (0.0319, "31.9 ms"),
-        (1.5, "1.5 s"),
-        (119.0, "119 s"),
-        (600.0, "10 min"),
-        (90_000.0, "25 h"),
-    ],
-)
-def test_durations_have_a_unit(value, text):
-    assert report.seconds(value) == text
-
-
-def test_ratios_and_sizes_read_well():
+def test_ratios_read_well():
     assert report.ratio(Ratio(2.0, 1.9, 2.1)) == "2.00 [1.90, 2.10]"
     assert report.ratio(Ratio(1234.0, 1.0, 2.0), extrapolated=True) == "~1,234"
     assert report.ratio(Ratio(1 / 500, 0.0, 0.1)) == "1/500"
     assert report.ratio(None) == "1"
-    assert report.size_of(3 * 2**20) == "3.0 MiB"
-    assert report.size_of(None) == "-"
 
 
 @pytest.mark.parametrize(("text", "size"), [("500", (500, None, None)), (" 20x30X4 ", (20, 30, 4))])

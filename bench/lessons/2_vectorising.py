@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 
 import fastloss
 from fastloss.benchmark.measure import Ratio
-from fastloss.benchmark.report import seconds, size_of
 from fastloss.lessons.tools import keep_picture, peak_bytes, take_turns
+from fastloss.tables import seconds, size_of
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -22,8 +22,8 @@ import numpy as np
 
 import fastloss
 from fastloss.benchmark.measure import Ratio
-from fastloss.benchmark.report import seconds
 from fastloss.lessons.tools import keep_picture, take_turns
+from fastloss.tables import seconds
 
 # %% [markdown]
 # ## The loop, once more

@@ -16,9 +16,9 @@ import numpy as np
 import fastloss
 from fastloss.benchmark.ceilings import ArithmeticTask, BandwidthTask
 from fastloss.benchmark.measure import Ratio
-from fastloss.benchmark.report import seconds, size_of
 from fastloss.benchmark.worker import Worker
 from fastloss.lessons.tools import keep_picture, take_turns
+from fastloss.tables import seconds, size_of
 from fastloss.threads import available_threads
 
 # %% [markdown]

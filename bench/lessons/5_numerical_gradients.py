@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 import fastloss
 from fastloss.benchmark.measure import PowerLaw
-from fastloss.benchmark.report import seconds
 from fastloss.benchmark.results import GradientPoint, GradientStudy, Timing
 from fastloss.lessons.tools import keep_picture, take_turns
+from fastloss.tables import seconds
 
 Floats = NDArray[np.float64]
 

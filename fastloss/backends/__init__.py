@@ -44,14 +44,22 @@ def get_backend(name: str, loss: Loss | None = None) -> Backend:
     return backend
 
 
+def registered_backends() -> dict[str, Backend]:
+    """Return all backends by name, in their ``order``, whether or not they can run here."""
+    names = sorted(_registry, key=lambda name: (_registry[name].order, name))
+    return {name: _registry[name] for name in names}
+
+
 def available_backends(loss: Loss | None = None) -> tuple[str, ...]:
-    """The names of the backends that can run here (and can run ``loss``)."""
-    return tuple(name for name in _registry if _registry[name].unavailable(loss) is None)
+    """Return the names of the backends that can run here (and can run ``loss``), in order."""
+    backends = registered_backends().items()
+    return tuple(name for name, backend in backends if backend.unavailable(loss) is None)
 
 
 def unavailable_backends(loss: Loss | None = None) -> dict[str, str]:
     """The names of the other backends, and why they cannot run."""
-    reasons = {name: _registry[name].unavailable(loss) for name in _registry}
+    backends = registered_backends().items()
+    reasons = {name: backend.unavailable(loss) for name, backend in backends}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 

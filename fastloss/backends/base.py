@@ -41,9 +41,15 @@ BatchEvaluator = Callable[[NDArray[np.int64], Floats, Floats | None, int | None]
 
 
 class Backend(ABC):
-    """A way of running a loss. Stateless; one instance serves all threads."""
+    """A way of running a loss. Stateless; one instance serves all threads.
+
+    ``order`` is its place in tables and plots, from the plainest to the fastest; backends of the
+    same order follow their names. ``title`` is what plots and tables call it, if not by ``name``.
+    """
 
     name: ClassVar[str]
+    title: ClassVar[str] = ""
+    order: ClassVar[int] = 100
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
         """Why this backend cannot run here (or cannot run ``loss``); None if it can."""

@@ -16,15 +16,11 @@ times as large. `benchmark.calibration` measures all this and `store` keeps it i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fastloss import files
 from fastloss.backends import fused
@@ -89,33 +85,6 @@ class Costs:
         seconds = [cost * factor for cost, factor in zip(line, factors, strict=True)]
         of_loss = sum(seconds[OF_LOSS])
         return sum(seconds) + of_loss * (self.of_losses.get((*key, loss), 1.0) - 1.0)
-
-
-def fit(
-    factors: Any, seconds: Sequence[float], known: Sequence[float] | float = 0.0
-) -> tuple[float, ...]:
-    """The line that comes closest, in parts of each measurement, with no number below 0.
-
-    ``known``: seconds that the line need not account for.
-    """
-    measured = np.array(seconds)
-    scaled = np.array(factors) / measured[:, None]
-    scale = np.linalg.norm(scaled, axis=0)
-    scale[scale == 0.0] = 1.0  # what nothing was measured of costs nothing
-    left = (measured - known) / measured
-    return tuple(_nonnegative_least_squares(scaled / scale, left) / scale)
-
-
-def _nonnegative_least_squares(
-    A: NDArray[np.float64], b: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """``argmin |A x - b|`` with ``x >= 0``, a coordinate at a time; the columns have norm 1."""
-    x = np.zeros(A.shape[1])
-    gram, right = A.T @ A, A.T @ b
-    for _ in range(20_000):
-        for k in range(len(x)):
-            x[k] = max(0.0, x[k] + right[k] - gram[k] @ x)
-    return x
 
 
 # --- kept between processes -----------------------------------------------------------------------

@@ -53,6 +53,7 @@ class FusedBackend(Backend):
     """``backend="fused"``."""
 
     name: ClassVar[str] = "fused"
+    order: ClassVar[int] = 3
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
         if (why_not := numba_unavailable()) is not None:

@@ -19,6 +19,7 @@ class NaiveBackend(Backend):
     """``backend="naive"``."""
 
     name: ClassVar[str] = "naive"
+    order: ClassVar[int] = 0
 
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None

@@ -56,6 +56,7 @@ class NumbaBackend(Backend):
     """``backend="numba"``."""
 
     name: ClassVar[str] = "numba"
+    order: ClassVar[int] = 2
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
         if (why_not := numba_unavailable()) is not None:

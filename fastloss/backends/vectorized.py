@@ -7,13 +7,14 @@ rows, and problems with rows to skip, go through copies of a few rows at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastloss.arrays import SKIP, Floats
 from fastloss.backends.base import Backend, Problem
+from fastloss.blocks import float_blocks
 from fastloss.losses.base import Labels, Loss
 from fastloss.threads import blas_threads
 
@@ -25,6 +26,8 @@ class NumpyBackend(Backend):
     """``backend="numpy"``."""
 
     name: ClassVar[str] = "numpy"
+    title: ClassVar[str] = "NumPy"
+    order: ClassVar[int] = 1
 
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
@@ -33,7 +36,7 @@ class NumpyBackend(Backend):
             dW[...] = 0.0
         total = 0.0
         with blas_threads(n_threads), np.errstate(over="ignore", invalid="ignore"):
-            for rows, X in float_blocks(problem, W.dtype, len(problem.X)):
+            for rows, X in _blocks(problem, W):
                 total += _add_block(problem, rows, X, W, dW)
         return total / problem.divisor
 
@@ -44,25 +47,16 @@ class NumpyBackend(Backend):
             return losses_of_rows(loss, scores, labels)
 
 
-def float_blocks(
-    problem: Problem, dtype: np.dtype[Any], block_rows: int
-) -> Iterator[tuple[slice | NDArray[np.intp], Floats]]:
-    """The rows that count, in blocks of ``dtype``: which rows, and their features.
-
-    At most ``block_rows`` at a time, and of rows that must be copied no more than a few megabytes.
-    """
-    n_rows, n_features = problem.X.shape
-    in_place = problem.X.dtype == dtype and not problem.any_skipped
-    if not in_place:
-        block_rows = min(block_rows, max(1, _BLOCK_BYTES // (n_features * dtype.itemsize)))
-    for start in range(0, n_rows, block_rows):
-        stop = min(n_rows, start + block_rows)
-        if in_place:
-            yield slice(start, stop), problem.X[start:stop]
-            continue
-        rows = start + np.flatnonzero(problem.labels[start:stop] != SKIP)
-        if rows.size:
-            yield rows, problem.X[rows].astype(dtype, copy=False)
+def _blocks(problem: Problem, W: Floats) -> Iterator[tuple[slice | NDArray[np.intp], Floats]]:
+    """All rows at once if they can be taken as they are, else copies of those that count."""
+    if problem.X.dtype == W.dtype and not problem.any_skipped:
+        yield slice(None), problem.X
+        return
+    counted = np.flatnonzero(problem.labels != SKIP) if problem.any_skipped else None
+    for block, X in float_blocks(
+        problem.X, W.dtype, W.shape[1], rows=counted, n_bytes=_BLOCK_BYTES
+    ):
+        yield block if counted is None else counted[block], X
 
 
 def _add_block(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from fastloss.backends import costs, fused, vectorized
 from fastloss.backends.base import Evaluator, Problem
@@ -78,7 +79,7 @@ def _fit(table: costs.Costs, key: costs.Key, n_threads: int, times: _Times) -> N
     }
     shapes = [shape for shape in SHAPES if (shape, _LOSSES[0]) in here]
     means = [float(np.mean([here[shape, name] for name in _LOSSES])) for shape in shapes]
-    line = costs.fit([factors[shape] for shape in shapes], means)
+    line = fit([factors[shape] for shape in shapes], means)
     table.lines[key] = line
     shapes = [shape for shape in SCORE_SHAPES if (shape, _LOSSES[0]) in here]
     rest = np.array(line)
@@ -88,8 +89,23 @@ def _fit(table: costs.Costs, key: costs.Key, n_threads: int, times: _Times) -> N
     for name in available_losses():
         if (shapes[0], name) in here:
             seconds = [here[shape, name] for shape in shapes]
-            (ratio,) = costs.fit((mean - known)[:, None], seconds, known)
+            (ratio,) = fit((mean - known)[:, None], seconds, known)
             table.of_losses[(*key, repr(get_loss(name)))] = ratio
+
+
+def fit(
+    factors: Any, seconds: Sequence[float], known: Sequence[float] | float = 0.0
+) -> tuple[float, ...]:
+    """Fit the line that comes closest, in parts of each measurement, with no number below 0.
+
+    ``known``: seconds that the line need not account for.
+    """
+    measured = np.array(seconds)
+    scaled = np.array(factors) / measured[:, None]
+    scale = np.linalg.norm(scaled, axis=0)
+    scale[scale == 0.0] = 1.0  # what nothing was measured of costs nothing
+    line, _ = nnls(scaled / scale, (measured - known) / measured)
+    return tuple((line / scale).tolist())
 
 
 def _measure(

@@ -39,8 +39,7 @@ class _Method:
 
 def gradient_methods(backends: tuple[str, ...]) -> list[_Method]:
     """Numerical per element and analytic for each backend, and the incremental one."""
-    labels = {"numpy": "NumPy"}
-    named = [(name, labels.get(name, name)) for name in backends]
+    named = [(name, get_backend(name).title or name) for name in backends]
     return [
         *(_Method(f"per element, {label} loss", name, "per_element") for name, label in named),
         _Method("incremental", "numpy", "incremental"),

@@ -23,8 +23,6 @@ MIN_BATCH_SECONDS = 0.010
 WARM_SECONDS = 0.150
 
 _BOOTSTRAP_SAMPLES = 2000
-# Two-sided 95 % quantiles of Student's t for 1, 2, 3, ... degrees of freedom.
-_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 class Timed(Protocol):
@@ -126,18 +124,23 @@ class PowerLaw:
 
     @classmethod
     def fit(cls, sizes: Sequence[float], seconds: Sequence[float]) -> PowerLaw:
-        """Fit at least three points; the interval is Student's t on the residuals."""
+        """Fit at least three points; the interval is Student's t on the residuals.
+
+        Raises
+        ------
+        ValueError : fewer than three points.
+        ImportError : SciPy is not installed.
+        """
         if len(sizes) < 3:
             raise ValueError(f"a slope with an interval needs 3 points, got {len(sizes)}")
-        x, y = np.log(np.asarray(sizes, float)), np.log(np.asarray(seconds, float))
-        centred = x - x.mean()
-        slope = float(centred @ y / (centred @ centred))
-        residuals = y - y.mean() - slope * centred
-        freedom = len(x) - 2
-        error = math.sqrt(float(residuals @ residuals) / freedom / float(centred @ centred))
-        half = _T_95[min(freedom, len(_T_95)) - 1] * error
-        scale = math.exp(float(y.mean() - slope * x.mean()))
-        return cls(slope, slope - half, slope + half, scale, len(x))
+        try:
+            from scipy.stats import linregress, t
+        except ImportError as error:
+            raise ImportError("a slope needs SciPy: pip install 'fastloss[bench]'") from error
+        line = linregress(np.log(sizes), np.log(seconds))
+        half = float(t.ppf(0.975, len(sizes) - 2) * line.stderr)
+        slope, scale = float(line.slope), math.exp(line.intercept)
+        return cls(slope, slope - half, slope + half, scale, len(sizes))
 
 
 def race(

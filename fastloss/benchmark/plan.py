@@ -28,8 +28,6 @@ FEATURE_COUNTS = (10, 50, 200, 1000, 3073, 12_000)
 _QUICK_FEATURE_COUNTS = (10, 100, 1000, 3073)
 _GRADIENT_ROWS = 300
 
-_ORDER = ("naive", "numpy", "numba", "fused", "auto", "softmax", "hinge", "squared_hinge")
-
 Size = tuple[int, int | None, int | None]
 
 
@@ -43,22 +41,17 @@ def parse_size(text: str) -> Size:
     return n_rows, n_features, n_classes
 
 
-def _ordered(names: tuple[str, ...]) -> list[str]:
-    """From the plainest to the most involved, as a lesson would show them; others after."""
-    return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
-
-
 def _default_losses(peers: bool) -> list[str]:
     computed = {loss for peer in PEERS for loss in peer.losses}
-    return _ordered(tuple(loss for loss in available_losses() if loss in computed or not peers))
+    return [loss for loss in available_losses() if loss in computed or not peers]
 
 
-def _default_backends(peers: bool) -> list[str]:
+def _default_backends(peers: bool) -> tuple[str, ...]:
     """All of them; with peers all but the naive loop, which is too slow for their sizes."""
     names = available_backends()
     if not peers:
-        return _ordered(names)
-    return _ordered((*(name for name in names if name != "naive"), AUTO))
+        return names
+    return (*(name for name in names if name != "naive"), AUTO)
 
 
 @dataclass

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil, floor, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastloss.backends import registered_backends
 from fastloss.benchmark.measure import Ratio
-from fastloss.benchmark.report import seconds as format_seconds
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Results
 from fastloss.plots import (
     BLUE,
     FAINT,
-    GREEN,
     GREY,
     INK,
-    ORANGE,
     PAPER,
-    PURPLE,
-    SKY,
+    SERIES,
     VERMILION,
     heading,
     label_ends,
@@ -26,13 +24,11 @@ from fastloss.plots import (
     picture,
     title,
 )
+from fastloss.tables import seconds as format_seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_BACKEND_COLOURS = {"naive": VERMILION, "numpy": BLUE, "fused": GREEN}
-_OTHER_COLOURS = (PURPLE, ORANGE, SKY, GREY)
 
 
 def save_all(results: Results, folder: Path) -> list[Path]:
@@ -48,17 +44,22 @@ def save_all(results: Results, folder: Path) -> list[Path]:
     return paths
 
 
-def _backend_colour(name: str, others: list[str]) -> str:
-    if name in _BACKEND_COLOURS:
-        return _BACKEND_COLOURS[name]
-    return _OTHER_COLOURS[others.index(name) % len(_OTHER_COLOURS)]
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """Give each name a colour: backends (or their titles) by their order, then the others."""
+    names = list(dict.fromkeys(names))
+    places: dict[str, int] = {}
+    for place, (name, backend) in enumerate(registered_backends().items()):
+        places[name] = places[backend.title or name] = place
+    first = len(registered_backends())
+    others = [name for name in names if name not in places]
+    places |= {name: place for place, name in enumerate(others, first)}
+    return {name: SERIES[places[name] % len(SERIES)] for name in names}
 
 
 def plot_backends(results: Results, stem: Path) -> list[Path]:
     """Time of loss and gradient by loss and backend, a panel a size, with the machine's limit."""
     sizes = list(dict.fromkeys((cell.size, cell.dtype) for cell in results.cells))
-    names = {timing.contender for cell in results.cells for timing in cell.timings}
-    others = sorted(names - set(_BACKEND_COLOURS))
+    colours = colours_of(timing.contender for cell in results.cells for timing in cell.timings)
     groups = [[cell for cell in results.cells if (cell.size, cell.dtype) == s] for s in sizes]
     heights = [len(group) + 1.2 for group in groups]
 
@@ -66,20 +67,20 @@ def plot_backends(results: Results, stem: Path) -> list[Path]:
         axes = figure.subplots(len(sizes), 1, squeeze=False, height_ratios=heights)[:, 0]
         for ax, (size, dtype), cells in zip(axes, sizes, groups, strict=True):
             title(ax, f"{size}, {dtype}")
-            _draw_cells(ax, cells, others)
+            _draw_cells(ax, cells, colours)
         axes[-1].set_xlabel("seconds for loss and gradient (log scale; left is faster)")
         heading(figure, "Loss and gradient by backend")
 
     return picture(draw, stem, height=1.0 + 0.42 * sum(heights))
 
 
-def _draw_cells(ax: Axes, cells: list[Cell], others: list[str]) -> None:
+def _draw_cells(ax: Axes, cells: list[Cell], colours: dict[str, str]) -> None:
     labels: list[tuple[float, float, str, str]] = []
     for y, cell in enumerate(cells):
         medians = [timing.summary.median for timing in cell.timings]
         ax.plot([min(medians), max(medians)], [y, y], color=FAINT, zorder=1)
         for timing in cell.timings:
-            colour = _backend_colour(timing.contender, others)
+            colour = colours[timing.contender]
             face = PAPER if timing.extrapolated else colour
             median = timing.summary.median
             ax.plot(median, y, "o", color=colour, markerfacecolor=face, markersize=7)
@@ -157,26 +158,27 @@ def _scale_speedups(ax: Axes) -> None:
     )
 
 
-def _method_style(method: str) -> tuple[str, str]:
-    """Colour by what runs it, line by what it does."""
-    family = "-" if method.startswith("analytic") else "--"
-    if method == "incremental":
-        return PURPLE, "-."
-    for key, colour in {"naive": VERMILION, "NumPy": BLUE, "fused": GREEN}.items():
-        if key in method:
-            return colour, family
-    return GREY, family
+def _method_styles(study: GradientStudy) -> dict[str, tuple[str, str]]:
+    """Colour by what runs a method, line by what it does."""
+    # "analytic, naive", "per element, naive loss", and "incremental", which NumPy runs.
+    parts = {method: method.partition(", ") for method in study.methods}
+    runners = {method: of.removesuffix(" loss") or "numpy" for method, (_, _, of) in parts.items()}
+    colours = colours_of(runners.values())
+    lines = {"analytic": "-", "per element": "--"}
+    return {m: (colours[runners[m]], lines.get(kind, "-.")) for m, (kind, _, _) in parts.items()}
 
 
 def plot_gradient_study(study: GradientStudy, stem: Path) -> list[Path]:
     """Time of one full gradient against the parameter count, log-log, each line labelled."""
+
+    styles = _method_styles(study)
 
     def draw(figure: Figure) -> None:
         ax = figure.subplots()
         ends = []
         for method in study.methods:
             points = study.of(method)
-            colour, line = _method_style(method)
+            colour, line = styles[method]
             _draw_method(ax, points, colour, line)
             ends.append((points[-1].timing.summary.median, _method_label(study, method), colour))
         ax.set_xscale("log")
@@ -251,12 +253,13 @@ def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
         return []
     counts = sorted({point.n_parameters for point in judged})
     count = 30_730 if 30_730 in counts else counts[-1]
+    styles = _method_styles(study)
 
     def draw(figure: Figure) -> None:
         ax = figure.subplots()
         labels = []
         for point in (point for point in judged if point.n_parameters == count):
-            colour, _ = _method_style(point.method)
+            colour, _ = styles[point.method]
             median = point.timing.summary.median
             # A gradient may be exact at every sampled coordinate; a log scale has no place for 0.
             error = max(point.error or 0.0, 1e-18)

@@ -2,77 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
 
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Results, Timing
 from fastloss.settings import AUTO
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+from fastloss.tables import Table, seconds, size_of
 
 #: In front of what was not timed as a whole.
 EXTRAPOLATED = "~"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, column heads, rows of text, and notes below. The first ``n_labels`` are text."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    notes: tuple[str, ...] = ()
-    n_labels: int = 1
-
-    def markdown(self) -> str:
-        """As a GitHub table, without the title."""
-        rule = [" --- " if i < self.n_labels else " ---: " for i in range(len(self.columns))]
-        lines = [_line(self.columns), "|" + "|".join(rule) + "|", *map(_line, self.rows)]
-        return "\n".join([*lines, *(f"\n{note}" for note in self.notes)])
-
-    def rich(self) -> RichTable:
-        """For a `rich.console.Console`, in colour or plain."""
-        from rich import box
-        from rich.table import Table as RichTable
-
-        table = RichTable(
-            title=self.title,
-            caption="\n".join(self.notes) or None,
-            box=box.SIMPLE,
-            title_justify="left",
-            caption_justify="left",
-        )
-        for i, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if i < self.n_labels else "right")
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def seconds(value: float | None) -> str:
-    """A duration with a unit, to three digits."""
-    if value is None:
-        return "-"
-    for factor, unit in ((1e6, "µs"), (1e3, "ms"), (1.0, "s"), (1 / 60, "min")):
-        if value * factor < (120.0 if unit == "s" else 1000.0):
-            return f"{value * factor:.3g} {unit}"
-    return f"{value / 3600:.3g} h"
-
-
-def size_of(n_bytes: int | None) -> str:
-    """A size in the binary unit that suits it."""
-    if n_bytes is None:
-        return "-"
-    if n_bytes < 2**20:
-        return f"{n_bytes / 2**10:.0f} KiB"
-    return f"{n_bytes / 2**20:.{0 if n_bytes >= 10 * 2**20 else 1}f} MiB"
 
 
 def ratio(value: Ratio | None, extrapolated: bool = False) -> str:

@@ -16,10 +16,10 @@ from fastloss.api import Objective
 from fastloss.arrays import Floats
 from fastloss.backends import costs
 from fastloss.benchmark import measure
-from fastloss.benchmark.machine import environment
 from fastloss.benchmark.results import Results
 from fastloss.benchmark.tasks import BackendTask
 from fastloss.benchmark.worker import Session, Worker
+from fastloss.machine import environment
 from fastloss.threads import available_threads
 
 #: How far a contender may be off: the loss relative, the gradient of its largest entry. Wider than

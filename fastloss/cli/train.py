@@ -14,12 +14,12 @@ import typer
 from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
-from fastloss.benchmark.report import Table, seconds
 from fastloss.cli.common import DataOption, app, clear_errors, console, progress_bar
 from fastloss.data import Split
 from fastloss.files import check_writable, written_whole
 from fastloss.model import LinearModel, PreprocessingKind, accuracy, confusion_matrix
 from fastloss.optim import History, Record
+from fastloss.tables import Table, seconds
 from fastloss.threads import available_threads
 from fastloss.training import (
     SCHEDULES,

@@ -40,8 +40,8 @@ def unregister_loss(name: str) -> None:
 
 
 def available_losses() -> tuple[str, ...]:
-    """The names that ``loss=`` takes."""
-    return tuple(_registry)
+    """Return the names that ``loss=`` takes, by the ``order`` of the losses."""
+    return tuple(sorted(_registry, key=lambda name: (_registry[name].order, name)))
 
 
 def get_loss(loss: str | Loss) -> Loss:

@@ -53,9 +53,13 @@ class Loss(ABC):
       (``a if test else b``) rather than between statements.
 
     A compiled form may be None: then its backend cannot run the loss.
+
+    ``order`` is the loss's place in tables and plots, the best known first; losses of the same
+    order follow their names.
     """
 
     name: ClassVar[str]
+    order: ClassVar[int] = 100
     row: ClassVar[Jit | None] = None
     parallel: ClassVar[Jit | None] = None
     block: ClassVar[staticmethod[[Any, Any, tuple[float, ...], Any], None] | None] = None

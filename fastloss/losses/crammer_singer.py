@@ -167,6 +167,7 @@ class CrammerSinger(Loss):
     """
 
     name: ClassVar[str] = "crammer_singer"
+    order: ClassVar[int] = 2
     row = crammer_singer_row
     parallel = crammer_singer_parallel
     block = staticmethod(crammer_singer_block)

@@ -177,6 +177,7 @@ class Hinge(Loss):
     """
 
     name: ClassVar[str] = "hinge"
+    order: ClassVar[int] = 1
     row = hinge_row
     parallel = hinge_parallel
     block = staticmethod(hinge_block)

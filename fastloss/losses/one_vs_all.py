@@ -145,6 +145,7 @@ class OneVsAll(Loss):
     """
 
     name: ClassVar[str] = "one_vs_all"
+    order: ClassVar[int] = 3
     row = one_vs_all_row
     parallel = one_vs_all_parallel
     block = staticmethod(one_vs_all_block)

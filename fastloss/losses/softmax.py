@@ -221,6 +221,7 @@ class Softmax(Loss):
     """
 
     name: ClassVar[str] = "softmax"
+    order: ClassVar[int] = 0
     row = softmax_row
     parallel = softmax_parallel
     block = staticmethod(softmax_block)

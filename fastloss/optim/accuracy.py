@@ -6,10 +6,8 @@ import numpy as np
 
 from fastloss.api import Objective
 from fastloss.arrays import SKIP, Floats
+from fastloss.blocks import float_blocks
 from fastloss.threads import blas_threads
-
-# Rows are converted (uint8) and multiplied in blocks of this size.
-_BLOCK_BYTES = 4 * 2**20
 
 
 def accuracy(objective: Objective, W: Floats) -> float:
@@ -31,13 +29,12 @@ def accuracy(objective: Objective, W: Floats) -> float:
         )
     rows = np.flatnonzero(objective.labels != SKIP)
     n_features = objective.X.shape[1]
-    step = max(1, _BLOCK_BYTES // (n_features * W.itemsize))
+    labels = objective.labels[rows]
     n_right = 0
     with blas_threads(1), np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, len(rows), step):
-            block = rows[start : start + step]
-            scores = objective.X[block].astype(W.dtype, copy=False) @ W[:n_features]
+        for block, X in float_blocks(objective.X, W.dtype, W.shape[1], rows=rows):
+            scores = X @ W[:n_features]
             if objective.intercept:
                 scores += W[-1]
-            n_right += int(np.count_nonzero(scores.argmax(axis=1) == objective.labels[block]))
+            n_right += int(np.count_nonzero(scores.argmax(axis=1) == labels[block]))
     return n_right / len(rows) if len(rows) else float("nan")

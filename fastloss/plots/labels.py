@@ -122,15 +122,11 @@ def label_ends(ax: Axes, ends: Iterable[tuple[float, str, str]], gap: float = 0.
 
 def apart(places: Sequence[float], gap: float) -> NDArray[np.float64]:
     """The nearest places, in the order of the given ones, that are at least ``gap`` apart."""
+    from scipy.optimize import isotonic_regression
+
     order = np.argsort(places, kind="stable")
     steps = gap * np.arange(len(places))
-    # Without the steps they need only not decrease: pool neighbours that do into their mean.
-    pools: list[tuple[float, int]] = []
-    for place in np.asarray(places, float)[order] - steps:
-        pools.append((float(place), 1))
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            (a, n_a), (b, n_b) = pools[-2:]
-            pools[-2:] = [((a * n_a + b * n_b) / (n_a + n_b), n_a + n_b)]
     moved = np.empty(len(places))
-    moved[order] = np.repeat([mean for mean, _ in pools], [n for _, n in pools]) + steps
+    # Without the steps they need only not decrease.
+    moved[order] = isotonic_regression(np.asarray(places, float)[order] - steps).x + steps
     return moved

@@ -14,18 +14,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-import fastloss
 from fastloss.arrays import as_integer
 from fastloss.backends import auto
-from fastloss.benchmark.machine import cpu_name
 from fastloss.files import check_writable, write
 from fastloss.losses import get_loss
+from fastloss.machine import cpu_name
 from fastloss.model import LinearModel, PreprocessingKind, accuracy
 from fastloss.optim import History, Record, Result
 from fastloss.threads import available_threads
 from fastloss.training.problem import SYNTHETIC_SHAPE, Prepared, Splits, fit, load_splits
 from fastloss.training.settings import Settings, fill_in, total_steps
 from fastloss.training.sweep import Trial, parse_sweep, plan_trials, run_sweep
+from fastloss.version import __version__
 
 SCHEMA = 1
 
@@ -175,7 +175,7 @@ class Outcome:
             "schema": SCHEMA,
             "title": "fastloss train",
             "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "fastloss": fastloss.__version__,
+            "fastloss": __version__,
             "cpu": cpu_name(),
             "threads": self.job.n_threads,
             "complete": self.complete,

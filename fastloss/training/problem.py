@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from fastloss import data as datasets
 from fastloss.api import Objective
 from fastloss.arrays import Floats
+from fastloss.blocks import row_blocks
 from fastloss.data import Dataset
 from fastloss.files import StrPath, read_archive
 from fastloss.losses.base import Labels
-from fastloss.model import LinearModel, Preprocessing, PreprocessingKind, row_blocks
+from fastloss.model import LinearModel, Preprocessing, PreprocessingKind
 from fastloss.optim import Record, Result, minimize
 from fastloss.threads import blas_threads
 from fastloss.training.settings import Scale, Settings, make_method
@@ -148,7 +149,7 @@ class Prepared:
     @cached_property
     def scale(self) -> Scale:
         """What `fill_in` has to know."""
-        blocks = row_blocks(self.X.shape)
+        blocks = row_blocks(len(self.X), self.X[:1].nbytes)
         squares = sum(float(np.square(self.X[rows]).sum(dtype=np.float64)) for rows in blocks)
         return Scale(len(self.X), squares / len(self.X) + 1.0, _curvature(self.X))
 

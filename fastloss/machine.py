@@ -10,11 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from threadpoolctl import threadpool_info
 
-import fastloss
 from fastloss.threads import available_threads
+from fastloss.version import __version__
 
 _PACKAGES = (
     *("numpy", "numba", "llvmlite", "scipy"),
@@ -39,7 +38,7 @@ def environment(n_threads: int, seed: int) -> dict[str, Any]:
             if pool["user_api"] == "blas"
         ],
         "threading_layer": threading_layer(),
-        "fastloss": fastloss.__version__,
+        "fastloss": __version__,
         "git": _git_state(),
         "seed": seed,
     }
@@ -67,7 +66,7 @@ def _versions() -> dict[str, str]:
 
 def _git_state() -> str:
     """Commit of the checkout fastloss is imported from, "-dirty" if changed; "" for a wheel."""
-    folder = Path(fastloss.__file__).parent.parent
+    folder = Path(__file__).parent.parent
     if not (folder / ".git").exists():
         return ""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
@@ -78,10 +77,8 @@ def _git_state() -> str:
 
 
 def threading_layer() -> str:
-    """The threading layer Numba picks here: known only once a parallel function has run."""
+    """Return the threading layer that Numba picks here."""
     import numba
 
-    from fastloss.benchmark.ceilings import sum_chunks
-
-    sum_chunks(np.zeros(1, np.float32), np.zeros((1, 16), np.float32), 1)
+    numba.get_num_threads()  # Numba picks when it starts its threads, and this starts them.
     return str(numba.threading_layer())

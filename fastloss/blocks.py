@@ -1,0 +1,45 @@
+"""Rows in blocks of a few megabytes: what is converted or computed at a time is never large."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: A block, and what is computed from it, stays in the last cache.
+BLOCK_BYTES = 4 * 2**20
+
+
+def row_blocks(n_rows: int, row_bytes: int, n_bytes: int | None = None) -> Iterator[slice]:
+    """Yield slices that cover ``n_rows``, each of ``n_bytes`` (`BLOCK_BYTES`) or a single row.
+
+    >>> list(row_blocks(5, row_bytes=40, n_bytes=80))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    step = max(1, (n_bytes or BLOCK_BYTES) // row_bytes)
+    for start in range(0, n_rows, step):
+        yield slice(start, min(n_rows, start + step))
+
+
+def float_blocks(
+    X: NDArray[Any],
+    dtype: np.dtype[Any],
+    n_columns: int,
+    *,
+    rows: NDArray[np.intp] | None = None,
+    n_bytes: int | None = None,
+) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield rows of ``X`` (N, D) in blocks of ``dtype``: their places among ``rows``, and the rows.
+
+    Neither a block nor an array of ``n_columns`` numbers a row computed from it, such as its
+    scores, is larger than ``n_bytes``.
+
+    Parameters
+    ----------
+    rows : indices of the rows to take; all unless given, and then not copied if of ``dtype``.
+    """
+    row_bytes = max(X.shape[1], n_columns) * dtype.itemsize
+    for block in row_blocks(len(X) if rows is None else len(rows), row_bytes, n_bytes):
+        yield block, X[block if rows is None else rows[block]].astype(dtype, copy=False)
