@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.backends import fused
 from fastloss.folders import cache_folder
+from fastloss.kernels.wide_problem import STRIP_BYTES
 
 #: Of the model: numbers that another one was fitted with are not read.
 VERSION = 5
@@ -52,7 +52,7 @@ def terms(
     n_multiplied: float = n_rows
     n_scored = n_rows
     if way == "wide":
-        strip = fused.STRIP_BYTES // itemsize
+        strip = STRIP_BYTES // itemsize
         n_multiplied = (n_rows + -(-n_rows // strip) * strip) / 2
         n_scored = -(-n_rows // (n_threads * strip)) * n_threads * strip
     n_scores = n_scored * n_classes
