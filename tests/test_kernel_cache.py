@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -134,6 +135,20 @@ def test_name_changes_with_the_cpu(run_python):
 
 def test_name_is_an_identifier():
     assert kernel_cache.kernel_name("a.<locals>.<lambda>" + "x" * 500).isidentifier()
+
+
+def test_name_covers_the_sources_in_an_archive_too(tmp_path, run_python):
+    package = Path(kernel_cache.__file__).parent
+    names = []
+    for change in (b"", b"", b"changed = 1"):
+        archive = tmp_path / "packages.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            for path in package.rglob("*.py"):
+                is_changed = path.name == "wide.py"
+                content = path.read_bytes() + (change if is_changed else b"")
+                file.writestr(str(path.relative_to(package.parent)), content)
+        names.append(run_python(f"import sys; sys.path.insert(0, {str(archive)!r})" + NAME))
+    assert names[0] == names[1] != names[2]
 
 
 def test_name_without_the_metadata_of_packages(run_python):
