@@ -317,9 +317,12 @@ def test_the_same_bits_from_any_number_of_threads(backend_of):
 def test_a_cpu_without_the_unit_does_without(run_python):
     code = """
     import numpy as np, fastloss
-    from fastloss.kernels.wide_problem import units
-    print(units(10**6, 10**6, np.dtype("f4")))
+    from fastloss.kernels.wide_problem import units, units_without_numba
+    single = np.dtype("f4")
+    print(units_without_numba(single))
+    assert units_without_numba(single) == units(10**6, 10**6, single)
     """
+    assert run_python(code) == "('amx', 'vectors')\n"
     assert run_python(code, FASTLOSS_AMX="0") == "('vectors',)\n"
     features = ",".join(simd.features()).replace("+amx-bf16", "-amx-bf16")
     assert (

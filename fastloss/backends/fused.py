@@ -1,4 +1,4 @@
-"""The compiled backend: which kernel a problem goes through, and which kernels there are.
+"""The compiled backend: choose the kernel of a problem, and list the kernels.
 
 Numba is imported when the first kernel is needed, never with the package.
 
@@ -24,12 +24,12 @@ from fastloss.kernels.narrow import narrow_kernel, narrow_name
 from fastloss.kernels.narrow_problem import Narrow
 from fastloss.kernels.strips import run_strips, strips_kernel, strips_name
 from fastloss.kernels.wide import wide_name
-from fastloss.kernels.wide_problem import Wide, likely_units, wide_kernels
+from fastloss.kernels.wide_problem import Wide, units_without_numba, wide_kernels
 from fastloss.losses.base import Labels, Loss
 
 
 class FusedBackend(Backend):
-    """``backend="fused"``, or with other ``limits`` one to be registered under another name."""
+    """``backend="fused"``; with other ``limits``, a backend to register under another name."""
 
     name: ClassVar[str] = "fused"
 
@@ -72,7 +72,7 @@ class FusedBackend(Backend):
 
 
 def way(n_features: int, n_classes: int, itemsize: int, limits: Limits = LIMITS) -> str:
-    """The kernel that a problem goes through: "narrow" or "wide"."""
+    """Return the kernel that a problem goes through: "narrow" or "wide"."""
     is_small = n_features * n_classes * itemsize <= limits.narrow_bytes
     fits = is_small or n_classes <= limits.fewest_classes
     return "narrow" if fits and n_classes <= limits.narrow_classes else "wide"
@@ -85,7 +85,7 @@ KernelSet = tuple[str, tuple[str, ...], Callable[[], object]]
 
 
 def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> list[KernelSet]:
-    """`kernels_of` all problems with these losses and types of X."""
+    """Return `kernels_of` all problems with these losses and types of X."""
     sets: dict[str, KernelSet] = {}
     for X in X_types:
         if X not in (*FLOAT_TYPES, np.uint8):
@@ -102,9 +102,9 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
 def kernels_of(
     loss: Loss, shape: tuple[int, int, int], X_type: np.dtype[Any], W_type: np.dtype[Any]
 ) -> KernelSet:
-    """What a problem needs to be compiled: a title, the kernels' names, and what does it.
+    """Return a title of a problem's kernels, their names, and a function that compiles them.
 
-    Without importing Numba. No features: the scores are there already.
+    Numba is not imported. A shape without features means that the scores are there already.
     """
     block = loss.block
     assert block is not None
@@ -116,7 +116,7 @@ def kernels_of(
         names = [narrow_name(X_type, W_type)]
         kernel = partial(narrow_kernel, X_type, W_type)
     else:
-        names = [wide_name(X_type, W_type, unit) for unit in likely_units(W_type)]
+        names = [wide_name(X_type, W_type, unit) for unit in units_without_numba(W_type)]
         kernel = partial(wide_kernels, X_type, W_type)
 
     def make() -> None:

@@ -25,10 +25,6 @@ code only.
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -36,6 +32,7 @@ from llvmlite import ir
 from numba import boolean, int64
 from numba.core import cgutils
 
+from fastloss.kernels.matrix_unit import is_allowed
 from fastloss.kernels.simd.emitter import INT32, INT64, Emitter, instructions
 from fastloss.kernels.simd.target import features
 
@@ -53,27 +50,10 @@ _PAIRS = ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0), (0, 0))
 _LEFT, _RIGHT = 4, 6
 _ROWS, _LANES = 16, 16
 
-_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 
-
-@cache
 def is_usable() -> bool:
-    """Whether there is a matrix unit, and Linux lets this process use it, which is asked for here.
-
-    That holds for the whole process: from then on Linux accepts no alternate signal stack
-    (``sigaltstack``) that is too small for the registers of the unit, 8 KiB say, and if there is
-    one already it does not let the process use it. ``FASTLOSS_AMX=0`` does without.
-    """
-    if os.environ.get("FASTLOSS_AMX") == "0":
-        return False
-    wanted = {"+avx512f", "+amx-tile", "+amx-bf16"}
-    if not wanted <= features() or sys.platform != "linux":
-        return False
-    process = ctypes.CDLL(None)
-    refused = process.syscall(
-        _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, ctypes.c_ulong(_XFEATURE_XTILEDATA)
-    )
-    return int(refused) == 0
+    """Return whether there is a matrix unit for which Numba compiles, and the system allows it."""
+    return {"+avx512f", "+amx-tile", "+amx-bf16"} <= features() and is_allowed()
 
 
 @instructions()

@@ -30,10 +30,7 @@ def bind(template: Any, names: dict[str, Any], name: str = "") -> Any:
 
 
 def add_helper(names: dict[str, Any], helper: Any) -> None:
-    """Bind a helper, with the names bound so far.
-
-    Inlined before types are inferred: as a function of its own LLVM would optimise it twice.
-    """
+    """Bind a helper to the names so far and add it to them, inlined before types are inferred."""
     from numba import njit
 
     bound = bind(helper, names)
@@ -41,7 +38,7 @@ def add_helper(names: dict[str, Any], helper: Any) -> None:
 
 
 def shared_names(dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return what the names in `rows` and in every kernel are bound to, for a type of numbers."""
+    """Return the values of the names that every kernel leaves open, for a type of W."""
     from numba import from_dtype, njit
 
     from fastloss.kernels import simd
@@ -71,7 +68,7 @@ def shared_names(dtype: np.dtype[Any]) -> dict[str, Any]:
 
 
 def problem_types(source: Any, number: Any) -> tuple[Any, ...]:
-    """Of X, W, labels, weights, rows, the scale, the loss's address and its parameters."""
+    """Return the types of X, W, labels, weights, rows, scale, the loss's address, parameters."""
     from numba import float64, int64, types
 
     integers, floats = (types.Array(t, 1, "C", readonly=True) for t in (int64, float64))
@@ -81,7 +78,7 @@ def problem_types(source: Any, number: Any) -> tuple[Any, ...]:
 
 
 def compile_kernel(template: Any, name: str, names: dict[str, Any], signature: Any) -> Any:
-    """A template with its names bound, as a function that Python can call."""
+    """Bind a template, and compile it or load it from the cache."""
     from numba import njit
 
     bound = bind(template, names)

@@ -23,7 +23,7 @@ N_PARAMETERS = 0
 def loss_entry(
     scores: Any, n_classes: int, n_rows: int, labels: Any, parameters: Any, losses: Any
 ) -> None:
-    """``block`` as a C function."""
+    """Call ``block`` with arrays made of the arguments of a C function."""
     prefer_wide_vectors()
     block(
         carray(scores, (n_classes, n_rows)),
@@ -34,7 +34,7 @@ def loss_entry(
 
 
 def loss_kernel(loss: Loss, dtype: np.dtype[Any]) -> Any:
-    """The compiled form of a loss for the type of the scores: a C function with an ``address``."""
+    """Return a loss compiled for a type of scores: a C function with an ``address``."""
     if loss.block is None:
         raise ValueError(f"the loss {loss.name!r} has no compiled form")
     return _loss_kernel(loss.block, len(loss.parameters), dtype)
@@ -72,5 +72,6 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
 
 @cache
 def loss_name(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) -> str:
+    """Return the name of `loss_kernel`, without importing Numba."""
     module = block.__module__.replace(".", "_")
     return kernel_name(f"{module}_{block.__name__}_{n_parameters}_{dtype}", block)

@@ -357,7 +357,7 @@ def add_partials(partials: Any, n_features: int, dW: Any) -> None:
 
 @cache
 def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
-    """`evaluate` for the types of X and W, from the cache if it is there."""
+    """Return `evaluate` compiled for the types of X and W."""
     from numba import float64, from_dtype, int64
 
     from fastloss.kernels import simd
@@ -392,4 +392,5 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
 
 @cache
 def narrow_name(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> str:
+    """Return the name of `narrow_kernel`, without importing Numba."""
     return kernel_name(f"narrow_{X_type}_{W_type}", evaluate)

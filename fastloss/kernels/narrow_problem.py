@@ -1,4 +1,4 @@
-"""A problem of few classes: how its rows are cut, and the calls of `kernels.narrow`."""
+"""Lay out a problem of few classes and call `kernels.narrow` for it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TILE_CLASSES = (5, 3)
 
 
 class Partition(NamedTuple):
-    """How the rows of a problem are cut, from its shape alone."""
+    """How the rows of a problem are cut into chunks, and chunks into blocks."""
 
     tile_classes: int
     block_rows: int
@@ -44,7 +44,10 @@ class Partition(NamedTuple):
 
 @lru_cache(maxsize=256)
 def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Partition:
-    """Whole vectors of classes and features; chunks that are worth a thread's while."""
+    """Cut the rows of a problem, from its shape alone, so that bits do not depend on threads.
+
+    Classes and features are padded to whole tiles and vectors; a chunk is worth a thread's while.
+    """
     tile_classes = min(TILE_CLASSES, key=lambda width: round_up(n_classes, width))
     lanes = CACHE_LINE // itemsize
     n_padded, n_columns = round_up(n_classes, tile_classes), round_up(n_features, lanes) + lanes
@@ -60,7 +63,7 @@ def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Pa
 
 
 class Narrow:
-    """A problem, laid out for the narrow kernel; ``n_rows``: for so many of its rows at a time."""
+    """A problem laid out for the narrow kernel, for calls with ``n_rows`` of its rows or all."""
 
     def __init__(
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None

@@ -15,7 +15,7 @@ read_shared: Any = None
 
 
 def aligned(n: int, like: Any) -> Any:
-    """``n`` numbers of the type of ``like`` on a cache line, 0."""
+    """Return ``n`` zeros of the type of ``like`` that begin on a cache line."""
     buffer = np.empty(n + 64 // like.itemsize, like.dtype)
     start = (-address(buffer) % 64) // like.itemsize
     array = buffer[start : start + n]
@@ -37,7 +37,7 @@ def pack_rows(X: Any, kept: Any, packed: Any) -> None:
 
 
 def are_finished(counter: int, n: int) -> bool:
-    """Whether a shared counter reaches ``n`` within some 0.1 ms, what going to sleep would cost."""
+    """Wait about 0.1 ms, the cost of going to sleep, for a shared counter to reach ``n``."""
     for _ in range(2000):  # noqa: SIM110  (Numba knows no any)
         if read_shared(counter) >= n:
             return True
@@ -55,7 +55,7 @@ def loss_of_rows(
     losses: Any,
     bad: Any,
 ) -> None:
-    """Losses of the columns of ``scores`` (C, R), which become the gradient times ``factors``.
+    """Compute losses of the columns of ``scores`` (C, R); these become gradients times ``factors``.
 
     A row with a NaN or +inf score, or whose loss is NaN, has the loss NaN and a gradient of NaN.
     """

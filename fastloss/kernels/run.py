@@ -1,4 +1,4 @@
-"""Run a kernel: threads, memory that is used again, and sizes."""
+"""Run a kernel on threads, with memory that is used again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(
     n_threads: int | None,
     most: int | None = None,
 ) -> None:
-    """On as many threads as are asked for (None: all), and as there is work for."""
+    """Run a kernel on ``n_threads`` (None: all available), but on no more than ``most``."""
     n = threads.available_threads() if n_threads is None else n_threads
     n = n if most is None else min(n, most)
     if n > 1:
@@ -37,11 +37,12 @@ def run(
 
 
 def round_up(number: int, multiple: int) -> int:
+    """Return the least multiple that is not below a number."""
     return -(-number // multiple) * multiple
 
 
 class _Scratch(threading.local):
-    """Memory that a thread uses again at its next call: fresh pages would cost a tenth of it."""
+    """Memory that a thread keeps for its next call: fresh pages would cost a tenth of a call."""
 
     _MAX_BYTES = 16 * 2**20
 
@@ -49,7 +50,7 @@ class _Scratch(threading.local):
         self._buffer = _aligned(0)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
-        """An array on a cache line, with whatever in it."""
+        """Return an array that begins on a cache line, not initialised."""
         n_bytes = math.prod(shape) * dtype.itemsize
         buffer = self._buffer
         if len(buffer) < n_bytes:

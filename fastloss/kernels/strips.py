@@ -35,10 +35,10 @@ def evaluate_strips(
     counters: Any,
     losses: Any,
 ) -> bool:
-    """``scores`` (N, C) become their gradient. Run by every thread.
+    """Overwrite ``scores`` (N, C) with their gradient. Every thread runs this.
 
-    Strips of rows are copied to scratch where they lie (C, R), and back. Whether all is done;
-    ``counters``: strips taken, finished.
+    Strips of rows are copied to scratch, where they lie (C, R), and back. Returns whether all is
+    done. ``counters``: strips taken, strips finished.
     """
     n_rows, n_classes = scores.shape
     scratch = aligned(n_classes * strip_rows, scores)
@@ -78,7 +78,7 @@ def evaluate_strips(
 
 @cache
 def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
-    """`evaluate_strips` for the type of the scores."""
+    """Return `evaluate_strips` compiled for a type of scores."""
     from numba import float64, from_dtype, int64, types
 
     names = shared_names(dtype)
@@ -96,11 +96,12 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
 
 @cache
 def strips_name(dtype: np.dtype[Any]) -> str:
+    """Return the name of `strips_kernel`, without importing Numba."""
     return kernel_name(f"strips_{dtype}", evaluate_strips)
 
 
 def run_strips(loss: Loss, scores: Floats, labels: Labels, n_threads: int | None) -> Floats:
-    """The losses of all rows; ``scores`` become the gradient."""
+    """Return the losses of all rows, and overwrite ``scores`` with the gradient."""
     n_rows, n_classes = scores.shape
     # Whole vectors of rows, within L2 if that can be.
     fitting = _L2_BYTES // (n_classes * scores.itemsize)

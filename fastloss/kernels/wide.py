@@ -330,7 +330,7 @@ def gradient_piece(
 
 @cache
 def vectors_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
-    """`evaluate` with the products of this module, from the cache if it is there."""
+    """Return `evaluate` compiled with the products of this module."""
     from numba import from_dtype
 
     from fastloss.kernels import simd
@@ -352,7 +352,7 @@ def compile_wide(
     names_of_products: dict[str, Any],
     products: tuple[Any, ...],
 ) -> Callable[..., bool]:
-    """`evaluate` with these ``products``, which take the places of those of this module."""
+    """Return `evaluate` compiled with the ``products`` of a unit, five functions as here."""
     from numba import float64, from_dtype, int64
 
     from fastloss.kernels import simd
@@ -379,11 +379,12 @@ def compile_wide(
 
 @cache
 def wide_name(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> str:
+    """Return the name of the kernel on a unit, without importing Numba."""
     return kernel_name(f"wide_{unit}_{X_type}_{W_type}", evaluate)
 
 
 def product_widths(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """How many numbers a strip has, and how many rows a product tile."""
+    """Return how many numbers a strip has, and how many rows a product tile."""
     from fastloss.kernels import simd
 
     target = simd.target()

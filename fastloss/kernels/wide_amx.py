@@ -211,13 +211,13 @@ def gradient_piece(
 
 @cache
 def amx_kernel(X_type: np.dtype[Any]) -> Callable[..., bool]:
-    """`wide.evaluate` for float32 with the products of this module."""
+    """Return `wide.evaluate` compiled for float32 with the products of this module."""
     products = panel_size, lay_out, apply, score_piece, gradient_piece
     return compile_wide("amx", X_type, np.dtype(np.float32), _names(X_type), products)
 
 
 def _names(X_type: np.dtype[Any]) -> dict[str, Any]:
-    """What the names of this module are bound to, and of `kernels.wide` for it."""
+    """Return the values of the names that this module, and `wide` for it, leave open."""
     from fastloss.kernels import amx
 
     n_parts, most = 1 if X_type == np.uint8 else amx.MOST_PARTS, amx.MOST_PARTS

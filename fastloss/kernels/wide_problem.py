@@ -1,9 +1,8 @@
-"""A problem of many classes: how its rows are cut, and the calls of `kernels.wide`."""
+"""Lay out a problem of many classes and call `kernels.wide` for it."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from fastloss.kernel_cache import cpu_features
 from fastloss.kernels import wide, wide_amx
 from fastloss.kernels.limits import LIMITS, Limits
 from fastloss.kernels.loss_entry import loss_kernel
+from fastloss.kernels.matrix_unit import is_allowed
 from fastloss.kernels.run import (
     ALL_ROWS,
     NOTHING,
@@ -31,7 +31,7 @@ STRIP_BYTES = 128
 
 
 class Wide:
-    """A problem, laid out for the kernel of many classes; ``n_rows``: for so many at a time."""
+    """A problem laid out for the wide kernel, for calls with ``n_rows`` of its rows or all."""
 
     def __init__(
         self,
@@ -89,7 +89,10 @@ class Wide:
         dW: Floats | None,
         n_threads: int,
     ) -> bool:
-        """Whether a unit could do it; if not, the losses are to be written again."""
+        """Evaluate rows on a unit; return whether it could take them.
+
+        If not, their losses must be written again, and dW is untouched.
+        """
         problem = self._problem
         kernel = wide_kernel(problem.X.dtype, W.dtype, unit)
         strips, scores = self._room(self._columns(unit), stop - start, W)
@@ -120,7 +123,7 @@ class Wide:
         return True
 
     def _columns(self, unit: str) -> int:
-        """What a strip of X takes, in columns."""
+        """Return how many columns of numbers a strip of X takes."""
         strip, tile_rows = self._widths
         if unit == "amx":
             # Blocks of bfloat16: half the bytes for each part.
@@ -132,7 +135,7 @@ class Wide:
         return self._n_parameters + 1 + (tile_rows - self._n_parameters - 1) % period
 
     def _room(self, n_columns: int, n_rows: int, W: Floats) -> tuple[Floats, Floats]:
-        """Room for the strips of X and of scores of a block, which vectors may read beyond."""
+        """Return room for strips of X and of scores of a block; vectors may read beyond both."""
         strip, tile_rows = self._widths
         n_strips, n_classes = -(-n_rows // strip), W.shape[1]
         n_used = n_strips * n_columns * strip
@@ -147,7 +150,10 @@ class Wide:
 def units(
     n_rows: float, n_parameters: float, dtype: np.dtype[Any], limits: Limits = LIMITS
 ) -> tuple[str, ...]:
-    """What the products of many classes run on: the first, or if numbers do not fit in the next."""
+    """Return the units for the products, in the order in which they are tried.
+
+    The matrix unit leaves a block of rows to the vectors if numbers in it are out of its range.
+    """
     from fastloss.kernels import amx
 
     pays = n_rows >= limits.matrix_rows and n_parameters >= limits.matrix_sum
@@ -158,7 +164,7 @@ def units(
 def rows_of_block(
     n_rows: int, row_numbers: int, n_classes: int, strip: int, itemsize: int, limits: Limits
 ) -> int:
-    """Rows a block, from the shape alone: whole strips, and blocks that have about as many."""
+    """Return how many rows a block has, from the shape alone: whole strips, about as many each."""
     most = max(limits.block_bytes // (row_numbers * itemsize), limits.block_rows)
     if n_rows * n_classes * itemsize > limits.scores_bytes:
         most = min(most, -(-n_rows // 5))
@@ -166,7 +172,7 @@ def rows_of_block(
 
 
 def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Callable[..., bool]:
-    """The kernel that multiplies on a unit."""
+    """Return the kernel that multiplies on a unit."""
     return wide_amx.amx_kernel(X_type) if unit == "amx" else wide.vectors_kernel(X_type, W_type)
 
 
@@ -176,8 +182,7 @@ def wide_kernels(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> None:
         wide_kernel(X_type, W_type, unit)
 
 
-def likely_units(W_type: np.dtype[Any]) -> tuple[str, ...]:
-    """The units that `units` finds with Numba, as far as can be told without it."""
-    wanted = {"avx512f", "amx_tile", "amx_bf16"}
-    has_unit = wanted <= cpu_features() and os.environ.get("FASTLOSS_AMX") != "0"
-    return ("amx", "vectors") if has_unit and W_type == np.float32 else ("vectors",)
+def units_without_numba(W_type: np.dtype[Any]) -> tuple[str, ...]:
+    """Return the units for the largest problems, as `units` does, but without importing Numba."""
+    has_unit = {"avx512f", "amx_tile", "amx_bf16"} <= cpu_features() and W_type == np.float32
+    return ("amx", "vectors") if has_unit and is_allowed() else ("vectors",)
