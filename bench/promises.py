@@ -136,12 +136,13 @@ print(time.perf_counter() - start)
 COMPILE = """
 import time
 import numba, numpy as np
-from fastloss.backends import fused
+from fastloss.kernels.loss_entry import loss_kernel
+from fastloss.kernels.narrow import narrow_kernel
 from fastloss.losses import get_loss
 X_type, W_type = map(np.dtype, {types!r})
 start = time.perf_counter()
-fused.loss_kernel(get_loss({loss!r}), W_type)
-fused.narrow_kernel(X_type, W_type)
+loss_kernel(get_loss({loss!r}), W_type)
+narrow_kernel(X_type, W_type)
 print(time.perf_counter() - start)
 """
 

@@ -160,9 +160,12 @@ def _surroundings() -> bytes:
     """Return a hash of what every kernel depends on."""
     from importlib.resources import files
 
-    digest = hashlib.sha256(b"".join(_sources(files("fastloss") / "kernels")))
+    digest = hashlib.sha256()
+    with suppress(OSError):  # an application that was packed without its sources
+        for source in _sources(files("fastloss") / "kernels"):
+            digest.update(source)
     settings = [os.environ.get(name, "") for name in _VARIABLES]
-    versions = sys.version, _version("numba"), _version("llvmlite")
+    versions = sys.version, *map(_version, ("fastloss", "numba", "llvmlite"))
     digest.update(repr((versions, settings, sys.platform, _cpu())).encode())
     return digest.digest()
 

@@ -8,14 +8,18 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from oracle import WIDE
 
 import fastloss
-from fastloss.backends import aside, auto, fused, get_backend
+from fastloss.backends import aside, auto, get_backend, unregister_backend
+from fastloss.backends.fused import FusedBackend
+from fastloss.kernels.limits import Limits
+from fastloss.kernels.wide_problem import units
 
 ROOT = Path(fastloss.__file__).parents[1]
 
@@ -77,17 +81,38 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _through_a_wide_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
-    """For a test that is marked with a ``unit``: all that is compiled goes through its kernel."""
-    if marker := request.node.get_closest_marker("unit"):
-        is_matrix = marker.args == ("amx",)
-        monkeypatch.setattr(fused, "_MAX_NARROW_CLASSES", 0)
-        monkeypatch.setattr(fused, "_MIN_MATRIX_ROWS", 0 if is_matrix else math.inf)
-        monkeypatch.setattr(fused, "_MIN_MATRIX_SUM", 0)
-        if is_matrix and "amx" not in fused.units(1, 1, np.dtype(np.float32)):
+def _wide_backends(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Register the backends of `WIDE` that are among the parameters of the test."""
+    callspec = getattr(request.node, "callspec", None)
+    values = (
+        [value for value in callspec.params.values() if isinstance(value, str)] if callspec else []
+    )
+    names = [name for name in WIDE if name in values]
+    for name in names:
+        if name == "fused_amx" and "amx" not in units(math.inf, math.inf, np.dtype(np.float32)):
             pytest.skip(
                 "no matrix unit: this CPU has no AMX, or the system does not let it be used"
             )
+        fastloss.register_backend(FusedBackend(WIDE[name]), name)
+    yield
+    for name in names:
+        unregister_backend(name)
+
+
+@pytest.fixture
+def backend_of() -> Iterator[Callable[..., str]]:
+    """Registers the compiled backend with some limits changed; its name."""
+
+    names: list[str] = []
+
+    def register(**limits: float) -> str:
+        names.append(f"fused_{len(names)}")
+        fastloss.register_backend(FusedBackend(Limits(**limits)), names[-1])
+        return names[-1]
+
+    yield register
+    for name in names:
+        unregister_backend(name)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ NumPy's long doubles; nothing is shared with the package but the parameters of a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -13,17 +14,18 @@ from typing import Any
 
 import mpmath
 import numpy as np
-import pytest
 
 import fastloss
+from fastloss.kernels.limits import Limits
 
 BACKENDS = fastloss.available_backends()
-#: The backends, and the kernels that are meant for many classes with however few: on vectors, and
-#: on a matrix unit where there is one.
-WAYS = [*BACKENDS]
-if "fused" in BACKENDS:
-    for unit in ("vectors", "amx"):
-        WAYS.append(pytest.param("fused", marks=pytest.mark.unit(unit), id=f"fused-{unit}"))
+#: Limits that send everything through the wide kernel: on vectors, and on a matrix unit.
+WIDE = {
+    "fused_vectors": Limits(narrow_classes=0, matrix_rows=math.inf),
+    "fused_amx": Limits(narrow_classes=0, matrix_rows=0, matrix_sum=0),
+}
+#: The backends that tests run; `conftest` registers those of `WIDE` for tests that take them.
+WAYS = [*BACKENDS, *(WIDE if "fused" in BACKENDS else ())]
 
 #: Everything that runs: all registered losses, and variants of their parameters.
 LOSSES: dict[str, fastloss.Loss] = {

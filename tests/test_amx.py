@@ -13,8 +13,11 @@ pytest.importorskip("numba")
 from numba import njit
 
 import fastloss
-from fastloss.backends import fused
+from fastloss.backends.base import Problem
 from fastloss.kernels import amx, simd, wide, wide_amx
+from fastloss.kernels.limits import LIMITS, Limits
+from fastloss.kernels.wide_problem import Wide
+from fastloss.losses import get_loss
 
 SINGLE = np.dtype(np.float32)
 
@@ -177,39 +180,47 @@ def problem(n_rows: int = 200, n_features: int = 70, n_classes: int = 100):
     return W, X, rng.integers(0, n_classes, n_rows)
 
 
-@pytest.fixture
-def units_used(monkeypatch) -> list[str]:
-    used, run_block = [], fused.Wide._run_block
+class Watched(Wide):
+    """Notes which unit did a block of rows, and which did not."""
 
-    def spy(self, unit, *arguments):
-        done = run_block(self, unit, *arguments)
-        used.append(f"{unit} {'did' if done else 'did not'}")
+    def __init__(self, *arguments, **keywords) -> None:
+        super().__init__(*arguments, **keywords)
+        self.used: list[str] = []
+
+    def run_block(self, unit: str, *arguments) -> bool:
+        done = super().run_block(unit, *arguments)
+        self.used.append(f"{unit} {'did' if done else 'did not'}")
         return done
 
-    monkeypatch.setattr(fused.Wide, "_run_block", spy)
-    return used
+
+def evaluate(
+    W, X, y, *, loss="softmax", limits=LIMITS, intercept=False, sample_weight=None, reduction="mean"
+):
+    """The loss and dW, and which units did it."""
+    divisor = 1.0 if reduction == "sum" else float(len(y))
+    rows = Problem(X, y, get_loss(loss), intercept, sample_weight, divisor, any_skipped=False)
+    watched = Watched(rows, W.shape[1], W.dtype, limits=limits)
+    dW = np.empty_like(W)
+    return (watched(W, dW, None), dW), watched.used
 
 
-def test_who_gets_the_matrix_unit(units_used):
+def test_who_gets_the_matrix_unit():
     W, X, y = problem()
-    fastloss.loss_and_grad(W, X, y, backend="fused")
-    assert units_used == ["amx did"]
-    units_used.clear()
+    assert evaluate(W, X, y)[1] == ["amx did"]
     for few in ((W, X[:63], y[:63]), (W[:47], X[:, :47], y), (W.astype("f8"), X.astype("f8"), y)):
-        fastloss.loss_and_grad(*few, backend="fused")
-    assert units_used == ["vectors did"] * 3
+        assert evaluate(*few)[1] == ["vectors did"]
 
 
 @pytest.mark.parametrize("loss", ["softmax", "hinge"])
 @pytest.mark.parametrize("where", ["X", "W"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
-def test_what_has_no_parts_is_left_to_the_vectors(value, where, loss, units_used):
+def test_what_has_no_parts_is_left_to_the_vectors(value, where, loss):
     W, X, y = problem()
     (X if where == "X" else W)[3, 5] = value
     with np.errstate(all="ignore"):
         expected = fastloss.loss_and_grad(W, X, y, loss=loss, backend="numpy")
-    actual = fastloss.loss_and_grad(W, X, y, loss=loss, backend="fused")
-    assert units_used == ["amx did not", "vectors did"]
+    actual, used = evaluate(W, X, y, loss=loss)
+    assert used == ["amx did not", "vectors did"]
     np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
     largest = np.nanmax(np.where(np.isfinite(expected[1]), np.abs(expected[1]), 0))
     np.testing.assert_allclose(actual[1], expected[1], atol=1e-5 * largest)
@@ -217,49 +228,47 @@ def test_what_has_no_parts_is_left_to_the_vectors(value, where, loss, units_used
 
 @pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize("scaled", ["X", "W", "weights"])
-def test_what_the_unit_takes_for_0_is_left_to_the_vectors(scaled, intercept, units_used):
+def test_what_the_unit_takes_for_0_is_left_to_the_vectors(scaled, intercept):
     W, X, y = problem()
     X = X[:, :-1].copy() if intercept else X
     X, W = (a * SINGLE.type(1e-30 if name == scaled else 1) for name, a in (("X", X), ("W", W)))
     weights = np.full(len(y), 1e-30) if scaled == "weights" else None
     options = {"reduction": "sum", "sample_weight": weights, "intercept": intercept}
-    actual = fastloss.loss_and_grad(W, X, y, backend="fused", **options)
-    assert units_used == ["amx did not", "vectors did"]
+    actual, used = evaluate(W, X, y, **options)
+    assert used == ["amx did not", "vectors did"]
     assert_close(actual, fastloss.loss_and_grad(W, X, y, backend="numpy", **options), SINGLE)
 
 
-def test_rows_without_a_gradient_do_not_keep_others_from_the_unit(units_used):
+def test_rows_without_a_gradient_do_not_keep_others_from_the_unit():
     W, X, y = problem()
     X[:64] = 0
     X[:64, 0] = 60
     W[0] = -1
     W[0, 7] = 1
     y[:64] = 7
-    actual = fastloss.loss_and_grad(W, X, y, backend="fused")
-    assert units_used == ["amx did"]
+    actual, used = evaluate(W, X, y)
+    assert used == ["amx did"]
     assert_close(actual, fastloss.loss_and_grad(W, X, y, backend="numpy"), SINGLE)
 
 
-def test_one_block_of_rows_is_left_to_the_vectors(units_used, monkeypatch):
+def test_one_block_of_rows_is_left_to_the_vectors():
     """The others are not, and what they gave stays."""
-    monkeypatch.setattr(fused, "_WIDE_BYTES", 0)
-    monkeypatch.setattr(fused, "_MIN_WIDE_ROWS", 64)
     W, X, y = problem()
     X[100] *= SINGLE.type(1e20)
-    actual = fastloss.loss_and_grad(W, X, y, loss="hinge", backend="fused")
+    actual, used = evaluate(W, X, y, loss="hinge", limits=Limits(block_bytes=0, block_rows=64))
     expected = fastloss.loss_and_grad(W, X, y, loss="hinge", backend="numpy")
     did = "amx did"
-    assert units_used == [did, "amx did not", "vectors did", *[did] * (len(units_used) - 3)]
-    assert len(units_used) > 3
+    assert used == [did, "amx did not", "vectors did", *[did] * (len(used) - 3)]
+    assert len(used) > 3
     assert_close(actual, expected, SINGLE)
 
 
-def test_gradients_of_all_sizes(units_used):
+def test_gradients_of_all_sizes():
     """Probabilities down to 0, through what is below the normal range."""
     W, X, y = problem()
     W *= 20
-    actual = fastloss.loss_and_grad(W, X, y, backend="fused")
-    assert units_used == ["amx did"]
+    actual, used = evaluate(W, X, y)
+    assert used == ["amx did"]
     exact = fastloss.loss_and_grad(W.astype(float), X.astype(float), y, backend="numpy")
     assert_close(actual, exact, SINGLE)
 
@@ -267,7 +276,7 @@ def test_gradients_of_all_sizes(units_used):
 @pytest.mark.parametrize("X_type", [np.float32, np.uint8])
 @pytest.mark.parametrize("shape", [(64, 48, 97), (95, 513, 257), (700, 600, 130), (1100, 50, 300)])
 @pytest.mark.parametrize("intercept", [False, True])
-def test_shapes(shape, intercept, X_type, units_used):
+def test_shapes(shape, intercept, X_type):
     """Sums of more than one piece, strips and pieces that are not whole."""
     n_rows, n_features, n_classes = shape
     rng = np.random.default_rng(0)
@@ -275,29 +284,27 @@ def test_shapes(shape, intercept, X_type, units_used):
     X = np.clip(X, 0, 255).astype(X_type)
     W = (rng.standard_normal((n_features + intercept, n_classes)) / 5000).astype(SINGLE)
     call = W, X, rng.integers(0, n_classes, n_rows)
-    actual = fastloss.loss_and_grad(*call, intercept=intercept, backend="fused")
-    assert set(units_used) == {"amx did"}
+    actual, used = evaluate(*call, intercept=intercept)
+    assert set(used) == {"amx did"}
     exact = fastloss.loss_and_grad(
         W.astype(float), X.astype(float), call[2], intercept=intercept, backend="numpy"
     )
     assert_close(actual, exact, SINGLE)
 
 
-def test_no_less_accurate_than_vectors(monkeypatch):
+def test_no_less_accurate_than_vectors():
     W, X, y = problem(3000, 1000, 120)
     exact = fastloss.loss_and_grad(W.astype(float), X.astype(float), y, backend="numpy")[1]
     errors = []
     for least in (0, math.inf):
-        monkeypatch.setattr(fused, "_MIN_MATRIX_ROWS", least)
-        dW = fastloss.loss_and_grad(W, X, y, backend="fused")[1]
+        (_, dW), _ = evaluate(W, X, y, limits=Limits(matrix_rows=least))
         errors.append(float(np.sqrt(np.square(dW - exact).mean())))
     assert errors[0] < errors[1]
 
 
-def test_the_same_bits_from_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(fused, "_WIDE_BYTES", 100_000)
+def test_the_same_bits_from_any_number_of_threads(backend_of):
     W, X, y = problem(900, 223, 283)
-    objective = fastloss.Objective(X, y, backend="fused")
+    objective = fastloss.Objective(X, y, backend=backend_of(block_bytes=100_000))
     results = []
     for n_threads in (1, 2, 3, 7):
         with fastloss.use(n_threads=n_threads):
@@ -310,11 +317,14 @@ def test_the_same_bits_from_any_number_of_threads(monkeypatch):
 def test_a_cpu_without_the_unit_does_without(run_python):
     code = """
     import numpy as np, fastloss
-    from fastloss.backends import fused
-    print(fused.units(10**6, 10**6, np.dtype("f4")))
+    from fastloss.kernels.wide_problem import units, units_without_numba
+    single = np.dtype("f4")
+    print(units_without_numba(single))
+    assert units_without_numba(single) == units(10**6, 10**6, single)
     """
+    assert run_python(code) == "('amx', 'vectors')\n"
     assert run_python(code, FASTLOSS_AMX="0") == "('vectors',)\n"
-    features = simd.get_host_cpu_features().replace("+amx-bf16", "-amx-bf16")
+    features = ",".join(simd.features()).replace("+amx-bf16", "-amx-bf16")
     assert (
         run_python(code, NUMBA_CPU_FEATURES=features, NUMBA_CPU_NAME="native") == "('vectors',)\n"
     )

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fastloss.backends import fused
 from fastloss.benchmark import peers
 from fastloss.benchmark import plan as plan_module
 from fastloss.cli import app
+from fastloss.kernels.wide_problem import units
 
 TINY = ("--sizes", "60x12x4", "--quick", "--no-gradient-study")
 
@@ -198,7 +198,7 @@ def test_warmup_fills_the_cache_that_doctor_counts(tmp_path):
     out = fastloss("warmup", "--loss", "hinge", "--dtype", "float32", "--no-calibrate")
     assert out.startswith("3 kernels ready in")
     # The loss, and what goes through X of few and of many classes, and through scores.
-    n_units = len(fused.units(100, 100, np.dtype(np.float32)))
+    n_units = len(units(100, 100, np.dtype(np.float32)))
     assert f"{3 + n_units} kernels" in fastloss("doctor")
 
 

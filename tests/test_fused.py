@@ -12,6 +12,14 @@ from oracle import LOSSES, TOLERANCES, assert_close, layouts, make_data
 import fastloss
 from fastloss.backends import fused
 from fastloss.backends.base import Problem
+from fastloss.backends.fused import FusedBackend
+from fastloss.kernels import narrow_problem
+from fastloss.kernels.limits import Limits
+from fastloss.kernels.loss_entry import loss_kernel
+from fastloss.kernels.narrow import narrow_kernel
+from fastloss.kernels.run import SERIAL_MULTIPLY_ADDS
+from fastloss.kernels.strips import strips_kernel
+from fastloss.kernels.wide import product_widths
 
 pytest.importorskip("numba")
 
@@ -40,12 +48,12 @@ def test_blocks_become_vector_instructions(loss, dtype, tmp_path, run_python):
     """A change that only slows a loss down by a factor of five breaks no other test."""
     code = f"""
         import platform, re, numpy as np, fastloss
-        from fastloss.backends import fused
+        from fastloss.kernels.loss_entry import loss_kernel
         if platform.machine() not in ("x86_64", "AMD64"):
             print("vector")
         else:
             loss = fastloss.losses.get_loss({loss.name!r})
-            assembly = fused.loss_kernel(loss, np.dtype({str(dtype)!r}))._library.get_asm_str()
+            assembly = loss_kernel(loss, np.dtype({str(dtype)!r}))._library.get_asm_str()
             arithmetic = r"\\bv(?:add|sub|mul|max|min|cmp\\w*|fn?m\\w+)([ps])[sd]\\b"
             kinds = re.findall(arithmetic, assembly)
             # Of loops that stay scalar there are none, and a handful of the initial values.
@@ -66,12 +74,12 @@ def test_blocks_become_vector_instructions(loss, dtype, tmp_path, run_python):
 def test_partition(shape, itemsize):
     n_features, n_classes = shape
     for n_rows in (1, 3, 4, 5, 255, 256, 257, 4096, 60_000, 10_000_001):
-        cut = fused.partition(n_rows, n_features, n_classes, itemsize)
+        cut = narrow_problem.partition(n_rows, n_features, n_classes, itemsize)
         n_chunks, n_padded, n_columns = cut.partials_shape
         assert (n_chunks - 1) * cut.chunk_rows < n_rows <= n_chunks * cut.chunk_rows
-        assert 1 <= n_chunks <= fused._MAX_CHUNKS
+        assert 1 <= n_chunks <= narrow_problem.MAX_CHUNKS
         assert n_chunks <= 2 or n_chunks * n_padded * n_columns * itemsize <= (
-            fused._MAX_PARTIAL_BYTES
+            narrow_problem.MAX_PARTIAL_BYTES
         )
         # Whole tiles of classes; whole cache lines of features, and one for the bias.
         assert n_padded % cut.tile_classes == 0 <= n_padded - n_classes < cut.tile_classes
@@ -80,16 +88,16 @@ def test_partition(shape, itemsize):
         assert cut.block_rows * itemsize % 64 == 0 < cut.block_rows
         # Enough chunks for two threads as soon as it is worth waking the second.
         work = 2 * n_rows * n_features * n_classes
-        if work >= fused._SERIAL_MULTIPLY_ADDS and n_rows >= 2 * fused._MIN_CHUNK_ROWS:
+        if work >= SERIAL_MULTIPLY_ADDS and n_rows >= 2 * narrow_problem.MIN_CHUNK_ROWS:
             assert n_chunks >= 2
-        if work < fused._SERIAL_MULTIPLY_ADDS:
+        if work < SERIAL_MULTIPLY_ADDS:
             assert n_chunks == 1
 
 
 @pytest.mark.parametrize("n_classes", range(2, 97))
 def test_tiles_waste_little(n_classes):
-    cut = fused.partition(1000, 100, n_classes, 4)
-    assert cut.tile_classes in fused._TILE_CLASSES
+    cut = narrow_problem.partition(1000, 100, n_classes, 4)
+    assert cut.tile_classes in narrow_problem.TILE_CLASSES
     assert cut.partials_shape[1] - n_classes <= 2
 
 
@@ -114,10 +122,8 @@ def test_way(shape, expected):
 @pytest.mark.parametrize("several_blocks", [False, True])
 @pytest.mark.parametrize("X_type", [np.float32, np.float64, np.uint8])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_many_classes(loss, X_type, several_blocks, monkeypatch):
-    if several_blocks:
-        monkeypatch.setattr(fused, "_WIDE_BYTES", 1000)
-        monkeypatch.setattr(fused, "_MIN_WIDE_ROWS", 7)
+def test_many_classes(loss, X_type, several_blocks, backend_of):
+    backend = backend_of(block_bytes=1000, block_rows=7) if several_blocks else "fused"
     rng = np.random.default_rng(0)
     W_type = np.float64 if X_type == np.float64 else np.float32
     X = (rng.uniform(0, 9, (159, 23))).astype(X_type)
@@ -132,10 +138,10 @@ def test_many_classes(loss, X_type, several_blocks, monkeypatch):
         "l2": 0.1,
     }
     for rows in (X, np.asfortranarray(X)):
-        actual = fastloss.loss_and_grad(W, rows, y, backend="fused", **options)
+        actual = fastloss.loss_and_grad(W, rows, y, backend=backend, **options)
         expected = fastloss.loss_and_grad(W, rows, y, backend="numpy", **options)
         assert_close(actual, expected, W_type)
-    objective = fastloss.Objective(X, y, backend="fused", **options)
+    objective = fastloss.Objective(X, y, backend=backend, **options)
     np.testing.assert_allclose(objective.loss(W), objective(W)[0], rtol=1e-12)
 
 
@@ -156,29 +162,28 @@ def test_wide_shapes(shape, intercept, dtype):
     assert_close(actual, fastloss.loss_and_grad(*call, intercept=intercept, backend="numpy"), dtype)
 
 
-def test_batches_of_many_classes(monkeypatch):
+def test_batches_of_many_classes():
     """Rows in any order, although the first and the last of a strip lie as if they followed."""
-    monkeypatch.setattr(fused, "_WIDE_BYTES", 1000)
-    monkeypatch.setattr(fused, "_MIN_WIDE_ROWS", 64)
     rng = np.random.default_rng(0)
     X, W = rng.standard_normal((200, 23)), rng.standard_normal((23, 103))
     y = rng.integers(0, 103, 200)
-    strip = fused.product_widths(DOUBLE)[0]
+    strip = product_widths(DOUBLE)[0]
     rows = np.concatenate(
         [[0], rng.permutation(np.arange(1, strip - 1)), [strip - 1], rng.permutation(200)]
     )
     problem = Problem(X, y, fastloss.Softmax(), False, None, float(len(rows)), any_skipped=False)
-    evaluate = fused.BACKEND.prepare_batches(problem, len(rows), 103, DOUBLE)
+    backend = FusedBackend(Limits(block_bytes=1000, block_rows=64))
+    evaluate = backend.prepare_batches(problem, len(rows), 103, DOUBLE)
     dW = np.empty_like(W)
     actual = evaluate(rows, W, dW, 2), dW
     assert_close(actual, fastloss.loss_and_grad(W, X[rows], y[rows], backend="numpy"), np.float64)
 
 
-def test_many_classes_get_the_same_bits_from_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(fused, "_WIDE_BYTES", 100_000)
+def test_many_classes_get_the_same_bits_from_any_number_of_threads(backend_of):
+    backend = backend_of(block_bytes=100_000)
     rng = np.random.default_rng(0)
     X, W = rng.standard_normal((900, 223)), rng.standard_normal((223, 283))
-    objective = fastloss.Objective(X, rng.integers(0, 283, 900), backend="fused")
+    objective = fastloss.Objective(X, rng.integers(0, 283, 900), backend=backend)
     results = []
     for n_threads in (1, 2, 3):
         with fastloss.use(n_threads=n_threads):
@@ -242,13 +247,13 @@ def test_one_signature_serves_all(loss):
         fastloss.loss_and_grad(
             W, X, problem.y, loss, backend="fused", sample_weight=np.ones(37), out=np.empty((17, 7))
         )
-    assert len(fused.narrow_kernel(DOUBLE, DOUBLE).signatures) == 1
+    assert len(narrow_kernel(DOUBLE, DOUBLE).signatures) == 1
     scores = np.ones((37, 14))[:, ::2]
     scores.flags.writeable = False
     fastloss.score_gradient(scores, problem.y, loss=loss, backend="fused")
-    assert len(fused.strips_kernel(DOUBLE).signatures) == 1
+    assert len(strips_kernel(DOUBLE).signatures) == 1
 
 
 def test_parameters_share_a_kernel():
     hinges = [loss for loss in LOSSES.values() if isinstance(loss, fastloss.Hinge)]
-    assert len({fused.loss_kernel(loss, DOUBLE) for loss in hinges}) == 1 < len(hinges)
+    assert len({loss_kernel(loss, DOUBLE) for loss in hinges}) == 1 < len(hinges)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -136,6 +137,20 @@ def test_name_is_an_identifier():
     assert kernel_cache.kernel_name("a.<locals>.<lambda>" + "x" * 500).isidentifier()
 
 
+def test_name_covers_the_sources_in_an_archive_too(tmp_path, run_python):
+    package = Path(kernel_cache.__file__).parent
+    names = []
+    for change in (b"", b"", b"changed = 1"):
+        archive = tmp_path / "packages.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            for path in package.rglob("*.py"):
+                is_changed = path.name == "wide.py"
+                content = path.read_bytes() + (change if is_changed else b"")
+                file.writestr(str(path.relative_to(package.parent)), content)
+        names.append(run_python(f"import sys; sys.path.insert(0, {str(archive)!r})" + NAME))
+    assert names[0] == names[1] != names[2]
+
+
 def test_name_without_the_metadata_of_packages(run_python):
     """As in an archive of all packages."""
     code = """
@@ -244,14 +259,15 @@ def test_loading_a_kernel_counts_as_use(folder):
 CALL = """
 import numpy as np
 import fastloss
-from fastloss.backends import fused
+from fastloss.kernels.loss_entry import loss_kernel
+from fastloss.kernels.narrow import narrow_kernel
 
 X, y = np.ones((40, 2)), np.arange(40) % 3
 loss, dW = fastloss.loss_and_grad(np.zeros((2, 3)), X, y, backend="fused")
 np.testing.assert_allclose(loss, np.log(3))
 double = np.dtype("f8")
-kernel = fused.narrow_kernel(double, double)
-hits = fused.loss_kernel(fastloss.Softmax(), double).cache_hits
+kernel = narrow_kernel(double, double)
+hits = loss_kernel(fastloss.Softmax(), double).cache_hits
 print(hits, sum(kernel.stats.cache_hits.values()))
 """
 

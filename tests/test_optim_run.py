@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 
 import fastloss
 from fastloss import optim
-from fastloss.backends import fused
+from fastloss.backends import get_backend
 from fastloss.optim import run as optim_run
 
 #: Every method, in every form whose state differs.
@@ -76,17 +76,22 @@ def assert_same(result: optim.Result, expected: optim.Result) -> None:
 @contextmanager
 def failing_at(number: int, error: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
     """The evaluation of this number raises ``error``, be it of all rows or of a batch."""
-    evaluate = fused.Narrow.of_rows
+    backend = type(get_backend("fused"))
     countdown = [number]
 
-    def fails(*arguments):
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise error
-        return evaluate(*arguments)
+    def counted(evaluate):
+        def evaluate_or_fail(*arguments):
+            countdown[0] -= 1
+            if countdown[0] == 0:
+                raise error
+            return evaluate(*arguments)
+
+        return evaluate_or_fail
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused.Narrow, "of_rows", fails)
+        for name in ("prepare", "prepare_batches"):
+            prepare = getattr(backend, name)
+            patch.setattr(backend, name, lambda *a, prepare=prepare: counted(prepare(*a)))
         yield
 
 

@@ -9,10 +9,13 @@ import pytest
 
 pytest.importorskip("numba")
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import from_dtype, njit
 
 from fastloss.kernels import simd
+from fastloss.kernels.simd.emitter import INT64, Emitter
+from fastloss.kernels.simd.product import emit_product_tile
+from fastloss.kernels.simd.tiles import emit_score_tile
 
 TYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 each_type = pytest.mark.parametrize("dtype", TYPES, ids=str)
@@ -268,8 +271,9 @@ ON_CPU = """
 import platform
 import numpy as np
 import fastloss
-from fastloss.backends import fused
 from fastloss.kernels import simd
+from fastloss.kernels.narrow import narrow_kernel
+from fastloss.kernels.wide import vectors_kernel
 
 rng = np.random.default_rng(0)
 for X_type, W_type, C in (("f4", "f4", 7), ("f8", "f8", 7), ("u1", "f4", 7), ("f4", "f4", 107)):
@@ -280,8 +284,7 @@ for X_type, W_type, C in (("f4", "f4", 7), ("f8", "f8", 7), ("u1", "f4", 7), ("f
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5)
     np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5 * np.abs(theirs[1]).max())
 single = np.dtype("f4")
-wide = fused.wide_kernel(single, single, "vectors")
-for kernel in (fused.narrow_kernel(single, single), wide):
+for kernel in (narrow_kernel(single, single), vectors_kernel(single, single)):
     (assembly,) = kernel.inspect_asm().values()
     fused = [line for line in assembly.splitlines() if "fmadd" in line and "ps" in line]
     registers = {r for r in ("xmm", "ymm", "zmm") for line in fused if r in line}
@@ -289,9 +292,7 @@ for kernel in (fused.narrow_kernel(single, single), wide):
 """
 
 
-@pytest.mark.skipif(
-    not simd.binding.get_process_triple().startswith("x86_64"), reason="x86-64 only"
-)
+@pytest.mark.skipif(not binding.get_process_triple().startswith("x86_64"), reason="x86-64 only")
 @pytest.mark.parametrize(
     ("cpu", "features", "expected"),
     [("haswell", "+avx2,+fma", "32 ['ymm']"), ("nehalem", "+sse4.2", "16 []")],
@@ -301,44 +302,46 @@ def test_older_cpus_get_narrower_vectors(cpu, features, expected, tmp_path, run_
     """SSE has no fused multiply-add: a product and a sum take its place, not a library call."""
     environment = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
     environment["NUMBA_CACHE_DIR"] = str(tmp_path)
-    if cpu == "haswell" and "+avx2" not in simd.get_host_cpu_features():
+    if cpu == "haswell" and "+avx2" not in simd.features():
         pytest.skip("this CPU cannot run AVX2")
     assert run_python(ON_CPU, **environment) == f"{expected}\n{expected}\n"
 
 
 def test_this_cpu_gets_its_widest_vectors():
-    features = simd.get_host_cpu_features()
-    if "+avx512f" in features:
+    if "+avx512f" in simd.features():
         assert simd.target() == simd.Target(64, 32)
-    elif "+avx," in f"{features},":
+    elif "+avx" in simd.features():
         assert simd.target() == simd.Target(32, 16)
 
 
-def arm_assembly(monkeypatch, emit, kinds) -> str:
+ARM = simd.Target(16, 32)
+
+
+def arm_assembly(emit, kinds) -> str:
     """A tile as LLVM compiles it for 64-bit ARM."""
-    simd.binding.initialize_all_targets()
-    simd.binding.initialize_all_asmprinters()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
     try:
-        arm = simd.binding.Target.from_triple("aarch64-unknown-linux-gnu")
+        arm = binding.Target.from_triple("aarch64-unknown-linux-gnu")
     except RuntimeError as error:
         pytest.skip(f"this LLVM cannot compile for ARM: {error}")
-    monkeypatch.setattr(simd, "target", lambda: simd.Target(16, 32))
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "tile")
     builder = ir.IRBuilder(function.append_basic_block())
-    emit(simd.Emitter(builder, ir.FloatType(), 16), *function.args)
+    emit(Emitter(builder, ir.FloatType(), ARM.vector_bytes), *function.args)
     builder.ret_void()
-    parsed = simd.binding.parse_assembly(str(module))
+    parsed = binding.parse_assembly(str(module))
     return arm.create_target_machine(opt=3).emit_assembly(parsed)
 
 
-def test_arm_gets_its_vectors(monkeypatch):
+def test_arm_gets_its_vectors():
     scores = arm_assembly(
-        monkeypatch,
-        lambda emitter, *arguments: simd._emit_score_tile(emitter, 5, *arguments),
-        [simd.INT64] * 9,
+        lambda emitter, *arguments: emit_score_tile(emitter, ARM.tile_rows, 5, *arguments),
+        [INT64] * 9,
     )
     assert scores.count("fmla\tv") >= 5 * 4
-    kinds = [*[simd.INT64] * 9, ir.IntType(1), *[simd.INT64] * 2]
-    product = arm_assembly(monkeypatch, simd._emit_product_tile, kinds)
+    product = arm_assembly(
+        lambda emitter, *arguments: emit_product_tile(emitter, ARM.product_rows, *arguments),
+        [*[INT64] * 9, ir.IntType(1), *[INT64] * 2],
+    )
     assert product.count("fmla\tv") >= 2 * 12 * simd.PRODUCT_VECTORS

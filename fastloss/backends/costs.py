@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from fastloss import files
-from fastloss.backends import fused
 from fastloss.folders import cache_folder
+from fastloss.kernels.wide_problem import STRIP_BYTES
 
 #: Of the model: numbers that another one was fitted with are not read.
 VERSION = 5
@@ -48,7 +48,7 @@ def terms(
     n_multiplied: float = n_rows
     n_scored = n_rows
     if way == "wide":
-        strip = fused.STRIP_BYTES // itemsize
+        strip = STRIP_BYTES // itemsize
         n_multiplied = (n_rows + -(-n_rows // strip) * strip) / 2
         n_scored = -(-n_rows // (n_threads * strip)) * n_threads * strip
     n_scores = n_scored * n_classes

@@ -25,20 +25,16 @@ code only.
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 from llvmlite import ir
-from numba import boolean, config, int64, void
+from numba import boolean, int64
 from numba.core import cgutils
-from numba.core.codegen import get_host_cpu_features
-from numba.extending import intrinsic
 
-from fastloss.kernels.simd import INT32, INT64, Emitter
+from fastloss.kernels.matrix_unit import is_allowed
+from fastloss.kernels.simd.emitter import INT32, INT64, Emitter, instructions
+from fastloss.kernels.simd.target import features
 
 INT8 = ir.IntType(8)
 #: Rows and columns that a product has, and terms that a block has of its sums.
@@ -54,54 +50,25 @@ _PAIRS = ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0), (0, 0))
 _LEFT, _RIGHT = 4, 6
 _ROWS, _LANES = 16, 16
 
-_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 
-
-@cache
 def is_usable() -> bool:
-    """Whether there is a matrix unit, and Linux lets this process use it, which is asked for here.
-
-    That holds for the whole process: from then on Linux accepts no alternate signal stack
-    (``sigaltstack``) that is too small for the registers of the unit, 8 KiB say, and if there is
-    one already it does not let the process use it. ``FASTLOSS_AMX=0`` does without.
-    """
-    if os.environ.get("FASTLOSS_AMX") == "0":
-        return False
-    features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
-    wanted = {"+avx512f", "+amx-tile", "+amx-bf16"}
-    if not wanted <= set(features.split(",")) or sys.platform != "linux":
-        return False
-    process = ctypes.CDLL(None)
-    refused = process.syscall(
-        _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, ctypes.c_ulong(_XFEATURE_XTILEDATA)
-    )
-    return int(refused) == 0
+    """Return whether there is a matrix unit for which Numba compiles, and the system allows it."""
+    return {"+avx512f", "+amx-tile", "+amx-bf16"} <= features() and is_allowed()
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def configure(typing_context: Any) -> Any:
+@instructions()
+def configure(context: Any, builder: Any) -> None:
     """Give this thread its eight tile registers, until `release`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        # Palette 1, eight reserved fields; bytes of a row, then rows, of each register.
-        numbers = [1] + [0] * 15 + [64, 0] * 8 + [0] * 16 + [_ROWS] * 8 + [0] * 8
-        place = cgutils.global_constant(builder, "tiles", ir.ArrayType(INT8, 64)(numbers))
-        e = _emitter(builder)
-        e.intrinsic("llvm.x86.ldtilecfg", ir.VoidType(), [place])
-        return context.get_dummy_value()
-
-    return void(), generate
+    # Palette 1, eight reserved fields; bytes of a row, then rows, of each register.
+    numbers = [1] + [0] * 15 + [64, 0] * 8 + [0] * 16 + [_ROWS] * 8 + [0] * 8
+    place = cgutils.global_constant(builder, "tiles", ir.ArrayType(INT8, 64)(numbers))
+    _emitter(builder).intrinsic("llvm.x86.ldtilecfg", ir.VoidType(), [place])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def release(typing_context: Any) -> Any:
+@instructions()
+def release(context: Any, builder: Any) -> None:
     """Give the tile registers back: a thread without has less to be saved when it is stopped."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _emitter(builder).intrinsic("llvm.x86.tilerelease", ir.VoidType(), [])
-        return context.get_dummy_value()
-
-    return void(), generate
+    _emitter(builder).intrinsic("llvm.x86.tilerelease", ir.VoidType(), [])
 
 
 def matrix_tile(left_parts: int, right_parts: int) -> Any:
@@ -112,28 +79,9 @@ def matrix_tile(left_parts: int, right_parts: int) -> Any:
     What comes next is prefetched: some lines from ``next`` on for each block, and ``next_out``.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def tile(
-        typing_context: Any,
-        A: Any,
-        A_stride: Any,
-        B: Any,
-        B_stride: Any,
-        n: Any,
-        out: Any,
-        out_stride: Any,
-        n_rows: Any,
-        n_lanes: Any,
-        is_new: Any,
-        next_: Any,
-        next_stride: Any,
-        next_out: Any,
-    ) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _emit_matrix_tile(_emitter(builder), left_parts, right_parts, *arguments)
-            return context.get_dummy_value()
-
-        return void(*[int64] * 9, boolean, *[int64] * 3), generate
+    @instructions(*[int64] * 9, boolean, *[int64] * 3)
+    def tile(context: Any, builder: Any, *values: ir.Value) -> None:
+        _emit_matrix_tile(_emitter(builder), left_parts, right_parts, *values)
 
     return tile
 
@@ -233,12 +181,9 @@ def split_block(n_parts: int, is_left: bool) -> Any:
     factor, and the rows of a right one. Returns the largest, as `wide_amx.is_in_range` takes it.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def split(typing_context: Any, source: Any, goal: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return _emit_split(_emitter(builder), n_parts, is_left, *arguments)
-
-        return int64(int64, int64), generate
+    @instructions(int64, int64, result=int64)
+    def split(context: Any, builder: Any, source: ir.Value, goal: ir.Value) -> ir.Value:
+        return _emit_split(_emitter(builder), n_parts, is_left, source, goal)
 
     return split
 
@@ -290,13 +235,9 @@ def turn_blocks(n_parts: int) -> Any:
     Of the same numbers: the rows of the one have the terms of the other.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def turn(typing_context: Any, source: Any, goal: Any, n: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _emit_turn(_emitter(builder), n_parts, *arguments)
-            return context.get_dummy_value()
-
-        return void(int64, int64, int64), generate
+    @instructions(int64, int64, int64)
+    def turn(context: Any, builder: Any, source: ir.Value, goal: ir.Value, n: ir.Value) -> None:
+        _emit_turn(_emitter(builder), n_parts, source, goal, n)
 
     return turn
 
@@ -325,33 +266,35 @@ def _emit_turn(e: Emitter, n_parts: int, source: ir.Value, goal: ir.Value, n: ir
     e.loop(b.mul(n, INT64(n_parts)), [], turn_part)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def scale_strip(typing_context: Any, strip: Any, n_rows: Any, factors: Any, n_lanes: Any) -> Any:
+@instructions(int64, int64, int64, int64, result=int64)
+def scale_strip(
+    context: Any,
+    builder: Any,
+    strip: ir.Value,
+    n_rows: ir.Value,
+    factors: ir.Value,
+    n_lanes: ir.Value,
+) -> ir.Value:
     """Multiply ``n_rows`` of `BLOCK` numbers by as many factors, in place; beyond ``n_lanes`` 0.
 
     Returns the largest product, as `wide_amx.is_in_range` takes it.
     """
+    e, b = _emitter(builder), builder
+    offsets = [v * e.vector_bytes for v in range(BLOCK // e.lanes)]
+    scales = [e.load(factors, offset) for offset in offsets]
+    masks = [e.first_lanes(b.sub(n_lanes, INT64(v * e.lanes))) for v in range(len(offsets))]
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        e, b = _emitter(builder), builder
-        strip, n_rows, factors, n_lanes = arguments
-        offsets = [v * e.vector_bytes for v in range(BLOCK // e.lanes)]
-        scales = [e.load(factors, offset) for offset in offsets]
-        masks = [e.first_lanes(b.sub(n_lanes, INT64(v * e.lanes))) for v in range(len(offsets))]
+    def scale_row(k: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+        (most,) = carried
+        row = b.add(strip, b.mul(k, INT64(4 * BLOCK)))
+        for offset, factor, mask in zip(offsets, scales, masks, strict=True):
+            product = b.select(mask, b.fmul(e.load(row, offset), factor), e.zero)
+            e.store(product, row, offset)
+            most = _larger(e, most, product)
+        return [most]
 
-        def scale_row(k: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-            (most,) = carried
-            row = b.add(strip, b.mul(k, INT64(4 * BLOCK)))
-            for offset, factor, mask in zip(offsets, scales, masks, strict=True):
-                product = b.select(mask, b.fmul(e.load(row, offset), factor), e.zero)
-                e.store(product, row, offset)
-                most = _larger(e, most, product)
-            return [most]
-
-        nothing = ir.VectorType(INT32, e.lanes)([0] * e.lanes)
-        return _largest(e, e.loop(n_rows, [nothing], scale_row)[0])
-
-    return int64(int64, int64, int64, int64), generate
+    nothing = ir.VectorType(INT32, e.lanes)([0] * e.lanes)
+    return _largest(e, e.loop(n_rows, [nothing], scale_row)[0])
 
 
 def _larger(e: Emitter, most: ir.Value, numbers: ir.Value) -> ir.Value:

@@ -1,8 +1,5 @@
 """One pass over ``X``: while a block of rows is in cache it is scored, and spent on ``dW``.
 
-The functions of this module are templates: `backends.fused` binds the names of the next section
-to what `simd` has for a type, and compiles them once a type. A loss is compiled apart, and called
-through its address; so no kernel knows of a loss, and no loss of blocks or threads.
 A block goes through three stages::
 
     scores    tiles of a few rows x up to 5 classes; scores lie (C, R), a column a row of X, so
@@ -25,24 +22,30 @@ Only scalars are assigned to slices here: of arrays that costs Numba seconds to 
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from fastloss.arrays import SKIP
+from fastloss.kernel_cache import kernel_name
+from fastloss.kernels.compile import add_helper, compile_kernel, problem_types, shared_names
+from fastloss.kernels.rows import (
+    address,
+    aligned,
+    are_finished,
+    loss_of_rows,
+    pack_rows,
+    read_shared,
+)
 
 # Bound when a kernel is compiled.
-address: Any = None
-call_loss: Any = None
 score_tile: Any = None
 gradient_strip: Any = None
 gradient_vector: Any = None
-convert: Any = None
 transpose: Any = None
 fetch_add: Any = None
-read_shared: Any = None
-raise_to: Any = None
 TILE_ROWS = 4
 STRIP_VECTORS = 4
 LANES = 16
@@ -52,15 +55,6 @@ ROWS_STEP = 16
 
 # Of L1, for what all classes have of a slab of features and a tile of rows beside it.
 _SLAB_BYTES = 36 * 1024
-
-
-def aligned(n: int, like: Any) -> Any:
-    """``n`` numbers of the type of ``like`` on a cache line, 0."""
-    buffer = np.empty(n + 64 // like.itemsize, like.dtype)
-    start = (-address(buffer) % 64) // like.itemsize
-    array = buffer[start : start + n]
-    array[:] = 0
-    return array
 
 
 def collect_rows(
@@ -90,68 +84,6 @@ def collect_rows(
     for r in range(n, -(-n // ROWS_STEP) * ROWS_STEP):
         indices[2, r] = 0
     return n
-
-
-def pack_rows(X: Any, kept: Any, packed: Any) -> None:
-    """Copy the ``kept`` rows of ``X`` in the type of ``packed``."""
-    if X.strides[1] == X.itemsize:
-        for r in range(kept.shape[0]):
-            goal = address(packed) + r * packed.strides[0]
-            convert(address(X) + kept[r] * X.strides[0], goal, X.shape[1])
-    else:
-        # By columns, as these may lie together: so that a whole cache line is used.
-        for d in range(X.shape[1]):
-            for r in range(kept.shape[0]):
-                packed[r, d] = X[kept[r], d]
-
-
-def are_finished(counter: int, n: int) -> bool:
-    """Whether a shared counter reaches ``n`` within some 0.1 ms, what going to sleep would cost."""
-    for _ in range(2000):  # noqa: SIM110  (Numba knows no any)
-        if read_shared(counter) >= n:
-            return True
-    return False
-
-
-def loss_of_rows(
-    scores: Any,
-    n_classes: int,
-    n_rows: int,
-    labels: Any,
-    factors: Any,
-    loss: int,
-    parameters: Any,
-    losses: Any,
-    bad: Any,
-) -> None:
-    """Losses of the columns of ``scores`` (C, R), which become the gradient times ``factors``.
-
-    A row with a NaN or +inf score, or whose loss is NaN, has the loss NaN and a gradient of NaN.
-    """
-    one = scores.dtype.type(1)
-    for r in range(n_rows):
-        bad[r] = 0
-    for c in range(n_classes):
-        row = scores[c]
-        for r in range(n_rows):
-            bad[r] = bad[r] if row[r] < math.inf else one
-    call_loss(
-        loss,
-        address(scores),
-        n_classes,
-        n_rows,
-        address(labels),
-        address(parameters),
-        address(losses),
-    )
-    for r in range(n_rows):
-        if bad[r] == one or math.isnan(losses[r]):
-            losses[r] = math.nan
-            factors[r] = math.nan
-    for c in range(n_classes):
-        row = scores[c]
-        for r in range(n_rows):
-            row[r] *= factors[r]
 
 
 def evaluate(
@@ -420,76 +352,45 @@ def add_partials(partials: Any, n_features: int, dW: Any) -> None:
         )
 
 
-# --- the compiled form of a loss ------------------------------------------------------------------
-
-block: Any = None
-carray: Any = None
-to_fixed_tuple: Any = None
-prefer_wide_vectors: Any = None
-N_PARAMETERS = 0
+# --- compiling ------------------------------------------------------------------------------------
 
 
-def loss_entry(
-    scores: Any, n_classes: int, n_rows: int, labels: Any, parameters: Any, losses: Any
-) -> None:
-    """``block`` as a C function."""
-    prefer_wide_vectors()
-    block(
-        carray(scores, (n_classes, n_rows)),
-        carray(labels, (n_rows,)),
-        to_fixed_tuple(carray(parameters, (N_PARAMETERS,)), N_PARAMETERS),
-        carray(losses, (n_rows,)),
+@cache
+def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
+    """Return `evaluate` compiled for the types of X and W."""
+    from numba import float64, from_dtype, int64
+
+    from fastloss.kernels import simd
+
+    number, source = from_dtype(W_type), from_dtype(X_type)
+    names = shared_names(W_type)
+    names |= {
+        "score_tile": simd.score_tile(number),
+        "gradient_strip": simd.gradient_tile(number, simd.target().tile_vectors),
+        "gradient_vector": simd.gradient_tile(number, 1),
+        "convert": simd.copy_vector(source, number),
+    }
+    for helper in (
+        pack_rows,
+        collect_rows,
+        add_losses,
+        score_block,
+        add_gradient,
+        add_partials,
+    ):
+        add_helper(names, helper)
+    signature = (
+        *problem_types(source, number),
+        *(int64, int64, int64),
+        int64[::1],
+        number[:, :, ::1],
+        float64[::1],
+        number[:, ::1],
     )
+    return compile_kernel(evaluate, narrow_name(X_type, W_type), names, signature)
 
 
-# --- losses of scores that are there already ------------------------------------------------------
-
-
-def evaluate_strips(
-    scores: Any,
-    labels: Any,
-    loss: int,
-    parameters: Any,
-    strip_rows: int,
-    counters: Any,
-    losses: Any,
-) -> bool:
-    """``scores`` (N, C) become their gradient. Run by every thread.
-
-    Strips of rows are copied to scratch where they lie (C, R), and back. Whether all is done;
-    ``counters``: strips taken, finished.
-    """
-    n_rows, n_classes = scores.shape
-    scratch = aligned(n_classes * strip_rows, scores)
-    factors, bad = aligned(strip_rows, scores), aligned(strip_rows, scores)
-    strip_labels = np.zeros(strip_rows, np.int64)
-    strip_losses = np.empty(strip_rows)
-    while True:
-        start = fetch_add(address(counters)) * strip_rows
-        if start >= n_rows:
-            break
-        n = min(strip_rows, n_rows - start)
-        # Padded, so that whole vectors of rows are left to the loss, of a single row too.
-        n_padded = -(-n // ROWS_STEP) * ROWS_STEP
-        part = address(scores) + start * scores.strides[0]
-        strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
-        transpose(part, scores.strides[0], n, n_classes, address(strip), strip.strides[0])
-        factors[:] = 1
-        for r in range(n):
-            strip_labels[r] = labels[start + r]
-        loss_of_rows(
-            strip,
-            n_classes,
-            n_padded,
-            strip_labels,
-            factors,
-            loss,
-            parameters,
-            strip_losses,
-            bad,
-        )
-        for r in range(n):
-            losses[start + r] = strip_losses[r]
-        transpose(address(strip), strip.strides[0], n_classes, n, part, scores.strides[0])
-        fetch_add(address(counters) + 8)
-    return are_finished(address(counters) + 8, -(-n_rows // strip_rows))
+@cache
+def narrow_name(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> str:
+    """Return the name of `narrow_kernel`, without importing Numba."""
+    return kernel_name(f"narrow_{X_type}_{W_type}", evaluate)

@@ -1,6 +1,6 @@
 """Many classes: both products in tiles of registers, and a block of rows between them.
 
-The functions of this module are templates, as those of `kernels.narrow`. With many classes the
+With many classes the
 arithmetic takes longest, so numbers are laid out for it. A strip is as wide as a few vectors, and
 a matrix in strips of its rows, (strips, columns, strip), has them side by side for each column.
 A block of rows goes through four stages, each of which any number of threads shares::
@@ -21,24 +21,22 @@ Matrix Multiplication*, 2008.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from fastloss.arrays import SKIP
-from fastloss.kernels.narrow import (
-    ITEMSIZE,
-    address,
-    aligned,
-    are_finished,
-    call_loss,
-    fetch_add,
-    pack_rows,
-    raise_to,
-    transpose,
-)
+from fastloss.kernel_cache import kernel_name
+from fastloss.kernels.compile import add_helper, compile_kernel, problem_types, shared_names
+from fastloss.kernels.rows import address, aligned, are_finished, call_loss, pack_rows
 
-# Bound when a kernel is compiled, as what is imported from `narrow`.
+# Bound when a kernel is compiled.
+fetch_add: Any = None
+raise_to: Any = None
+transpose: Any = None
+ITEMSIZE = 4
 product_tile: Any = None
 STRIP = 32
 PRODUCT_ROWS = 12
@@ -325,3 +323,70 @@ def gradient_piece(
                     address(panel),
                     0,
                 )
+
+
+# --- compiling ------------------------------------------------------------------------------------
+
+
+@cache
+def vectors_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
+    """Return `evaluate` compiled with the products of this module."""
+    from numba import from_dtype
+
+    from fastloss.kernels import simd
+
+    strip, product_rows = product_widths(W_type)
+    names = {
+        "STRIP": strip,
+        "PRODUCT_ROWS": product_rows,
+        "product_tile": simd.product_tile(from_dtype(W_type)),
+    }
+    products = panel_size, lay_out, apply, score_piece, gradient_piece
+    return compile_wide("vectors", X_type, W_type, names, products)
+
+
+def compile_wide(
+    unit: str,
+    X_type: np.dtype[Any],
+    W_type: np.dtype[Any],
+    names_of_products: dict[str, Any],
+    products: tuple[Any, ...],
+) -> Callable[..., bool]:
+    """Return `evaluate` compiled with the ``products`` of a unit, five functions as here."""
+    from numba import float64, from_dtype, int64
+
+    from fastloss.kernels import simd
+
+    number, source = from_dtype(W_type), from_dtype(X_type)
+    names = shared_names(W_type) | names_of_products
+    names["convert"] = simd.copy_vector(source, number)
+    for helper in (pack_rows, share, piece, rows_together, *products):
+        add_helper(names, helper)
+    signature = (
+        int64,
+        *problem_types(source, number),
+        *(int64, int64),
+        number[:, :, ::1],
+        number[:, :, ::1],
+        number[:, ::1],
+        int64[::1],
+        float64[::1],
+        number[:, ::1],
+        int64,
+    )
+    return compile_kernel(evaluate, wide_name(X_type, W_type, unit), names, signature)
+
+
+@cache
+def wide_name(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> str:
+    """Return the name of the kernel on a unit, without importing Numba."""
+    return kernel_name(f"wide_{unit}_{X_type}_{W_type}", evaluate)
+
+
+def product_widths(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Return how many numbers a strip has, and how many rows a product tile."""
+    from fastloss.kernels import simd
+
+    target = simd.target()
+    strip = simd.PRODUCT_VECTORS * target.vector_bytes // dtype.itemsize
+    return strip, target.product_rows

@@ -14,10 +14,14 @@ says whether parts are made for it. If not, the block of rows is left to the vec
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-from fastloss.kernels.narrow import address, aligned, transpose
-from fastloss.kernels.wide import LOSS, STRIP, rows_together
+import numpy as np
+
+from fastloss.kernels.rows import address, aligned
+from fastloss.kernels.wide import LOSS, STRIP, compile_wide, rows_together, transpose
 
 # Bound when a kernel is compiled.
 split_X: Any = None
@@ -200,3 +204,36 @@ def gradient_piece(
                 )
                 following += PREFETCHED
     release()
+
+
+# --- compiling ------------------------------------------------------------------------------------
+
+
+@cache
+def amx_kernel(X_type: np.dtype[Any]) -> Callable[..., bool]:
+    """Return `wide.evaluate` compiled for float32 with the products of this module."""
+    products = panel_size, lay_out, apply, score_piece, gradient_piece
+    return compile_wide("amx", X_type, np.dtype(np.float32), _names(X_type), products)
+
+
+def _names(X_type: np.dtype[Any]) -> dict[str, Any]:
+    """Return the values of the names that this module, and `wide` for it, leave open."""
+    from fastloss.kernels import amx
+
+    n_parts, most = 1 if X_type == np.uint8 else amx.MOST_PARTS, amx.MOST_PARTS
+    return {
+        "STRIP": amx.BLOCK,
+        "PRODUCT_ROWS": amx.BLOCK,
+        "X_BYTES": n_parts * amx.PART_BYTES,
+        "WHOLE_BYTES": most * amx.PART_BYTES,
+        "split_X": amx.split_block(n_parts, True),
+        "split_left": amx.split_block(most, True),
+        "split_right": amx.split_block(most, False),
+        "turn_blocks": amx.turn_blocks(n_parts),
+        "PREFETCHED": amx.PREFETCHED_LINES * 64,
+        "score_product": amx.matrix_tile(most, n_parts),
+        "gradient_product": amx.matrix_tile(n_parts, most),
+        "scale_strip": amx.scale_strip,
+        "configure": amx.configure,
+        "release": amx.release,
+    }

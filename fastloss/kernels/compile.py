@@ -1,0 +1,85 @@
+"""Bind templates to a type and compile them; see `fastloss.kernels` for why there are templates.
+
+Numba is imported by the functions of this module, not with it.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from fastloss.kernel_cache import compile_cached, kernel_name
+from fastloss.kernels import rows
+
+
+def bind(template: Any, names: dict[str, Any], name: str = "") -> Any:
+    """Return a copy of ``template`` that sees ``names`` among its globals, maybe renamed.
+
+    Not a closure, because Numba finds no closure in its cache again from another process.
+    """
+    if not isinstance(template, FunctionType):
+        return template
+    name = name or template.__name__
+    bound = FunctionType(
+        template.__code__, {**template.__globals__, **names}, name, closure=template.__closure__
+    )
+    bound.__qualname__ = name
+    return bound
+
+
+def add_helper(names: dict[str, Any], helper: Any) -> None:
+    """Bind a helper to the names so far and add it to them, inlined before types are inferred."""
+    from numba import njit
+
+    bound = bind(helper, names)
+    names[helper.__name__] = njit(bound, inline="always", error_model="numpy")
+
+
+def shared_names(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the values of the names that every kernel leaves open, for a type of W."""
+    from numba import from_dtype, njit
+
+    from fastloss.kernels import simd
+
+    target = simd.target()
+    lanes = target.vector_bytes // dtype.itemsize
+    names = {
+        "LANES": lanes,
+        "ITEMSIZE": dtype.itemsize,
+        "TILE_ROWS": target.tile_rows,
+        "STRIP_VECTORS": target.tile_vectors,
+        "ROWS_STEP": max(lanes, target.tile_rows),
+        "address": simd.address,
+        "call_loss": simd.call,
+        "fetch_add": simd.fetch_add,
+        "read_shared": simd.read_shared,
+        "raise_to": simd.raise_to,
+        "transpose": simd.transpose(from_dtype(dtype)),
+    }
+    # Called again and again: a function of its own, and of a name of its own, as `compile_cached`
+    # says of kernels.
+    name = kernel_name(f"aligned_{dtype}", rows.aligned)
+    names["aligned"] = njit(bind(rows.aligned, names, name), error_model="numpy")
+    for helper in (rows.are_finished, rows.loss_of_rows):
+        add_helper(names, helper)
+    return names
+
+
+def problem_types(source: Any, number: Any) -> tuple[Any, ...]:
+    """Return the types of X, W, labels, weights, rows, scale, the loss's address, parameters."""
+    from numba import float64, int64, types
+
+    integers, floats = (types.Array(t, 1, "C", readonly=True) for t in (int64, float64))
+    # Any layout: one signature serves them all, rows in place and rows to pack.
+    X, W = types.Array(source, 2, "A", readonly=True), types.Array(number, 2, "C", readonly=True)
+    return X, W, integers, floats, integers, float64, int64, floats
+
+
+def compile_kernel(template: Any, name: str, names: dict[str, Any], signature: Any) -> Any:
+    """Bind a template, and compile it or load it from the cache."""
+    from numba import njit
+
+    bound = bind(template, names)
+    return compile_cached(bound, name, signature, njit, no_cfunc_wrapper=True)

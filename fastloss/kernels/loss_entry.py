@@ -1,0 +1,77 @@
+"""The compiled form of a loss: a C function that kernels call through its address."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from fastloss.kernel_cache import compile_cached, kernel_name
+from fastloss.kernels.compile import bind
+from fastloss.losses.base import BlockKernel, Loss, exp, log1p
+
+# Bound when a loss is compiled.
+block: Any = None
+carray: Any = None
+to_fixed_tuple: Any = None
+prefer_wide_vectors: Any = None
+N_PARAMETERS = 0
+
+
+def loss_entry(
+    scores: Any, n_classes: int, n_rows: int, labels: Any, parameters: Any, losses: Any
+) -> None:
+    """Call ``block`` with arrays made of the arguments of a C function."""
+    prefer_wide_vectors()
+    block(
+        carray(scores, (n_classes, n_rows)),
+        carray(labels, (n_rows,)),
+        to_fixed_tuple(carray(parameters, (N_PARAMETERS,)), N_PARAMETERS),
+        carray(losses, (n_rows,)),
+    )
+
+
+def loss_kernel(loss: Loss, dtype: np.dtype[Any]) -> Any:
+    """Return a loss compiled for a type of scores: a C function with an ``address``."""
+    if loss.block is None:
+        raise ValueError(f"the loss {loss.name!r} has no block form")
+    return _loss_kernel(loss.block, len(loss.parameters), dtype)
+
+
+@cache
+def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) -> Any:
+    from numba import carray, cfunc, float64, from_dtype, int64, njit, types
+    from numba.np.unsafe.ndarray import to_fixed_tuple
+
+    from fastloss.kernels import simd
+
+    vectorized = {exp: simd.exp, log1p: simd.log1p}
+    functions = {
+        name: vectorized[value]
+        for name, value in block.__globals__.items()
+        if isinstance(value, FunctionType) and value in vectorized
+    }
+    # Inlined: as a function of its own it would need a name of its own, and be optimised twice.
+    bound = bind(block, functions)
+    names = {
+        "block": njit(bound, error_model="numpy", inline="always"),
+        "carray": carray,
+        "to_fixed_tuple": to_fixed_tuple,
+        "prefer_wide_vectors": simd.prefer_wide_vectors,
+        "N_PARAMETERS": n_parameters,
+    }
+    pointer = types.CPointer
+    signature = types.void(
+        pointer(from_dtype(dtype)), int64, int64, pointer(int64), pointer(float64), pointer(float64)
+    )
+    name = loss_name(block, n_parameters, dtype)
+    return compile_cached(bind(loss_entry, names), name, signature, cfunc)
+
+
+@cache
+def loss_name(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) -> str:
+    """Return the name of `loss_kernel`, without importing Numba."""
+    module = block.__module__.replace(".", "_")
+    return kernel_name(f"{module}_{block.__name__}_{n_parameters}_{dtype}", block)

@@ -1,0 +1,111 @@
+"""Lay out a problem of few classes and call `kernels.narrow` for it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.arrays import Floats
+from fastloss.backends.base import Problem
+from fastloss.kernels.loss_entry import loss_kernel
+from fastloss.kernels.narrow import narrow_kernel
+from fastloss.kernels.run import (
+    ALL_ROWS,
+    CACHE_LINE,
+    NOTHING,
+    SERIAL_MULTIPLY_ADDS,
+    round_up,
+    run,
+    scratch,
+)
+
+# A block of this size, the next one, W and the partial gradient stay in L2 together.
+BLOCK_BYTES = 256 * 1024
+MAX_BLOCK_ROWS = 128
+# Each chunk has a partial gradient, which costs memory and time to add up.
+MAX_CHUNKS = 32
+MIN_CHUNK_ROWS = 128
+MAX_PARTIAL_BYTES = 64 * 2**20
+# As in `simd`, which is imported with Numba; of two that fit equally well the wider one.
+TILE_CLASSES = (5, 3)
+
+
+class Partition(NamedTuple):
+    """How the rows of a problem are cut into chunks, and chunks into blocks."""
+
+    tile_classes: int
+    block_rows: int
+    chunk_rows: int
+    partials_shape: tuple[int, int, int]  # chunks, classes, features and the bias; padded
+
+
+@lru_cache(maxsize=256)
+def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Partition:
+    """Cut the rows of a problem, from its shape alone, so that bits do not depend on threads.
+
+    Classes and features are padded to whole tiles and vectors; a chunk is worth a thread's while.
+    """
+    tile_classes = min(TILE_CLASSES, key=lambda width: round_up(n_classes, width))
+    lanes = CACHE_LINE // itemsize
+    n_padded, n_columns = round_up(n_classes, tile_classes), round_up(n_features, lanes) + lanes
+    fitting = BLOCK_BYTES // (n_features * itemsize) // lanes * lanes
+    block_rows = min(max(fitting, lanes), MAX_BLOCK_ROWS)
+    affordable = max(2, MAX_PARTIAL_BYTES // (n_padded * n_columns * itemsize))
+    n_chunks = min(max(1, n_rows // MIN_CHUNK_ROWS), affordable, MAX_CHUNKS)
+    if 2 * n_rows * n_features * n_classes < SERIAL_MULTIPLY_ADDS:
+        n_chunks = 1
+    chunk_rows = -(-n_rows // n_chunks)
+    n_chunks = -(-n_rows // chunk_rows)
+    return Partition(tile_classes, block_rows, chunk_rows, (n_chunks, n_padded, n_columns))
+
+
+class Narrow:
+    """A problem laid out for the narrow kernel, for calls with ``n_rows`` of its rows or all."""
+
+    def __init__(
+        self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
+    ) -> None:
+        self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
+        self._kernel = narrow_kernel(problem.X.dtype, dtype)
+        self._divisor = problem.divisor
+        n_all, n_features = problem.X.shape
+        self._cut = cut = partition(n_rows or n_all, n_features, n_classes, dtype.itemsize)
+        self._labels = problem.labels
+        self._weights = NOTHING if problem.weights is None else problem.weights
+        self._fixed = (
+            1.0 / problem.divisor,
+            self._loss.address,
+            np.array(problem.loss.parameters),
+            cut.chunk_rows,
+            cut.block_rows,
+            cut.tile_classes,
+        )
+        self._X = problem.X
+        self._no_gradient = np.empty((0, n_classes), dtype)
+
+    def __call__(self, W: Floats, dW: Floats | None, n_threads: int | None) -> float:
+        return self.of_rows(ALL_ROWS, W, dW, n_threads)
+
+    def of_rows(
+        self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
+    ) -> float:
+        n_chunks, n_classes, n_columns = self._cut.partials_shape
+        shape = (n_chunks, n_classes, 0 if dW is None else n_columns)
+        chunk_losses = np.empty(n_chunks)
+        arguments = (
+            self._X,
+            W if W.flags.c_contiguous else np.ascontiguousarray(W),
+            self._labels,
+            self._weights,
+            rows,
+            *self._fixed,
+            np.zeros(3, np.int64),
+            scratch.array(shape, W.dtype),
+            chunk_losses,
+            self._no_gradient if dW is None else dW,
+        )
+        run(self._kernel, arguments, n_threads, n_chunks)
+        return float(sum(chunk_losses.tolist())) / self._divisor

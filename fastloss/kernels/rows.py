@@ -1,0 +1,85 @@
+"""Templates that the kernels share: memory, rows and the losses of a block of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+# Bound when a kernel is compiled.
+address: Any = None
+call_loss: Any = None
+convert: Any = None
+read_shared: Any = None
+
+
+def aligned(n: int, like: Any) -> Any:
+    """Return ``n`` zeros of the type of ``like`` that begin on a cache line."""
+    buffer = np.empty(n + 64 // like.itemsize, like.dtype)
+    start = (-address(buffer) % 64) // like.itemsize
+    array = buffer[start : start + n]
+    array[:] = 0
+    return array
+
+
+def pack_rows(X: Any, kept: Any, packed: Any) -> None:
+    """Copy the ``kept`` rows of ``X`` in the type of ``packed``."""
+    if X.strides[1] == X.itemsize:
+        for r in range(kept.shape[0]):
+            goal = address(packed) + r * packed.strides[0]
+            convert(address(X) + kept[r] * X.strides[0], goal, X.shape[1])
+    else:
+        # By columns, as these may lie together: so that a whole cache line is used.
+        for d in range(X.shape[1]):
+            for r in range(kept.shape[0]):
+                packed[r, d] = X[kept[r], d]
+
+
+def are_finished(counter: int, n: int) -> bool:
+    """Wait about 0.1 ms, the cost of going to sleep, for a shared counter to reach ``n``."""
+    for _ in range(2000):  # noqa: SIM110  (Numba knows no any)
+        if read_shared(counter) >= n:
+            return True
+    return False
+
+
+def loss_of_rows(
+    scores: Any,
+    n_classes: int,
+    n_rows: int,
+    labels: Any,
+    factors: Any,
+    loss: int,
+    parameters: Any,
+    losses: Any,
+    bad: Any,
+) -> None:
+    """Compute losses of the columns of ``scores`` (C, R); these become gradients times ``factors``.
+
+    A row with a NaN or +inf score, or whose loss is NaN, has the loss NaN and a gradient of NaN.
+    """
+    one = scores.dtype.type(1)
+    for r in range(n_rows):
+        bad[r] = 0
+    for c in range(n_classes):
+        row = scores[c]
+        for r in range(n_rows):
+            bad[r] = bad[r] if row[r] < math.inf else one
+    call_loss(
+        loss,
+        address(scores),
+        n_classes,
+        n_rows,
+        address(labels),
+        address(parameters),
+        address(losses),
+    )
+    for r in range(n_rows):
+        if bad[r] == one or math.isnan(losses[r]):
+            losses[r] = math.nan
+            factors[r] = math.nan
+    for c in range(n_classes):
+        row = scores[c]
+        for r in range(n_rows):
+            row[r] *= factors[r]

@@ -1,0 +1,69 @@
+"""Run a kernel on threads, with memory that is used again."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss import threads
+from fastloss.arrays import Floats
+
+CACHE_LINE = 64
+#: Below this, waking a second thread takes longer than what it would take over.
+SERIAL_MULTIPLY_ADDS = 3 * 2**20
+
+NOTHING = np.empty(0)
+ALL_ROWS = np.empty(0, np.int64)
+
+
+def run(
+    function: Callable[..., bool],
+    arguments: tuple[Any, ...],
+    n_threads: int | None,
+    most: int | None = None,
+) -> None:
+    """Run a kernel on ``n_threads`` (None: all available), but on no more than ``most``."""
+    n = threads.available_threads() if n_threads is None else n_threads
+    n = n if most is None else min(n, most)
+    if n > 1:
+        threads.team.run(function, arguments, n)
+    else:
+        function(*arguments)
+
+
+def round_up(number: int, multiple: int) -> int:
+    """Return the least multiple that is not below a number."""
+    return -(-number // multiple) * multiple
+
+
+class _Scratch(threading.local):
+    """Memory that a thread keeps for its next call: fresh pages would cost a tenth of a call."""
+
+    _MAX_BYTES = 16 * 2**20
+
+    def __init__(self) -> None:
+        self._buffer = _aligned(0)
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
+        """Return an array that begins on a cache line, not initialised."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        buffer = self._buffer
+        if len(buffer) < n_bytes:
+            buffer = _aligned(n_bytes)
+            if n_bytes <= self._MAX_BYTES:
+                self._buffer = buffer
+        return np.ndarray(shape, dtype, buffer)
+
+
+def _aligned(n_bytes: int) -> NDArray[np.uint8]:
+    buffer = np.empty(n_bytes + CACHE_LINE, np.uint8)
+    start = -buffer.ctypes.data % CACHE_LINE
+    return buffer[start : start + n_bytes]
+
+
+scratch = _Scratch()

@@ -1,0 +1,129 @@
+"""Copies with vectors: numbers of another type, and rows that become columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import int64
+
+from fastloss.kernels.simd.emitter import INT32, INT64, Emitter, emitter, instructions
+
+
+def copy_vector(source: Any, number: Any) -> Any:
+    """Compiled ``copy(source, target, n)``: ``n`` numbers that lie together, converted."""
+
+    @instructions(int64, int64, int64)
+    def copy(context: Any, builder: Any, *values: ir.Value) -> None:
+        _emit_copy(emitter(context, builder, number), context.get_value_type(source), *values)
+
+    return copy
+
+
+def _emit_copy(e: Emitter, kind: ir.Type, source: ir.Value, goal: ir.Value, n: ir.Value) -> None:
+    b = e.builder
+    size = 1 if isinstance(kind, ir.IntType) else e.itemsize
+
+    def convert(value: ir.Value, wanted: ir.Type) -> ir.Value:
+        return b.uitofp(value, wanted) if size == 1 else value
+
+    def vector(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+        address = b.add(source, b.mul(i, INT64(e.lanes * size)))
+        value = b.load(e.at(address, 0, ir.VectorType(kind, e.lanes)), align=size)
+        e.store(convert(value, e.vector), b.add(goal, b.mul(i, INT64(e.vector_bytes))))
+        return []
+
+    def scalar(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+        i = b.add(i, copied)
+        value = b.load(e.at(b.add(source, b.mul(i, INT64(size))), 0, kind), align=size)
+        place = e.at(b.add(goal, b.mul(i, INT64(e.itemsize))), 0, e.element)
+        b.store(convert(value, e.element), place)
+        return []
+
+    n_vectors = b.sdiv(n, INT64(e.lanes))
+    copied = b.mul(n_vectors, INT64(e.lanes))
+    e.loop(n_vectors, [], vector)
+    e.loop(b.sub(n, copied), [], scalar)
+
+
+def transpose(number: Any) -> Any:
+    """Compiled ``transpose(source, source_stride, n_rows, n_columns, goal, goal_stride)``.
+
+    ``goal[:] = source.T`` of the matrices at two addresses, whose rows are strides apart in bytes.
+    Nothing else is touched.
+    """
+
+    @instructions(*[int64] * 6)
+    def transpose(context: Any, builder: Any, *values: ir.Value) -> None:
+        builder.call(_transpose_function(context, builder.module, number), values)
+
+    return transpose
+
+
+def _transpose_function(context: Any, module: ir.Module, number: Any) -> ir.Function:
+    """The one of a module: so much code is not to be compiled for each call."""
+    name = f"transpose_{number}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT64] * 6), name)
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block())
+    e = emitter(context, builder, number)
+    source, source_stride, n_rows, n_columns, goal, goal_stride = function.args
+    lanes = INT64(e.lanes)
+
+    def strip(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+        r = builder.mul(i, lanes)
+
+        def tile(j: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            c = builder.mul(j, lanes)
+            _emit_transpose(
+                e,
+                e.element_at(source, source_stride, r, c),
+                source_stride,
+                e.element_at(goal, goal_stride, c, r),
+                goal_stride,
+                builder.sub(n_rows, r),
+                builder.sub(n_columns, c),
+            )
+            return []
+
+        return e.loop(e.n_steps(n_columns), [], tile)
+
+    e.loop(e.n_steps(n_rows), [], strip)
+    builder.ret_void()
+    return function
+
+
+def _emit_transpose(
+    e: Emitter,
+    source: ir.Value,
+    source_stride: ir.Value,
+    goal: ir.Value,
+    goal_stride: ir.Value,
+    n_rows: ir.Value,
+    n_columns: ir.Value,
+) -> None:
+    """Of a square of up to as many rows and columns as a vector has lanes."""
+    b = e.builder
+    row_mask, column_mask = e.first_lanes(n_rows), e.first_lanes(n_columns)
+    rows = []
+    for k in range(e.lanes):
+        mask = b.select(b.icmp_signed("<", INT64(k), n_rows), column_mask, column_mask.type(None))
+        rows.append(e.load_masked(b.add(source, b.mul(source_stride, INT64(k))), mask))
+    size = 1
+    # Squares of blocks of 1, 2, 4, ... lanes: those off the diagonal change places.
+    while size < e.lanes:
+        kind = ir.VectorType(INT32, e.lanes)
+        blocks = [lane // size for lane in range(e.lanes)]
+        upper = [k if blocks[k] % 2 == 0 else k - size + e.lanes for k in range(e.lanes)]
+        lower = [k + size if blocks[k] % 2 == 0 else k + e.lanes for k in range(e.lanes)]
+        for i in range(e.lanes):
+            if i & size == 0:
+                pair = rows[i], rows[i + size]
+                rows[i] = b.shuffle_vector(*pair, kind(upper))
+                rows[i + size] = b.shuffle_vector(*pair, kind(lower))
+        size *= 2
+    for k, row in enumerate(rows):
+        with b.if_then(b.icmp_signed("<", INT64(k), n_columns)):
+            e.store_masked(row, b.add(goal, b.mul(goal_stride, INT64(k))), row_mask)

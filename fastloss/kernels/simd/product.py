@@ -1,0 +1,126 @@
+"""The tile of the wide kernel: a product of strips, a few rows by two vectors."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+from llvmlite import ir
+from numba import boolean, int64
+from numba.core import cgutils
+
+from fastloss.kernels.simd.emitter import CACHE_LINE, INT64, Emitter, emitter, instructions
+from fastloss.kernels.simd.target import target
+
+#: Vectors a row of a product tile has.
+PRODUCT_VECTORS = 2
+#: So many cache lines of what is needed next are prefetched for each block.
+PREFETCHED_LINES = 4
+
+
+def product_tile(number: Any) -> Any:
+    """Compiled ``tile(A, ..., B, ..., n, out, ..., n_rows, n_lanes, is_new, next, ...)``.
+
+    ``out[:n_rows, :n_lanes] += A @ B``, or ``=`` if ``is_new``; sums run over ``n``, which is even,
+    a strip at a time: as many numbers as `PRODUCT_VECTORS` have. ``A`` and ``B`` lie in blocks for
+    each, so many bytes apart: of A (`Target.product_rows`, strip), of B (strip, strip), aligned.
+    Returns which lanes have a number that is not below infinity, a bit for each.
+    """
+
+    @instructions(*[int64] * 9, boolean, int64, int64, result=int64)
+    def tile(context: Any, builder: Any, *values: ir.Value) -> ir.Value:
+        e = emitter(context, builder, number)
+        return emit_product_tile(e, target().product_rows, *values)
+
+    return tile
+
+
+def emit_product_tile(
+    e: Emitter,
+    all_rows: int,
+    A: ir.Value,
+    A_stride: ir.Value,
+    B: ir.Value,
+    B_stride: ir.Value,
+    n: ir.Value,
+    out: ir.Value,
+    out_stride: ir.Value,
+    n_rows: ir.Value,
+    n_lanes: ir.Value,
+    is_new: ir.Value,
+    next_: ir.Value,
+    next_stride: ir.Value,
+) -> ir.Value:
+    b = e.builder
+    n_vectors = PRODUCT_VECTORS
+    strip = n_vectors * e.lanes
+    strip_bytes = strip * e.itemsize
+
+    def add_two(a: ir.Value, x: ir.Value, k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        # Two steps at a time keep the registers as they are, and halve what a loop costs.
+        a = b.add(a, b.mul(k, INT64(2 * e.itemsize)))
+        x = b.add(x, b.mul(k, INT64(2 * strip_bytes)))
+        for u in range(2):
+            places = [u * strip_bytes + v * e.vector_bytes for v in range(n_vectors)]
+            row = [e.load(x, place, aligned=True) for place in places]
+            before, sums = iter(sums), []
+            for i in range(all_rows):
+                # Loaded here, not all at first: there are no registers for them.
+                factor = e.splat(e.load_scalar(a, i * strip_bytes + u * e.itemsize))
+                sums += [e.multiply_add(factor, vector, next(before)) for vector in row]
+        return sums
+
+    def add_block(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        # Two rows of the result, a few at a time: there is room for some dozen lines on their way.
+        for i in range(2):
+            row = b.add(b.mul(k, INT64(2)), INT64(i))
+            row = b.select(b.icmp_signed("<", row, INT64(all_rows)), row, INT64(0))
+            for line in range(strip_bytes // CACHE_LINE):
+                e.prefetch(b.add(out, b.mul(out_stride, row)), INT64(line))
+        for line in range(PREFETCHED_LINES):
+            e.prefetch(b.add(next_, b.mul(k, next_stride)), INT64(line))
+        a = b.add(A, b.mul(k, A_stride))
+        x = b.add(B, b.mul(k, B_stride))
+        n_left = b.sub(n, b.mul(k, INT64(strip)))
+        count = b.select(b.icmp_signed("<", n_left, INT64(strip)), n_left, INT64(strip))
+        return e.loop(b.sdiv(count, INT64(2)), sums, partial(add_two, a, x))
+
+    n_blocks = b.sdiv(b.add(n, INT64(strip - 1)), INT64(strip))
+    sums = e.loop(n_blocks, [e.zero] * (all_rows * n_vectors), add_block)
+    places = [
+        (i, v, b.add(out, b.add(b.mul(out_stride, INT64(i)), INT64(v * e.vector_bytes))))
+        for i in range(all_rows)
+        for v in range(n_vectors)
+    ]
+    is_whole = b.and_(
+        b.icmp_signed(">=", n_rows, INT64(all_rows)), b.icmp_signed(">=", n_lanes, INT64(strip))
+    )
+    bad_lanes = cgutils.alloca_once_value(b, INT64(0))
+
+    def mark(total: ir.Value, v: int) -> None:
+        bits = b.fcmp_unordered(">=", total, e.vector([math.inf] * e.lanes))
+        lanes = b.zext(b.bitcast(bits, ir.IntType(e.lanes)), INT64)
+        lanes = b.shl(lanes, INT64(v * e.lanes))
+        b.store(b.or_(b.load(bad_lanes), lanes), bad_lanes)
+
+    with b.if_else(is_whole) as (whole, part):
+        with whole, b.if_else(is_new) as (first, following):
+            with first:
+                for (_, v, place), total in zip(places, sums, strict=True):
+                    e.store(total, place)
+                    mark(total, v)
+            with following:
+                for (_, v, place), total in zip(places, sums, strict=True):
+                    total = b.fadd(e.load(place), total)
+                    e.store(total, place)
+                    mark(total, v)
+        with part:
+            masks = [e.first_lanes(b.sub(n_lanes, INT64(v * e.lanes))) for v in range(n_vectors)]
+            old = [b.select(is_new, mask.type(None), mask) for mask in masks]
+            for (i, v, place), total in zip(places, sums, strict=True):
+                with b.if_then(b.icmp_signed("<", INT64(i), n_rows)):
+                    total = b.fadd(e.load_masked(place, old[v]), total)
+                    e.store_masked(total, place, masks[v])
+                    mark(total, v)
+    return b.load(bad_lanes)

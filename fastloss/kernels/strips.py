@@ -1,0 +1,115 @@
+"""Losses and gradients of scores that are there already, a strip of rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fastloss.arrays import Floats
+from fastloss.kernel_cache import kernel_name
+from fastloss.kernels.compile import compile_kernel, shared_names
+from fastloss.kernels.loss_entry import loss_kernel
+from fastloss.kernels.rows import address, aligned, are_finished, loss_of_rows
+from fastloss.kernels.run import run
+from fastloss.losses.base import Labels, Loss
+
+# Bound when the kernel is compiled.
+transpose: Any = None
+fetch_add: Any = None
+#: Strips are padded to whole vectors and tiles.
+ROWS_STEP = 16
+
+# A strip of rows stays in L2 while the loss runs over it.
+_L2_BYTES = 512 * 1024
+
+
+def evaluate_strips(
+    scores: Any,
+    labels: Any,
+    loss: int,
+    parameters: Any,
+    strip_rows: int,
+    counters: Any,
+    losses: Any,
+) -> bool:
+    """Overwrite ``scores`` (N, C) with their gradient. Every thread runs this.
+
+    Strips of rows are copied to scratch, where they lie (C, R), and back. Returns whether all is
+    done. ``counters``: strips taken, strips finished.
+    """
+    n_rows, n_classes = scores.shape
+    scratch = aligned(n_classes * strip_rows, scores)
+    factors, bad = aligned(strip_rows, scores), aligned(strip_rows, scores)
+    strip_labels = np.zeros(strip_rows, np.int64)
+    strip_losses = np.empty(strip_rows)
+    while True:
+        start = fetch_add(address(counters)) * strip_rows
+        if start >= n_rows:
+            break
+        n = min(strip_rows, n_rows - start)
+        # Padded, so that whole vectors of rows are left to the loss, of a single row too.
+        n_padded = -(-n // ROWS_STEP) * ROWS_STEP
+        part = address(scores) + start * scores.strides[0]
+        strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
+        transpose(part, scores.strides[0], n, n_classes, address(strip), strip.strides[0])
+        factors[:] = 1
+        for r in range(n):
+            strip_labels[r] = labels[start + r]
+        loss_of_rows(
+            strip,
+            n_classes,
+            n_padded,
+            strip_labels,
+            factors,
+            loss,
+            parameters,
+            strip_losses,
+            bad,
+        )
+        for r in range(n):
+            losses[start + r] = strip_losses[r]
+        transpose(address(strip), strip.strides[0], n_classes, n, part, scores.strides[0])
+        fetch_add(address(counters) + 8)
+    return are_finished(address(counters) + 8, -(-n_rows // strip_rows))
+
+
+@cache
+def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
+    """Return `evaluate_strips` compiled for a type of scores."""
+    from numba import float64, from_dtype, int64, types
+
+    names = shared_names(dtype)
+    signature = (
+        from_dtype(dtype)[:, ::1],
+        types.Array(int64, 1, "C", readonly=True),
+        int64,
+        types.Array(float64, 1, "C", readonly=True),
+        int64,
+        int64[::1],
+        float64[::1],
+    )
+    return compile_kernel(evaluate_strips, strips_name(dtype), names, signature)
+
+
+@cache
+def strips_name(dtype: np.dtype[Any]) -> str:
+    """Return the name of `strips_kernel`, without importing Numba."""
+    return kernel_name(f"strips_{dtype}", evaluate_strips)
+
+
+def run_strips(loss: Loss, scores: Floats, labels: Labels, n_threads: int | None) -> Floats:
+    """Return the losses of all rows, and overwrite ``scores`` with the gradient."""
+    n_rows, n_classes = scores.shape
+    # Whole vectors of rows, within L2 if that can be.
+    fitting = _L2_BYTES // (n_classes * scores.itemsize)
+    strip_rows = min(max(fitting, 16), 128) // 16 * 16
+    losses = np.empty(n_rows)
+    compiled, evaluate = loss_kernel(loss, scores.dtype), strips_kernel(scores.dtype)
+    parameters, counters = np.array(loss.parameters), np.zeros(2, np.int64)
+    arguments = scores, labels, compiled.address, parameters, strip_rows, counters, losses
+    n_strips = -(-n_rows // strip_rows)
+    run(evaluate, arguments, n_threads, n_strips if scores.size > 50_000 else 1)
+    return losses

@@ -1,0 +1,188 @@
+"""Lay out a problem of many classes and call `kernels.wide` for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss import threads
+from fastloss.arrays import Floats
+from fastloss.backends.base import Problem
+from fastloss.kernel_cache import cpu_features
+from fastloss.kernels import wide, wide_amx
+from fastloss.kernels.limits import LIMITS, Limits
+from fastloss.kernels.loss_entry import loss_kernel
+from fastloss.kernels.matrix_unit import is_allowed
+from fastloss.kernels.run import (
+    ALL_ROWS,
+    NOTHING,
+    SERIAL_MULTIPLY_ADDS,
+    round_up,
+    run,
+    scratch,
+)
+
+# Rows are padded to whole strips of two vectors, which on AVX-512 have so many bytes.
+STRIP_BYTES = 128
+
+
+class Wide:
+    """A problem laid out for the wide kernel, for calls with ``n_rows`` of its rows or all."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        n_classes: int,
+        dtype: np.dtype[Any],
+        n_rows: int | None = None,
+        limits: Limits = LIMITS,
+    ) -> None:
+        self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
+        self._problem = problem
+        self._fixed = (
+            1.0 / problem.divisor,
+            self._loss.address,
+            np.array(problem.loss.parameters),
+        )
+        self._weights = NOTHING if problem.weights is None else problem.weights
+        self._widths = strip, _ = wide.product_widths(dtype)
+        n_rows, n_features = n_rows or len(problem.X), problem.X.shape[1]
+        self._n_parameters = n_parameters = n_features + problem.intercept
+        self._units = units(n_rows, n_parameters, dtype, limits)
+        wide_kernel(problem.X.dtype, dtype, self._units[0])
+        row_numbers = self._columns(self._units[0]) + n_classes
+        self._block_rows = rows_of_block(
+            n_rows, row_numbers, n_classes, strip, dtype.itemsize, limits
+        )
+        self._is_serial = n_rows * n_parameters * n_classes < SERIAL_MULTIPLY_ADDS / 2
+        self._no_gradient = np.empty((0, n_classes), dtype)
+
+    def __call__(self, W: Floats, dW: Floats | None, n_threads: int | None) -> float:
+        return self.of_rows(ALL_ROWS, W, dW, n_threads)
+
+    def of_rows(
+        self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
+    ) -> float:
+        W = np.ascontiguousarray(W)
+        n_rows = len(rows) or len(self._problem.X)
+        losses = np.zeros(n_rows)
+        n_threads = 1 if self._is_serial else n_threads or threads.available_threads()
+        for start in range(0, n_rows, self._block_rows):
+            stop = min(n_rows, start + self._block_rows)
+            for unit in self._units:
+                if self.run_block(unit, rows, W, start, stop, losses, dW, n_threads):
+                    break
+        return float(losses.sum()) / self._problem.divisor
+
+    def run_block(
+        self,
+        unit: str,
+        rows: NDArray[np.int64],
+        W: Floats,
+        start: int,
+        stop: int,
+        losses: NDArray[np.float64],
+        dW: Floats | None,
+        n_threads: int,
+    ) -> bool:
+        """Evaluate rows on a unit; return whether it could take them.
+
+        If not, their losses must be written again, and dW is untouched.
+        """
+        problem = self._problem
+        kernel = wide_kernel(problem.X.dtype, W.dtype, unit)
+        strips, scores = self._room(self._columns(unit), stop - start, W)
+        are_bad = np.empty(scores.shape[::2], W.dtype)
+        for stage in range(3 if dW is None else 4):
+            counters = np.zeros(3, np.int64)
+            arguments = (
+                stage,
+                problem.X,
+                W,
+                problem.labels,
+                self._weights,
+                rows,
+                *self._fixed,
+                start,
+                stop,
+                strips,
+                scores,
+                are_bad,
+                counters,
+                losses,
+                self._no_gradient if dW is None else dW,
+                n_threads,
+            )
+            run(kernel, arguments, n_threads)
+            if not wide_amx.is_in_range(int(counters[2]), stage):
+                return False
+        return True
+
+    def _columns(self, unit: str) -> int:
+        """Return how many columns of numbers a strip of X takes."""
+        strip, tile_rows = self._widths
+        if unit == "amx":
+            # Blocks of bfloat16: half the bytes for each part.
+            n_parts = 1 if self._problem.X.dtype == np.uint8 else 3
+            return n_parts * round_up(self._n_parameters, strip) // 2
+        # One more feature, 0, for sums of an even number; and so many that a tile's rows of one
+        # strip lie beside those of the next in the cache, rather than in their place.
+        period = 4096 // STRIP_BYTES
+        return self._n_parameters + 1 + (tile_rows - self._n_parameters - 1) % period
+
+    def _room(self, n_columns: int, n_rows: int, W: Floats) -> tuple[Floats, Floats]:
+        """Return room for strips of X and of scores of a block; vectors may read beyond both."""
+        strip, tile_rows = self._widths
+        n_strips, n_classes = -(-n_rows // strip), W.shape[1]
+        n_used = n_strips * n_columns * strip
+        n_all = n_used + n_strips * n_classes * strip
+        room = scratch.array((n_all + tile_rows * strip,), W.dtype)
+        return (
+            room[:n_used].reshape(n_strips, n_columns, strip),
+            room[n_used:n_all].reshape(n_strips, n_classes, strip),
+        )
+
+
+def units(
+    n_rows: float, n_parameters: float, dtype: np.dtype[Any], limits: Limits = LIMITS
+) -> tuple[str, ...]:
+    """Return the units for the products, in the order in which they are tried.
+
+    The matrix unit leaves a block of rows to the vectors if numbers in it are out of its range.
+    """
+    from fastloss.kernels import amx
+
+    pays = n_rows >= limits.matrix_rows and n_parameters >= limits.matrix_sum
+    has_unit = dtype == np.float32 and pays and amx.is_usable()
+    return ("amx", "vectors") if has_unit else ("vectors",)
+
+
+def rows_of_block(
+    n_rows: int, row_numbers: int, n_classes: int, strip: int, itemsize: int, limits: Limits
+) -> int:
+    """Return how many rows a block has, from the shape alone: whole strips, about as many each."""
+    most = max(limits.block_bytes // (row_numbers * itemsize), limits.block_rows)
+    if n_rows * n_classes * itemsize > limits.scores_bytes:
+        most = min(most, -(-n_rows // 5))
+    return round_up(-(-n_rows // -(-n_rows // most)), strip)
+
+
+def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Callable[..., bool]:
+    """Return the kernel that multiplies on a unit."""
+    return wide_amx.amx_kernel(X_type) if unit == "amx" else wide.vectors_kernel(X_type, W_type)
+
+
+def wide_kernels(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> None:
+    """Compile for every unit: a problem may fall back from one to another."""
+    for unit in units(math.inf, math.inf, W_type):
+        wide_kernel(X_type, W_type, unit)
+
+
+def units_without_numba(W_type: np.dtype[Any]) -> tuple[str, ...]:
+    """Return the units for the largest problems, as `units` does, but without importing Numba."""
+    has_unit = {"avx512f", "amx_tile", "amx_bf16"} <= cpu_features() and W_type == np.float32
+    return ("amx", "vectors") if has_unit and is_allowed() else ("vectors",)
