@@ -10,9 +10,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Records by name. Entry points of ``group`` are loaded when a name is first missed or listed.
+    """Records by name, by their ``order`` if they have one, else as they were added.
 
-    Loading one means resolving the object it names and handing it to ``register``.
+    Entry points of ``group`` are loaded when a name is first missed or listed. Loading one means
+    resolving the object it names and handing it to ``register``.
     """
 
     def __init__(self, kind: str, group: str, register: Callable[[str, object], None]) -> None:
@@ -58,4 +59,8 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         self._load_plugins()
-        return iter(tuple(self._records))
+        return iter(sorted(self._records, key=self._place))
+
+    def _place(self, name: str) -> tuple[int, str]:
+        order = getattr(self._records[name], "order", None)
+        return (0, "") if order is None else (order, name)

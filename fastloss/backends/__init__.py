@@ -46,8 +46,7 @@ def get_backend(name: str, loss: Loss | None = None) -> Backend:
 
 def registered_backends() -> dict[str, Backend]:
     """Return all backends by name, in their ``order``, whether or not they can run here."""
-    names = sorted(_registry, key=lambda name: (_registry[name].order, name))
-    return {name: _registry[name] for name in names}
+    return {name: _registry[name] for name in _registry}
 
 
 def available_backends(loss: Loss | None = None) -> tuple[str, ...]:

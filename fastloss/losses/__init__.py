@@ -41,7 +41,7 @@ def unregister_loss(name: str) -> None:
 
 def available_losses() -> tuple[str, ...]:
     """Return the names that ``loss=`` takes, by the ``order`` of the losses."""
-    return tuple(sorted(_registry, key=lambda name: (_registry[name].order, name)))
+    return tuple(_registry)
 
 
 def get_loss(loss: str | Loss) -> Loss:
