@@ -22,8 +22,9 @@ import numpy as np
 
 import fastloss
 from fastloss import files
-from fastloss.backends import auto, costs
-from fastloss.backends.aside import kernels
+from fastloss.backends import auto, cost_model
+from fastloss.backends.background import compilations
+from fastloss.backends.base import Workload
 from fastloss.benchmark.measure import Ratio, calibrate, settle, time_calls
 from fastloss.garbage import no_garbage_collection
 from fastloss.losses import get_loss
@@ -60,7 +61,8 @@ def measure_auto() -> dict[str, Any]:
     for done, (name, dtype, shape) in enumerate(problems()):
         ways = _ways(name, dtype, shape)
         seconds = _race(ways, rounds=5)
-        choice = auto.choose(get_loss(name), shape, np.dtype(dtype), np.dtype(dtype), prepare=False)
+        workload = Workload(get_loss(name), shape, np.dtype(dtype), np.dtype(dtype))
+        choice = auto.choose(workload, prepare=False)
         taken = f"{choice.backend}, {choice.n_threads}"
         cells.append(
             {"loss": name, "dtype": dtype, "shape": shape, "taken": taken, "seconds": seconds}
@@ -73,7 +75,7 @@ def measure_auto() -> dict[str, Any]:
         )
     return {
         "cells": cells,
-        "costs": costs.current().source,
+        "costs": cost_model.current().source,
         "choice_seconds": _seconds_of_a_choice(),
     }
 
@@ -111,13 +113,14 @@ def _race(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float
 
 def _seconds_of_a_choice() -> float:
     """Of one that was made before, as in every call but the first of a shape."""
-    loss, single = get_loss("softmax"), np.dtype(np.float32)
+    single = np.dtype(np.float32)
+    workload = Workload(get_loss("softmax"), (200, 65, 10), single, single)
 
-    def choose() -> object:
-        return auto.choose(loss, (200, 65, 10), single, single)
+    def choose() -> auto.Choice:
+        return auto.choose(workload)
 
-    while not auto.choose(loss, (200, 65, 10), single, single).is_final:
-        kernels.wait()
+    while not choose().is_final:
+        compilations.wait()
     return float(np.median([time_calls(choose, 1000) for _ in range(20)]))
 
 

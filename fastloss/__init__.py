@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastloss.api import Explanation, Objective, explain, loss_and_grad, score_gradient
+from fastloss.api import loss_and_grad, score_gradient
 from fastloss.backends import (
     available_backends,
     register_backend,
@@ -11,12 +11,14 @@ from fastloss.backends import (
     unregister_backend,
 )
 from fastloss.backends.base import Backend, Problem
+from fastloss.explain import Explanation, explain
 from fastloss.losses import available_losses, register_loss, unregister_loss
 from fastloss.losses.base import Loss
 from fastloss.losses.crammer_singer import CrammerSinger
 from fastloss.losses.hinge import Hinge
 from fastloss.losses.one_vs_all import OneVsAll
 from fastloss.losses.softmax import Softmax
+from fastloss.objective import Objective
 from fastloss.settings import use
 from fastloss.version import __version__
 

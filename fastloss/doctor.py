@@ -12,7 +12,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-from fastloss.backends import costs, unavailable_backends
+from fastloss.backends import cost_model, unavailable_backends
 from fastloss.kernel_cache import cached_kernels, folder
 from fastloss.machine import cpu_name
 from fastloss.threads import available_threads
@@ -56,7 +56,7 @@ def _numba() -> Iterator[Finding]:
     yield Finding("Numba", f"{numba.__version__}, {numba.config.NUMBA_NUM_THREADS} threads")
     unit = ", and a matrix unit (AMX) for many classes in float32" if amx.is_usable() else ""
     yield Finding("vectors", f"{8 * simd.target().vector_bytes} bits{unit}")
-    source = costs.current().source
+    source = cost_model.current().source
     measured = source == "measured here"
     yield Finding("costs", source, "" if measured else "fastloss warmup, so that auto knows better")
     place = folder()

@@ -227,6 +227,11 @@ def is_cached(name: str) -> bool:
     return _read(name) is not None
 
 
+def is_available(name: str) -> bool:
+    """Return whether this process has compiled a kernel of this name, or could load it."""
+    return name in _compiled or is_cached(name)
+
+
 def cached_kernels() -> list[Path]:
     """Return the files of all kernels that are kept."""
     place = folder()
@@ -274,6 +279,9 @@ def _remove_unused(place: Path) -> None:
                 path.unlink()
 
 
+_compiled: set[str] = set()
+
+
 # --- compiling ------------------------------------------------------------------------------------
 
 
@@ -316,11 +324,13 @@ def compile_cached(
             callback: Any = CFunc(renamed, normalize_signature(signature), {}, options)
             callback._cache = _NumbaCache(name)
             callback.compile()
+            _compiled.add(name)
             return callback
         kernel = compiler(**options)(renamed)
         kernel._cache = _NumbaCache(name)
         kernel.compile(signature)
         kernel.disable_compile()
+        _compiled.add(name)
         return kernel
 
 

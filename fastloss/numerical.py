@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastloss import arrays
-from fastloss.api import Objective
 from fastloss.arrays import as_real
 from fastloss.blocks import float_blocks
+from fastloss.objective import Objective
 
 Scheme = Literal["central", "forward"]
 Method = Literal["per_element", "incremental"]

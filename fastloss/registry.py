@@ -21,6 +21,7 @@ class Registry(Generic[T]):
         self._group = group
         self._register = register
         self._records: dict[str, T] = {}
+        self.version = 0  # changes with the records
         self._plugins_loaded = False
 
     def add(self, name: str, record: T) -> None:
@@ -32,11 +33,13 @@ class Registry(Generic[T]):
                 f"{self._kind} {name!r} is already registered: {self._records[name]!r}"
             )
         self._records[name] = record
+        self.version += 1
 
     def remove(self, name: str) -> None:
         """Take a record out again."""
         self[name]
         del self._records[name]
+        self.version += 1
 
     def _load_plugins(self) -> None:
         if self._plugins_loaded:

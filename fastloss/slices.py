@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastloss import arrays
-from fastloss.api import Objective, score_gradient
+from fastloss.api import score_gradient
 from fastloss.arrays import Floats
 from fastloss.blocks import float_blocks
+from fastloss.objective import Objective
 
 Values = NDArray[np.float64]
 

@@ -16,7 +16,8 @@ import pytest
 from oracle import WIDE
 
 import fastloss
-from fastloss.backends import aside, auto, get_backend, unregister_backend
+from fastloss.backends import get_backend, unregister_backend
+from fastloss.backends.background import compilations
 from fastloss.backends.fused import FusedBackend
 from fastloss.kernels.limits import Limits
 from fastloss.kernels.wide_problem import units
@@ -118,13 +119,7 @@ def backend_of() -> Iterator[Callable[..., str]]:
 @pytest.fixture(autouse=True)
 def _kernels_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on how far a compilation in another thread has come."""
-
-    def ready(name: str, kernels: tuple[str, ...], make: Callable[[], object]) -> bool:
-        make()
-        return True
-
-    monkeypatch.setattr(aside.kernels, "ready", ready)
-    auto._final.clear()
+    monkeypatch.setattr(compilations, "start", compilations.run)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""How auto decides: the model of costs, the choice, and kernels made ready aside."""
+"""How auto decides: the model of costs, the choice, and kernels compiled in the background."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import fastloss
-from fastloss.backends import aside, auto, costs
-from fastloss.losses import get_loss
+from fastloss.backends import auto, cost_model, get_backend
+from fastloss.backends.background import Compilations, compilations
+from fastloss.backends.base import Workload
 
 pytest.importorskip("numba")
 
@@ -23,16 +24,14 @@ SINGLE = np.dtype(np.float32)
 def folder(tmp_path, monkeypatch):
     """An empty folder for what is learnt."""
     monkeypatch.setenv("FASTLOSS_CACHE_DIR", str(tmp_path / "learnt"))
-    costs.current.cache_clear()
-    auto._final.clear()
+    cost_model.current.cache_clear()
     yield tmp_path / "learnt"
-    costs.current.cache_clear()
-    auto._final.clear()
+    cost_model.current.cache_clear()
 
 
-def with_line(way: str, n: str, line: tuple[float, ...]) -> costs.Costs:
+def with_line(way: str, n: str, line: tuple[float, ...]) -> cost_model.Costs:
     """The default with one line replaced."""
-    return costs.Costs(2, {**costs.DEFAULT.lines, (way, 4, n): line}, "measured here")
+    return cost_model.Costs(2, {**cost_model.DEFAULT.lines, (way, 4, n): line}, "measured here")
 
 
 # --- costs ---------------------------------------------------------------------------------------
@@ -48,7 +47,7 @@ def test_rows_of_many_classes_count_by_strips():
         (65, 1, 96, 96),
         (65, 2, 96, 128),
     ]:
-        factors = costs.terms("wide", (n_rows, 7, n_classes), 4, n_threads)
+        factors = cost_model.terms("wide", (n_rows, 7, n_classes), 4, n_threads)
         assert factors[2] == scored * n_classes
         assert factors[3] == factors[2]  # beyond cache
         assert factors[4] == n_rows * 7
@@ -56,13 +55,13 @@ def test_rows_of_many_classes_count_by_strips():
 
 
 def test_few_scores_stay_in_cache():
-    assert costs.terms("numpy", (1000, 7, 200), 4, 1)[2:4] == (200_000, 0)
-    assert costs.terms("numpy", (1000, 7, 200), 8, 1)[2:4] == (200_000, 200_000)
+    assert cost_model.terms("numpy", (1000, 7, 200), 4, 1)[2:4] == (200_000, 0)
+    assert cost_model.terms("numpy", (1000, 7, 200), 8, 1)[2:4] == (200_000, 200_000)
 
 
 def test_a_loss_has_costs_of_its_own():
-    line = (1.0,) * costs.N_TERMS
-    table = costs.Costs(2, {("numpy", 8, "one"): line}, "", {("numpy", 8, "one", "mine"): 3.0})
+    line = (1.0,) * cost_model.N_TERMS
+    table = cost_model.Costs(2, {("numpy", 8, "one"): line}, "", {("numpy", 8, "one", "mine"): 3.0})
     shape = 1000, 7, 200
     others = 1 + 1000 * 7 + 7 * 200 + 1000 * 7 * 200
     of_loss = 1000 + 2 * 1000 * 200
@@ -71,11 +70,11 @@ def test_a_loss_has_costs_of_its_own():
 
 
 def test_costs_are_kept(folder):
-    assert costs.current() is costs.DEFAULT
-    mine = with_line("numpy", "one", (1.0,) * costs.N_TERMS)
+    assert cost_model.current() is cost_model.DEFAULT
+    mine = with_line("numpy", "one", (1.0,) * cost_model.N_TERMS)
     mine.of_losses["numpy", 4, "one", repr(fastloss.Softmax())] = 0.5
-    costs.store(mine)
-    assert costs.current() == mine
+    cost_model.store(mine)
+    assert cost_model.current() == mine
     assert [path.name for path in folder.iterdir()] == ["costs.json"]  # no draft is left
 
 
@@ -84,15 +83,15 @@ def test_costs_are_kept(folder):
 )
 def test_a_file_that_cannot_be_read_is_passed_over(text, folder):
     folder.mkdir()
-    costs.path().write_text(text)
-    assert costs.current() is costs.DEFAULT
+    cost_model.path().write_text(text)
+    assert cost_model.current() is cost_model.DEFAULT
 
 
 def test_default_covers_every_way():
-    assert {way for way, _, _ in costs.DEFAULT.lines} == set(costs.WAYS)
-    assert len(costs.DEFAULT.lines) == 2 * 2 * len(costs.WAYS)
-    for line in costs.DEFAULT.lines.values():
-        assert len(line) == costs.N_TERMS
+    assert {way for way, _, _ in cost_model.DEFAULT.lines} == set(cost_model.WAYS)
+    assert len(cost_model.DEFAULT.lines) == 2 * 2 * len(cost_model.WAYS)
+    for line in cost_model.DEFAULT.lines.values():
+        assert len(line) == cost_model.N_TERMS
         assert min(line) >= 0 < max(line)
 
 
@@ -109,7 +108,7 @@ def test_default_covers_every_way():
     ],
 )
 def test_the_cheapest_is_chosen(way, threads, expected, folder):
-    costs.store(with_line(way, threads, (0.0,) * costs.N_TERMS))
+    cost_model.store(with_line(way, threads, (0.0,) * cost_model.N_TERMS))
     told = fastloss.explain(100, 20, 10, n_threads=2)
     assert (told.backend, told.n_threads) == expected
     assert told.predicted[expected] == 0.0
@@ -118,17 +117,18 @@ def test_the_cheapest_is_chosen(way, threads, expected, folder):
 
 def test_ready_scores_have_no_features_to_pay_for():
     """The choice for `score_gradient`: only calls, rows and scores count."""
-    one = auto.fastest(fastloss.Softmax(), (1000, 0, 10), 4, 2, with_numba=True)
-    line = costs.current().lines["wide", 4, "one"]
+    workload = Workload(fastloss.Softmax(), (1000, 0, 10), SINGLE, SINGLE)
+    line = cost_model.current().lines["wide", 4, "one"]
     expected = line[0] + line[1] * 1000 + line[2] * 1024 * 10  # strips of 32 rows
-    np.testing.assert_allclose(one.predicted["fused", 1], expected)
+    np.testing.assert_allclose(auto.predict(workload)["fused", 1], expected)
 
 
 @dataclass(frozen=True)
 class Uncompilable(fastloss.losses.softmax.Softmax):
-    """Its compiled form is none."""
+    """Its block form cannot be compiled."""
 
     name: ClassVar[str] = "uncompilable"
+    row = parallel = None
     block = staticmethod(lambda scores, labels, parameters, losses: open("/nowhere"))  # noqa: SIM115
 
 
@@ -139,65 +139,123 @@ class Unhashable(fastloss.losses.softmax.Softmax):
     notes: list[str] = field(default_factory=list)
 
 
-def test_a_loss_need_not_be_hashable(folder):
-    single = np.dtype(np.float32)
-    assert auto.choose(Unhashable(), (200, 65, 10), single, single).backend in ("numpy", "fused")
+def test_loss_need_not_be_hashable(folder):
+    workload = Workload(Unhashable(), (200, 65, 10), SINGLE, SINGLE)
+    assert auto.choose(workload).backend in fastloss.available_backends()
 
 
-def test_numpy_answers_until_the_kernels_are_ready(folder, monkeypatch):
-    kernels = aside.Kernels()
-    may_go_on = threading.Event()
-    made = []
+class Eager(fastloss.Backend):
+    """Says that it is the fastest, and runs NumPy's forms once it has been compiled."""
 
-    def make() -> None:
-        assert may_go_on.wait(30)
-        made.append(threading.current_thread().name)
+    name = "eager"
+    same_bits = True
 
-    monkeypatch.setattr(aside, "kernels", kernels)
-    monkeypatch.setattr(auto, "kernels", kernels)
-    monkeypatch.setattr(auto.fused, "kernels_of", lambda *_: ("a-problem", ("a-kernel",), make))
+    def __init__(self) -> None:
+        self.may_compile, self.compiled_by = threading.Event(), []
 
-    def choice() -> auto.Choice:
-        return auto.choose(get_loss("softmax"), (6000, 500, 10), SINGLE, SINGLE)
+    def predict(self, workload):
+        return {1: 1e-12, 2: 1e-9}
 
+    def ready(self, workload):
+        return bool(self.compiled_by)
+
+    def make_ready(self, workload):
+        assert self.may_compile.wait(30)
+        self.compiled_by.append(threading.current_thread().name)
+
+    def evaluate(self, problem, W, dW, n_threads):
+        return get_backend("numpy").evaluate(problem, W, dW, n_threads)
+
+    def score_gradient(self, loss, scores, labels, n_threads):
+        return get_backend("numpy").score_gradient(loss, scores, labels, n_threads)
+
+
+@pytest.fixture
+def eager():
+    """A registered backend that needs compiling, the fastest of all."""
+    backend = Eager()
+    fastloss.register_backend(backend)
+    yield backend
+    backend.may_compile.set()
+    fastloss.unregister_backend("eager")
+
+
+@pytest.fixture
+def in_background(monkeypatch):
+    """What is being compiled, in threads as outside of tests."""
+    real = Compilations()
+    for method in ("start", "run", "failure", "wait"):
+        monkeypatch.setattr(compilations, method, getattr(real, method))
+    return real
+
+
+SOFTMAX = Workload(fastloss.Softmax(), (6000, 500, 10), SINGLE, SINGLE, n_threads=2)
+
+
+def test_backend_of_a_plug_in_takes_part(eager):
+    eager.may_compile.set()
+    choice = auto.choose(SOFTMAX)
+    assert (choice.backend, choice.n_threads, choice.is_final) == ("eager", 1, True)
+    assert choice.predicted["eager", 2] == 1e-9
+    assert auto.reproducible(SOFTMAX, "auto") == ("eager", 1)
+    told = fastloss.explain(6000, 500, 10)
+    assert next(iter(told.predicted)) == ("eager", 1)
+
+
+def test_forgotten_backend_is_not_chosen_again(eager):
+    eager.may_compile.set()
+    assert auto.choose(SOFTMAX).backend == "eager"
+    fastloss.unregister_backend("eager")
+    assert auto.choose(SOFTMAX).backend != "eager"
+    fastloss.register_backend(eager)
+
+
+def test_backend_without_predictions_is_left_out(eager, monkeypatch):
+    monkeypatch.setattr(eager, "predict", lambda workload: {})
+    assert auto.choose(SOFTMAX).backend != "eager"
+
+
+def test_another_backend_answers_until_kernels_are_compiled(eager, in_background):
     for _ in range(2):  # asked for twice, compiled once
-        assert choice().backend == "numpy"
-        assert not choice().is_final
-        assert "being compiled" in choice().reason
-    may_go_on.set()
-    kernels.wait()
-    assert (choice().backend, choice().is_final) == ("fused", True)
-    assert made == ["fastloss-aside"]
+        choice = auto.choose(SOFTMAX)
+        assert choice.backend != "eager"
+        assert not choice.is_final
+        assert choice.reason == "the kernels of eager are being compiled"
+    eager.may_compile.set()
+    in_background.wait()
+    assert (auto.choose(SOFTMAX).backend, auto.choose(SOFTMAX).is_final) == ("eager", True)
+    assert eager.compiled_by == ["fastloss-compile"]
 
 
-def test_a_loss_that_cannot_be_compiled_stays_with_numpy(folder, monkeypatch):
-    kernels = aside.Kernels()
-    monkeypatch.setattr(auto, "kernels", kernels)
+def test_reproducible_choice_waits_for_the_compiler(eager, in_background):
+    threading.Timer(0.1, eager.may_compile.set).start()
+    assert auto.reproducible(SOFTMAX, "auto") == ("eager", 1)
+    assert eager.compiled_by == ["fastloss-compile"]
+
+
+def test_only_the_best_backend_is_compiled(eager, in_background, monkeypatch):
+    started = []
+    monkeypatch.setattr(compilations, "start", lambda key, make: started.append(key[0]))
+    for name in ("numba", "fused"):
+        monkeypatch.setattr(type(get_backend(name)), "ready", lambda *_: False)
+    assert auto.choose(SOFTMAX).backend == "numpy"
+    assert started == ["eager"]
+
+
+def test_loss_that_cannot_be_compiled_stays_with_numpy(folder, in_background):
     X, y, W = np.ones((6000, 500)), np.zeros(6000, int), np.zeros((500, 10))
     objective = fastloss.Objective(X, y, loss=Uncompilable())
     expected = objective.loss(W)
-    kernels.wait()
+    in_background.wait()
     np.testing.assert_allclose(objective.loss(W), expected)
-    choice = auto.choose(Uncompilable(), (6000, 500, 10), X.dtype, X.dtype)
+    choice = auto.choose(Workload(Uncompilable(), (6000, 500, 10), X.dtype, X.dtype))
     assert (choice.backend, choice.is_final) == ("numpy", True)
     assert "cannot compile the loss" in choice.reason
     with pytest.raises(Exception, match=r"(?i)nopython|typing"):
         fastloss.loss_and_grad(W, X, y, Uncompilable(), backend="fused")
 
 
-# --- kernels aside -------------------------------------------------------------------------------
-
-
-def test_what_was_compiled_before_is_loaded_at_once(monkeypatch, tmp_path):
-    monkeypatch.setattr(aside, "is_cached", lambda name: name == "old")
-    made = []
-    first = aside.Kernels()
-    assert not first.ready("problem", ("old", "new"), lambda: made.append("aside"))
-    first.wait()
-    assert first.ready("problem", ("old", "new"), lambda: made.append("never"))
-    # As another process would find it.
-    assert aside.Kernels().ready("problem", ("old", "old"), lambda: made.append("at once"))
-    assert made == ["aside", "at once"]
+# --- what is kept --------------------------------------------------------------------------------
 
 
 def test_nothing_can_be_written(tmp_path, monkeypatch):
@@ -205,19 +263,19 @@ def test_nothing_can_be_written(tmp_path, monkeypatch):
     file.touch()
     monkeypatch.setenv("FASTLOSS_CACHE_DIR", str(file / "folder"))
     with pytest.raises(OSError, match="folder"):
-        costs.store(costs.DEFAULT)
+        cost_model.store(cost_model.DEFAULT)
 
 
 COLD = """
 import numpy as np
 import fastloss
-from fastloss.backends import aside
+from fastloss.backends.background import compilations
 
 X, W, y = np.ones((6000, 500), "f4"), np.zeros((500, 10), "f4"), np.arange(6000) % 10
 import sys
 results = [fastloss.loss_and_grad(W, X, y)]
 print("numba" in sys.modules)
-aside.kernels.wait()
+compilations.wait()
 objective = fastloss.Objective(X, y)
 results += [objective(W), fastloss.loss_and_grad(W, X, y, backend="fused")]
 for loss, dW in results:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastloss.backends import costs
+from fastloss.backends import cost_model
 
 pytest.importorskip("numba")
 pytest.importorskip("scipy")
@@ -16,7 +16,7 @@ def test_fit_finds_the_line_it_was_given():
     line = (2e-5, 1e-8, 3e-9, 1e-9, 4e-10, 0.0, 5e-11)
     rng = np.random.default_rng(0)
     shapes = [tuple(map(int, 10 ** rng.uniform(0, 4, 3))) for _ in range(40)]
-    factors = [costs.terms("numpy", shape, 4, 1) for shape in shapes]
+    factors = [cost_model.terms("numpy", shape, 4, 1) for shape in shapes]
     seconds = [float(np.dot(line, row)) for row in factors]
     found = fit(factors, seconds)
     predicted = [float(np.dot(found, row)) for row in factors]
@@ -26,7 +26,7 @@ def test_fit_finds_the_line_it_was_given():
 
 def test_fit_gives_no_negative_cost():
     shapes = [(1, 1, 1), (10, 1, 1), (100, 1, 1), (1, 100, 2), (1, 1, 100)]
-    factors = [costs.terms("narrow", shape, 4, 2) for shape in shapes]
+    factors = [cost_model.terms("narrow", shape, 4, 2) for shape in shapes]
     assert min(fit(factors, [5.0, 4.0, 3.0, 2.0, 1.0])) >= 0.0
 
 

@@ -356,9 +356,9 @@ for name in ("HOME", "XDG_CACHE_HOME", "FASTLOSS_CACHE_DIR", "NUMBA_CACHE_DIR"):
 @pytest.mark.skipif(os.name != "posix", reason="POSIX")
 def test_no_home(run_python):
     rest = """
-from fastloss.backends import costs
+from fastloss.backends import cost_model
 assert fastloss.loss_and_grad(np.zeros((2, 3)), X, y)[0] - loss < 1e-12
-assert costs.current() is costs.DEFAULT
+assert cost_model.current() is cost_model.DEFAULT
 """
     assert run_python(NO_HOME + CALL + rest) == "0 0\n"
 

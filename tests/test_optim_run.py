@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info
 import fastloss
 from fastloss import optim
 from fastloss.backends import get_backend
+from fastloss.backends.background import compilations
 from fastloss.optim import run as optim_run
 
 #: Every method, in every form whose state differs.
@@ -149,21 +150,21 @@ def test_blas_runs_on_one_thread(name):
 
 def test_auto_does_not_change_its_mind_in_a_run(monkeypatch, ran):
     """A run waits for kernels that another thread compiles, and then uses them throughout."""
-    from fastloss.backends import aside
-
-    compiled = threading.Event()
+    is_compiled = threading.Event()
     waited = []
-    monkeypatch.setattr(aside.kernels, "ready", lambda *_: compiled.is_set())
-    monkeypatch.setattr(aside.kernels, "wait", lambda: (waited.append(1), compiled.set()))
+    for name in ("numba", "fused"):
+        monkeypatch.setattr(type(get_backend(name)), "ready", lambda *_: is_compiled.is_set())
+    monkeypatch.setattr(compilations, "start", lambda *_: False)
+    monkeypatch.setattr(compilations, "wait", lambda: (waited.append(1), is_compiled.set()))
     run("sgd")
     assert waited
     assert set(ran) == {"fused"}
 
 
 def test_a_run_that_need_not_be_reproducible_starts_at_once(monkeypatch, ran):
-    from fastloss.backends import aside
-
-    monkeypatch.setattr(aside.kernels, "ready", lambda *_: False)
+    for name in ("numba", "fused"):
+        monkeypatch.setattr(type(get_backend(name)), "ready", lambda *_: False)
+    monkeypatch.setattr(compilations, "start", lambda *_: False)
     run("sgd", objective(n_classes=4), reproducible=False)
     assert set(ran) == {"numpy"}
 

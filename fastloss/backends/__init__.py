@@ -62,6 +62,11 @@ def unavailable_backends(loss: Loss | None = None) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
+def registry_version() -> int:
+    """Return a number that changes whenever a backend is registered or forgotten."""
+    return _registry.version
+
+
 def _register_plugin(name: str, backend: object) -> None:
     register_backend(backend, name)  # type: ignore[arg-type]  # it checks
 

@@ -1,23 +1,26 @@
-"""Which backend ``backend="auto"`` takes for a problem, on how many threads, and why.
+"""Choose the backend and the number of threads for ``backend="auto"``.
 
-Whatever the model of `costs` predicts to be fastest: NumPy or (if the loss has a compiled form and
-Numba can run) the compiled backend, on one thread or on all that may be used. While its kernels are
-not ready NumPy it is: see `aside`.
+Every registered backend predicts what a call would take (`Backend.predict`); the least wins. If its
+kernels are not compiled yet, that begins in the background, and the next best backend that is ready
+answers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
+from fastloss.backends import (
+    available_backends,
+    cost_model,
+    get_backend,
+    registry_version,
+)
+from fastloss.backends.background import compilations
+from fastloss.backends.base import Workload
 
-from fastloss.backends import costs, fused
-from fastloss.backends.aside import kernels
-from fastloss.losses.base import Loss
-from fastloss.threads import available_threads
-
-Shape = tuple[int, int, int]  # N, D, C; D = 0 where the scores are there already
+Predictions = dict[tuple[str, int], float]
 
 
 @dataclass(frozen=True)
@@ -27,108 +30,97 @@ class Choice:
     backend: str
     n_threads: int
     reason: str
-    predicted: dict[tuple[str, int], float]
-    is_final: bool = True  # or will be another one as soon as the kernels are ready
+    predicted: Predictions
+    is_final: bool = True  # False: it will be another one once kernels are compiled
 
 
 # Choices that will not change any more. Emptied when it is full, which takes many shapes.
-_final: dict[tuple[object, ...], Choice] = {}
+_final: dict[Hashable, Choice] = {}
 _MAX_FINAL = 10_000
 
 
-def choose(
-    loss: Loss,
-    shape: Shape,
-    X_type: np.dtype[Any],
-    W_type: np.dtype[Any],
-    *,
-    rows_contiguous: bool = True,
-    n_threads: int | None = None,
-    prepare: bool = True,
-) -> Choice:
-    """The choice for a problem; ``prepare=False``: whether or not the kernels are ready."""
-    # Not the loss itself, which may hold what has no hash.
-    kind = (type(loss), loss.block, loss.parameters)
-    key = (kind, shape, X_type, W_type, rows_contiguous, n_threads)
+def choose(workload: Workload, *, prepare: bool = True) -> Choice:
+    """Return the choice for a call; ``prepare=False``: as if all kernels were compiled."""
+    if not prepare:
+        return _choose(workload, prepare)
+    key = (
+        *(registry_version(), cost_model.current()),
+        *(workload.kind, workload.shape, workload.rows_contiguous, workload.n_threads),
+    )
     choice = _final.get(key)
     if choice is None:
-        most = n_threads or available_threads()
-        choice = _choose(loss, shape, X_type, W_type, rows_contiguous, most, prepare)
-        if choice.is_final and prepare:
+        choice = _choose(workload, prepare)
+        if choice.is_final:
             if len(_final) >= _MAX_FINAL:
                 _final.clear()
             _final[key] = choice
     return choice
 
 
-def _choose(
-    loss: Loss,
-    shape: Shape,
-    X_type: np.dtype[Any],
-    W_type: np.dtype[Any],
-    rows_contiguous: bool,
-    most: int,
-    prepare: bool,
-) -> Choice:
-    without = fastest(loss, shape, W_type.itemsize, most, with_numba=False)
-    if (why_not := fused.BACKEND.unavailable(loss)) is not None:
-        return replace(without, reason=f"fused cannot run: {why_not}")
-    if not rows_contiguous and fused.way(*shape[1:], W_type.itemsize) == "narrow":
-        return replace(without, reason="the columns of X lie together in memory, not its rows")
-    choice = fastest(loss, shape, W_type.itemsize, most, with_numba=True)
-    if choice.backend == "numpy" or not prepare:
-        return choice
-    name, compiled, make = fused.kernels_of(loss, shape, X_type, W_type)
-    if kernels.ready(name, compiled, make):
-        return choice
-    if (failure := kernels.failure(name)) is not None:
-        return replace(without, reason=f"fused cannot compile the loss: {failure}")
-    return replace(without, reason="the kernels are being compiled", is_final=False)
+def _choose(workload: Workload, prepare: bool) -> Choice:
+    predicted = predict(workload)
+    if not predicted:
+        name = available_backends(workload.loss)[-1]
+        return Choice(name, workload.n_threads, "no backend predicts its time", predicted)
+    reasons = []
+    is_final = True
+    for name, n_threads in _best_of_each(predicted):
+        # Only the best is compiled: the others answer meanwhile if they can.
+        if not prepare or _is_ready(name, workload, start=is_final):
+            reasons.append(f"predicted to be fastest (costs {cost_model.current().source})")
+            return Choice(name, n_threads, reasons[0], predicted, is_final)
+        failure = compilations.failure((name, workload.kind))
+        if failure is None:
+            reasons.append(f"the kernels of {name} are being compiled")
+            is_final = False
+        else:
+            reasons.append(f"{name} cannot compile the loss: {failure}")
+    raise RuntimeError(f"no backend is ready: {'; '.join(reasons)}")
 
 
-def fastest(loss: Loss, shape: Shape, itemsize: int, most_threads: int, with_numba: bool) -> Choice:
-    """Of NumPy and, if wanted, the compiled backend, on one thread and on as many as may be."""
-    ways = {"numpy": "numpy"}
-    if with_numba:
-        ways["fused"] = fused.way(*shape[1:], itemsize) if shape[1] else "wide"
-    table = costs.current()
+def predict(workload: Workload) -> Predictions:
+    """Return the seconds of a call by backend and number of threads, the least first."""
     predicted = {
-        (backend, n): table.seconds(way, shape, itemsize, n, repr(loss))
-        for backend, way in ways.items()
-        for n in sorted({1, most_threads})
+        (name, n): seconds
+        for name in available_backends(workload.loss)
+        for n, seconds in get_backend(name).predict(workload).items()
     }
-    backend, n_threads = min(predicted, key=lambda key: predicted[key])
-    reason = f"predicted to be fastest (costs {table.source})"
-    return Choice(backend, n_threads, reason, predicted)
+    return dict(sorted(predicted.items(), key=lambda item: item[1]))
 
 
-def reproducible(
-    loss: Loss,
-    shape: Shape,
-    X_type: np.dtype[Any],
-    W_type: np.dtype[Any],
-    *,
-    backend: str,
-    rows_contiguous: bool,
-    n_threads: int | None,
-) -> tuple[str, int]:
-    """A backend and a number of threads for a problem, with the same bits whatever ``n_threads``.
+def _best_of_each(predicted: Predictions) -> list[tuple[str, int]]:
+    """The best number of threads of each backend, the fastest backend first."""
+    best: dict[str, int] = {}
+    for name, n_threads in predicted:
+        best.setdefault(name, n_threads)
+    return list(best.items())
 
-    So the compiled backend for "auto", if it can run: this waits until its kernels are ready. What
-    NumPy runs stays on one thread.
+
+def _is_ready(name: str, workload: Workload, start: bool) -> bool:
+    backend = get_backend(name)
+    if backend.ready(workload):
+        return True
+    make_ready = partial(backend.make_ready, workload)
+    return start and compilations.start((name, workload.kind), make_ready)
+
+
+def reproducible(workload: Workload, backend: str) -> tuple[str, int]:
+    """Return a backend and a number of threads for results of the same bits with any number.
+
+    "auto" becomes the fastest backend of which that is true, and this waits until its kernels are
+    compiled. Of other backends it is true on one thread only.
     """
+    best = dict(_best_of_each(predict(workload)))
     if backend == "auto":
-        backend = "numpy"
-        if fused.BACKEND.unavailable(loss) is None and (
-            rows_contiguous or fused.way(*shape[1:], W_type.itemsize) == "wide"
-        ):
-            name, compiled, make = fused.kernels_of(loss, shape, X_type, W_type)
-            if not kernels.ready(name, compiled, make):
-                kernels.wait()
-            if kernels.failure(name) is None:
-                backend = "fused"
-    most = n_threads or available_threads()
-    if backend != "fused" or most == 1:
+        backend = next(filter(partial(_has_same_bits, workload), best), "numpy")
+    if not get_backend(backend).same_bits:
         return backend, 1
-    predicted = fastest(loss, shape, W_type.itemsize, most, with_numba=True).predicted
-    return backend, min((1, most), key=lambda n: predicted[backend, n])
+    return backend, best.get(backend, workload.n_threads)
+
+
+def _has_same_bits(workload: Workload, name: str) -> bool:
+    if not get_backend(name).same_bits:
+        return False
+    if not _is_ready(name, workload, start=True):
+        compilations.wait()
+    return compilations.failure((name, workload.kind)) is None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.losses.base import Labels, Loss
+from fastloss.threads import available_threads
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,28 @@ Evaluator = Callable[[Floats, Floats | None, int | None], float]
 BatchEvaluator = Callable[[NDArray[np.int64], Floats, Floats | None, int | None], float]
 
 
+@dataclass(frozen=True)
+class Workload:
+    """A call as "auto" sees it; ``shape`` is (N, D, C), with D = 0 where scores are given."""
+
+    loss: Loss
+    shape: tuple[int, int, int]
+    X_type: np.dtype[Any]
+    W_type: np.dtype[Any]
+    rows_contiguous: bool = True
+    n_threads: int = field(default_factory=available_threads)
+
+    @property
+    def kind(self) -> tuple[Hashable, ...]:
+        """What compiled code depends on. Not the loss itself, which may have no hash."""
+        loss = self.loss
+        return type(loss), loss.block, loss.parallel, loss.parameters, self.X_type, self.W_type
+
+
 class Backend(ABC):
     """A way of running a loss. Stateless; one instance serves all threads.
+
+    ``same_bits`` tells whether results have the same bits for any number of threads.
 
     ``order`` is its place in tables and plots, from the plainest to the fastest; backends of the
     same order follow their names. ``title`` is what plots and tables call it, if not by ``name``.
@@ -50,10 +71,22 @@ class Backend(ABC):
     name: ClassVar[str]
     title: ClassVar[str] = ""
     order: ClassVar[int] = 100
+    same_bits: ClassVar[bool] = False
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
         """Why this backend cannot run here (or cannot run ``loss``); None if it can."""
         return None
+
+    def predict(self, workload: Workload) -> Mapping[int, float]:
+        """Return the seconds of a call by number of threads; empty: "auto" leaves it out."""
+        return {}
+
+    def ready(self, workload: Workload) -> bool:
+        """Return whether a call would not wait for a compiler; without importing Numba."""
+        return True
+
+    def make_ready(self, workload: Workload) -> None:  # noqa: B027  (most have nothing to do)
+        """Compile or load what a call needs; an exception says why that cannot be."""
 
     def prepare(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
         """`evaluate` for many calls with a ``W`` of this type and so many classes."""

@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastloss.arrays import FLOAT_TYPES, Floats
-from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem
-from fastloss.kernel_cache import numba_unavailable
+from fastloss.backends import cost_model
+from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem, Workload
+from fastloss.kernel_cache import is_available, numba_unavailable
 from fastloss.kernels.limits import LIMITS, Limits
 from fastloss.kernels.loss_entry import loss_kernel, loss_name
 from fastloss.kernels.narrow import narrow_kernel, narrow_name
@@ -33,6 +34,7 @@ class FusedBackend(Backend):
 
     name: ClassVar[str] = "fused"
     order: ClassVar[int] = 3
+    same_bits: ClassVar[bool] = True
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self._limits = limits
@@ -43,6 +45,21 @@ class FusedBackend(Backend):
         if loss is not None and loss.block is None:
             return f"the loss {loss.name!r} has no block form"
         return None
+
+    def predict(self, workload: Workload) -> dict[int, float]:
+        _, n_features, n_classes = workload.shape
+        kind = "wide"
+        if n_features > 0:
+            kind = way(n_features, n_classes, workload.W_type.itemsize, self._limits)
+        if kind == "narrow" and not workload.rows_contiguous:
+            return {}  # rows whose numbers lie apart are packed, which the model does not know
+        return cost_model.predict(kind, workload)
+
+    def ready(self, workload: Workload) -> bool:
+        return all(map(is_available, kernels_of(workload)[1]))
+
+    def make_ready(self, workload: Workload) -> None:
+        kernels_of(workload)[2]()
 
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
@@ -86,7 +103,7 @@ KernelSet = tuple[str, tuple[str, ...], Callable[[], object]]
 
 
 def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> list[KernelSet]:
-    """Return `kernels_of` all problems with these losses and types of X."""
+    """Return `kernels_of` all workloads with these losses and types of X."""
     sets: dict[str, KernelSet] = {}
     for X in X_types:
         if X not in (*FLOAT_TYPES, np.uint8):
@@ -95,18 +112,17 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
             for loss in losses:
                 for shape in ((100, 10, 10), (100, 10, 1000), (100, 0, 10)):
                     if loss.block is not None:
-                        one = kernels_of(loss, shape, X, W)
+                        one = kernels_of(Workload(loss, shape, X, W))
                         sets[one[0]] = one
     return list(sets.values())
 
 
-def kernels_of(
-    loss: Loss, shape: tuple[int, int, int], X_type: np.dtype[Any], W_type: np.dtype[Any]
-) -> KernelSet:
-    """Return a title of a problem's kernels, their names, and a function that compiles them.
+def kernels_of(workload: Workload) -> KernelSet:
+    """Return a title of a call's kernels, their names, and a function that compiles them.
 
     Numba is not imported. A shape without features means that the scores are there already.
     """
+    loss, shape, X_type, W_type = workload.loss, workload.shape, workload.X_type, workload.W_type
     block = loss.block
     assert block is not None
     kind = way(*shape[1:], W_type.itemsize) if shape[1] > 0 else "strips"

@@ -20,6 +20,7 @@ class NaiveBackend(Backend):
 
     name: ClassVar[str] = "naive"
     order: ClassVar[int] = 0
+    same_bits: ClassVar[bool] = True
 
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None

@@ -12,17 +12,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
-from fastloss.backends.base import Backend, Problem
-from fastloss.kernel_cache import numba_unavailable
+from fastloss.backends import cost_model
+from fastloss.backends.base import Backend, Problem, Workload
+from fastloss.blocks import row_blocks
+from fastloss.kernel_cache import is_available, numba_unavailable
 from fastloss.losses.base import Labels, Loss
-from fastloss.losses.jit import Jit, njit, numba_threads, prange, threads_to_use
+from fastloss.losses.jit import (
+    Jit,
+    may_run_parallel,
+    njit,
+    numba_threads,
+    prange,
+    threads_to_use,
+)
 from fastloss.losses.rows import finish_row
 from fastloss.threads import available_threads
 
@@ -57,6 +67,7 @@ class NumbaBackend(Backend):
 
     name: ClassVar[str] = "numba"
     order: ClassVar[int] = 2
+    same_bits: ClassVar[bool] = True
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
         if (why_not := numba_unavailable()) is not None:
@@ -64,6 +75,17 @@ class NumbaBackend(Backend):
         if loss is not None and (loss.row is None or loss.parallel is None):
             return f"the loss {loss.name!r} has no row form for Numba"
         return None
+
+    def predict(self, workload: Workload) -> dict[int, float]:
+        if not workload.rows_contiguous:
+            return {}  # such rows are copied, which the model does not know
+        return cost_model.predict("numba", workload)
+
+    def ready(self, workload: Workload) -> bool:
+        return is_available(_kernel_of(workload).name)
+
+    def make_ready(self, workload: Workload) -> None:
+        compiled(_kernel_of(workload))
 
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
@@ -73,12 +95,10 @@ class NumbaBackend(Backend):
         # Rows that do not follow each other in memory are copied, a few megabytes at a time.
         row_bytes = n_features * problem.X.itemsize
         is_whole = problem.X.flags.c_contiguous
-        block_rows = n_rows if is_whole else max(1, _COPY_BYTES // row_bytes)
         W_T = np.zeros((W.shape[1], n_features + 1), W.dtype)
         W_T[:, : len(W)] = W.T
         total, gradient = 0.0, np.zeros(W_T.shape if dW is not None else (0, 0))
-        for start in range(0, n_rows, block_rows):
-            rows = slice(start, start + block_rows)
+        for rows in [slice(None)] if is_whole else row_blocks(n_rows, row_bytes, _COPY_BYTES):
             losses, partials = self._run(problem, rows, W_T, gradient.shape, work, n_threads)
             for loss, partial in zip(losses.tolist(), partials, strict=True):
                 total += loss
@@ -100,28 +120,24 @@ class NumbaBackend(Backend):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The losses (K,) and gradients (K, C, D + 1) of chunks of rows."""
         X = np.ascontiguousarray(problem.X[rows])
-        chunks = chunks_of(len(X), math.prod(W_T.shape))
+        chunks = chunks_of(len(X), W_T.size)
         losses, partials = np.zeros(len(chunks)), np.zeros((len(chunks), *shape))
         weights = _NO_WEIGHTS if problem.weights is None else problem.weights[rows]
         arguments = (
             *(X, W_T, problem.labels[rows], weights, problem.loss.parameters),
             *(chunks, losses, partials),
         )
-        function = problem.loss.parallel
-        assert function is not None
-        most = 1 if work < _SERIAL_MULTIPLY_ADDS else n_threads
-        n_parameters = len(problem.loss.parameters)
-        _call(function, (X.dtype, W_T.dtype, n_parameters), rows_kernel, arguments, most)
+        is_small = work < _SERIAL_MULTIPLY_ADDS
+        _call(problem.loss, X.dtype, W_T.dtype, arguments, 1 if is_small else n_threads)
         return losses, partials
 
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
     ) -> tuple[Floats, Floats]:
         gradient, losses = np.array(scores, order="C"), np.empty(len(scores))
-        function = _score_rows(loss)
         arguments = gradient, labels, loss.parameters, losses
-        most = 1 if scores.size < _SERIAL_SCORES else n_threads
-        _call(function, (scores.dtype, len(loss.parameters)), scores_kernel, arguments, most)
+        is_small = scores.size < _SERIAL_SCORES
+        _call(loss, None, scores.dtype, arguments, 1 if is_small else n_threads)
         return losses.astype(scores.dtype, copy=False), gradient
 
 
@@ -134,77 +150,85 @@ def chunks_of(n_rows: int, n_parameters: int) -> NDArray[np.int64]:
 
 
 def _call(
-    function: Jit,
-    key: tuple[Any, ...],
-    kernel: Callable[..., Callable[..., None]],
+    loss: Loss,
+    X_type: np.dtype[Any] | None,
+    W_type: np.dtype[Any],
     arguments: tuple[Any, ...],
     n_threads: int | None,
 ) -> None:
-    """Call a compiled function on as many of Numba's threads as may be used."""
+    """Call a kernel on as many of Numba's threads as may be used."""
     n = threads_to_use(available_threads() if n_threads is None else n_threads)
-    compiled = kernel(function, *key, n > 1)
+    function = compiled(_kernel(loss, X_type, W_type, n > 1))
     if n == 1:
-        compiled(*arguments)
+        function(*arguments)
         return
     with numba_threads(n):
-        compiled(*arguments)
+        function(*arguments)
 
 
-def rows_kernel_name(
-    function: Jit, X_type: np.dtype[Any], W_type: np.dtype[Any], n_parameters: int, parallel: bool
-) -> str:
-    """Return the name of `rows_kernel`, without importing Numba."""
-    return function.name(str(X_type), str(W_type), n_parameters, parallel)
+# --- kernels --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A function for some types of X (None: of scores that are there already) and W."""
+
+    function: Jit
+    X_type: np.dtype[Any] | None
+    W_type: np.dtype[Any]
+    n_parameters: int
+    is_parallel: bool
+
+    @cached_property
+    def name(self) -> str:
+        """Its name in `kernel_cache`, which is known without importing Numba."""
+        types = str(self.X_type), str(self.W_type)
+        return self.function.name(*types, self.n_parameters, self.is_parallel)
+
+
+def _kernel(
+    loss: Loss, X_type: np.dtype[Any] | None, W_type: np.dtype[Any], is_parallel: bool
+) -> Kernel:
+    function = loss.parallel if X_type is not None else _score_rows(loss.row)
+    assert function is not None
+    return Kernel(function, X_type, W_type, len(loss.parameters), is_parallel)
+
+
+def _kernel_of(workload: Workload) -> Kernel:
+    n_rows, n_features, n_classes = workload.shape
+    X_type = workload.X_type if n_features > 0 else None
+    work = n_rows * n_classes * max(1, n_features)
+    is_small = work < (_SERIAL_MULTIPLY_ADDS if n_features > 0 else _SERIAL_SCORES)
+    is_parallel = not is_small and may_run_parallel(workload.n_threads)
+    return _kernel(workload.loss, X_type, workload.W_type, is_parallel)
 
 
 @cache
-def rows_kernel(
-    function: Jit, X_type: np.dtype[Any], W_type: np.dtype[Any], n_parameters: int, parallel: bool
-) -> Callable[..., None]:
-    """A loss's ``parallel`` function for the types of X and W, or its serial twin."""
+def _score_rows(row: Jit) -> Jit:
+    return score_rows.binding(loss_row=row)
+
+
+@cache
+def compiled(kernel: Kernel) -> Callable[..., None]:
+    """The kernel as a function that Python can call."""
     from numba import float64, from_dtype, int64, types
 
-    number = from_dtype(W_type)
-    signature = (
-        _read_only(from_dtype(X_type), 2),
-        _read_only(number, 2),
-        _read_only(int64, 1),
-        _read_only(float64, 1),
-        types.UniTuple(float64, n_parameters),
-        _read_only(int64, 2),
-        float64[::1],
-        float64[:, :, ::1],
-    )
-    name = rows_kernel_name(function, X_type, W_type, n_parameters, parallel)
-    return function.compile(name, signature, parallel=parallel)
+    def read_only(number: Any, n_dimensions: int) -> Any:
+        return types.Array(number, n_dimensions, "C", readonly=True)
 
-
-@cache
-def _score_rows(loss: Loss) -> Jit:
-    return score_rows.binding(loss_row=loss.row)
-
-
-@cache
-def scores_kernel(
-    function: Jit, dtype: np.dtype[Any], n_parameters: int, parallel: bool
-) -> Callable[..., None]:
-    """`score_rows` for a loss and the type of the scores, or its serial twin."""
-    from numba import float64, from_dtype, int64, types
-
-    signature = (
-        from_dtype(dtype)[:, ::1],
-        _read_only(int64, 1),
-        types.UniTuple(float64, n_parameters),
-        float64[::1],
-    )
-    name = function.name(str(dtype), n_parameters, parallel)
-    return function.compile(name, signature, parallel=parallel)
-
-
-def _read_only(number: Any, n_dimensions: int) -> Any:
-    from numba import types
-
-    return types.Array(number, n_dimensions, "C", readonly=True)
+    number = from_dtype(kernel.W_type)
+    parameters = types.UniTuple(float64, kernel.n_parameters)
+    labels, losses = read_only(int64, 1), float64[::1]
+    signature: tuple[Any, ...]
+    if kernel.X_type is None:
+        signature = number[:, ::1], labels, parameters, losses
+    else:
+        signature = (
+            *(read_only(from_dtype(kernel.X_type), 2), read_only(number, 2)),
+            *(labels, read_only(float64, 1), parameters),
+            *(read_only(int64, 2), losses, float64[:, :, ::1]),
+        )
+    return kernel.function.compile(kernel.name, signature, parallel=kernel.is_parallel)
 
 
 BACKEND = NumbaBackend()

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss.arrays import SKIP, Floats
-from fastloss.backends.base import Backend, Problem
+from fastloss.backends import cost_model
+from fastloss.backends.base import Backend, Problem, Workload
 from fastloss.blocks import float_blocks
 from fastloss.losses.base import Labels, Loss
 from fastloss.threads import blas_threads
@@ -28,6 +29,9 @@ class NumpyBackend(Backend):
     name: ClassVar[str] = "numpy"
     title: ClassVar[str] = "NumPy"
     order: ClassVar[int] = 1
+
+    def predict(self, workload: Workload) -> dict[int, float]:
+        return cost_model.predict("numpy", workload)
 
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None

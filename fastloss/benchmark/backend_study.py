@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.api import Objective
 from fastloss.arrays import Floats
 from fastloss.backends import get_backend
 from fastloss.benchmark import measure
@@ -28,6 +27,7 @@ from fastloss.benchmark.tasks import AutoTask, BackendTask, CandidateTask, Input
 from fastloss.benchmark.worker import Session, Worker, WorkerError
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
+from fastloss.objective import Objective
 from fastloss.settings import AUTO
 
 Contender = BackendTask | AutoTask | CandidateTask | PeerTask

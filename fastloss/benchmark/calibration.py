@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from fastloss.backends import costs, fused, vectorized
-from fastloss.backends.base import Evaluator, Problem
+from fastloss.backends import cost_model, fused, parallel, vectorized
+from fastloss.backends.base import Backend, Problem
 from fastloss.benchmark.measure import settle, time_calls
 from fastloss.losses import available_losses, get_loss
+from fastloss.losses.base import Loss
 from fastloss.threads import available_threads
 
 #: From a few numbers to more than caches hold; each of the terms leads somewhere.
@@ -51,10 +52,10 @@ def n_steps() -> int:
     return 2 * (len(SHAPES) + len(SCORE_SHAPES))
 
 
-def calibrate(progress: Callable[[str, int], None] = lambda what, done: None) -> costs.Costs:
+def calibrate(progress: Callable[[str, int], None] = lambda what, done: None) -> cost_model.Costs:
     """The costs of this machine. The kernels must be compiled: that is not a cost of a call."""
     most = available_threads()
-    table = costs.Costs(most, {}, "measured here", {})
+    table = cost_model.Costs(most, {}, "measured here", {})
     plan = [(shape, _LOSSES) for shape in SHAPES]
     plan += [(shape, available_losses()) for shape in SCORE_SHAPES]
     done = 0
@@ -64,16 +65,16 @@ def calibrate(progress: Callable[[str, int], None] = lambda what, done: None) ->
             progress(f"timing {' x '.join(map(str, shape))} {dtype}", done)
             done += 1
             times |= _measure(shape, dtype, most, names)
-        for way in costs.WAYS:
+        for way in cost_model.WAYS:
             for threads, n in (("one", 1), ("all", most)):
                 _fit(table, (way, dtype.itemsize, threads), n, times)
     return table
 
 
-def _fit(table: costs.Costs, key: costs.Key, n_threads: int, times: _Times) -> None:
+def _fit(table: cost_model.Costs, key: cost_model.Key, n_threads: int, times: _Times) -> None:
     """Add the line of a way and number of threads, and what losses have of their own."""
     way, itemsize, _ = key
-    factors = {shape: costs.terms(way, shape, itemsize, n_threads) for _, _, shape, _ in times}
+    factors = {shape: cost_model.terms(way, shape, itemsize, n_threads) for _, _, shape, _ in times}
     here = {
         (shape, name): t for (w, n, shape, name), t in times.items() if (w, n) == (way, n_threads)
     }
@@ -83,7 +84,7 @@ def _fit(table: costs.Costs, key: costs.Key, n_threads: int, times: _Times) -> N
     table.lines[key] = line
     shapes = [shape for shape in SCORE_SHAPES if (shape, _LOSSES[0]) in here]
     rest = np.array(line)
-    rest[costs.OF_LOSS] = 0.0
+    rest[cost_model.OF_LOSS] = 0.0
     known = [float(rest @ factors[shape]) for shape in shapes]
     mean = np.array([np.mean([here[shape, name] for name in _LOSSES]) for shape in shapes])
     for name in available_losses():
@@ -119,21 +120,29 @@ def _measure(
     dW = np.empty_like(W)
     y = rng.integers(0, n_classes, n_rows)
     times: _Times = {}
-    compiled_way = fused.way(n_features, n_classes, dtype.itemsize)
     for name in names:
         loss = get_loss(name)
         problem = Problem(X, y, loss, False, None, float(n_rows), any_skipped=False)
-        for way in ("numpy", compiled_way) if loss.block is not None else ("numpy",):
-            evaluate = _evaluator(way, problem, n_classes, dtype)
+        for way, backend in _ways(loss, name, shape, dtype).items():
+            evaluate = backend.prepare(problem, n_classes, dtype)
             for n in sorted({1, most}):
                 times[way, n, shape, name] = _median(partial(evaluate, W, dW, n))
     return times
 
 
-def _evaluator(way: str, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
-    if way == "numpy":
-        return partial(vectorized.BACKEND.evaluate, problem)
-    return fused.BACKEND.prepare(problem, n_classes, dtype)
+def _ways(
+    loss: Loss, name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]
+) -> dict[str, Backend]:
+    """The lines of the cost model that a shape belongs to, and what runs them."""
+    fused_way = fused.way(*shape[1:], dtype.itemsize)
+    ways: dict[str, Backend] = {
+        "numpy": vectorized.BACKEND,
+        "numba": parallel.BACKEND,
+        fused_way: fused.BACKEND,
+    }
+    if name not in _LOSSES:
+        del ways["numba"]  # another loss would be compiled for seconds, and the lines differ little
+    return {way: backend for way, backend in ways.items() if backend.unavailable(loss) is None}
 
 
 def _median(call: Callable[[], Any]) -> float:

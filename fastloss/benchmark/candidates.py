@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data
-from fastloss.api import Objective
 from fastloss.backends import available_backends
 from fastloss.benchmark.backend_study import measure_cell
 from fastloss.benchmark.results import Results
@@ -26,6 +25,7 @@ from fastloss.benchmark.tasks import LossAndGrad, resolve_candidate
 from fastloss.gradcheck import check_gradient
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
+from fastloss.objective import Objective
 
 
 def check_candidate(name: str, candidate: str | LossAndGrad, loss: Loss, seed: int = 0) -> None:

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.api import Objective
 from fastloss.arrays import Floats
-from fastloss.backends import costs
+from fastloss.backends import cost_model
 from fastloss.benchmark import measure
 from fastloss.benchmark.results import Results
 from fastloss.benchmark.tasks import BackendTask
 from fastloss.benchmark.worker import Session, Worker
 from fastloss.machine import environment
+from fastloss.objective import Objective
 from fastloss.threads import available_threads
 
 #: How far a contender may be off: the loss relative, the gradient of its largest entry. Wider than
@@ -113,9 +113,9 @@ def start(
         run = Run(results, settings, Path(folder), progress)
         # What was measured of this machine counts, what was compiled on it does not.
         with suppress(FileNotFoundError):
-            learnt = costs.path().read_bytes()
+            learnt = cost_model.path().read_bytes()
             (run.scratch / "fastloss-cache").mkdir()
-            (run.scratch / "fastloss-cache" / costs.path().name).write_bytes(learnt)
+            (run.scratch / "fastloss-cache" / cost_model.path().name).write_bytes(learnt)
         yield run
 
 

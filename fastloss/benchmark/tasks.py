@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.api import Objective
 from fastloss.arrays import Floats
-from fastloss.backends import aside, available_backends, register_backend
+from fastloss.backends import available_backends, register_backend
+from fastloss.backends.background import compilations
 from fastloss.backends.base import Backend
 from fastloss.benchmark.results import Kind
 from fastloss.losses.base import Loss
 from fastloss.numerical import numerical_gradient
+from fastloss.objective import Objective
 
 LossAndGrad = Callable[[Floats, NDArray[Any], NDArray[np.int64]], tuple[float, Floats]]
 
@@ -107,7 +108,7 @@ class AutoTask:
         objective = Objective(X, y, loss=self.loss)
         # NumPy answers until the kernels are compiled; what is timed comes after that.
         objective(W)
-        aside.kernels.wait()
+        compilations.wait()
         return partial(objective, W)
 
 

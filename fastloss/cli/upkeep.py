@@ -42,8 +42,8 @@ def warmup(
     ] = True,
 ) -> None:
     """Compile the kernels, so that no first call has to, and measure what calls cost here."""
-    from fastloss.backends import costs
-    from fastloss.backends.aside import kernels as ready
+    from fastloss.backends import cost_model
+    from fastloss.backends.background import compilations
     from fastloss.backends.fused import all_kernels
     from fastloss.benchmark import calibration
     from fastloss.kernel_cache import cached_kernels, folder
@@ -55,12 +55,12 @@ def warmup(
         with progress_bar(len(jobs)) as progress:
             for done, (name, _, make) in enumerate(jobs):
                 progress(name, done)
-                ready.make(name, make)
+                compilations.run(name, make)
         typer.echo(
             f"{len(jobs)} kernels ready in {time.perf_counter() - start:.1f} s; "
             f"{len(cached_kernels())} files in {folder()}"
         )
         if calibrate:
             with progress_bar(calibration.n_steps()) as progress:
-                costs.store(calibration.calibrate(progress))
-            typer.echo(f"costs measured and kept in {costs.path()}")
+                cost_model.store(calibration.calibrate(progress))
+            typer.echo(f"costs measured and kept in {cost_model.path()}")

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastloss.api import Objective
 from fastloss.arrays import as_integer, as_real
 from fastloss.gradcheck.line import EPS, band, relative_error
 from fastloss.gradcheck.notes import notes_on
@@ -22,6 +21,7 @@ from fastloss.gradcheck.parts import (
 from fastloss.gradcheck.places import check_part
 from fastloss.gradcheck.records import GradientCheck, GradientRecord
 from fastloss.numerical import Matrix
+from fastloss.objective import Objective
 
 Oracle: TypeAlias = "Objective | Callable[[NDArray[Any]], tuple[float, Any]]"
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.api import Objective
 from fastloss.gradcheck.records import PartName
 from fastloss.numerical import Matrix, as_number, scores_of
+from fastloss.objective import Objective
 from fastloss.penalties import Penalty
 
 

@@ -22,6 +22,7 @@ trouble with Numba is kept here, so that the losses read as Numba's documentatio
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -71,7 +72,7 @@ class Jit:
         return kernel_cache.kernel_name(stem, self, *parts)
 
     def compile(self, name: str, signature: Any, *, parallel: bool) -> Callable[..., Any]:
-        """Compile the function, or its serial twin, or load it from the cache."""
+        """Compile the function, or its serial twin, under a name, or load it from the cache."""
         from numba import njit
 
         options = {**self.targetoptions, "parallel": parallel}
@@ -141,6 +142,16 @@ def threads_to_use(n_threads: int) -> int:
     from numba import config
 
     return int(min(n_threads, config.NUMBA_NUM_THREADS))
+
+
+def may_run_parallel(n_threads: int) -> bool:
+    """Return whether `threads_to_use` is more than 1, as far as is known without Numba.
+
+    Before Numba is imported its threading layer is taken to be a safe one.
+    """
+    if "numba" in sys.modules:
+        return threads_to_use(n_threads) > 1
+    return n_threads > 1 and not _is_forked
 
 
 @cache

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastloss.api import Objective
 from fastloss.arrays import SKIP, Floats
 from fastloss.blocks import float_blocks
+from fastloss.objective import Objective
 from fastloss.threads import blas_threads
 
 

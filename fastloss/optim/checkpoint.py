@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.api import Objective
 from fastloss.arrays import Floats
 from fastloss.files import DataFormatError, named, read_archive, written_whole
+from fastloss.objective import Objective
 from fastloss.optim.base import Method, State
 from fastloss.optim.result import Record
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.api import Minibatch, Objective
 from fastloss.arrays import Floats
 from fastloss.numerical import as_number
+from fastloss.objective import Minibatch, Objective
 
 #: ``W -> (loss, gradient)``
 LossAndGradient = Callable[[Any], tuple[float, Any]]

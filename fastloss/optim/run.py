@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastloss import arrays
-from fastloss.api import Objective
 from fastloss.arrays import Floats, as_integer, as_real, convert
+from fastloss.objective import Objective
 from fastloss.optim.accuracy import accuracy
 from fastloss.optim.base import Method, Setting, State, Stop, squared_norm
 from fastloss.optim.checkpoint import Checkpoint, Fingerprint, fingerprint

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import as_integer
 from fastloss.backends import auto
+from fastloss.backends.base import Workload
 from fastloss.files import check_writable, write
 from fastloss.losses import get_loss
 from fastloss.machine import cpu_name
@@ -109,9 +110,9 @@ class Job:
 
 
 def warm_up(loss: str) -> None:
-    """Begin to load the kernels, or to compile them in another thread, while data is read."""
+    """Begin to compile the kernels in the background if they are not in the cache."""
     kind = np.dtype(np.float32)
-    auto.choose(get_loss(loss), SYNTHETIC_SHAPE, kind, kind)
+    auto.choose(Workload(get_loss(loss), SYNTHETIC_SHAPE, kind, kind))
 
 
 @dataclass(frozen=True)

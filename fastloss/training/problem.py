@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data as datasets
-from fastloss.api import Objective
 from fastloss.arrays import Floats
 from fastloss.blocks import row_blocks
 from fastloss.data import Dataset
 from fastloss.files import StrPath, read_archive
 from fastloss.losses.base import Labels
 from fastloss.model import LinearModel, Preprocessing, PreprocessingKind
+from fastloss.objective import Objective
 from fastloss.optim import Record, Result, minimize
 from fastloss.threads import blas_threads
 from fastloss.training.settings import Scale, Settings, make_method

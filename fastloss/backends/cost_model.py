@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from fastloss import files
+from fastloss.backends.base import Workload
 from fastloss.folders import cache_folder
 from fastloss.kernels.wide_problem import STRIP_BYTES
 
 #: Of the model: numbers that another one was fitted with are not read.
-VERSION = 5
-WAYS = ("numpy", "narrow", "wide")
+VERSION = 6
+WAYS = ("numpy", "numba", "narrow", "wide")
 N_TERMS = 7
 
 #: The terms that depend on the loss.
@@ -67,8 +68,11 @@ def terms(
 class Costs:
     """The numbers, and for how many threads "all" stands.
 
-    ``of_losses``: how many times the line's `OF_LOSS` a loss takes, by its ``repr``.
+    ``of_losses``: how many times the line's `OF_LOSS` a loss takes, by its ``repr``. Hashed by
+    identity, because one table is in use at a time.
     """
+
+    __hash__ = object.__hash__
 
     n_threads: int
     lines: dict[Key, tuple[float, ...]]
@@ -85,6 +89,15 @@ class Costs:
         seconds = [cost * factor for cost, factor in zip(line, factors, strict=True)]
         of_loss = sum(seconds[OF_LOSS])
         return sum(seconds) + of_loss * (self.of_losses.get((*key, loss), 1.0) - 1.0)
+
+
+def predict(way: str, workload: Workload) -> dict[int, float]:
+    """Return the seconds of a call on one thread and on all that it may use."""
+    costs, itemsize, loss = current(), workload.W_type.itemsize, repr(workload.loss)
+    return {
+        n: costs.seconds(way, workload.shape, itemsize, n, loss)
+        for n in sorted({1, workload.n_threads})
+    }
 
 
 # --- kept between processes -----------------------------------------------------------------------
@@ -135,12 +148,16 @@ DEFAULT = Costs(
         # a call, a row, a score, one beyond cache, a number of X, of W, a multiply-add; seconds
         ("numpy", 4, "one"): (3e-05, 9.4e-08, 1.8e-09, 1.5e-09, 6.8e-10, 9.2e-10, 2e-11),
         ("numpy", 4, "all"): (3.2e-05, 9.6e-08, 2e-09, 1.3e-09, 4.9e-10, 7.9e-10, 9.9e-12),
+        ("numba", 4, "one"): (1.2e-05, 2e-08, 4e-09, 0.0, 2e-10, 2e-09, 1.4e-10),
+        ("numba", 4, "all"): (2e-05, 1.2e-08, 2.2e-09, 0.0, 1.2e-10, 2e-09, 7e-11),
         ("narrow", 4, "one"): (3.6e-06, 6.2e-09, 1.3e-09, 2.3e-10, 1e-10, 5.5e-10, 2e-11),
         ("narrow", 4, "all"): (3.9e-06, 5.4e-09, 6.2e-10, 4.7e-11, 5.8e-11, 6.1e-10, 1.2e-11),
         ("wide", 4, "one"): (1.3e-05, 8.8e-09, 7.9e-10, 1.7e-10, 9.4e-10, 5.8e-10, 1.1e-11),
         ("wide", 4, "all"): (1.5e-05, 5.3e-08, 5e-10, 8.2e-11, 9.8e-10, 4.5e-10, 5.2e-12),
         ("numpy", 8, "one"): (2.7e-05, 8.5e-08, 2.8e-09, 2.9e-09, 1.5e-09, 1.7e-09, 4.8e-11),
         ("numpy", 8, "all"): (2.9e-05, 8.7e-08, 3.1e-09, 2.4e-09, 1e-09, 1.5e-09, 2.5e-11),
+        ("numba", 8, "one"): (1.2e-05, 2e-08, 5e-09, 0.0, 4e-10, 3e-09, 2.6e-10),
+        ("numba", 8, "all"): (2e-05, 1.2e-08, 2.7e-09, 0.0, 2.4e-10, 3e-09, 1.3e-10),
         ("narrow", 8, "one"): (3.7e-06, 6.1e-09, 8.6e-10, 1.1e-09, 2.8e-10, 1.1e-09, 4.2e-11),
         ("narrow", 8, "all"): (3.8e-06, 6.7e-09, 8.7e-10, 0.0, 1.3e-10, 1.2e-09, 2.4e-11),
         ("wide", 8, "one"): (1.2e-05, 1.1e-08, 1.4e-09, 3.7e-10, 1.5e-09, 7.8e-10, 3.8e-11),

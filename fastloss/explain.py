@@ -1,0 +1,90 @@
+"""Say which backend a call would run on, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fastloss import arrays
+from fastloss.backends import auto, get_backend, unavailable_backends
+from fastloss.backends.base import Workload
+from fastloss.losses import get_loss
+from fastloss.losses.base import Loss
+from fastloss.settings import AUTO, environment, requested_backend, requested_threads
+from fastloss.threads import available_threads
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What runs, and why.
+
+    ``predicted``: the seconds a call should take, by backend and number of threads, fastest first
+    (for "auto" only). ``unavailable`` says of other backends why they cannot run.
+    """
+
+    backend: str
+    reason: str
+    n_threads: int
+    unavailable: dict[str, str]
+    predicted: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.backend}, up to {_threads(self.n_threads)}: {self.reason}"]
+        lines += [
+            f"  {backend}, {_threads(n)}: {1e3 * seconds:.3g} ms predicted"
+            for (backend, n), seconds in self.predicted.items()
+        ]
+        lines += [f"  {name} cannot run: {why}" for name, why in self.unavailable.items()]
+        return "\n".join(lines)
+
+
+def _threads(n: int) -> str:
+    return "1 thread" if n == 1 else f"{n} threads"
+
+
+def explain(
+    N: int,
+    D: int,
+    C: int,
+    *,
+    dtype: DTypeLike = np.float32,
+    loss: str | Loss = "softmax",
+    backend: str = AUTO,
+    n_threads: int | None = None,
+    rows_contiguous: bool = True,
+) -> Explanation:
+    """What `loss_and_grad` would run for ``N`` rows, ``D`` features and ``C`` classes, and why.
+
+    ``dtype`` is that of ``X`` (for uint8, ``W`` is taken to be float32); ``rows_contiguous`` is
+    False for an ``X`` in Fortran order. Settings of `use` and of the environment count. Whether the
+    kernels are compiled already does not: until they are, "auto" answers with NumPy.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> told = fastloss.explain(60_000, 785, 10, backend="numpy", n_threads=1)
+    >>> print(told)
+    numpy, up to 1 thread: asked for by the argument backend=
+    """
+    N, D, C = (arrays.as_integer(name, n, 1) for name, n in zip("NDC", (N, D, C), strict=True))
+    X_type = np.dtype(dtype)
+    if X_type not in (*arrays.FLOAT_TYPES, np.dtype(np.uint8)):
+        raise TypeError(f"dtype must be float32, float64 or uint8, got {X_type}")
+    loss = get_loss(loss)
+    unavailable = unavailable_backends(loss)
+    variables = environment()
+    requested, by = requested_backend(backend, variables)
+    threads = requested_threads(n_threads, variables)
+    if requested != AUTO:
+        get_backend(requested, loss)
+        reason = f"asked for by {by}"
+        return Explanation(requested, reason, threads or available_threads(), unavailable)
+    W_type = np.dtype(np.float32) if X_type == np.uint8 else X_type
+    shape, most = (N, D, C), threads or available_threads()
+    workload = Workload(loss, shape, X_type, W_type, rows_contiguous, most)
+    choice = auto.choose(workload, prepare=False)
+    return Explanation(
+        choice.backend, choice.reason, choice.n_threads, unavailable, choice.predicted
+    )

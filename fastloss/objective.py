@@ -1,0 +1,375 @@
+"""A data set and a loss, validated and laid out once, as a function of ``W``."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastloss import arrays
+from fastloss.arrays import ClassWeight, Floats
+from fastloss.backends import auto, get_backend
+from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem, Workload
+from fastloss.losses import get_loss
+from fastloss.losses.base import Loss
+from fastloss.penalties import Penalty
+from fastloss.settings import (
+    AUTO,
+    check_backend,
+    environment,
+    requested_backend,
+    requested_threads,
+)
+from fastloss.threads import available_threads
+
+Reduction = Literal["mean", "sum"]
+Rows = slice | NDArray[Any] | list[int]
+
+
+class Objective:
+    """Everything of `loss_and_grad` but ``W``, validated and laid out once.
+
+    ``objective(W) -> (loss, dW)``. Parameters and errors as in `loss_and_grad`; the backend and
+    the threads are settled at each call, so `use` applies; environment variables count as they were
+    when the objective was made.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> objective = fastloss.Objective([[1.0, 2.0], [3.0, 4.0]], [0, 2], loss="hinge", l2=0.1)
+    >>> loss, dW = objective(np.zeros((2, 3)))
+    >>> objective.terms(np.ones((2, 3)))  # data loss, penalty
+    (2.0, 0.6000000000000001)
+    """
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "softmax",
+        l1: float = 0.0,
+        l2: float = 0.0,
+        intercept: bool = False,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+        ignore_index: int | None = None,
+        reduction: Reduction = "mean",
+        backend: str = AUTO,
+        n_threads: int | None = None,
+    ) -> None:
+        array = arrays.as_rows(X)
+        labels = arrays.as_labels(y, len(array), ignore_index)
+        arrays.check_reduction(reduction)
+        self.penalty = Penalty(l1, l2)
+        self.reduction = reduction
+        self._backend = backend if backend == AUTO else check_backend(backend)
+        self._n_threads = n_threads
+        self._environment = environment()
+        requested_threads(n_threads, self._environment)
+        self._set_rows(
+            Problem(
+                X=array,
+                labels=labels,
+                loss=get_loss(loss),
+                intercept=bool(intercept),
+                weights=arrays.as_row_weights(sample_weight, class_weight, labels),
+                divisor=1.0,
+                any_skipped=True,
+            )
+        )
+
+    def _set_rows(self, problem: Problem) -> None:
+        """Take the rows, and work out what follows from them.
+
+        ``any_skipped`` may be True where none is: rows are counted only if it is.
+        """
+        n_rows = n_counted = len(problem.labels)
+        if problem.any_skipped:
+            n_counted = int(np.count_nonzero(problem.labels != arrays.SKIP))
+        divisor = 1.0
+        if self.reduction == "mean":
+            divisor = float(n_counted) if problem.weights is None else float(problem.weights.sum())
+            if divisor == 0.0:
+                raise ValueError(
+                    f"the weights of the {n_rows} rows sum to 0 ({n_counted} of them are not "
+                    "ignored), so they have no mean; pass reduction='sum' for a loss of 0"
+                )
+        self._set_problem(replace(problem, divisor=divisor, any_skipped=n_counted < n_rows))
+
+    def _set_problem(self, problem: Problem) -> None:
+        self._problem = problem
+        self._evaluators: dict[
+            tuple[str, int | None, int, np.dtype[Any]], tuple[Evaluator, int | None]
+        ] = {}
+        self._accepted: set[tuple[tuple[int, ...], np.dtype[Any]]] = set()
+
+    @property
+    def X(self) -> NDArray[Any]:
+        """The rows (N, D), as they were handed in."""
+        return self._problem.X
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels (N,), -1 where the row is ignored."""
+        return self._problem.labels
+
+    @property
+    def loss_function(self) -> Loss:
+        """The loss over a row of scores."""
+        return self._problem.loss
+
+    @property
+    def intercept(self) -> bool:
+        """Whether the last row of ``W`` is the bias."""
+        return self._problem.intercept
+
+    @property
+    def row_weights(self) -> NDArray[np.float64]:
+        """What the loss of each row is multiplied with (N,): they sum to 1 for the mean."""
+        weights = self._problem.weights
+        if weights is None:
+            weights = (self.labels != arrays.SKIP).astype(np.float64)
+        return weights / self._problem.divisor
+
+    @property
+    def n_parameter_rows(self) -> int:
+        """How many rows ``W`` has: the features, and the bias if there is one."""
+        return self.X.shape[1] + self.intercept
+
+    def __repr__(self) -> str:
+        n_rows, n_features = self.X.shape
+        return (
+            f"Objective({n_rows} rows x {n_features} {self.X.dtype} features, "
+            f"{self.loss_function!r}, l1={self.penalty.l1:g}, l2={self.penalty.l2:g}, "
+            f"intercept={self.intercept}, reduction={self.reduction!r})"
+        )
+
+    def __call__(self, W: ArrayLike, *, out: Floats | None = None) -> tuple[float, Floats]:
+        """Loss, penalty included, and its gradient (in ``out`` if given)."""
+        W = self._check(W)
+        if out is not None:
+            arrays.check_out(out, W, {"X": self.X})
+        dW = out if out is not None and out.flags.c_contiguous else np.empty(W.shape, W.dtype)
+        total = self._add_penalty(self._data_loss(W, dW), W, dW)
+        if out is None or out is dW:
+            return total, dW
+        out[...] = dW
+        return total, out
+
+    def loss(self, W: ArrayLike) -> float:
+        """The loss, penalty included, without its gradient."""
+        return sum(self.terms(W))
+
+    def terms(self, W: ArrayLike) -> tuple[float, float]:
+        """The data loss and the penalty."""
+        W = self._check(W)
+        return self._data_loss(W, None), self.penalty.value(self._penalised(W))
+
+    def flat(self, w: ArrayLike) -> tuple[float, NDArray[Any]]:
+        """Loss and gradient for a flattened ``W``: ``scipy.optimize.minimize(objective.flat, w,
+        jac=True)``.
+
+        ``w`` is cast to the type of ``X`` if that is a float, because optimisers hold float64; the
+        gradient has the type of ``w``.
+        """
+        w = np.asarray(w)
+        if w.ndim != 1 or w.size % self.n_parameter_rows:
+            raise ValueError(
+                f"w must be 1-D with a multiple of {self.n_parameter_rows} entries "
+                f"(rows of W), got shape {w.shape}"
+            )
+        dtype = self.X.dtype if self.X.dtype in arrays.FLOAT_TYPES else w.dtype
+        W = w.reshape(self.n_parameter_rows, -1).astype(dtype, copy=False)
+        loss, dW = self(W)
+        return loss, dW.ravel().astype(w.dtype, copy=False)
+
+    def batch(self, rows: Rows) -> Objective:
+        """The same objective over some rows: a slice (a view of ``X``), indices or a mask.
+
+        Nothing is validated again; "balanced" class weights stay those of all rows.
+        """
+        problem = self._problem
+        labels = problem.labels[rows]
+        if labels.ndim != 1 or not labels.size:
+            raise ValueError(f"rows must select at least one row in one dimension, got {rows!r}")
+        batch = self._with(
+            replace(
+                problem,
+                X=problem.X[rows],
+                labels=np.ascontiguousarray(labels),
+                weights=None
+                if problem.weights is None
+                else np.ascontiguousarray(problem.weights[rows]),
+            )
+        )
+        # Whatever W fits all labels fits some of them.
+        batch._accepted.update(self._accepted)
+        return batch
+
+    def minibatch(self, n_rows: int, n_candidates: int | None = None) -> Minibatch:
+        """This objective estimated from ``n_rows`` of its rows at a time: see `Minibatch`."""
+        return Minibatch(self, n_rows, len(self.X) if n_candidates is None else n_candidates)
+
+    def astype(self, dtype: DTypeLike) -> Objective:
+        """The same objective with ``X`` cast to another type."""
+        return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))
+
+    def reproducible(self, W: ArrayLike, n_rows: int | None = None) -> Objective:
+        """The same objective, whose results have the same bits on any number of threads.
+
+        For a ``W`` of this shape and type; ``n_rows``: of the minibatches that it is meant for, all
+        unless given. "auto" becomes the compiled backend as soon as its kernels are ready (this
+        waits for them), or NumPy where that cannot run. NumPy runs on one thread: its products are
+        those of BLAS, which promises nothing for more.
+        """
+        W = self._check(W)
+        other = copy.copy(self)
+        other._evaluators = {}
+        backend, n_threads = self._requested()
+        workload = self._workload(n_rows, n_threads, W.shape[1], W.dtype)
+        other._backend, other._n_threads = auto.reproducible(workload, backend)
+        return other
+
+    def _workload(
+        self, n_rows: int | None, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
+    ) -> Workload:
+        """A call with all rows, or with ``n_rows`` of them."""
+        X = self.X
+        return Workload(
+            self.loss_function,
+            (n_rows or len(X), X.shape[1], n_classes),
+            X.dtype,
+            dtype,
+            rows_contiguous=abs(X.strides[1]) <= abs(X.strides[0]),
+            n_threads=n_threads or available_threads(),
+        )
+
+    def without_penalty(self) -> Objective:
+        """The data loss alone."""
+        other = copy.copy(self)
+        other.penalty = Penalty()
+        return other
+
+    def _with(self, problem: Problem) -> Objective:
+        other = copy.copy(self)
+        other._set_rows(problem)
+        return other
+
+    def _penalised(self, W: Floats) -> Floats:
+        return W[:-1] if self.intercept else W
+
+    def _add_penalty(self, data_loss: float, W: Floats, dW: Floats) -> float:
+        """The total loss; the penalty's gradient is added to ``dW``."""
+        if not self.penalty.is_active:
+            return data_loss
+        weights = self._penalised(W)
+        self.penalty.add_gradient(weights, self._penalised(dW))
+        return data_loss + self.penalty.value(weights)
+
+    def _requested(self) -> tuple[str, int | None]:
+        backend, _ = requested_backend(self._backend, self._environment)
+        return backend, requested_threads(self._n_threads, self._environment)
+
+    def _data_loss(self, W: Floats, dW: Floats | None) -> float:
+        key = (*self._requested(), W.shape[1], W.dtype)
+        evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
+        return evaluate(W, dW, n_threads)
+
+    def _evaluator(
+        self, backend: str, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
+    ) -> tuple[Evaluator, int | None]:
+        """What evaluates the rows and on how many threads, kept for the calls to come."""
+        key = (backend, n_threads, n_classes, dtype)
+        chosen, n_threads, is_final = self._resolve(*key)
+        evaluator = chosen.prepare(self._problem, n_classes, dtype), n_threads
+        if is_final:
+            self._evaluators[key] = evaluator
+        return evaluator
+
+    def _resolve(
+        self,
+        backend: str,
+        n_threads: int | None,
+        n_classes: int,
+        dtype: np.dtype[Any],
+        n_rows: int | None = None,
+    ) -> tuple[Backend, int | None, bool]:
+        """The backend for all rows, or batches of ``n_rows``; threads; whether it stays so."""
+        is_final = True
+        if backend == AUTO:
+            choice = auto.choose(self._workload(n_rows, n_threads, n_classes, dtype))
+            backend, n_threads, is_final = choice.backend, choice.n_threads, choice.is_final
+        return get_backend(backend, self.loss_function), n_threads, is_final
+
+    def _check(self, W: ArrayLike) -> Floats:
+        """``W`` as an array that fits the rows."""
+        # What has passed once needs no second look: a small problem takes less time than that.
+        if type(W) is np.ndarray and (W.shape, W.dtype) in self._accepted:
+            return W
+        weights = arrays.as_weights(W)
+        n_features = self.X.shape[1]
+        if self.X.dtype != np.uint8 and weights.dtype != self.X.dtype:
+            raise TypeError(
+                f"W and X must have the same float type, got {weights.dtype} and {self.X.dtype}"
+            )
+        if len(weights) != self.n_parameter_rows:
+            raise ValueError(
+                f"W must have {self.n_parameter_rows} rows for X with {n_features} columns and "
+                f"intercept={self.intercept}, got shape {weights.shape}"
+            )
+        arrays.check_label_range(self.labels, int(self.labels.max()), weights.shape[1])
+        self._accepted.add((weights.shape, weights.dtype))
+        return weights
+
+
+class Minibatch:
+    """``n_rows`` rows of an objective at a time, which ones is said in each call.
+
+    The loss and gradient estimate those of all rows. They are unbiased, weights and
+    ``reduction="sum"`` included, if all of ``n_candidates`` rows are equally likely and the others
+    have no weight: a data loss of n rows counts ``n_candidates / n`` times. Without weights, the
+    estimate of a mean is the mean over the batch.
+    """
+
+    def __init__(self, objective: Objective, n_rows: int, n_candidates: int) -> None:
+        n_rows = arrays.as_integer("n_rows", n_rows, 1, n_candidates)
+        self._objective = objective
+        self._n_rows = n_rows
+        problem = objective._problem
+        self._problem = replace(problem, divisor=problem.divisor * n_rows / n_candidates)
+        self._evaluators: dict[tuple[object, ...], tuple[BatchEvaluator, int | None]] = {}
+
+    def __call__(self, rows: NDArray[Any], W: ArrayLike) -> tuple[float, Floats]:
+        """The estimate from these rows (their indices), penalty included, and its gradient."""
+        objective = self._objective
+        W = objective._check(W)
+        rows = self._check(rows)
+        dW = np.empty(W.shape, W.dtype)
+        key = (*objective._requested(), W.shape[1], W.dtype)
+        evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
+        return objective._add_penalty(evaluate(rows, W, dW, n_threads), W, dW), dW
+
+    def _check(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        rows = np.ascontiguousarray(rows, np.int64)
+        if rows.shape != (self._n_rows,):
+            raise ValueError(f"rows must have shape ({self._n_rows},), got {rows.shape}")
+        n_all = len(self._problem.labels)
+        # Kernels trust them.
+        if rows.min() < 0 or rows.max() >= n_all:
+            bad = rows[(rows < 0) | (rows >= n_all)]
+            raise IndexError(f"rows must be in [0, {n_all}), got {bad[0]}")
+        return rows
+
+    def _evaluator(
+        self, backend: str, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
+    ) -> tuple[BatchEvaluator, int | None]:
+        key = (backend, n_threads, n_classes, dtype)
+        chosen, n_threads, is_final = self._objective._resolve(*key, n_rows=self._n_rows)
+        evaluate = chosen.prepare_batches(self._problem, self._n_rows, n_classes, dtype)
+        if is_final:
+            self._evaluators[key] = evaluate, n_threads
+        return evaluate, n_threads
