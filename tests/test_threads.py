@@ -15,7 +15,6 @@ import pytest
 from oracle import LOSSES
 
 import fastloss
-from fastloss import threads
 from fastloss.threads import Team, available_threads
 
 numba = pytest.importorskip("numba")
@@ -245,22 +244,22 @@ def test_helpers_keep_nothing_alive():
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
-def test_helpers_run_beside_the_caller(monkeypatch):
+def test_helpers_run_beside_the_caller():
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         pytest.skip("one CPU")
-    team = Team()
-    for cpu in sorted(allowed)[:2]:
-        monkeypatch.setattr(threads, "_current_cpu", lambda cpu=cpu: cpu)
+    cpus = sorted(allowed)[:2]
+    caller = iter(cpus)
+    team, before = Team(lambda: next(caller)), set(threading.enumerate())
+    for cpu in cpus:
         team.run(lambda: True, (), 2)
-        (helper,) = team._helpers
+        (helper,) = set(threading.enumerate()) - before
         assert os.sched_getaffinity(helper.native_id) == allowed - {cpu}
     assert os.sched_getaffinity(0) == allowed
 
 
-def test_nobody_knows_the_cpu(monkeypatch):
-    monkeypatch.setattr(threads, "_current_cpu", lambda: -1)
-    team, left, done = Team(), [0, 1, 2], []
+def test_unknown_cpu():
+    team, left, done = Team(lambda: -1), [0, 1, 2], []
 
     def take() -> bool:
         while left:
