@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import fastloss
 from fastloss.backends import aside, auto, fused, get_backend
@@ -22,6 +23,30 @@ ROOT = Path(fastloss.__file__).parents[1]
 # What was learnt of this machine must not change what the tests see, nor the other way round.
 _learnt = tempfile.TemporaryDirectory(prefix="fastloss-tests-")
 os.environ["FASTLOSS_CACHE_DIR"] = _learnt.name
+
+
+# Derandomised, so that a run that failed fails again.
+settings.register_profile("default", deadline=None, max_examples=10, derandomize=True)
+settings.register_profile("deep", deadline=None, max_examples=100)
+settings.load_profile("default")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as deep all but 1 in n combinations of parameters of a test marked ``one_in(n)``.
+
+    Number the values of each parameter. The combinations whose numbers add up to a multiple of n
+    stay, so that all pairs of values meet where a third parameter has n values or more.
+    """
+    numbers: dict[object, dict[int, int]] = {}
+    for item in items:
+        if marker := item.get_closest_marker("one_in"):
+            total = 0
+            for name, value in item.callspec.params.items():
+                known = numbers.setdefault((item.function, name), {})
+                total += known.setdefault(id(value), len(known))
+            if total % marker.args[0]:
+                item.add_marker(pytest.mark.deep)
 
 
 @pytest.fixture

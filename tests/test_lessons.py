@@ -26,6 +26,15 @@ from fastloss.lessons import tools
 ROOT = Path(fastloss.__file__).parents[1]
 LESSONS = lessons.all_lessons()
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.path.stem)
+# The others measure for ten seconds each; .ci/run plays them all.
+each_lesson_to_run = pytest.mark.parametrize(
+    "lesson",
+    [
+        pytest.param(lesson, marks=pytest.mark.deep if lesson.number in (2, 3, 4, 5) else ())
+        for lesson in LESSONS
+    ],
+    ids=lambda lesson: lesson.path.stem,
+)
 
 
 def run(*arguments: object):
@@ -59,7 +68,7 @@ def run_script(tmp_path):
     return run_it
 
 
-@each_lesson
+@each_lesson_to_run
 def test_runs_as_a_script_and_keeps_a_figure(lesson, run_script):
     """Each asserts what it claims; so it is enough that it ends well."""
     if lesson.number == 1:

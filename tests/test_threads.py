@@ -110,7 +110,9 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("layer", ["default", "workqueue", "omp"])
+@pytest.mark.parametrize(
+    "layer", ["default", "workqueue", pytest.param("omp", marks=pytest.mark.deep)]
+)
 def test_calls_from_several_python_threads(layer, run_python):
     output = run_python(CONCURRENT, NUMBA_THREADING_LAYER=layer)
     assert output == "done\n"
