@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from oracle import LOSSES, WAYS, Data, assert_close, layouts, make_data, reference
+from oracle import LOSSES, WAYS, Data, Exact, assert_close, layouts, make_data, reference
 
 import fastloss
 
@@ -24,7 +24,7 @@ data = cache(make_data)
 
 
 @cache
-def expected(loss: fastloss.Loss, *arguments) -> tuple[float, np.ndarray]:
+def expected(loss: fastloss.Loss, *arguments) -> Exact:
     problem = data(*arguments)
     return reference(problem.W, problem.X, problem.y, loss)
 
