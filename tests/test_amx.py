@@ -63,7 +63,7 @@ def parts_of(blocks: np.ndarray, is_left: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("is_left", [True, False])
-def test_three_parts_are_the_whole(is_left):
+def test_three_parts_add_up_to_the_number(is_left):
     array = numbers(np.random.default_rng(0), 2, 32, 32)
     parts = parts_of(split(array, 3, is_left), is_left)
     np.testing.assert_array_equal(parts.astype(np.float64).sum(axis=1), array)
@@ -74,7 +74,7 @@ def test_three_parts_are_the_whole(is_left):
 
 
 @pytest.mark.parametrize("is_left", [True, False])
-def test_what_is_below_the_normal_range_stays_small(is_left):
+def test_subnormal_numbers_stay_small(is_left):
     """And does not get into the other half of an item."""
     array = numbers(np.random.default_rng(0), 2, 32, 32)
     array *= 2.0**-110
@@ -191,7 +191,7 @@ def units_used(monkeypatch) -> list[str]:
     return used
 
 
-def test_who_gets_the_matrix_unit(units_used):
+def test_shapes_that_get_the_matrix_unit(units_used):
     W, X, y = problem()
     fastloss.loss_and_grad(W, X, y, backend="fused")
     assert units_used == ["amx did"]
@@ -204,7 +204,7 @@ def test_who_gets_the_matrix_unit(units_used):
 @pytest.mark.parametrize("loss", ["softmax", "hinge"])
 @pytest.mark.parametrize("where", ["X", "W"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
-def test_what_has_no_parts_is_left_to_the_vectors(value, where, loss, units_used):
+def test_numbers_without_parts_go_through_vectors(value, where, loss, units_used):
     W, X, y = problem()
     (X if where == "X" else W)[3, 5] = value
     with np.errstate(all="ignore"):
@@ -218,7 +218,7 @@ def test_what_has_no_parts_is_left_to_the_vectors(value, where, loss, units_used
 
 @pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize("scaled", ["X", "W", "weights"])
-def test_what_the_unit_takes_for_0_is_left_to_the_vectors(scaled, intercept, units_used):
+def test_numbers_the_unit_rounds_to_0_go_through_vectors(scaled, intercept, units_used):
     W, X, y = problem()
     X = X[:, :-1].copy() if intercept else X
     X, W = (a * SINGLE.type(1e-30 if name == scaled else 1) for name, a in (("X", X), ("W", W)))

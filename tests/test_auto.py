@@ -211,7 +211,7 @@ def test_a_loss_that_cannot_be_compiled_stays_with_numpy(folder, monkeypatch):
 # --- kernels aside -------------------------------------------------------------------------------
 
 
-def test_what_was_compiled_before_is_loaded_at_once(folder, tmp_path):
+def test_cached_kernels_are_loaded_at_once(folder, tmp_path):
     source = tmp_path / "source.py"
     source.write_text("old")
     sources = (str(source),)

@@ -188,7 +188,7 @@ def test_many_classes_get_the_same_bits_from_any_number_of_threads(monkeypatch):
 
 
 @pytest.mark.parametrize("n_features", [3, 387])
-def test_what_fills_a_strip_does_not_count(n_features):
+def test_padding_of_a_strip_does_not_count(n_features):
     """An excluded class: 0 * -inf must not come of a row that is none, nor of a feature."""
     X, W = np.ones((5, n_features)), np.zeros((n_features, 100))
     W[:, 7] = -np.inf
@@ -277,7 +277,7 @@ def fingerprint_of(source: str) -> str:
 
 
 @pytest.mark.parametrize(("old", "new"), CHANGES.values(), ids=CHANGES)
-def test_fingerprint_changes_with_what_a_kernel_is_made_of(old, new):
+def test_fingerprint_changes_with_the_sources_of_a_kernel(old, new):
     assert BASE.count(old) == 1
     assert fingerprint_of(BASE.replace(old, new)) != fingerprint_of(BASE)
 

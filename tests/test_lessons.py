@@ -85,7 +85,7 @@ def test_runs_as_a_script_and_keeps_a_figure(lesson, run_script):
 
 
 @each_lesson
-def test_has_what_a_lesson_has(lesson):
+def test_lesson_has_a_summary_exercises_and_assertions(lesson):
     assert lesson.title
     assert 60 < len(lesson.summary) < 500
     assert 2 <= len(lesson.exercises) <= 3
@@ -286,7 +286,7 @@ def test_a_wrong_word_is_one_clear_line(arguments, message):
     assert result.stderr == f"fastloss: {message}\n"
 
 
-def test_what_a_lesson_lacks_is_one_clear_line(small_lesson, tmp_path):
+def test_a_missing_package_of_a_lesson_is_one_clear_line(small_lesson, tmp_path):
     small_lesson("import no_such_profiler")
     result = run("lesson", "3", "--out", tmp_path)
     assert result.exit_code == 2

@@ -375,7 +375,7 @@ def test_interrupts_elsewhere(where, name, tmp_path):
     assert_same(resumed, run(name, **{where: lambda _: 0.0}))
 
 
-def test_an_interrupt_without_a_checkpoint_returns_what_there_is():
+def test_an_interrupt_without_a_checkpoint_returns_the_last_step():
     with failing_at(9):
         stopped = run("sgd")
     assert stopped.why == "interrupted"

@@ -42,7 +42,7 @@ def problems(request):
 
 
 @pytest.mark.parametrize("name", questions.QUESTIONS)
-def test_the_answer_is_so(name, problems):
+def test_answer_holds(name, problems):
     asked = questions.QUESTIONS[name]
     answer = asked.answer(problems)
     assert asked.asked.endswith("?")
@@ -92,7 +92,7 @@ def test_questions_by_name_from_the_command_line():
     assert "softmax" not in done.stdout
 
 
-def test_what_cannot_be_asked_is_one_clear_line():
+def test_unknown_question_is_one_clear_line():
     done = run("svm-q9")
     assert done.returncode == 2
     assert "no question is called 'svm-q9'; there are svm-q1, " in done.stderr

@@ -209,7 +209,7 @@ def test_late_and_busy_helpers_do_no_harm():
 
 
 @pytest.mark.skipif(available_threads() < 2, reason="one CPU, no helpers")
-def test_who_calls_waits_for_what_is_not_finished():
+def test_caller_waits_for_unfinished_helpers():
     team, order = Team(), []
 
     def function() -> bool:
