@@ -26,7 +26,7 @@ from fastloss.lessons import tools
 ROOT = Path(fastloss.__file__).parents[1]
 LESSONS = lessons.all_lessons()
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.path.stem)
-# The others measure for ten seconds each; .ci/run plays them all.
+# The others measure for ten seconds each; .ci/run plays them too.
 each_lesson_to_run = pytest.mark.parametrize(
     "lesson",
     [

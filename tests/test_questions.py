@@ -166,6 +166,7 @@ def test_a_confusion_matrix_counts_every_row_held_out():
 # The gallery
 
 
+@pytest.mark.deep
 def test_the_gallery_is_drawn_and_its_page_written(tmp_path):
     effort = gallery.Effort(n_evaluations=12, n_seeds=2, n_epochs=2, n_rows=600, n_steps=20)
     studio = gallery.Studio(None, tmp_path, effort)
