@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: bench test lint peers benchmarks gallery lessons clean
+.PHONY: bench test deep lint peers benchmarks gallery lessons clean
 
 # The main job: every backend of every loss on a problem of CIFAR-10's shape, with plots.
 bench: $(VENV)/bench.installed
@@ -14,6 +14,10 @@ test: lint
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest bench --benchmark-disable
 
+# Also the tests that are marked deep: all combinations, more examples.
+deep: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -m '' --hypothesis-profile deep
+
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -21,7 +25,7 @@ lint: $(VENV)/dev.installed
 
 # Agreement with PyTorch, JAX and scikit-learn, which are large to install.
 peers: $(VENV)/peers.installed
-	$(BIN)/python -m pytest tests/test_peers.py tests/test_peer_contenders.py
+	$(BIN)/python -m pytest -m '' tests/test_peers.py tests/test_peer_contenders.py
 
 # BENCHMARKS.md and its plots, from the stored results. With MEASURE='peers*' the results against
 # other libraries are measured again first; any pattern of the files in bench/results will do.

@@ -10,7 +10,7 @@ from fastloss.backends import (
     unavailable_backends,
     unregister_backend,
 )
-from fastloss.backends.base import Backend, Problem
+from fastloss.backends.base import Backend
 from fastloss.explain import Explanation, explain
 from fastloss.losses import available_losses, register_loss, unregister_loss
 from fastloss.losses.base import Loss
@@ -19,6 +19,7 @@ from fastloss.losses.hinge import Hinge
 from fastloss.losses.one_vs_all import OneVsAll
 from fastloss.losses.softmax import Softmax
 from fastloss.objective import Objective
+from fastloss.problem import Problem
 from fastloss.settings import use
 from fastloss.version import __version__
 

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastloss import arrays
 from fastloss.arrays import ClassWeight, Floats
 from fastloss.backends import auto, get_backend
-from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem, Workload
+from fastloss.backends.base import Backend, Workload
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.penalties import Penalty
+from fastloss.problem import BatchEvaluator, Evaluator, Problem
 from fastloss.settings import (
     AUTO,
     check_backend,

@@ -37,6 +37,20 @@ def blas_threads(n_threads: int | None) -> Iterator[None]:
         yield
 
 
+def _find_current_cpu() -> Callable[[], int]:
+    if not hasattr(os, "sched_setaffinity"):
+        return lambda: -1
+    try:
+        # Without letting go of the interpreter lock, which would take longer than the call.
+        return ctypes.PyDLL(None).sched_getcpu
+    except (AttributeError, OSError, TypeError):
+        return lambda: -1
+
+
+#: The number of the CPU that the calling thread runs on; -1 if unknown.
+_current_cpu = _find_current_cpu()
+
+
 class Team:
     """Threads that help the calling one, started when they are first needed and kept.
 
@@ -47,7 +61,8 @@ class Team:
     call `run`; helpers take what is queued, and who calls does alone what they do not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, current_cpu: Callable[[], int] = _current_cpu) -> None:
+        self._current_cpu = current_cpu
         self._queue: SimpleQueue[_Work] = SimpleQueue()
         self._helpers: list[Thread] = []
         self._lock = Lock()
@@ -61,7 +76,7 @@ class Team:
         """
         work = _Work(function, arguments)
         n_helpers = self._start(min(n, available_threads()) - 1)
-        self._keep_off(_current_cpu())
+        self._keep_off(self._current_cpu())
         # No more than they can take soon: what is queued holds on to its arrays.
         n_queued = max(0, min(n - 1, n_helpers - self._queue.qsize()))
         for _ in range(n_queued):
@@ -101,20 +116,6 @@ class Team:
                 with suppress(OSError):
                     os.sched_setaffinity(helper.native_id, others)
         self._kept_off = cpu
-
-
-def _find_current_cpu() -> Callable[[], int]:
-    if not hasattr(os, "sched_setaffinity"):
-        return lambda: -1
-    try:
-        # Without letting go of the interpreter lock, which would take longer than the call.
-        return ctypes.PyDLL(None).sched_getcpu
-    except (AttributeError, OSError, TypeError):
-        return lambda: -1
-
-
-#: The number of the CPU that the calling thread runs on; -1 where nobody knows.
-_current_cpu = _find_current_cpu()
 
 
 class _Work:

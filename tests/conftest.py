@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from oracle import WIDE
 
 import fastloss
@@ -35,25 +36,70 @@ def scratch(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
+# Derandomised, so that a run that failed fails again.
+settings.register_profile("default", deadline=None, max_examples=10, derandomize=True)
+settings.register_profile("deep", deadline=None, max_examples=100)
+settings.load_profile("default")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as deep all but 1 in n combinations of parameters of a test marked ``one_in(n)``.
+
+    Number the values of each parameter. The combinations whose numbers add up to a multiple of n
+    stay, so that all pairs of values meet where a third parameter has n values or more.
+    """
+    numbers: dict[object, dict[int, int]] = {}
+    for item in items:
+        if marker := item.get_closest_marker("one_in"):
+            total = 0
+            for name, value in item.callspec.params.items():
+                known = numbers.setdefault((item.function, name), {})
+                total += known.setdefault(id(value), len(known))
+            if total % marker.args[0]:
+                item.add_marker(pytest.mark.deep)
+
+
 @pytest.fixture
-def run_python() -> Callable[..., str]:
-    """Runs code in a Python of its own, with warnings as errors; its output.
+def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start code in a Python of its own, with warnings as errors; kill it when the test ends.
+
+    Ctrl-C interrupts the code even where the tests run in the background of a script, whose
+    processes inherit an ignored SIGINT.
+    """
+    prelude = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str, *paths: Path, **environment: str) -> subprocess.Popen[str]:
+        search = os.pathsep.join(map(str, [ROOT, *paths]))
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", prelude + textwrap.dedent(code)],
+            env={**os.environ, "PYTHONPATH": search, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
+
+
+@pytest.fixture
+def run_python(start_python: Callable[..., subprocess.Popen[str]]) -> Callable[..., str]:
+    """Run code in a Python of its own and return its output.
 
     For what a process can do once only (import, start threads, fork) or might not survive.
     """
 
     def run(code: str, *paths: Path, timeout: float = 120.0, **environment: str) -> str:
-        search = os.pathsep.join(map(str, [ROOT, *paths]))
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-            env={**os.environ, "PYTHONPATH": search, **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        process = start_python(code, *paths, **environment)
+        stdout, stderr = process.communicate(timeout=timeout)
+        assert process.returncode == 0, f"exit {process.returncode}\n{stdout}\n{stderr}"
+        return stdout
 
     return run
 

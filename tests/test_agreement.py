@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from oracle import LOSSES, WAYS, Data, assert_close, layouts, make_data, reference
+from oracle import LOSSES, WAYS, Data, Exact, assert_close, layouts, make_data, reference
 
 import fastloss
 
@@ -24,7 +24,7 @@ data = cache(make_data)
 
 
 @cache
-def expected(loss: fastloss.Loss, *arguments) -> tuple[float, np.ndarray]:
+def expected(loss: fastloss.Loss, *arguments) -> Exact:
     problem = data(*arguments)
     return reference(problem.W, problem.X, problem.y, loss)
 
@@ -38,6 +38,7 @@ def check(problem: Data, loss, backend, **options) -> None:
     )
 
 
+@pytest.mark.one_in(5)
 @each_type
 def test_layouts(loss, backend, X_type, W_type, tmp_path):
     shape = (37, 17, 7, X_type, W_type)
@@ -63,6 +64,7 @@ def test_layouts_of_W_and_y(loss, backend):
         assert_close(actual, expected(loss, *shape), W.dtype)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("n_classes", [2, 3, 7, 11])
 def test_shapes_that_fill_no_tile(loss, backend, n_classes):
     for n_rows, n_features in itertools.product([1, 3, 5, 17], [1, 15, 16, 17]):
@@ -73,6 +75,7 @@ def test_shapes_that_fill_no_tile(loss, backend, n_classes):
             assert_close(actual, expected(loss, *shape), dtype)
 
 
+@pytest.mark.one_in(3)
 # Several blocks and chunks, the last ones not full; and a wide C.
 @pytest.mark.parametrize(
     ("shape", "types"),
@@ -112,6 +115,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "none")
 @each_type
 def test_options(loss, backend, X_type, W_type, options):
@@ -141,6 +145,7 @@ def test_whole_blocks_ignored(loss, backend):
     assert_close(actual, expected, "f8")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("order", ["C", "F", "strided"])
 def test_out(loss, backend, order):
     problem = data(61, 13, 5, intercept=True)
@@ -155,6 +160,7 @@ def test_out(loss, backend, order):
     assert_close((total, out), reference(problem.W, problem.X, problem.y, loss, **options), "f8")
 
 
+@pytest.mark.one_in(5)
 @each_type
 def test_loss_alone(loss, backend, X_type, W_type):
     problem = data(61, 13, 5, X_type, W_type)

@@ -26,6 +26,15 @@ from fastloss.lessons import tools
 ROOT = Path(fastloss.__file__).parents[1]
 LESSONS = lessons.all_lessons()
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.path.stem)
+# The others measure for ten seconds each; .ci/run plays them too.
+each_lesson_to_run = pytest.mark.parametrize(
+    "lesson",
+    [
+        pytest.param(lesson, marks=pytest.mark.deep if lesson.number in (2, 3, 4, 5) else ())
+        for lesson in LESSONS
+    ],
+    ids=lambda lesson: lesson.path.stem,
+)
 
 
 def run(*arguments: object):
@@ -59,7 +68,7 @@ def run_script(tmp_path):
     return run_it
 
 
-@each_lesson
+@each_lesson_to_run
 def test_runs_as_a_script_and_keeps_a_figure(lesson, run_script):
     """Each asserts what it claims; so it is enough that it ends well."""
     if lesson.number == 1:
@@ -76,7 +85,7 @@ def test_runs_as_a_script_and_keeps_a_figure(lesson, run_script):
 
 
 @each_lesson
-def test_has_what_a_lesson_has(lesson):
+def test_lesson_has_a_summary_exercises_and_assertions(lesson):
     assert lesson.title
     assert 60 < len(lesson.summary) < 500
     assert 2 <= len(lesson.exercises) <= 3
@@ -277,7 +286,7 @@ def test_a_wrong_word_is_one_clear_line(arguments, message):
     assert result.stderr == f"fastloss: {message}\n"
 
 
-def test_what_a_lesson_lacks_is_one_clear_line(small_lesson, tmp_path):
+def test_a_missing_package_of_a_lesson_is_one_clear_line(small_lesson, tmp_path):
     small_lesson("import no_such_profiler")
     result = run("lesson", "3", "--out", tmp_path)
     assert result.exit_code == 2

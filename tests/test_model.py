@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastloss import available_losses
+from fastloss.blocks import row_blocks
 from fastloss.data import DataFormatError
 from fastloss.losses import get_loss
 from fastloss.losses.hinge import Hinge
@@ -102,12 +103,12 @@ def test_scores_are_those_of_the_preprocessed_rows():
     np.testing.assert_array_equal(model.predict(PIXELS), model.scores(PIXELS).argmax(axis=1))
 
 
-def test_blocks_change_nothing(monkeypatch):
-    model = model_of(PIXELS)
-    whole = model.scores(PIXELS)
-    monkeypatch.setattr("fastloss.blocks.BLOCK_BYTES", 7 * 12 * 4)
-    np.testing.assert_allclose(model.scores(PIXELS), whole, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(model.predict(PIXELS), whole.argmax(axis=1))
+def test_scores_of_more_rows_than_a_block_holds():
+    model, many = model_of(PIXELS), np.tile(PIXELS, (300, 1))
+    assert len(list(row_blocks(len(many), 4 * many.shape[1]))) == 2
+    expected = np.tile(model.scores(PIXELS), (300, 1))
+    np.testing.assert_allclose(model.scores(many), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model.predict(many), expected.argmax(axis=1))
 
 
 def test_confusion_counts_true_classes_in_rows():

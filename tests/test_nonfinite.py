@@ -68,6 +68,7 @@ def classify(number: float) -> str:
     return "nan" if math.isnan(number) else "inf" if number == INF else "finite"
 
 
+@pytest.mark.one_in(5)
 @each_type
 @each_loss()
 @pytest.mark.parametrize(("row", "case"), CASES.values(), ids=CASES)
@@ -108,6 +109,7 @@ def test_an_excluded_class_is_as_good_as_absent(dtype, loss, backend):
     np.testing.assert_allclose(gradient[:, [0, 2, 3]], fewer * scale, rtol=tolerance)
 
 
+@pytest.mark.one_in(3)
 @each_type
 @each_loss()
 @pytest.mark.parametrize("number", [NAN, INF], ids=str)

@@ -122,7 +122,7 @@ def test_random_local_search_takes_the_steps_that_help():
 
 
 @pytest.mark.parametrize("method", [optim.RandomSearch(1e3), optim.RandomLocalSearch(1e3)])
-def test_searches_do_not_keep_what_is_not_finite(method):
+def test_searches_reject_losses_that_are_not_finite(method):
     def f(W):
         return (math.nan if abs(W).max() > 10 else float((W**2).sum())), 2 * W
 
@@ -444,7 +444,7 @@ def test_a_method_of_one_s_own():
         optim.minimize(quadratic, np.zeros((2, 3)), "sign_descent")
 
 
-def test_what_is_no_method():
+def test_invalid_methods_are_errors():
     with pytest.raises(TypeError, match=r"method must be a name or a .*Method, got 3"):
         optim.get_method(3)
     with pytest.raises(TypeError, match=r"method must be a fastloss\.optim\.Method"):

@@ -33,6 +33,7 @@ ROWS = {
 }
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("backend", WAYS)
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)

@@ -231,6 +231,7 @@ def workers(tmp_path_factory):
         one.close()
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize(
     ("peer", "loss"),

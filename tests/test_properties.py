@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracle import KINK_DISTANCE, LOSSES, WAYS, kink_distances
 
 import fastloss
 from fastloss import CrammerSinger, Hinge, OneVsAll, Softmax
-
-# Derandomised, so that a run that failed fails again.
-examples = settings(deadline=None, max_examples=10, derandomize=True)
 
 pytestmark = pytest.mark.parametrize("backend", WAYS)
 
@@ -59,7 +56,6 @@ def close(actual, expected, tolerance=1e-11):
 
 @each_loss(Softmax, Hinge, CrammerSinger)
 @given(case=rows_of_scores(), shift=st.integers(-(2**20), 2**20))
-@examples
 def test_a_shift_of_all_scores_changes_nothing(case, shift, loss, backend):
     scores, labels = case
     losses, gradients = fastloss.score_gradient(scores, labels, loss=loss, backend=backend)
@@ -72,7 +68,6 @@ def test_a_shift_of_all_scores_changes_nothing(case, shift, loss, backend):
 
 @each_loss()
 @given(case=rows_of_scores(), data=st.data())
-@examples
 def test_classes_may_be_renamed(case, data, loss, backend):
     scores, labels = case
     new = np.array(data.draw(st.permutations(range(scores.shape[1]))))
@@ -88,7 +83,6 @@ def test_classes_may_be_renamed(case, data, loss, backend):
 
 @each_loss()
 @given(case=rows_of_scores(), other=st.integers(0, 2**32 - 1))
-@examples
 def test_never_negative_and_convex(case, other, loss, backend):
     scores, labels = case
     end = scores + np.random.default_rng(other).standard_normal(scores.shape) * 4
@@ -108,7 +102,6 @@ def test_never_negative_and_convex(case, other, loss, backend):
 
 @each_loss(Softmax)
 @given(case=rows_of_scores())
-@examples
 def test_softmax_gradient_is_probability_less_target(case, loss, backend):
     scores, labels = case
     gradients = fastloss.score_gradient(scores, labels, loss=loss, backend=backend)[1]
@@ -126,7 +119,6 @@ def test_softmax_gradient_is_probability_less_target(case, loss, backend):
 
 @each_loss()
 @given(problem=problems(), seed=st.integers(0, 2**32 - 1))
-@examples
 def test_directional_derivative(problem, seed, loss, backend):
     W, X, y = problem["W"], problem["X"], problem["y"]
     direction = np.random.default_rng(seed).standard_normal(W.shape)
@@ -147,7 +139,6 @@ def test_directional_derivative(problem, seed, loss, backend):
 
 @each_loss()
 @given(problem=problems(), seed=st.integers(0, 2**32 - 1))
-@examples
 def test_rows_may_come_in_any_order(problem, seed, loss, backend):
     order = np.random.default_rng(seed).permutation(len(problem["y"]))
     moved = {name: problem[name][order] for name in ("X", "y", "sample_weight")}
@@ -160,7 +151,6 @@ def test_rows_may_come_in_any_order(problem, seed, loss, backend):
 @each_loss()
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @given(problem=problems(), seed=st.integers(0, 2**32 - 1))
-@examples
 def test_weight_2_is_the_row_twice(problem, seed, reduction, loss, backend):
     times = np.random.default_rng(seed).integers(0, 3, len(problem["y"]))
     assume(times.any())
@@ -174,7 +164,6 @@ def test_weight_2_is_the_row_twice(problem, seed, reduction, loss, backend):
 
 @each_loss()
 @given(problem=problems())
-@examples
 def test_sum_is_mean_times_weight(problem, loss, backend):
     problem = {**problem, "l1": 0.0, "l2": 0.0}
     mean = fastloss.loss_and_grad(**problem, loss=loss, backend=backend)
@@ -186,7 +175,6 @@ def test_sum_is_mean_times_weight(problem, loss, backend):
 
 @each_loss()
 @given(problem=problems(), size=st.integers(1, 40))
-@examples
 def test_batches_make_the_whole(problem, size, loss, backend):
     W = problem["W"]
     rest = {name: value for name, value in problem.items() if name != "W"}
@@ -202,7 +190,6 @@ def test_batches_make_the_whole(problem, size, loss, backend):
 
 @each_loss(Softmax, Hinge, CrammerSinger, OneVsAll)
 @given(problem=problems(bias=True))
-@examples
 def test_intercept_is_a_column_of_ones(problem, loss, backend):
     problem = {**problem, "l1": 0.0, "l2": 0.0}
     ones = np.ones((len(problem["y"]), 1))

@@ -43,7 +43,7 @@ def problems(request):
 
 
 @pytest.mark.parametrize("name", questions.QUESTIONS)
-def test_the_answer_is_so(name, problems):
+def test_answer_holds(name, problems):
     asked = questions.QUESTIONS[name]
     answer = asked.answer(problems)
     assert asked.asked.endswith("?")
@@ -92,7 +92,7 @@ def test_questions_by_name_from_the_command_line():
     assert "softmax" not in done.stdout
 
 
-def test_what_cannot_be_asked_is_one_clear_line():
+def test_unknown_question_is_one_clear_line():
     done = run("svm-q9")
     assert done.returncode == 2
     assert "no question is called 'svm-q9'; there are svm-q1, " in done.stderr
@@ -166,6 +166,7 @@ def test_a_confusion_matrix_counts_every_row_held_out():
 # The gallery
 
 
+@pytest.mark.deep
 def test_the_gallery_is_drawn_and_its_page_written(tmp_path):
     effort = gallery.Effort(n_evaluations=12, n_seeds=2, n_epochs=2, n_rows=600, n_steps=20)
     studio = gallery.Studio(None, tmp_path, effort)

@@ -341,7 +341,7 @@ def test_methods_that_change_places_twice_are_as_fast_as_each_other():
     assert study.crossovers() == []
 
 
-def test_what_was_not_timed_whole_is_marked():
+def test_extrapolated_timings_are_marked():
     study = GradientStudy("softmax", 9, 3, points("slow", {1000: 1.0}, fraction=0.25))
     assert "| slow | ~4 s | - |" in report.gradient_table(study).markdown()
     cell = Cell("softmax", 1, 2, 3, "float32", [Timing("naive", [1.0, 1.0], fraction=0.1)])

@@ -15,7 +15,6 @@ import pytest
 from oracle import LOSSES
 
 import fastloss
-from fastloss import threads
 from fastloss.threads import Team, available_threads
 
 numba = pytest.importorskip("numba")
@@ -111,7 +110,9 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("layer", ["default", "workqueue", "omp"])
+@pytest.mark.parametrize(
+    "layer", ["default", "workqueue", pytest.param("omp", marks=pytest.mark.deep)]
+)
 def test_calls_from_several_python_threads(layer, run_python):
     output = run_python(CONCURRENT, NUMBA_THREADING_LAYER=layer)
     assert output == "done\n"
@@ -208,7 +209,7 @@ def test_late_and_busy_helpers_do_no_harm():
 
 
 @pytest.mark.skipif(available_threads() < 2, reason="one CPU, no helpers")
-def test_who_calls_waits_for_what_is_not_finished():
+def test_caller_waits_for_unfinished_helpers():
     team, order = Team(), []
 
     def function() -> bool:
@@ -245,22 +246,22 @@ def test_helpers_keep_nothing_alive():
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
-def test_helpers_run_beside_the_caller(monkeypatch):
+def test_helpers_run_beside_the_caller():
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         pytest.skip("one CPU")
-    team = Team()
-    for cpu in sorted(allowed)[:2]:
-        monkeypatch.setattr(threads, "_current_cpu", lambda cpu=cpu: cpu)
+    cpus = sorted(allowed)[:2]
+    caller = iter(cpus)
+    team, before = Team(lambda: next(caller)), set(threading.enumerate())
+    for cpu in cpus:
         team.run(lambda: True, (), 2)
-        (helper,) = team._helpers
+        (helper,) = set(threading.enumerate()) - before
         assert os.sched_getaffinity(helper.native_id) == allowed - {cpu}
     assert os.sched_getaffinity(0) == allowed
 
 
-def test_nobody_knows_the_cpu(monkeypatch):
-    monkeypatch.setattr(threads, "_current_cpu", lambda: -1)
-    team, left, done = Team(), [0, 1, 2], []
+def test_unknown_cpu():
+    team, left, done = Team(lambda: -1), [0, 1, 2], []
 
     def take() -> bool:
         while left:

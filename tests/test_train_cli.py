@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -144,33 +143,28 @@ def test_a_sweep_prints_its_trials_and_keeps_the_best(npz, tmp_path):
 
 
 @pytest.mark.parametrize("options", [(), ("--sweep", "lr=0.01|0.02|0.03|0.04")])
-def test_an_interrupt_keeps_what_there_is(npz, tmp_path, options):
+def test_ctrl_c_keeps_what_was_learnt(npz, tmp_path, options, start_python):
     """A process of its own, and a real signal, sent once it has begun to train."""
-    import signal
-
-    checkpoint = tmp_path / "c.npz"
-    command = [sys.executable, "-m", "fastloss", "train", "--data", str(npz), *options]
-    command += ["--epochs", "1000000", "--schedule", "constant", "--out", str(tmp_path / "out")]
+    checkpoint, started = tmp_path / "c.npz", tmp_path / "started"
+    arguments = ["train", "--data", str(npz), *options]
+    arguments += ["--epochs", "1000000", "--schedule", "constant", "--out", str(tmp_path / "out")]
     if not options:
-        command += ["--checkpoint", str(checkpoint)]
-    started = tmp_path / "started"
-    code = (
-        "import pathlib, sys\n"
-        "from fastloss.training import problem\n"
-        "minimize = problem.minimize\n"
-        "def begin(*a, callback=None, **k):\n"
-        "    def told(record):\n"
-        f"        pathlib.Path({str(started)!r}).touch()\n"
-        "        return callback(record)\n"
-        "    return minimize(*a, callback=told, **k)\n"
-        "problem.minimize = begin\n"
-        "from fastloss.__main__ import main\n"
-        f"sys.argv = {command[2:]!r}\n"
-        "main()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        arguments += ["--checkpoint", str(checkpoint)]
+    process = start_python(f"""
+        import pathlib, sys
+        from fastloss.training import problem
+        minimize = problem.minimize
+        def begin(*a, callback=None, **k):
+            def told(record):
+                if record.step >= 50:  # by then all trials of a sweep are queued
+                    pathlib.Path({str(started)!r}).touch()
+                return callback(record)
+            return minimize(*a, callback=told, **k)
+        problem.minimize = begin
+        from fastloss.__main__ import main
+        sys.argv = ["fastloss", *{arguments!r}]
+        main()
+    """)
     deadline = time.monotonic() + 100
     while not started.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -56,7 +56,7 @@ def filled(prepared: Prepared, **settings) -> Settings:
 
 @pytest.mark.parametrize("optimizer", optim.available_methods())
 @pytest.mark.parametrize("loss", available_losses())
-def test_what_is_filled_in_trains_every_loss_with_every_method(prepared, loss, optimizer):
+def test_default_settings_train_every_loss_with_every_method(prepared, loss, optimizer):
     settings = fill_in(Settings(loss=loss, optimizer=optimizer), prepared.scale)
     assert settings.l2 is not None
     assert settings.epochs or settings.steps
@@ -71,7 +71,7 @@ def test_what_is_filled_in_trains_every_loss_with_every_method(prepared, loss, o
 SCALE = Scale(n_rows=1000, squared_length=20.0, curvature=5.0)
 
 
-def test_what_is_said_stays():
+def test_given_settings_stay():
     said = Settings(lr=0.5, l2=0.0, steps=7, batch_size=3, momentum=0.1, schedule="step")
     assert fill_in(said, SCALE) == said
 
@@ -450,9 +450,6 @@ def test_a_job_that_goes_on_ends_where_one_that_never_stopped_does(tmp_path):
     path, checkpoint = save_npz(tmp_path / "d.npz"), tmp_path / "c.npz"
     whole = Job(Settings(epochs=6, batch_size=16), path)
     expected = whole.run()
-
-    class Stopping(Exception):
-        pass
 
     def stop_bar(total):
         from contextlib import nullcontext

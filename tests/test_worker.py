@@ -39,7 +39,7 @@ def test_a_task_runs_in_another_process_with_its_own_threads(worker):
         assert worker.run(Evaluate(f"os.environ['{variable}']")) == "1"
 
 
-def test_what_a_contender_prints_does_not_disturb_the_replies(worker):
+def test_prints_of_a_contender_do_not_disturb_the_replies(worker):
     assert worker.run(Evaluate("print('hello') or sys.stdout.flush() or 42")) == 42
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -13,32 +13,8 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.losses.base import Labels, Loss
+from fastloss.problem import BatchEvaluator, Evaluator, Problem
 from fastloss.threads import available_threads
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Validated rows and the loss over them: everything a backend needs but ``W``.
-
-    ``loss_total = sum_i w_i loss_i / divisor`` over the rows whose label is not `arrays.SKIP`.
-    """
-
-    X: NDArray[Any]  # (N, D) float32, float64 or uint8, any strides
-    labels: Labels  # (N,) int64, contiguous, `arrays.SKIP` where the row is to be skipped
-    loss: Loss
-    intercept: bool  # the last row of W is the bias
-    weights: NDArray[np.float64] | None  # (N,) w_i, None: all are 1
-    divisor: float  # the sum of the weights for the mean, 1 for the sum
-    any_skipped: bool
-
-
-#: ``(W, dW or None, n_threads) -> data loss``: `Backend.evaluate` of one problem.
-Evaluator = Callable[[Floats, Floats | None, int | None], float]
-
-
-#: ``(rows, W, dW or None, n_threads) -> data loss`` of some rows of a problem: their indices, in
-#: range, always as many.
-BatchEvaluator = Callable[[NDArray[np.int64], Floats, Floats | None, int | None], float]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastloss.arrays import FLOAT_TYPES, Floats
 from fastloss.backends import cost_model
-from fastloss.backends.base import Backend, BatchEvaluator, Evaluator, Problem, Workload
+from fastloss.backends.base import Backend, Workload
 from fastloss.kernel_cache import is_available, numba_unavailable
 from fastloss.kernels.limits import LIMITS, Limits
 from fastloss.kernels.loss_entry import loss_kernel, loss_name
@@ -27,6 +27,7 @@ from fastloss.kernels.strips import run_strips, strips_kernel, strips_name
 from fastloss.kernels.wide import wide_name
 from fastloss.kernels.wide_problem import Wide, units_without_numba, wide_kernels
 from fastloss.losses.base import Labels, Loss
+from fastloss.problem import BatchEvaluator, Evaluator, Problem
 
 
 class FusedBackend(Backend):

@@ -11,8 +11,9 @@ from typing import ClassVar
 import numpy as np
 
 from fastloss.arrays import SKIP, Floats
-from fastloss.backends.base import Backend, Problem
+from fastloss.backends.base import Backend
 from fastloss.losses.base import Labels, Loss
+from fastloss.problem import Problem
 
 
 class NaiveBackend(Backend):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.backends import cost_model
-from fastloss.backends.base import Backend, Problem, Workload
+from fastloss.backends.base import Backend, Workload
 from fastloss.blocks import row_blocks
 from fastloss.kernel_cache import is_available, numba_unavailable
 from fastloss.losses.base import Labels, Loss
@@ -34,6 +34,7 @@ from fastloss.losses.jit import (
     threads_to_use,
 )
 from fastloss.losses.rows import finish_row
+from fastloss.problem import Problem
 from fastloss.threads import available_threads
 
 # Each chunk has a gradient of its own, which costs memory and time to add up.

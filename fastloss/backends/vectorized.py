@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import SKIP, Floats
 from fastloss.backends import cost_model
-from fastloss.backends.base import Backend, Problem, Workload
+from fastloss.backends.base import Backend, Workload
 from fastloss.blocks import float_blocks
 from fastloss.losses.base import Labels, Loss
+from fastloss.problem import Problem
 from fastloss.threads import blas_threads
 
 # Large enough for BLAS to work at full speed, small beside any X worth converting in blocks.

@@ -10,10 +10,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 from fastloss.backends import cost_model, fused, parallel, vectorized
-from fastloss.backends.base import Backend, Problem
+from fastloss.backends.base import Backend
 from fastloss.benchmark.measure import settle, time_calls
 from fastloss.losses import available_losses, get_loss
 from fastloss.losses.base import Loss
+from fastloss.problem import Problem
 from fastloss.threads import available_threads
 
 #: From a few numbers to more than caches hold; each of the terms leads somewhere.

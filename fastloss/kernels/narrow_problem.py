@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
-from fastloss.backends.base import Problem
 from fastloss.kernels.loss_entry import loss_kernel
 from fastloss.kernels.narrow import narrow_kernel
 from fastloss.kernels.run import (
@@ -21,6 +20,7 @@ from fastloss.kernels.run import (
     run,
     scratch,
 )
+from fastloss.problem import Problem
 
 # A block of this size, the next one, W and the partial gradient stay in L2 together.
 BLOCK_BYTES = 256 * 1024

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from fastloss import threads
 from fastloss.arrays import Floats
-from fastloss.backends.base import Problem
 from fastloss.kernel_cache import cpu_features
 from fastloss.kernels import wide, wide_amx
 from fastloss.kernels.limits import LIMITS, Limits
@@ -25,6 +24,7 @@ from fastloss.kernels.run import (
     run,
     scratch,
 )
+from fastloss.problem import Problem
 
 # Rows are padded to whole strips of two vectors, which on AVX-512 have so many bytes.
 STRIP_BYTES = 128
