@@ -106,7 +106,7 @@ def test_the_car_scores_may_change_a_little(backend):
         ("softmax", np.log),
         (Softmax(label_smoothing=0.1), np.log),
     ],
-    ids=str,
+    ids=["hinge", "squared_hinge", "crammer_singer", "one_vs_all", "softmax", "smoothed"],
 )
 def test_the_first_loss_of_a_training(loss, expected, n_classes, backend):
     """All scores about 0: the sanity check before anything is trained."""

@@ -46,6 +46,7 @@ gradient_strip: Any = None
 gradient_vector: Any = None
 transpose: Any = None
 fetch_add: Any = None
+prefetch: Any = None
 TILE_ROWS = 4
 STRIP_VECTORS = 4
 LANES = 16
@@ -185,6 +186,10 @@ def evaluate(
                 following,
                 end,
             )
+            if dW.shape[0] == 0:
+                # The gradient's tiles would do it.
+                for line in range(following, end, 64):
+                    prefetch(line)
             if weights.shape[0] > 0:
                 for r in range(n):
                     row_weights[r] = weights[indices[0, r]]
@@ -369,6 +374,7 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
         "gradient_strip": simd.gradient_tile(number, simd.target().tile_vectors),
         "gradient_vector": simd.gradient_tile(number, 1),
         "convert": simd.copy_vector(source, number),
+        "prefetch": simd.prefetch,
     }
     for helper in (
         pack_rows,

@@ -24,6 +24,7 @@ from fastloss.kernels.simd.memory import (
     call,
     fetch_add,
     prefer_wide_vectors,
+    prefetch,
     raise_to,
     read_shared,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "gradient_tile",
     "log1p",
     "prefer_wide_vectors",
+    "prefetch",
     "product_tile",
     "raise_to",
     "read_shared",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import int64
+from numba import float32, int64
 from numba.extending import intrinsic
 
-from fastloss.kernels.simd.emitter import INT64, instructions
+from fastloss.kernels.simd.emitter import INT64, emitter, instructions
 from fastloss.kernels.simd.target import target
 
 
@@ -47,6 +47,12 @@ def read_shared(context: Any, builder: Any, address: ir.Value) -> ir.Value:
         builder.call(module.globals.get(name) or ir.Function(module, pause, name), [])
     pointer = builder.inttoptr(address, INT64.as_pointer())
     return builder.load_atomic(pointer, "acquire", 8)
+
+
+@instructions(int64)
+def prefetch(context: Any, builder: Any, address: ir.Value) -> None:
+    """Bring the cache line at an address to L2."""
+    emitter(context, builder, float32).prefetch(address, INT64(0))
 
 
 @instructions(*[int64] * 7)
