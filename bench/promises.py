@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,9 @@ def measure_auto() -> dict[str, Any]:
     """For each problem the times of all choices, and which of them auto takes."""
     cells = []
     for done, (name, dtype, shape) in enumerate(problems()):
-        ways = _ways(name, dtype, shape)
-        seconds = _race(ways, rounds=5)
         workload = Workload(get_loss(name), shape, np.dtype(dtype), np.dtype(dtype))
         choice = auto.choose(workload, prepare=False)
+        seconds = _race(_ways(workload, choice.predicted), rounds=5)
         taken = f"{choice.backend}, {choice.n_threads}"
         cells.append(
             {"loss": name, "dtype": dtype, "shape": shape, "taken": taken, "seconds": seconds}
@@ -80,20 +79,24 @@ def measure_auto() -> dict[str, Any]:
     }
 
 
-def _ways(name: str, dtype: str, shape: tuple[int, int, int]) -> dict[str, Callable[[], object]]:
+def _ways(
+    workload: Workload, choices: Iterable[tuple[str, int]]
+) -> dict[str, Callable[[], object]]:
     """A call for each backend and number of threads that auto chooses from."""
     rng = np.random.default_rng(0)
-    n_rows, n_features, n_classes = shape
-    X = rng.standard_normal((n_rows, n_features)).astype(dtype)
-    W = (rng.standard_normal((n_features, n_classes)) / np.sqrt(n_features)).astype(dtype)
+    n_rows, n_features, n_classes = workload.shape
+    X = rng.standard_normal((n_rows, n_features)).astype(workload.X_type)
+    W = rng.standard_normal((n_features, n_classes)) / np.sqrt(n_features)
+    W = W.astype(workload.W_type)
     y = rng.integers(0, n_classes, n_rows)
 
     def way(backend: str, n_threads: int) -> Callable[[], object]:
-        objective = fastloss.Objective(X, y, loss=name, backend=backend, n_threads=n_threads)
+        objective = fastloss.Objective(
+            X, y, loss=workload.loss, backend=backend, n_threads=n_threads
+        )
         return lambda: objective(W)
 
-    counts = sorted({1, available_threads()})
-    return {f"{backend}, {n}": way(backend, n) for backend in ("numpy", "fused") for n in counts}
+    return {f"{backend}, {n}": way(backend, n) for backend, n in choices}
 
 
 def _race(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -154,13 +157,13 @@ def measure_cold_start() -> dict[str, Any]:
     """Seconds from the start of Python to the first answer; and to compile one loss and type."""
     with tempfile.TemporaryDirectory() as folder:
         warm = {"NUMBA_CACHE_DIR": f"{folder}/numba", "FASTLOSS_CACHE_DIR": f"{folder}/fastloss"}
-        _run(FIRST_CALL, "fused", **warm)
-        _run(FIRST_CALL, "auto", **warm)
+        for backend in ("numba", "fused", "auto"):
+            _run(FIRST_CALL, backend, **warm)
         first = {
             f"{backend}, warm cache": [_run(FIRST_CALL, backend, **warm) for _ in range(9)]
-            for backend in ("numpy", "fused", "auto")
+            for backend in ("numpy", "numba", "fused", "auto")
         }
-        for backend in ("fused", "auto"):
+        for backend in ("numba", "fused", "auto"):
             first[f"{backend}, no cache"] = [
                 _run(
                     FIRST_CALL,

@@ -14,9 +14,9 @@ from fastloss.tables import Table, seconds
 #: How many of auto's worst choices are shown.
 N_WORST = 8
 HEADINGS = {
-    "auto": "What auto takes, and what it leaves",
+    "auto": "How close `auto` gets to the best choice",
     "cold-start": "The first call of a process",
-    "neighbour": "In turns with NumPy's products",
+    "neighbour": "Alternating with NumPy matrix products",
 }
 
 
@@ -45,7 +45,7 @@ def auto_lines(document: dict[str, Any]) -> Iterator[str]:
     yield (
         f"{len(values)} problems, drawn evenly in the logarithm from N up to 10^6, D up to 10^4 and "
         "C up to 10^5, both float types and all losses. Each backend is timed on one thread and on "
-        "all; the time of what auto takes is divided by that of the fastest "
+        "all; the ratio is the time of auto's choice over that of the fastest "
         f"(costs {document['costs']}).\n"
     )
     yield (
@@ -54,7 +54,7 @@ def auto_lines(document: dict[str, Any]) -> Iterator[str]:
         f"of {len(values)}."
     )
     yield (
-        f"- always taking what is best most often ({always} threads): {np.median(fixed):.2f} in the "
+        f"- always the choice that is best most often ({always} threads): {np.median(fixed):.2f} in the "
         f"median, {np.quantile(fixed, 0.95):.2f} at the 95th percentile, {max(fixed):.3g} at worst."
     )
     yield f"- a choice made before takes {seconds(document['choice_seconds'])} a call.\n"
@@ -90,9 +90,7 @@ def cold_start_lines(document: dict[str, Any]) -> Iterator[str]:
     yield "\nCompiling one loss and type, Numba imported and nothing cached:\n"
     rows = [(what, *_spread(values)) for what, values in document["compiling"].items()]
     yield Table("", ("kernels", "median", "fastest", "slowest"), rows).markdown()
-    yield (
-        '\nWithout a cache "auto" answers at once, with NumPy, and compiles in a thread of its own.'
-    )
+    yield ('\nWithout a cache "auto" answers at once, with NumPy, and compiles in the background.')
 
 
 def _spread(values: list[float]) -> tuple[str, ...]:

@@ -119,9 +119,9 @@ as (C, D). Nothing is converted inside the timed call; every result was compared
 reference before it was timed, converted. PyTorch's hinge is `multi_margin_loss` times C; `chunked` is
 `linear_cross_entropy` with its own choice of chunks; JAX's hinge is written in `jax.numpy`.
 scikit-learn is the private `LinearModelLoss` that its `LogisticRegression` minimises. Where `X` is
-`uint8`, fastloss reads it as it is, and peers are handed a float32 copy made beforehand. "numpy",
-"fused" and "auto" (what a call without `backend=` takes) are fastloss's. In the plot, a cross left of
-the line is a problem where the peer is faster."""
+`uint8`, fastloss reads it as it is, and peers are handed a float32 copy made beforehand. fastloss's
+own contenders are its backends and "auto", the choice of a call without `backend=`. In the plot, a
+cross left of the line is a problem where the peer is faster."""
 
 
 def main() -> None:
@@ -189,7 +189,7 @@ def page(stored: dict[str, Results], peers: dict[str, Results]) -> Iterator[str]
     yield from summary(stored)
     yield from peers_summary(peers)
     yield "\n## The machine\n"
-    yield "That of the first section; where others were measured is said there.\n"
+    yield "Measured on this machine unless a section names another.\n"
     yield environment_table(first).markdown()
     yield "\n## The method\n"
     yield METHOD.format(warm=1e3 * WARM_SECONDS, batch=1e3 * MIN_BATCH_SECONDS)
@@ -335,13 +335,13 @@ def reasons(stored: dict[str, Results]) -> Iterator[str]:
     """Why, from the figures."""
     yield (
         "**Few classes: one pass wins.** Loss and gradient read `X` twice in NumPy (`X @ W`, then "
-        "`X.T @ dS`) and do little arithmetic with it. The compiled kernel reads a block of rows into "
+        "`X.T @ dS`) and do little arithmetic with it. `fused` reads a block of rows into "
         "cache, scores it and spends it on the gradient before the next one, so it reads `X` once:\n"
     )
     yield from _fastest_and_slowest(stored)
     yield (
         "\n**Many classes: arithmetic.** With a thousand classes the time is that of two matrix "
-        "products. The compiled backend lays a block of rows out for its tiles, which run them about as "
+        "products. `fused` lays a block of rows out for its tiles, which run the products about as "
         "fast as BLAS does, and turns the block's scores into their gradient in place. "
         "What can be won is the time that NumPy spends on the loss, and the memory of an N x C matrix. "
         "On a CPU with a matrix unit (AMX) more can be won in float32: the unit multiplies bfloat16, "
@@ -354,7 +354,8 @@ def reasons(stored: dict[str, Results]) -> Iterator[str]:
     )
     yield (
         "\n**Memory.** NumPy forms N x C temporaries, and blocks of converted rows for `uint8`; the "
-        "kernel forms blocks of rows and some partial gradients, whatever N is: " + _memory(stored)
+        "kernels of `fused` form blocks of rows and some partial gradients, whatever N is: "
+        + _memory(stored)
     )
     yield (
         "\n**Numerical gradients.** Each of P entries takes two evaluations of a loss that itself "

@@ -1,4 +1,10 @@
-"""Losses and gradients of linear classifiers: naive, vectorised in NumPy, compiled with Numba."""
+"""Losses and gradients of linear classifiers, on four backends.
+
+- ``naive``: loops in plain Python.
+- ``numpy``: two matrix products, and the loss on the whole score matrix.
+- ``numba``: plain loops under ``@njit(parallel=True)``, one pass over ``X``.
+- ``fused``: explicit vectors and cache blocks, one pass over ``X``; the fastest.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -58,7 +64,7 @@ __all__ = [
     "use",
 ]
 
-# Imported at first use: who imports the fastest kernel pays for nothing else.
+# Imported at first use, so that a user of the kernels pays for nothing else.
 _LAZY_NAMES = {
     "GradientCheck": "fastloss.gradcheck",
     "check_gradient": "fastloss.gradcheck",

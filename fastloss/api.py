@@ -32,7 +32,7 @@ def loss_and_grad(
     n_threads: int | None = None,
     out: Floats | None = None,
 ) -> tuple[float, Floats]:
-    """Loss of a linear classifier and its gradient with respect to ``W``.
+    """Compute the loss of a linear classifier and its gradient with respect to ``W``.
 
     With scores ``S = X @ W`` and row weights ``w_i = sample_weight[i] * class_weight[y[i]]``::
 
@@ -51,9 +51,9 @@ def loss_and_grad(
         rows / (number of classes in ``y`` * rows of that class).
     ignore_index : rows with this label are skipped before any arithmetic.
     reduction : "mean" (divides by the sum of the row weights) or "sum".
-    backend : "naive", "numpy", "fused", or "auto": what `use`, then the environment variable
-        ``FASTLOSS_BACKEND``, then `explain` says.
-    n_threads : for Numba and BLAS together; else `use`, ``FASTLOSS_NUM_THREADS``, all.
+    backend : "naive", "numpy", "numba", "fused", a registered name, or "auto": the backend of
+        `use`, else of the environment variable ``FASTLOSS_BACKEND``, else the fastest (`explain`).
+    n_threads : for kernels and BLAS together; else `use`, ``FASTLOSS_NUM_THREADS``, all.
     out : (like ``W``) array to write the gradient to; must not overlap an input.
 
     Returns
@@ -92,7 +92,7 @@ def loss_and_grad(
         backend=backend,
         n_threads=n_threads,
     )
-    # The objective keeps copies of these, and cannot see it.
+    # The objective keeps copies of these, so it cannot see an overlap.
     arrays.check_overlap(out, {"y": y, "sample_weight": sample_weight})
     return objective(W, out=out)
 
@@ -105,9 +105,9 @@ def score_gradient(
     backend: str = AUTO,
     n_threads: int | None = None,
 ) -> tuple[Floats, Floats]:
-    """Loss of every row and its gradient with respect to the row's scores.
+    """Compute the loss of every row and its gradient with respect to the row's scores.
 
-    The door for code that has scores of its own, such as the last layer of a network.
+    Use it in code that has scores of its own, such as the last layer of a network.
 
     Parameters
     ----------

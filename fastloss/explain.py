@@ -1,4 +1,4 @@
-"""Say which backend a call would run on, and why."""
+"""Explain which backend a call would run on, and why."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fastloss.threads import available_threads
 
 @dataclass(frozen=True)
 class Explanation:
-    """What runs, and why.
+    """A backend and a number of threads, and the reason for them.
 
-    ``predicted``: the seconds a call should take, by backend and number of threads, fastest first
-    (for "auto" only). ``unavailable`` says of other backends why they cannot run.
+    ``predicted``: the seconds of a call by backend and number of threads, fastest first (for "auto"
+    only). ``unavailable``: the backends that cannot run, and the reasons.
     """
 
     backend: str
@@ -55,11 +55,11 @@ def explain(
     n_threads: int | None = None,
     rows_contiguous: bool = True,
 ) -> Explanation:
-    """What `loss_and_grad` would run for ``N`` rows, ``D`` features and ``C`` classes, and why.
+    """Explain what `loss_and_grad` would run for N rows, D features and C classes.
 
-    ``dtype`` is that of ``X`` (for uint8, ``W`` is taken to be float32); ``rows_contiguous`` is
-    False for an ``X`` in Fortran order. Settings of `use` and of the environment count. Whether the
-    kernels are compiled already does not: until they are, "auto" answers with NumPy.
+    ``dtype`` is that of ``X`` (for uint8, ``W`` is taken to be float32). ``rows_contiguous`` is
+    False for an ``X`` in Fortran order. Settings of `use` and of the environment count. The answer
+    assumes that all kernels are compiled; until they are, "auto" takes a backend that is ready.
 
     Examples
     --------

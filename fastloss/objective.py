@@ -33,9 +33,9 @@ Rows = slice | NDArray[Any] | list[int]
 class Objective:
     """Everything of `loss_and_grad` but ``W``, validated and laid out once.
 
-    ``objective(W) -> (loss, dW)``. Parameters and errors as in `loss_and_grad`; the backend and
-    the threads are settled at each call, so `use` applies; environment variables count as they were
-    when the objective was made.
+    ``objective(W) -> (loss, dW)``. Parameters and errors are those of `loss_and_grad`. The backend
+    and the threads are settled at each call, so `use` applies. Environment variables are read once,
+    when the objective is made.
 
     Examples
     --------
@@ -84,9 +84,9 @@ class Objective:
         )
 
     def _set_rows(self, problem: Problem) -> None:
-        """Take the rows, and work out what follows from them.
+        """Take the rows, and compute ``divisor`` and ``any_skipped``.
 
-        ``any_skipped`` may be True where none is: rows are counted only if it is.
+        ``any_skipped`` may be True although no row is skipped; False is not checked.
         """
         n_rows = n_counted = len(problem.labels)
         if problem.any_skipped:
@@ -110,27 +110,27 @@ class Objective:
 
     @property
     def X(self) -> NDArray[Any]:
-        """The rows (N, D), as they were handed in."""
+        """Return the rows (N, D), as they were passed."""
         return self._problem.X
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """The labels (N,), -1 where the row is ignored."""
+        """Return the labels (N,), -1 where the row is ignored."""
         return self._problem.labels
 
     @property
     def loss_function(self) -> Loss:
-        """The loss over a row of scores."""
+        """Return the loss over a row of scores."""
         return self._problem.loss
 
     @property
     def intercept(self) -> bool:
-        """Whether the last row of ``W`` is the bias."""
+        """Return whether the last row of ``W`` is the bias."""
         return self._problem.intercept
 
     @property
     def row_weights(self) -> NDArray[np.float64]:
-        """What the loss of each row is multiplied with (N,): they sum to 1 for the mean."""
+        """Return the factors (N,) of the rows' losses, which sum to 1 for the mean."""
         weights = self._problem.weights
         if weights is None:
             weights = (self.labels != arrays.SKIP).astype(np.float64)
@@ -138,7 +138,7 @@ class Objective:
 
     @property
     def n_parameter_rows(self) -> int:
-        """How many rows ``W`` has: the features, and the bias if there is one."""
+        """Return the number of rows of ``W``: the features, and the bias if there is one."""
         return self.X.shape[1] + self.intercept
 
     def __repr__(self) -> str:
@@ -150,7 +150,7 @@ class Objective:
         )
 
     def __call__(self, W: ArrayLike, *, out: Floats | None = None) -> tuple[float, Floats]:
-        """Loss, penalty included, and its gradient (in ``out`` if given)."""
+        """Return the loss, penalty included, and its gradient (in ``out`` if given)."""
         W = self._check(W)
         if out is not None:
             arrays.check_out(out, W, {"X": self.X})
@@ -162,17 +162,18 @@ class Objective:
         return total, out
 
     def loss(self, W: ArrayLike) -> float:
-        """The loss, penalty included, without its gradient."""
+        """Return the loss, penalty included, without its gradient."""
         return sum(self.terms(W))
 
     def terms(self, W: ArrayLike) -> tuple[float, float]:
-        """The data loss and the penalty."""
+        """Return the data loss and the penalty."""
         W = self._check(W)
         return self._data_loss(W, None), self.penalty.value(self._penalised(W))
 
     def flat(self, w: ArrayLike) -> tuple[float, NDArray[Any]]:
-        """Loss and gradient for a flattened ``W``: ``scipy.optimize.minimize(objective.flat, w,
-        jac=True)``.
+        """Return loss and gradient for a flattened ``W``.
+
+        Made for ``scipy.optimize.minimize(objective.flat, w, jac=True)``.
 
         ``w`` is cast to the type of ``X`` if that is a float, because optimisers hold float64; the
         gradient has the type of ``w``.
@@ -189,7 +190,7 @@ class Objective:
         return loss, dW.ravel().astype(w.dtype, copy=False)
 
     def batch(self, rows: Rows) -> Objective:
-        """The same objective over some rows: a slice (a view of ``X``), indices or a mask.
+        """Return the objective over some rows: a slice (a view of ``X``), indices or a mask.
 
         Nothing is validated again; "balanced" class weights stay those of all rows.
         """
@@ -207,25 +208,24 @@ class Objective:
                 else np.ascontiguousarray(problem.weights[rows]),
             )
         )
-        # Whatever W fits all labels fits some of them.
+        # A W that fits all labels fits those of a batch.
         batch._accepted.update(self._accepted)
         return batch
 
     def minibatch(self, n_rows: int, n_candidates: int | None = None) -> Minibatch:
-        """This objective estimated from ``n_rows`` of its rows at a time: see `Minibatch`."""
+        """Return an estimate of this objective from ``n_rows`` rows a call: see `Minibatch`."""
         return Minibatch(self, n_rows, len(self.X) if n_candidates is None else n_candidates)
 
     def astype(self, dtype: DTypeLike) -> Objective:
-        """The same objective with ``X`` cast to another type."""
+        """Return the same objective with ``X`` cast to another dtype."""
         return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))
 
     def reproducible(self, W: ArrayLike, n_rows: int | None = None) -> Objective:
-        """The same objective, whose results have the same bits on any number of threads.
+        """Return the same objective, with results of the same bits on any number of threads.
 
-        For a ``W`` of this shape and type; ``n_rows``: of the minibatches that it is meant for, all
-        unless given. "auto" becomes the compiled backend as soon as its kernels are ready (this
-        waits for them), or NumPy where that cannot run. NumPy runs on one thread: its products are
-        those of BLAS, which promises nothing for more.
+        It is meant for a ``W`` of this shape and dtype, and for minibatches of ``n_rows`` (default:
+        all rows). "auto" becomes the fastest backend that can promise this; the call waits until
+        its kernels are compiled. NumPy runs on one thread, because BLAS promises nothing for more.
         """
         W = self._check(W)
         other = copy.copy(self)
@@ -238,7 +238,7 @@ class Objective:
     def _workload(
         self, n_rows: int | None, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
     ) -> Workload:
-        """A call with all rows, or with ``n_rows`` of them."""
+        """Describe a call with all rows, or with ``n_rows`` of them."""
         X = self.X
         return Workload(
             self.loss_function,
@@ -250,7 +250,7 @@ class Objective:
         )
 
     def without_penalty(self) -> Objective:
-        """The data loss alone."""
+        """Return the same objective without its penalty."""
         other = copy.copy(self)
         other.penalty = Penalty()
         return other
@@ -264,7 +264,7 @@ class Objective:
         return W[:-1] if self.intercept else W
 
     def _add_penalty(self, data_loss: float, W: Floats, dW: Floats) -> float:
-        """The total loss; the penalty's gradient is added to ``dW``."""
+        """Return the total loss, and add the penalty's gradient to ``dW``."""
         if not self.penalty.is_active:
             return data_loss
         weights = self._penalised(W)
@@ -283,7 +283,7 @@ class Objective:
     def _evaluator(
         self, backend: str, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
     ) -> tuple[Evaluator, int | None]:
-        """What evaluates the rows and on how many threads, kept for the calls to come."""
+        """Return the function that evaluates the rows, and its threads; keep both for later."""
         key = (backend, n_threads, n_classes, dtype)
         chosen, n_threads, is_final = self._resolve(*key)
         evaluator = chosen.prepare(self._problem, n_classes, dtype), n_threads
@@ -299,7 +299,7 @@ class Objective:
         dtype: np.dtype[Any],
         n_rows: int | None = None,
     ) -> tuple[Backend, int | None, bool]:
-        """The backend for all rows, or batches of ``n_rows``; threads; whether it stays so."""
+        """Return the backend (for batches of ``n_rows``), the threads, and if that is final."""
         is_final = True
         if backend == AUTO:
             choice = auto.choose(self._workload(n_rows, n_threads, n_classes, dtype))
@@ -307,8 +307,8 @@ class Objective:
         return get_backend(backend, self.loss_function), n_threads, is_final
 
     def _check(self, W: ArrayLike) -> Floats:
-        """``W`` as an array that fits the rows."""
-        # What has passed once needs no second look: a small problem takes less time than that.
+        """Return ``W`` as an array that fits the rows."""
+        # Validating again would cost more than a small call.
         if type(W) is np.ndarray and (W.shape, W.dtype) in self._accepted:
             return W
         weights = arrays.as_weights(W)
@@ -328,12 +328,12 @@ class Objective:
 
 
 class Minibatch:
-    """``n_rows`` rows of an objective at a time, which ones is said in each call.
+    """An estimate of an objective from ``n_rows`` of its rows, chosen by the caller.
 
-    The loss and gradient estimate those of all rows. They are unbiased, weights and
-    ``reduction="sum"`` included, if all of ``n_candidates`` rows are equally likely and the others
-    have no weight: a data loss of n rows counts ``n_candidates / n`` times. Without weights, the
-    estimate of a mean is the mean over the batch.
+    Loss and gradient estimate those of all rows. They are unbiased, with weights and
+    ``reduction="sum"`` too, if all of ``n_candidates`` rows are equally likely and the others have
+    no weight. To that end the data loss of n rows is multiplied by ``n_candidates / n``. Without
+    weights, the estimate of a mean is the mean over the batch.
     """
 
     def __init__(self, objective: Objective, n_rows: int, n_candidates: int) -> None:
@@ -345,7 +345,7 @@ class Minibatch:
         self._evaluators: dict[tuple[object, ...], tuple[BatchEvaluator, int | None]] = {}
 
     def __call__(self, rows: NDArray[Any], W: ArrayLike) -> tuple[float, Floats]:
-        """The estimate from these rows (their indices), penalty included, and its gradient."""
+        """Return the estimate from these rows (indices), penalty included, and its gradient."""
         objective = self._objective
         W = objective._check(W)
         rows = self._check(rows)
@@ -359,7 +359,7 @@ class Minibatch:
         if rows.shape != (self._n_rows,):
             raise ValueError(f"rows must have shape ({self._n_rows},), got {rows.shape}")
         n_all = len(self._problem.labels)
-        # Kernels trust them.
+        # Kernels read these rows without a check.
         if rows.min() < 0 or rows.max() >= n_all:
             bad = rows[(rows < 0) | (rows >= n_all)]
             raise IndexError(f"rows must be in [0, {n_all}), got {bad[0]}")

@@ -148,7 +148,7 @@ def _wide_backends(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def backend_of() -> Iterator[Callable[..., str]]:
-    """Registers the compiled backend with some limits changed; its name."""
+    """Register the fused backend with some limits changed; return its name."""
 
     names: list[str] = []
 

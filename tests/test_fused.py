@@ -1,4 +1,4 @@
-"""The compiled backend from inside: losses, partition, many classes, compiling."""
+"""The fused backend from inside: losses, partition, many classes, compiling."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def measured_with(some_peers: tuple[Peer, ...], **arguments: object) -> Results:
         ({"name": ""}, ValueError, "needs a name"),
         ({"modules": ()}, ValueError, "needs a name, modules"),
         ({"losses": ()}, ValueError, "needs a name, modules and losses"),
-        ({"losses": ("nope",)}, ValueError, "unknown loss 'nope'; known: 'crammer_singer'"),
+        ({"losses": ("nope",)}, ValueError, "unknown loss 'nope'; known: 'softmax'"),
         ({"bind": "peers:bind_torch"}, TypeError, "bind of peer 'PyTorch' must be a function"),
     ],
 )

@@ -98,9 +98,9 @@ print(f"`naive` itself: {naive_share:.0%} of the time. That much we knew.")
 assert naive_share > 0.7
 
 # %% [markdown]
-# cProfile sees calls, and the loops make none: `X[i, d]` is not a call to it. It has ruled out
-# `exp`, `max` and `sum`, which is something, and can say no more. There are two ways on: give the
-# pieces names, or take a profiler that sees lines.
+# cProfile sees calls, and the loops make none: `X[i, d]` is not a call to it. So it has ruled out
+# `exp`, `max` and `sum`, and can say no more. To learn more, give the pieces names, or use a
+# profiler that sees lines.
 #
 # ## Pieces with names
 #
@@ -248,7 +248,7 @@ print(f"inner loops for nothing: {amdahl(inner, math.inf):.0f} times as fast")
 assert amdahl(transcendental, math.inf) < 1.06 < 10 < amdahl(inner, math.inf)
 
 # %% [markdown]
-# And how far can it go? A multiply-add of the loop against one of a matrix product, which does the
+# How far can it go? Compare a multiply-add of the loop with one of a matrix product, which does the
 # same arithmetic on the same numbers, on one core.
 #
 # **Predict** the ratio: ten, a hundred, a thousand?
@@ -264,9 +264,9 @@ print(f"so the loop takes {naive_step / product_step:,.0f} times as long as its 
 assert naive_step > 30 * product_step
 
 # %% [markdown]
-# It goes into finding out, for every single number, that `X` is an array, `i` and `d` integers in
-# its range, and the result a float to be boxed. The two hot lines are two matrix products, written
-# out: `X @ W` and `X.T @ slopes`. Lesson 2 writes them as such.
+# The difference goes into checks for every single number (`X` is an array, `i` and `d` are integers
+# in its range), and into making a Python float of the result. The two hot lines are two matrix
+# products, written out: `X @ W` and `X.T @ slopes`. Lesson 2 writes them as such.
 
 
 # %%

@@ -2,9 +2,9 @@
 # # Lesson 2: Vectorising, and what it costs
 #
 # The two inner loops become matrix products: a few lines, and orders of magnitude less time. The
-# price is memory: every intermediate result is an array. tracemalloc says how much each version
-# asks for in one call, and that, a block of rows at a time, the same speed is to be had with almost
-# none.
+# price is memory: every intermediate result is an array. tracemalloc measures how much memory each
+# version asks for in one call. A version that takes a block of rows at a time is as fast and needs
+# almost none.
 
 # %%
 import math
@@ -138,7 +138,7 @@ assert Ratio.of(times["broadcast"], times["textbook"]).value > 3
 # Vectorised is not enough. `X @ W` goes to BLAS, which keeps numbers in registers and caches while
 # it needs them; `broadcast` writes every product to memory and reads it again for the sum.
 #
-# ## What it asks for
+# ## How much memory each version asks for
 #
 # NumPy reports its allocations to tracemalloc. The unit here is one matrix of scores, N x C
 # numbers.
@@ -246,9 +246,9 @@ for name in ("in_place", "in_blocks"):
     assert min(again["textbook"]) > 0.6 * min(again[name])
 
 # %% [markdown]
-# The memory was given back and the time was not taken: fresh memory has to be fetched, cleared and
-# written, so less of it is often faster. What remains is that `X` is read twice, once for each
-# product: lesson 4 is about that.
+# Saving memory cost no time. Fresh memory has to be fetched, cleared and written, so less of it is
+# often faster. What remains is that `X` is read twice, once for each product: lesson 4 is about
+# that.
 #
 # ## The copy that nobody asked for
 #

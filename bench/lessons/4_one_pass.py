@@ -6,18 +6,20 @@
 # point under one roof, and the picture says what to do next: less Python, fewer bytes, more cores.
 
 # %%
+import inspect
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 
 import fastloss
 from fastloss.benchmark.ceilings import ArithmeticTask, BandwidthTask
 from fastloss.benchmark.measure import Ratio
+from fastloss.benchmark.plots import colours_of
 from fastloss.benchmark.worker import Worker
 from fastloss.lessons.tools import keep_picture, take_turns
+from fastloss.losses.softmax import softmax_parallel
 from fastloss.tables import seconds, size_of
 from fastloss.threads import available_threads
 
@@ -62,12 +64,12 @@ for threads in thread_counts:
 # ## How much work is it?
 #
 # Loss and gradient are two products of N x D x C: `4 N D C` operations. `X` is by far the largest
-# array, so the bytes that must come from memory are those of `X`, times how often it is read. What
-# is left out, `W` and the scores, stays in the caches.
+# array, so the bytes that must come from memory are those of `X`, times how often it is read. `W`
+# and the scores stay in the caches, and are not counted.
 #
 # The ratio of the two, operations a byte, is the *intensity*. A version can do at most `intensity x
-# bandwidth` operations a second, and at most what the machine computes: that is the roof. Where the
-# two meet, the ridge, lies the intensity from which on memory is no longer what limits.
+# bandwidth` operations a second, and at most what the machine computes: that is the roof. The two
+# limits meet at the *ridge*: above that intensity memory no longer limits the speed.
 #
 # **Predict.** With float32 and one pass over `X`, the intensity is `4 N D C / (4 N D) = C`. NumPy
 # reads `X` twice, once for `X @ W` and once for `X.T @ slopes`. On which side of the ridge do they
@@ -102,41 +104,21 @@ for threads in thread_counts:
 # %% [markdown]
 # ## The versions
 #
-# - the **naive** loop, in Python (on a few rows, and scaled up);
-# - **NumPy**: two products in BLAS;
-# - the **compiled loop**: a row at a time under Numba, so one pass, with such vectors as the
-#   compiler finds;
-# - **fused**: fastloss's kernel. A block of rows that fits the cache: its scores, its losses, its
-#   part of the gradient, then the next block. One pass over `X`, vector instructions, as many
-#   threads as you like. `fastloss/kernels/narrow.py` is worth reading.
+# The four backends of fastloss, each a step of the same story:
+#
+# - **naive**: loops in Python (on a few rows, and scaled up);
+# - **numpy**: two products in BLAS, so two passes over `X`;
+# - **numba**: plain loops, compiled. A row is scored and spent on the gradient before the next one,
+#   so one pass; chunks of rows run in parallel (`prange`);
+# - **fused**: a block of rows that fits the cache takes the row's place. One pass, explicit
+#   vectors, and numbers that stay in registers. `fastloss/kernels/narrow.py` is worth reading.
+#
+# This is all of `numba` but the loops over one row, which `fastloss/losses/rows.py` holds:
 
 # %%
+print(inspect.getsource(softmax_parallel.py_func))
 
-
-def loop(W: Any, X: Any, y: Any) -> Any:
-    n_rows, n_features = X.shape
-    dW = np.zeros_like(W)
-    scores = np.zeros(W.shape[1], W.dtype)
-    loss = 0.0
-    for i in range(n_rows):
-        scores[:] = 0
-        for d in range(n_features):
-            for c in range(W.shape[1]):
-                scores[c] += X[i, d] * W[d, c]
-        label_score = scores[y[i]]
-        top = scores.max()
-        slopes = np.exp(scores - top)
-        total = slopes.sum()
-        loss += math.log(total) - (label_score - top)
-        slopes /= total
-        slopes[y[i]] -= 1
-        for d in range(n_features):
-            for c in range(W.shape[1]):
-                dW[d, c] += X[i, d] * slopes[c]
-    return loss / n_rows, dW / np.float32(n_rows)
-
-
-compiled_loop = numba.njit(loop)
+# %%
 
 
 def objective(backend: str, threads: int, rows: int = N) -> fastloss.Objective:
@@ -148,15 +130,13 @@ def objective(backend: str, threads: int, rows: int = N) -> fastloss.Objective:
 FEW = 4  # rows are enough for the naive loop
 versions: dict[str, tuple[Any, int, int]] = {  # the call, its threads, its passes over X
     "naive": (objective("naive", 1, FEW), 1, 1),
-    "compiled loop": (lambda W: compiled_loop(W, X, y), 1, 1),
-    "NumPy, 1 thread": (objective("numpy", 1), 1, 2),
-    "fused, 1 thread": (objective("fused", 1), 1, 1),
 }
-if n_cores > 1:
-    versions[f"NumPy, {n_cores} threads"] = (objective("numpy", n_cores), n_cores, 2)
-    versions[f"fused, {n_cores} threads"] = (objective("fused", n_cores), n_cores, 1)
+for threads in thread_counts:
+    for backend, passes in {"numpy": 2, "numba": 1, "fused": 1}.items():
+        name = f"{backend}, {threads} thread{'s' * (threads > 1)}"
+        versions[name] = (objective(backend, threads), threads, passes)
 
-expected_loss, expected_dW = versions["NumPy, 1 thread"][0](W)
+expected_loss, expected_dW = versions["numpy, 1 thread"][0](W)
 for name, (call, _, _) in versions.items():
     if name != "naive":
         loss, dW = call(W)
@@ -170,7 +150,7 @@ for name, (call, _, _) in versions.items():
 calls = {name: (lambda call=call: call(W)) for name, (call, _, _) in versions.items()}
 times = take_turns(calls, seconds=6.0)
 times["naive"] = [t * N / FEW for t in times["naive"]]
-# Somebody may have been at work when the ceilings were measured, and gone since.
+# Other processes may have slowed the first measurement of the ceilings.
 raise_ceilings()
 for worker in workers.values():
     worker.close()
@@ -188,18 +168,19 @@ for name in versions:
 for name in versions:  # a roof, or something was measured or counted wrongly
     assert speed[name] < 1.5 * best_possible[name], name
 assert speed["naive"] < best_possible["naive"] / 50
-assert Ratio.of(times["naive"], times["compiled loop"]).value > 10
-assert Ratio.of(times["compiled loop"], times["fused, 1 thread"]).value > 1.2
+assert Ratio.of(times["naive"], times["numba, 1 thread"]).value > 10
+assert Ratio.of(times["numba, 1 thread"], times["fused, 1 thread"]).value > 1.2
 
 # %% [markdown]
-# The naive loop stands far below its roof: not memory, not arithmetic, but the interpreter. The
-# compiled loop is nearer, and has a row of the gradient to load and store for every number of `X`.
-# NumPy has a lower roof, as it reads `X` twice, and stays below it: BLAS is made for matrices that
-# are large in every direction, and W has ten columns. The fused kernel does the same arithmetic
-# further to the right.
+# `naive` stands far below its roof: neither memory nor arithmetic limits it, but the interpreter.
+# `numba` is nearer. It loads two numbers for each multiply-add, and loads and stores the gradient
+# of a class for every row. `numpy` has a lower roof, as it reads `X` twice, and stays below it:
+# BLAS is made for matrices that are large in every direction, and `W` has ten columns. `fused` does
+# the same arithmetic as `numba` with fewer loads: a number of `X` or `W` in a register serves
+# several classes or rows.
 
 # %%
-one_pass = Ratio.of(times["NumPy, 1 thread"], times["fused, 1 thread"])
+one_pass = Ratio.of(times["numpy, 1 thread"], times["fused, 1 thread"])
 print(f"one pass against two, one thread each: {one_pass.value:.2f} times as fast")
 assert one_pass.high > 1.2
 
@@ -208,9 +189,8 @@ assert one_pass.high > 1.2
 #
 # **Predict.** Two cores read memory together. Twice the speed?
 #
-# Whether there is a second core to be had, only this machine can say, and only now: others may be
-# using it. So a control takes turns with the claim: sines of a few numbers in the cache, which any
-# number of threads share perfectly.
+# Other processes may be using the second core at this moment. So a control takes turns with the
+# loss: sines of a few numbers in the cache, a task whose threads need nothing from each other.
 
 # %%
 numbers = np.linspace(0, 1, 20_000)
@@ -257,6 +237,7 @@ def draw(figure: Any) -> None:
     from fastloss import plots
 
     ax = figure.subplots()
+    colours = colours_of(("naive", "numpy", "numba", "fused"))
     x, ends = np.geomspace(2, 50, 200), []
     for threads in thread_counts:
         style = "-" if threads == n_cores else "--"
@@ -266,7 +247,7 @@ def draw(figure: Any) -> None:
         ends.append((arithmetic[threads] / 1e9, f"{who}: {limits}", plots.GREY))
     for name, (_, threads, passes) in versions.items():
         place = (intensity(passes), speed[name] / 1e9)
-        colour = {"N": plots.BLUE, "f": plots.GREEN}.get(name[0], plots.VERMILION)
+        colour = colours[name[:5]]
         face = colour if threads == n_cores or n_cores == 1 else plots.PAPER
         ax.plot(*place, "o", color=colour, markerfacecolor=face, markersize=8)
         # Points of one family are close: the label of the faster one goes up.
@@ -291,7 +272,7 @@ keep_picture(draw, "4-roofline", width=8.4, height=5.6)
 # ## Exercises
 #
 # 1. **The ridge in classes.** In one pass over float32 the intensity is C. From how many classes on
-#    is the fused kernel limited by arithmetic rather than by memory, and at how many bytes a number
+#    is `fused` limited by arithmetic rather than by memory, and at how many bytes a number
 #    (`uint8` pixels have one)? Write both from the two ceilings. (`solutions.ridge_classes`)
 # 2. **One pass in NumPy.** A block of rows that fits the cache can be used for both products before
 #    the next one is read. Write it with NumPy alone, check it, and see how much of the factor

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import fastloss
 from fastloss.benchmark.measure import PowerLaw
+from fastloss.benchmark.plots import colours_of
 from fastloss.benchmark.results import GradientPoint, GradientStudy, Timing
 from fastloss.lessons.tools import keep_picture, take_turns
 from fastloss.tables import seconds
@@ -69,17 +70,17 @@ assert error < 1e-7
 # for each parameter renew one column of them: N operations instead of N P.
 #
 # **Predict.** A line in a log-log plot has the slope k if time grows like P to the power k. Which
-# slopes have the three? And which wins: the numerical gradient with the fastest loss there is,
-# compiled, or the formula in plain Python loops? Does that depend on P? (The loss is the hinge
-# here, because it is cheap: what is timed is the method.)
+# slopes have the three? And which wins: the numerical gradient with the fastest backend (`fused`),
+# or the formula with the slowest (`naive`, loops in plain Python)? Does that depend on P? (The loss
+# is the hinge, because it is cheap: the method takes the time.)
 
 # %%
 N, C = 100, 10
 COUNTS = (10, 30, 100, 300, 1000, 3000, 10_000)  # features; times C: the parameters
 FEW_ENTRIES, FEW_ROWS = 5, 20  # are enough for what is slow
 
-NUMERICAL, INCREMENTAL = "numerical, compiled loss", "incremental"
-FORMULA, LOOPS = "formula, NumPy", "formula, Python loops"
+NUMERICAL, INCREMENTAL = "numerical, fused", "incremental"
+FORMULA, LOOPS = "formula, numpy", "formula, naive"
 
 
 def contenders(n_features: int) -> dict[str, tuple[Callable[[], Any], float, int]]:
@@ -90,7 +91,7 @@ def contenders(n_features: int) -> dict[str, tuple[Callable[[], Any], float, int
     def on(backend: str, X: Floats) -> fastloss.Objective:
         return fastloss.Objective(X, y[: len(X)], loss="hinge", backend=backend, n_threads=1)
 
-    compiled, vectorised, loops = on("fused", X), on("numpy", X), on("naive", X[:FEW_ROWS])
+    fused, vectorised, loops = on("fused", X), on("numpy", X), on("naive", X[:FEW_ROWS])
     by_columns = on("numpy", np.asfortranarray(X))  # the incremental one reads a column at a time
     places = [(d, 0) for d in range(FEW_ENTRIES)]
     column = [(d, 0) for d in range(min(n_features, 1000))]
@@ -100,7 +101,7 @@ def contenders(n_features: int) -> dict[str, tuple[Callable[[], Any], float, int
 
     return {
         NUMERICAL: (
-            numerical(compiled, "per_element", places),
+            numerical(fused, "per_element", places),
             FEW_ENTRIES / W.size,
             2 * W.size,
         ),
@@ -159,7 +160,7 @@ def growth(name: str) -> float:
     return PowerLaw.fit(list(ratios), list(ratios.values())).slope
 
 
-# How busy the machine is changes from count to count, for all alike: so it is ratios that count.
+# The load of the machine changes from count to count and slows all methods alike: use ratios.
 assert 0.6 < growth(NUMERICAL) < 1.5
 assert abs(growth(INCREMENTAL)) < 0.6
 assert abs(growth(FORMULA)) < 0.6
@@ -254,11 +255,12 @@ def draw(figure: Any) -> None:
     from fastloss import plots
 
     cost, accuracy = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    of_backends = colours_of(("naive", "numpy", "fused"))
     colours = {
-        NUMERICAL: plots.VERMILION,
+        NUMERICAL: of_backends["fused"],
         INCREMENTAL: plots.PURPLE,
-        FORMULA: plots.BLUE,
-        LOOPS: plots.ORANGE,
+        FORMULA: of_backends["numpy"],
+        LOOPS: of_backends["naive"],
         FORWARD: plots.SKY,
         CENTRAL: plots.GREEN,
     }

@@ -1,4 +1,4 @@
-"""The backends by name. Every module of this package that has a ``BACKEND`` is picked up."""
+"""Register backends by name. Every ``BACKEND`` in a module of this package is registered."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def unregister_backend(name: str) -> None:
 
 
 def get_backend(name: str, loss: Loss | None = None) -> Backend:
-    """The backend of that name; an error if it cannot run here or cannot run ``loss``."""
+    """Return the backend of that name; raise if it cannot run here or cannot run ``loss``."""
     if not isinstance(name, str):
         raise TypeError(f"backend must be a name, got {name!r}")
     backend = _registry[name]
@@ -56,7 +56,7 @@ def available_backends(loss: Loss | None = None) -> tuple[str, ...]:
 
 
 def unavailable_backends(loss: Loss | None = None) -> dict[str, str]:
-    """The names of the other backends, and why they cannot run."""
+    """Return the names of the backends that cannot run (``loss``), and the reasons."""
     backends = registered_backends().items()
     reasons = {name: backend.unavailable(loss) for name, backend in backends}
     return {name: reason for name, reason in reasons.items() if reason is not None}

@@ -1,8 +1,8 @@
 """Choose the backend and the number of threads for ``backend="auto"``.
 
-Every registered backend predicts what a call would take (`Backend.predict`); the least wins. If its
-kernels are not compiled yet, that begins in the background, and the next best backend that is ready
-answers.
+Every registered backend predicts the seconds of a call (`Backend.predict`), and the fastest one is
+chosen. If its kernels are not compiled, they compile in the background. Meanwhile the next best
+backend that is ready answers.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Choice:
     n_threads: int
     reason: str
     predicted: Predictions
-    is_final: bool = True  # False: it will be another one once kernels are compiled
+    is_final: bool = True  # False: a faster backend's kernels are still being compiled
 
 
-# Choices that will not change any more. Emptied when it is full, which takes many shapes.
+# Choices that will not change any more. Emptied when full, after many different shapes.
 _final: dict[Hashable, Choice] = {}
 _MAX_FINAL = 10_000
 
 
 def choose(workload: Workload, *, prepare: bool = True) -> Choice:
-    """Return the choice for a call; ``prepare=False``: as if all kernels were compiled."""
+    """Return the choice for a call; ``prepare=False``: assume that all kernels are compiled."""
     if not prepare:
         return _choose(workload, prepare)
     key = (
@@ -65,7 +65,7 @@ def _choose(workload: Workload, prepare: bool) -> Choice:
     reasons = []
     is_final = True
     for name, n_threads in _best_of_each(predicted):
-        # Only the best is compiled: the others answer meanwhile if they can.
+        # Compile the best backend only; another one answers meanwhile if it is ready.
         if not prepare or _is_ready(name, workload, start=is_final):
             reasons.append(f"predicted to be fastest (costs {cost_model.current().source})")
             return Choice(name, n_threads, reasons[0], predicted, is_final)
@@ -79,7 +79,7 @@ def _choose(workload: Workload, prepare: bool) -> Choice:
 
 
 def predict(workload: Workload) -> Predictions:
-    """Return the seconds of a call by backend and number of threads, the least first."""
+    """Return the seconds of a call by backend and number of threads, fastest first."""
     predicted = {
         (name, n): seconds
         for name in available_backends(workload.loss)
@@ -89,7 +89,7 @@ def predict(workload: Workload) -> Predictions:
 
 
 def _best_of_each(predicted: Predictions) -> list[tuple[str, int]]:
-    """The best number of threads of each backend, the fastest backend first."""
+    """Return the best number of threads of each backend, fastest backend first."""
     best: dict[str, int] = {}
     for name, n_threads in predicted:
         best.setdefault(name, n_threads)
@@ -105,10 +105,10 @@ def _is_ready(name: str, workload: Workload, start: bool) -> bool:
 
 
 def reproducible(workload: Workload, backend: str) -> tuple[str, int]:
-    """Return a backend and a number of threads for results of the same bits with any number.
+    """Return a backend and a number of threads for results of the same bits on any number.
 
-    "auto" becomes the fastest backend of which that is true, and this waits until its kernels are
-    compiled. Of other backends it is true on one thread only.
+    "auto" becomes the fastest backend with the same bits on any number of threads; this waits until
+    its kernels are compiled. A named backend without that property runs on one thread.
     """
     best = dict(_best_of_each(predict(workload)))
     if backend == "auto":

@@ -1,7 +1,7 @@
-"""Compile kernels in a thread of their own, so that no call with ``backend="auto"`` waits for them.
+"""Compile kernels in the background, so that no call with ``backend="auto"`` waits for them.
 
-Another backend answers meanwhile. Kernels that were compiled before are loaded from the cache, in
-some hundredths of a second, by the call itself.
+Another backend answers meanwhile. A call loads kernels that were compiled before from the cache
+itself, in some hundredths of a second.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from threading import Lock, Thread
 
 
 class Compilations:
-    """What is being compiled, and what could not be."""
+    """Compilations that are running, and the errors of those that failed."""
 
     def __init__(self) -> None:
         self._failures: dict[Hashable, str] = {}
@@ -20,16 +20,16 @@ class Compilations:
         self._lock = Lock()
 
     def start(self, key: Hashable, make: Callable[[], object]) -> bool:
-        """Call ``make`` in a thread, unless one does so for this key or it failed before.
+        """Call ``make`` in a thread, unless one is running for this key or has failed before.
 
-        Return False: what is made is not ready yet.
+        Return False: the kernels are not ready yet.
         """
         with self._lock:
             thread = self._threads.get(key)
             if key not in self._failures and (thread is None or not thread.is_alive()):
                 thread = Thread(target=self.run, args=(key, make), name="fastloss-compile")
                 self._threads[key] = thread
-                # Not a daemon: what it compiles is for the next process too.
+                # Not a daemon: Python waits for it at exit, and the next process loads the kernels.
                 thread.start()
         return False
 
@@ -48,12 +48,12 @@ class Compilations:
         return self._failures.get(key)
 
     def wait(self) -> None:
-        """Wait until nothing is being compiled."""
+        """Wait until no thread is compiling."""
         for thread in list(self._threads.values()):
             thread.join()
 
     def forget(self) -> None:
-        """In a forked child: threads that were compiling are gone."""
+        """Forget the threads: a forked child does not have them."""
         self._lock = Lock()
         self._threads = {}
 

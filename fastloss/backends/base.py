@@ -30,13 +30,13 @@ class Workload:
 
     @property
     def kind(self) -> tuple[Hashable, ...]:
-        """What compiled code depends on. Not the loss itself, which may have no hash."""
+        """Return what compiled code depends on. The loss itself may have no hash."""
         loss = self.loss
         return type(loss), loss.block, loss.parallel, loss.parameters, self.X_type, self.W_type
 
 
 class Backend(ABC):
-    """A way of running a loss. Stateless; one instance serves all threads.
+    """A way of running a loss. It has no state: one instance serves all threads.
 
     ``same_bits`` tells whether results have the same bits for any number of threads.
 
@@ -50,7 +50,7 @@ class Backend(ABC):
     same_bits: ClassVar[bool] = False
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
-        """Why this backend cannot run here (or cannot run ``loss``); None if it can."""
+        """Return why this backend cannot run here (or cannot run ``loss``); None if it can."""
         return None
 
     def predict(self, workload: Workload) -> Mapping[int, float]:
@@ -62,16 +62,16 @@ class Backend(ABC):
         return True
 
     def make_ready(self, workload: Workload) -> None:  # noqa: B027  (most have nothing to do)
-        """Compile or load what a call needs; an exception says why that cannot be."""
+        """Compile or load what a call needs; raise an exception if that fails."""
 
     def prepare(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
-        """`evaluate` for many calls with a ``W`` of this type and so many classes."""
+        """Return `evaluate` for many calls with a ``W`` of this dtype and ``n_classes``."""
         return partial(self.evaluate, problem)
 
     def prepare_batches(
         self, problem: Problem, n_rows: int, n_classes: int, dtype: np.dtype[Any]
     ) -> BatchEvaluator:
-        """`evaluate` for many choices of ``n_rows`` of the rows; the divisor is that of a batch."""
+        """Return `evaluate` for many batches of ``n_rows`` rows; the divisor is a batch's."""
         memory = replace(
             problem,
             X=np.empty((n_rows, problem.X.shape[1]), problem.X.dtype),
@@ -83,7 +83,7 @@ class Backend(ABC):
         def evaluate_rows(
             rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
         ) -> float:
-            # In range; to check that NumPy would buffer what it writes.
+            # The rows are in range. To check that again, NumPy would buffer its output.
             np.take(problem.X, rows, axis=0, out=memory.X, mode="clip")
             np.take(problem.labels, rows, out=memory.labels, mode="clip")
             if problem.weights is not None:
@@ -96,10 +96,13 @@ class Backend(ABC):
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
     ) -> float:
-        """The data loss; its gradient is written to ``dW`` (C-contiguous) unless that is None."""
+        """Return the data loss; write its gradient to ``dW`` (C-contiguous) unless that is None."""
 
     @abstractmethod
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
     ) -> tuple[Floats, Floats]:
-        """Losses (N,) and gradients (N, C), in the type of ``scores``; NaN rows as in `losses`."""
+        """Return losses (N,) and gradients (N, C), with the dtype of ``scores``.
+
+        For the rows that are NaN, see `losses.base`.
+        """

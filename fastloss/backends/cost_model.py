@@ -1,16 +1,19 @@
-"""A model of what a call costs: seven numbers for each way to run it, measured on this machine.
+"""Predict the seconds of a call from seven numbers for each way to run it.
 
 The seconds of a call with N rows, D features and C classes are modelled as::
 
     a + b N + c N C + d N C (beyond cache) + e N D + f D C + g N D C
 
-that is a call, the rows, the losses of the scores, what these cost more when they are too many for
-the cache, reading X, laying out W and its gradient, and arithmetic; none of a to g is negative.
-Where rows are cut into strips, N counts in one of the products as many as these could hold, and in
-the losses as many as if all threads took as many strips. There is one such line for each way, type
-and number of threads (one, or all); for a loss that was measured by itself b, c and d are so many
-times as large. `benchmark.calibration` measures all this and `store` keeps it in a file; without it
-`DEFAULT` stands in, which says what was measured on one machine with two cores.
+The terms are: the call, the rows, the losses of the scores, their extra cost beyond the cache,
+reading X, laying out W and its gradient, and arithmetic. None of a to g is negative.
+
+The wide kernel cuts rows into strips. One of its two products works on whole strips, so N is
+rounded up to full strips there. In the losses N is rounded up to equally many strips a thread.
+
+There is one line of seven numbers for each way, dtype and number of threads (one, or all). A loss
+that was measured by itself has a factor for b, c and d. `benchmark.calibration` measures the
+numbers and `store` keeps them in a file. Without the file `DEFAULT` is used, which was measured on
+one machine with two cores.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from fastloss.backends.base import Workload
 from fastloss.folders import cache_folder
 from fastloss.kernels.wide_problem import STRIP_BYTES
 
-#: Of the model: numbers that another one was fitted with are not read.
+#: Model version. Costs fitted by another version are ignored.
 VERSION = 6
 WAYS = ("numpy", "numba", "narrow", "wide")
 N_TERMS = 7
@@ -35,7 +38,7 @@ N_TERMS = 7
 #: The terms that depend on the loss.
 OF_LOSS = slice(1, 4)
 
-# So many bytes of scores, and what is computed from them, stay in L2.
+# Scores of up to this size stay in L2, with what is computed from them.
 _CACHE_BYTES = 2**20
 
 Key = tuple[str, int, str]  # the way, the bytes of a number, "one" or "all" threads
@@ -44,7 +47,7 @@ Key = tuple[str, int, str]  # the way, the bytes of a number, "one" or "all" thr
 def terms(
     way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int
 ) -> tuple[float, ...]:
-    """What the seven numbers are multiplied with."""
+    """Return the factors that the seven numbers are multiplied with."""
     n_rows, n_features, n_classes = shape
     n_multiplied: float = n_rows
     n_scored = n_rows
@@ -66,9 +69,9 @@ def terms(
 
 @dataclass(frozen=True)
 class Costs:
-    """The numbers, and for how many threads "all" stands.
+    """The numbers, and the thread count that "all" stands for.
 
-    ``of_losses``: how many times the line's `OF_LOSS` a loss takes, by its ``repr``. Hashed by
+    ``of_losses``: the factor of a loss for the terms `OF_LOSS`, by its ``repr``. Hashed by
     identity, because one table is in use at a time.
     """
 
@@ -82,7 +85,7 @@ class Costs:
     def seconds(
         self, way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int, loss: str = ""
     ) -> float:
-        """What a call should take."""
+        """Return the predicted seconds of a call."""
         key = way, itemsize, "one" if n_threads == 1 else "all"
         line = self.lines[key]
         factors = terms(way, shape, itemsize, n_threads)
@@ -104,7 +107,7 @@ def predict(way: str, workload: Workload) -> dict[int, float]:
 
 
 def path() -> Path:
-    """The file of the costs; FileNotFoundError without a home directory."""
+    """Return the file of the costs; raise FileNotFoundError without a home directory."""
     folder = cache_folder()
     if folder is None:
         raise FileNotFoundError("there is no home directory; set FASTLOSS_CACHE_DIR to a folder")
@@ -112,7 +115,7 @@ def path() -> Path:
 
 
 def store(costs: Costs) -> None:
-    """Write the file, whole or not at all; OSError where that cannot be."""
+    """Write the file, whole or not at all; raise OSError if it cannot be written."""
     document = {
         "version": VERSION,
         "n_threads": costs.n_threads,
@@ -125,7 +128,7 @@ def store(costs: Costs) -> None:
 
 @cache
 def current() -> Costs:
-    """The stored costs; `DEFAULT` if there are none, or none that can be read."""
+    """Return the stored costs, or `DEFAULT` if there are none that can be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return _parse(json.loads(path().read_text()))
     return DEFAULT

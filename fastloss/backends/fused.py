@@ -1,10 +1,10 @@
-"""The compiled backend: choose the kernel of a problem, and list the kernels.
+"""Run a problem on fused kernels: explicit vectors, one pass over blocks of rows in cache.
 
-Numba is imported when the first kernel is needed, never with the package.
+With few classes, reading X takes the time: `kernels.narrow` reads it once. With many classes,
+arithmetic does: `kernels.wide` multiplies in tiles of registers, or in a matrix unit
+(`kernels.wide_amx`, float32 only). Neither forms an N x C matrix.
 
-A problem with few classes is bound by reading X, and goes through `kernels.narrow` once. With many
-it is bound by arithmetic: `kernels.wide`, and for float32 where there is a matrix unit its products
-are those of `kernels.wide_amx`. No N x C matrix is formed either way.
+Numba is imported when the first kernel is needed, not with the package.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class FusedBackend(Backend):
         if n_features > 0:
             kind = way(n_features, n_classes, workload.W_type.itemsize, self._limits)
         if kind == "narrow" and not workload.rows_contiguous:
-            return {}  # rows whose numbers lie apart are packed, which the model does not know
+            return {}  # the model does not cover packing rows whose numbers lie apart
         return cost_model.predict(kind, workload)
 
     def ready(self, workload: Workload) -> bool:
@@ -121,7 +121,7 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
 def kernels_of(workload: Workload) -> KernelSet:
     """Return a title of a call's kernels, their names, and a function that compiles them.
 
-    Numba is not imported. A shape without features means that the scores are there already.
+    Numba is not imported. A shape without features stands for a call with given scores.
     """
     loss, shape, X_type, W_type = workload.loss, workload.shape, workload.X_type, workload.W_type
     block = loss.block

@@ -1,4 +1,4 @@
-"""Plain Python loops, one number at a time: the oracle that can be read, and the bottom line.
+"""Run a loss in plain Python loops, one number at a time: a reference that can be read.
 
 It computes in Python's floats (float64) and rounds to the type of ``W`` at the end.
 """
@@ -52,7 +52,7 @@ class NaiveBackend(Backend):
                 for d in range(n_features):
                     class_gradient[d] += row[d] * step
         if dW is not None:
-            with np.errstate(over="ignore"):  # inf, as in the arithmetic of the smaller type
+            with np.errstate(over="ignore"):  # to inf, as float32 arithmetic would
                 dW[...] = np.array(gradient).T
         return total / problem.divisor
 
@@ -68,7 +68,7 @@ class NaiveBackend(Backend):
 
 
 def loss_of_row(loss: Loss, scores: list[float], label: int) -> tuple[float, list[float]]:
-    """The loss's naive form, with the rule for NaN and infinite scores."""
+    """Apply the loss's naive form, and the rule for NaN and infinite scores."""
     row_loss = math.nan
     if all(score < math.inf for score in scores):
         row_loss, gradient = loss.naive(scores, label)

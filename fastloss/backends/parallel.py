@@ -1,8 +1,8 @@
-"""Numba's ``@njit(parallel=True)``: one pass over ``X``, plain loops, Numba's own threads.
+"""Run a loss with Numba's ``@njit(parallel=True)``: plain loops, one pass over ``X``.
 
 The loops are in each loss's file (``softmax.softmax_parallel``). This module cuts the rows into
-chunks, chooses the number of threads and adds the chunks' gradients up. It adds them in order and
-in float64, so the result has the same bits for any number of threads.
+chunks, chooses how many of Numba's threads run, and adds the chunks' gradients up. It adds them in
+order and in float64, so the result has the same bits for any number of threads.
 
 The explicit vectors of ``backend="fused"`` are faster, and so is BLAS where classes are many: plain
 loops do one multiply-add for each two numbers they load.
@@ -79,7 +79,7 @@ class NumbaBackend(Backend):
 
     def predict(self, workload: Workload) -> dict[int, float]:
         if not workload.rows_contiguous:
-            return {}  # such rows are copied, which the model does not know
+            return {}  # the model does not cover copying such rows
         return cost_model.predict("numba", workload)
 
     def ready(self, workload: Workload) -> bool:
@@ -106,7 +106,7 @@ class NumbaBackend(Backend):
                 gradient += partial
         if dW is not None:
             gradient /= problem.divisor
-            with np.errstate(over="ignore"):  # inf, as in the arithmetic of the smaller type
+            with np.errstate(over="ignore"):  # to inf, as float32 arithmetic would
                 dW[...] = gradient.T[: len(W)]
         return total / problem.divisor
 
@@ -119,7 +119,7 @@ class NumbaBackend(Backend):
         work: int,
         n_threads: int | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The losses (K,) and gradients (K, C, D + 1) of chunks of rows."""
+        """Return the losses (K,) and gradients (K, C, D + 1) of chunks of rows."""
         X = np.ascontiguousarray(problem.X[rows])
         chunks = chunks_of(len(X), W_T.size)
         losses, partials = np.zeros(len(chunks)), np.zeros((len(chunks), *shape))
@@ -143,7 +143,7 @@ class NumbaBackend(Backend):
 
 
 def chunks_of(n_rows: int, n_parameters: int) -> NDArray[np.int64]:
-    """The first row of each chunk and the row after its last one (K, 2), from the shape alone."""
+    """Return each chunk's first row and the row after its last (K, 2), from the shape alone."""
     affordable = max(1, _MAX_GRADIENT_BYTES // (8 * n_parameters))
     n_chunks = min(_MAX_CHUNKS, affordable, max(1, n_rows // _MIN_CHUNK_ROWS))
     edges = np.arange(n_chunks + 1) * n_rows // n_chunks
@@ -172,7 +172,7 @@ def _call(
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function for some types of X (None: of scores that are there already) and W."""
+    """A function for one dtype of X (None: the scores are given) and one of W."""
 
     function: Jit
     X_type: np.dtype[Any] | None
@@ -182,7 +182,7 @@ class Kernel:
 
     @cached_property
     def name(self) -> str:
-        """Its name in `kernel_cache`, which is known without importing Numba."""
+        """Return its name in `kernel_cache`, without importing Numba."""
         types = str(self.X_type), str(self.W_type)
         return self.function.name(*types, self.n_parameters, self.is_parallel)
 
@@ -211,7 +211,7 @@ def _score_rows(row: Jit) -> Jit:
 
 @cache
 def compiled(kernel: Kernel) -> Callable[..., None]:
-    """The kernel as a function that Python can call."""
+    """Return the kernel as a function that Python can call."""
     from numba import float64, from_dtype, int64, types
 
     def read_only(number: Any, n_dimensions: int) -> Any:

@@ -1,4 +1,4 @@
-"""Vectorised NumPy: two matrix products in BLAS, and the loss on the whole score matrix.
+"""Run a loss in NumPy: two matrix products in BLAS, and the loss on the whole score matrix.
 
 ``X`` is read twice, and N x C temporaries are formed. Float rows are taken as one block; ``uint8``
 rows, and problems with rows to skip, go through copies of a few rows at a time.
@@ -53,7 +53,7 @@ class NumpyBackend(Backend):
 
 
 def _blocks(problem: Problem, W: Floats) -> Iterator[tuple[slice | NDArray[np.intp], Floats]]:
-    """All rows at once if they can be taken as they are, else copies of those that count."""
+    """Yield all rows at once if they can be used as they are, else copies of those that count."""
     if problem.X.dtype == W.dtype and not problem.any_skipped:
         yield slice(None), problem.X
         return
@@ -71,7 +71,7 @@ def _add_block(
     W: Floats,
     dW: Floats | None,
 ) -> float:
-    """The weighted sum of the losses of a block; its gradient is added to ``dW``."""
+    """Add the gradient of a block to ``dW``, and return the weighted sum of its losses."""
     scores = X @ W[: X.shape[1]]
     if problem.intercept:
         scores += W[-1]
@@ -91,7 +91,7 @@ def _add_block(
 
 
 def losses_of_rows(loss: Loss, scores: Floats, labels: Labels) -> tuple[Floats, Floats]:
-    """The loss's vectorised form, with the rule for NaN and infinite scores."""
+    """Apply the loss's vectorised form, and the rule for NaN and infinite scores."""
     losses, dscores = loss.vectorized(scores, labels)
     losses[~(scores.max(axis=1) < np.inf)] = np.nan
     bad = np.isnan(losses)

@@ -1,4 +1,4 @@
-"""Measures the numbers of `backends.costs` on this machine: ``fastloss warmup``."""
+"""Measures the numbers of `backends.cost_model` on this machine: ``fastloss warmup``."""
 
 from __future__ import annotations
 

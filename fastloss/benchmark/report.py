@@ -211,7 +211,7 @@ def first_calls_table(results: Results) -> Table:
         ("loss", "N x D x C", "backend", "nothing cached", "from the cache"),
         rows,
         (
-            "Numba's includes importing it, and compiling or loading the kernel.",
+            "A compiled backend's first call imports Numba, and compiles or loads a kernel.",
             *(["A peer's is of the whole problem, without importing it."] * results.has_peers),
         ),
         n_labels=3,

@@ -1,4 +1,4 @@
-"""The losses by name. Every module of this package that has a table ``LOSSES`` is picked up."""
+"""Register losses by name. Every table ``LOSSES`` in a module of this package is registered."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def available_losses() -> tuple[str, ...]:
 
 
 def get_loss(loss: str | Loss) -> Loss:
-    """The loss of that name; an instance is itself."""
+    """Return the loss of that name, or the instance itself."""
     if isinstance(loss, Loss):
         return loss
     if not isinstance(loss, str):

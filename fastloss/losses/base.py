@@ -1,11 +1,11 @@
-"""The contract of a loss: score space only, four times over.
+"""The contract of a loss: a function of scores, in one form for each backend.
 
 A loss maps the scores of one row and its label to a number and a gradient with respect to the
 scores. It knows nothing of ``W`` or ``X``, of averaging, weights or threads: a backend supplies
 those. So the mathematics of a loss is one file, and a new loss is one new file.
 
-NaN and infinities are the backends' business too, so that every loss treats them alike: a row
-with a NaN or ``+inf`` score, or whose loss is NaN, has the loss NaN and a gradient of NaN.
+Backends also handle NaN and infinity, alike for every loss. A row with a NaN or ``+inf`` score, or
+with a NaN loss, gets the loss NaN and a gradient of NaN.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ BlockKernel = Callable[[Any, Any, tuple[float, ...], Any], None]
 
 
 def exp(x: float) -> float:
-    """``e**x``. In a compiled form that names it, one that becomes vector instructions."""
+    """Return ``e**x``. A block form that calls this function gets vector instructions instead."""
     return math.exp(x)
 
 
 def log1p(x: float) -> float:
-    """``log(1 + x)`` for ``x >= 0``; compiled likewise."""
+    """Return ``log(1 + x)`` for ``x >= 0``; block forms get vector instructions, as for `exp`."""
     return math.log1p(x)
 
 
@@ -66,19 +66,19 @@ class Loss(ABC):
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        """The numbers that the forms compute with; always as many for one loss."""
+        """Return the numbers that the forms compute with; one class always has as many."""
         return ()
 
     @abstractmethod
     def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
-        """Loss and gradient (C,) of one row, in plain Python loops."""
+        """Return loss and gradient (C,) of one row, in plain Python loops."""
 
     @abstractmethod
     def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
-        """Losses (N,) and gradients (N, C) of all rows, in NumPy, in the type of ``scores``."""
+        """Return losses (N,) and gradients (N, C) of all rows, with the dtype of ``scores``."""
 
     def pieces(self, scores: Scores, labels: Labels) -> NDArray[Any] | None:
-        """Which smooth piece of the loss each row is on, in any comparable form (N, ...).
+        """Return which smooth piece of the loss each row is on, in any comparable form (N, ...).
 
         Two score matrices with equal pieces have no kink between them. ``None``: the loss is
         smooth everywhere.
@@ -88,10 +88,10 @@ class Loss(ABC):
     def column_losses(
         self, scores: Scores, labels: Labels, column: int
     ) -> Callable[[Scores], Scores]:
-        """The losses (N,) as a function of one column (N,) of the scores, the others held fixed.
+        """Return the losses (N,) as a function of one column (N,) of the scores, others fixed.
 
-        What a change of ``W[d, c]`` can reach. Losses override it to answer in O(N) a call; this
-        fallback costs O(N C).
+        A change of ``W[d, c]`` reaches column c only. Losses override this method to answer in
+        O(N) a call; this fallback costs O(N C).
         """
         changed = scores.copy()
 

@@ -30,7 +30,7 @@ from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, sco
 def crammer_singer_naive(
     scores: list[float], label: int, parameters: tuple[float, ...]
 ) -> tuple[float, list[float]]:
-    """Naive: loops over one row of scores, in Python."""
+    """Compute loss and gradient of one row, in plain Python loops."""
     (delta,) = parameters
     rival = 1 if label == 0 else 0
     for j in range(len(scores)):
@@ -48,7 +48,7 @@ def crammer_singer_naive(
 def crammer_singer_numpy(
     scores: Scores, labels: Labels, parameters: tuple[float, ...]
 ) -> tuple[Scores, Scores]:
-    """NumPy: the same steps on all rows at once."""
+    """Compute losses and gradients of all rows at once, in NumPy."""
     (delta,) = parameters
     rows = np.arange(len(scores))
     rivals, margins = _rivals(scores, labels, delta)
@@ -60,10 +60,10 @@ def crammer_singer_numpy(
 
 
 def _rivals(scores: Scores, labels: Labels, delta: float) -> tuple[NDArray[np.intp], Scores]:
-    """The strongest rival (N,) of each row, and its margin (N,)."""
+    """Return the strongest rival (N,) of each row, and its margin (N,)."""
     rows = np.arange(len(scores))
-    # The label's own score becomes that of another class, never the first maximum by itself:
-    # -inf would tie with a true -inf and could make the label its own rival.
+    # -inf leaves the label out. Where all other scores are -inf too, argmax may still return the
+    # label: the rival is then the lowest other class.
     wrong = scores.copy()
     wrong[rows, labels] = -np.inf
     rivals = wrong.argmax(axis=1)
@@ -73,7 +73,7 @@ def _rivals(scores: Scores, labels: Labels, delta: float) -> tuple[NDArray[np.in
 
 @njit
 def crammer_singer_row(scores: Any, label: int, parameters: Any) -> float:
-    """Numba: the loss of one row of scores, which become their gradient."""
+    """Return the loss of one row of scores, and overwrite these with their gradient."""
     (delta,) = parameters
     rival = 1 if label == 0 else 0
     for j in range(len(scores)):
@@ -101,7 +101,7 @@ def crammer_singer_parallel(
     losses: Any,
     partials: Any,
 ) -> None:
-    """Numba: one pass over ``X``; chunks of rows in parallel, each with sums of its own."""
+    """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
     for k in prange(len(chunks)):
         scores = np.empty(len(W_T), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
@@ -120,7 +120,7 @@ def crammer_singer_parallel(
 def crammer_singer_block(
     scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any
 ) -> None:
-    """Fused: each column of ``scores`` (C, R) becomes the gradient of its row."""
+    """Write the losses of R rows, and overwrite ``scores`` (C, R) with their gradients."""
     # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
     delta = scores.dtype.type(parameters[0])
     n_classes, n_rows = scores.shape
@@ -130,7 +130,7 @@ def crammer_singer_block(
     strongest[:] = -math.inf
     for r in range(n_rows):
         correct[r] = scores[labels[r], r]
-        # No rival of itself, and no test for it in the loops over the classes.
+        # -inf keeps the true class from being its own rival, without a test in the loops below.
         scores[labels[r], r] = -math.inf
     for j in range(n_classes):
         row = scores[j]
@@ -144,7 +144,7 @@ def crammer_singer_block(
     for j in range(n_classes):
         row = scores[j]
         for r in range(n_rows):
-            # The first class at the top takes all of the slope.
+            # The first class with the strongest score takes the whole slope.
             row[r] = slope[r] if row[r] == strongest[r] else zero
             slope[r] -= row[r]
     for r in range(n_rows):

@@ -32,7 +32,7 @@ from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, sco
 def hinge_naive(
     scores: list[float], label: int, parameters: tuple[float, ...]
 ) -> tuple[float, list[float]]:
-    """Naive: loops over one row of scores, in Python."""
+    """Compute loss and gradient of one row, in plain Python loops."""
     delta, power, include_true_class, mean_over_classes = parameters
     n_terms = len(scores) - 1.0 + include_true_class if mean_over_classes else 1.0
     loss = include_true_class * delta**power / n_terms
@@ -52,7 +52,7 @@ def hinge_naive(
 def hinge_numpy(
     scores: Scores, labels: Labels, parameters: tuple[float, ...]
 ) -> tuple[Scores, Scores]:
-    """NumPy: the same steps on all rows at once."""
+    """Compute losses and gradients of all rows at once, in NumPy."""
     delta, power, include_true_class, mean_over_classes = parameters
     violations = np.maximum(_margins(scores, labels, delta), 0.0)
     if power == 1:
@@ -71,7 +71,7 @@ def hinge_numpy(
 
 
 def _margins(scores: Scores, labels: Labels, delta: float) -> Scores:
-    """Margins (N, C), -inf for the true class, so that it never counts."""
+    """Return the margins (N, C); that of the true class is -inf, so that it never counts."""
     rows = np.arange(len(scores))
     margins = scores - scores[rows, labels, None]
     margins += delta
@@ -81,7 +81,7 @@ def _margins(scores: Scores, labels: Labels, delta: float) -> Scores:
 
 @njit
 def hinge_row(scores: Any, label: int, parameters: Any) -> float:
-    """Numba: the loss of one row of scores, which become their gradient."""
+    """Return the loss of one row of scores, and overwrite these with their gradient."""
     delta, power, include_true_class, mean_over_classes = parameters
     n_terms = len(scores) - 1.0 + include_true_class if mean_over_classes else 1.0
     loss = include_true_class * delta**power / n_terms
@@ -112,7 +112,7 @@ def hinge_parallel(
     losses: Any,
     partials: Any,
 ) -> None:
-    """Numba: one pass over ``X``; chunks of rows in parallel, each with sums of its own."""
+    """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
     for k in prange(len(chunks)):
         scores = np.empty(len(W_T), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
@@ -129,7 +129,7 @@ def hinge_parallel(
 
 
 def hinge_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any) -> None:
-    """Fused: each column of ``scores`` (C, R) becomes the gradient of its row."""
+    """Write the losses of R rows, and overwrite ``scores`` (C, R) with their gradients."""
     margin, power, include_true_class, mean_over_classes = parameters
     n_classes, n_rows = scores.shape
     n_terms = n_classes - 1.0 + include_true_class if mean_over_classes != 0.0 else 1.0
@@ -223,7 +223,7 @@ class Hinge(Loss):
         violations = np.maximum(_margins(scores, labels, self.margin), 0.0) ** self.power
         fixed = self._constant + np.delete(violations, column, axis=1).sum(axis=1)
         correct = scores[np.arange(len(scores)), labels]
-        # A row labelled `column` has all its margins changed: O(C), for one row in C on average.
+        # In a row labelled `column` all margins change: O(C), for one row in C on average.
         is_label = np.flatnonzero(labels == column)
         wrong = np.delete(scores[is_label], column, axis=1) + self.margin
 

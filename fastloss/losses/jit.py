@@ -1,7 +1,7 @@
-"""Numba, deferred: what a loss decorates with ``@njit`` is compiled when it is first called.
+"""Compile functions decorated with ``@njit`` when they are first called.
 
-Importing Numba takes 0.2 s and compiling a loss seconds, so neither happens with the package. All
-trouble with Numba is kept here, so that the losses read as Numba's documentation writes them:
+Importing Numba takes 0.2 s and compiling a loss seconds, so neither happens with the package. This
+module solves all difficulties with Numba, so that losses read like Numba's documentation:
 
 (a) A function decorated with `njit` refers to its helpers by their names in its module. They are
     bound at the first call, in a copy of the function and not in a closure: Numba does not find a
@@ -10,11 +10,11 @@ trouble with Numba is kept here, so that the losses read as Numba's documentatio
     The names of compiled functions therefore end in a fingerprint of all they refer to.
 (c) The key of Numba's cache ignores options (numba issue 6845), so the serial twin of a parallel
     function has a name of its own. A serial function never calls a parallel one (numba issue 4807).
-(d) Each further layout or read-only flag would be compiled again, for seconds: a function is
-    compiled for one signature, and takes arguments of that one only.
+(d) Numba compiles a function again, for seconds, for each layout and read-only flag. Here a
+    function is compiled for one signature, and accepts arguments of that signature only.
 (e) Numba's threads come from one of several libraries. "workqueue" aborts the process when two
-    Python threads call at once, be the other one a user's, and a child forked after "omp" has run
-    is killed when it calls. See `threads_to_use`.
+    Python threads call at once, even if one of the calls is a user's. A child forked after "omp"
+    has run is killed when it calls. See `threads_to_use`.
 (f) Numba's ``fastmath=True`` makes ``isnan`` false. Here it stands for `FASTMATH`: sums may be
     added in any order, but NaN and infinity stay what they are.
 """
@@ -80,11 +80,11 @@ class Jit:
 
     @cached_property
     def _helper(self) -> Any:
-        """The function as other compiled functions call it."""
+        """Return the function in the form that other compiled functions call."""
         from numba import njit
 
-        # Numba tells functions of one name apart by a count in the process, on which kernels
-        # cached by different processes can agree. One would then be linked to the other's.
+        # Numba tells functions of one name apart by a count in the process. Kernels cached by
+        # different processes can have the same count, and one would be linked to the other's.
         bound = self._bound()
         bound.__name__ = bound.__qualname__ = self.name()
         return njit(**self.targetoptions, error_model="numpy")(bound)
@@ -107,7 +107,7 @@ def njit(function: Function, /) -> Jit: ...
 @overload
 def njit(*, parallel: bool = ..., fastmath: bool = ...) -> Callable[[Function], Jit]: ...
 def njit(function: Any = None, /, *, parallel: bool = False, fastmath: bool = False) -> Any:
-    """``numba.njit``, deferred: ``@njit`` or ``@njit(parallel=True)``."""
+    """Decorate as ``numba.njit`` does, but compile later: ``@njit``, ``@njit(parallel=True)``."""
 
     options: dict[str, Any] = {"parallel": parallel}
     if fastmath:
@@ -132,10 +132,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def threads_to_use(n_threads: int) -> int:
-    """How many of Numba's threads a parallel function may run on; 1: run its serial twin.
+    """Return how many of Numba's threads a parallel function may use; 1: run its serial twin.
 
-    No more than ``NUMBA_NUM_THREADS``, and 1 in a forked child, without a threading layer, and
-    where the layer is workqueue.
+    At most ``NUMBA_NUM_THREADS``. It is 1 in a forked child, without a threading layer, and with
+    the layer workqueue.
     """
     if n_threads == 1 or _is_forked or not _has_safe_layer():
         return 1
@@ -145,9 +145,9 @@ def threads_to_use(n_threads: int) -> int:
 
 
 def may_run_parallel(n_threads: int) -> bool:
-    """Return whether `threads_to_use` is more than 1, as far as is known without Numba.
+    """Return whether `threads_to_use` is more than 1, without importing Numba.
 
-    Before Numba is imported its threading layer is taken to be a safe one.
+    Before Numba is imported, its threading layer is assumed to be safe.
     """
     if "numba" in sys.modules:
         return threads_to_use(n_threads) > 1

@@ -28,7 +28,7 @@ from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, sco
 def one_vs_all_naive(
     scores: list[float], label: int, parameters: tuple[float, ...]
 ) -> tuple[float, list[float]]:
-    """Naive: loops over one row of scores, in Python."""
+    """Compute loss and gradient of one row, in plain Python loops."""
     delta, power = parameters
     loss = 0.0
     gradient = [0.0] * len(scores)
@@ -45,7 +45,7 @@ def one_vs_all_naive(
 def one_vs_all_numpy(
     scores: Scores, labels: Labels, parameters: tuple[float, ...]
 ) -> tuple[Scores, Scores]:
-    """NumPy: the same steps on all rows at once."""
+    """Compute losses and gradients of all rows at once, in NumPy."""
     delta, power = parameters
     signs, margins = _signed(scores, labels, delta)
     violations = np.maximum(margins, 0.0, out=margins)
@@ -55,7 +55,7 @@ def one_vs_all_numpy(
 
 
 def _signed(scores: Scores, labels: Labels, delta: float) -> tuple[Scores, Scores]:
-    """The signs ``t`` (N, C) and the margins (N, C)."""
+    """Return the signs ``t`` (N, C) and the margins (N, C)."""
     signs = np.full_like(scores, -1.0)
     signs[np.arange(len(scores)), labels] = 1.0
     return signs, delta - signs * scores
@@ -63,7 +63,7 @@ def _signed(scores: Scores, labels: Labels, delta: float) -> tuple[Scores, Score
 
 @njit
 def one_vs_all_row(scores: Any, label: int, parameters: Any) -> float:
-    """Numba: the loss of one row of scores, which become their gradient."""
+    """Return the loss of one row of scores, and overwrite these with their gradient."""
     delta, power = parameters
     # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
     zero, typed_delta = scores.dtype.type(0), scores.dtype.type(delta)
@@ -89,7 +89,7 @@ def one_vs_all_parallel(
     losses: Any,
     partials: Any,
 ) -> None:
-    """Numba: one pass over ``X``; chunks of rows in parallel, each with sums of its own."""
+    """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
     for k in prange(len(chunks)):
         scores = np.empty(len(W_T), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
@@ -106,14 +106,14 @@ def one_vs_all_parallel(
 
 
 def one_vs_all_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any) -> None:
-    """Fused: each column of ``scores`` (C, R) becomes the gradient of its row."""
+    """Write the losses of R rows, and overwrite ``scores`` (C, R) with their gradients."""
     margin, power = parameters
     n_classes, n_rows = scores.shape
     # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
     delta = scores.dtype.type(margin)
     zero, one = scores.dtype.type(0), scores.dtype.type(1)
     losses[:] = 0.0
-    # The true class changes sign and back, so that the loops need not ask which one it is.
+    # Negate the true class's score, and negate it back, so that the loops need no test for it.
     for r in range(n_rows):
         scores[labels[r], r] = -scores[labels[r], r]
     for j in range(n_classes):

@@ -1,6 +1,6 @@
-"""The steps of ``backend="numba"`` that all losses share: plain loops over one row.
+"""Steps of ``backend="numba"`` that all losses share: plain loops over one row.
 
-With `jit.FASTMATH` LLVM turns the loops over ``d`` into vector instructions.
+`jit.FASTMATH` lets LLVM turn the loops over ``d`` into vector instructions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from fastloss.losses.jit import njit
 
-#: Rows whose gradients are added in the type of ``W`` before they are added to float64.
+#: Number of rows summed in the dtype of ``W`` before adding to float64.
 BLOCK_ROWS = 256
 
 
@@ -33,7 +33,7 @@ def score_row(x: Any, W_T: Any, scores: Any) -> bool:
 
 @njit
 def finish_row(gradient: Any, loss: float, is_valid: bool, weight: float) -> float:
-    """The loss and its gradient (C,) times the weight of the row; NaN if they are not valid."""
+    """Multiply loss and gradient (C,) by the weight of the row, or by NaN if they are invalid."""
     if not is_valid or math.isnan(loss):
         weight = math.nan
     if weight != 1.0:

@@ -8,7 +8,7 @@ With scores ``s`` (C,), label ``y`` and ``p_j = exp(s_j) / sum_k exp(s_k)``::
 Label smoothing ``e`` replaces the target ``onehot(y)`` by ``q = (1 - e) onehot(y) + e / C``, and
 the loss by ``-sum_j q_j log p_j`` (Szegedy et al., *Rethinking the Inception Architecture*, 2016).
 
-All three versions subtract the largest score ``m = s_w`` of the row (w: the winner) and use::
+All forms subtract the largest score ``m = s_w`` of the row (w: the winner) and use::
 
     others = sum_{j != w} exp(s_j - m)          so that   sum_j exp(s_j - m) = 1 + others
     loss   = log1p(others) - (1 - e) (s_y - m) - e mean(s - m)
@@ -32,14 +32,14 @@ from fastloss.losses.base import Labels, Loss, Scores, exp, log1p
 from fastloss.losses.jit import njit, prange
 from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
 
-# So many exponentials are added in the type of the scores, and their sums in float64.
+# Number of exponentials summed in the scores' dtype before adding to float64.
 _CLASSES_AT_ONCE = 64
 
 
 def softmax_naive(
     scores: list[float], label: int, parameters: tuple[float, ...]
 ) -> tuple[float, list[float]]:
-    """Naive: loops over one row of scores, in Python."""
+    """Compute loss and gradient of one row, in plain Python loops."""
     (smoothing,) = parameters
     n_classes = len(scores)
     winner = 0
@@ -70,7 +70,7 @@ def softmax_naive(
 def softmax_numpy(
     scores: Scores, labels: Labels, parameters: tuple[float, ...]
 ) -> tuple[Scores, Scores]:
-    """NumPy: the same steps on all rows at once."""
+    """Compute losses and gradients of all rows at once, in NumPy."""
     (smoothing,) = parameters
     rows = np.arange(len(scores))
     winners = scores.argmax(axis=1)
@@ -94,7 +94,7 @@ def softmax_numpy(
 
 @njit
 def softmax_row(scores: Any, label: int, parameters: Any) -> float:
-    """Numba: the loss of one row of scores, which become their gradient."""
+    """Return the loss of one row of scores, and overwrite these with their gradient."""
     (smoothing,) = parameters
     n_classes = len(scores)
     winner = 0
@@ -134,7 +134,7 @@ def softmax_parallel(
     losses: Any,
     partials: Any,
 ) -> None:
-    """Numba: one pass over ``X``; chunks of rows in parallel, each with sums of its own."""
+    """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
     for k in prange(len(chunks)):
         scores = np.empty(len(W_T), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
@@ -151,7 +151,7 @@ def softmax_parallel(
 
 
 def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any) -> None:
-    """Fused: each column of ``scores`` (C, R) becomes the gradient of its row."""
+    """Write the losses of R rows, and overwrite ``scores`` (C, R) with their gradients."""
     (smoothing,) = parameters
     n_classes, n_rows = scores.shape
     number = scores.dtype.type
@@ -245,7 +245,7 @@ class Softmax(Loss):
         self, scores: Scores, labels: Labels, column: int
     ) -> Callable[[Scores], Scores]:
         rest = np.delete(scores, column, axis=1)
-        # A row whose other scores are all -inf has no rest: log 0.
+        # Where all other scores are -inf, their sum is 0 and its logarithm -inf.
         top = np.maximum(rest.max(axis=1), np.finfo(scores.dtype).min)
         is_label = labels == column
         with np.errstate(divide="ignore", invalid="ignore"):
