@@ -52,7 +52,7 @@ loss_row: Any = None  # bound to the row function of a loss
 
 
 @njit(parallel=True)
-def score_rows(scores: Any, labels: Any, parameters: Any, losses: Any) -> None:
+def score_rows(scores, labels, parameters, losses):
     """Write ``losses`` (N,) and turn ``scores`` (N, C) into their gradient."""
     for i in prange(len(scores)):
         row = scores[i]

@@ -72,7 +72,7 @@ def _rivals(scores: Scores, labels: Labels, delta: float) -> tuple[NDArray[np.in
 
 
 @njit
-def crammer_singer_row(scores: Any, label: int, parameters: Any) -> float:
+def crammer_singer_row(scores, label, parameters):
     """Return the loss of one row of scores, and overwrite these with their gradient."""
     (delta,) = parameters
     rival = 1 if label == 0 else 0
@@ -91,16 +91,7 @@ def crammer_singer_row(scores: Any, label: int, parameters: Any) -> float:
 
 
 @njit(parallel=True)
-def crammer_singer_parallel(
-    X: Any,
-    W_T: Any,
-    labels: Any,
-    weights: Any,
-    parameters: Any,
-    chunks: Any,
-    losses: Any,
-    partials: Any,
-) -> None:
+def crammer_singer_parallel(X, W_T, labels, weights, parameters, chunks, losses, partials):
     """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
     for k in prange(len(chunks)):
         scores = np.empty(len(W_T), W_T.dtype)

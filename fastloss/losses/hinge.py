@@ -80,7 +80,7 @@ def _margins(scores: Scores, labels: Labels, delta: float) -> Scores:
 
 
 @njit
-def hinge_row(scores: Any, label: int, parameters: Any) -> float:
+def hinge_row(scores, label, parameters):
     """Return the loss of one row of scores, and overwrite these with their gradient."""
     delta, power, include_true_class, mean_over_classes = parameters
     n_terms = len(scores) - 1.0 + include_true_class if mean_over_classes else 1.0
@@ -102,16 +102,7 @@ def hinge_row(scores: Any, label: int, parameters: Any) -> float:
 
 
 @njit(parallel=True)
-def hinge_parallel(
-    X: Any,
-    W_T: Any,
-    labels: Any,
-    weights: Any,
-    parameters: Any,
-    chunks: Any,
-    losses: Any,
-    partials: Any,
-) -> None:
+def hinge_parallel(X, W_T, labels, weights, parameters, chunks, losses, partials):
     """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
     for k in prange(len(chunks)):
         scores = np.empty(len(W_T), W_T.dtype)

@@ -62,7 +62,7 @@ def _signed(scores: Scores, labels: Labels, delta: float) -> tuple[Scores, Score
 
 
 @njit
-def one_vs_all_row(scores: Any, label: int, parameters: Any) -> float:
+def one_vs_all_row(scores, label, parameters):
     """Return the loss of one row of scores, and overwrite these with their gradient."""
     delta, power = parameters
     # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
@@ -79,16 +79,7 @@ def one_vs_all_row(scores: Any, label: int, parameters: Any) -> float:
 
 
 @njit(parallel=True)
-def one_vs_all_parallel(
-    X: Any,
-    W_T: Any,
-    labels: Any,
-    weights: Any,
-    parameters: Any,
-    chunks: Any,
-    losses: Any,
-    partials: Any,
-) -> None:
+def one_vs_all_parallel(X, W_T, labels, weights, parameters, chunks, losses, partials):
     """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
     for k in prange(len(chunks)):
         scores = np.empty(len(W_T), W_T.dtype)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fastloss.losses.jit import njit
 
@@ -15,7 +14,7 @@ BLOCK_ROWS = 256
 
 
 @njit(fastmath=True)
-def score_row(x: Any, W_T: Any, scores: Any) -> bool:
+def score_row(x, W_T, scores):
     """Write the scores (C,) of a row: ``W_T`` (C, D + 1) has the bias last.
 
     Return whether no score is NaN or +inf.
@@ -32,7 +31,7 @@ def score_row(x: Any, W_T: Any, scores: Any) -> bool:
 
 
 @njit
-def finish_row(gradient: Any, loss: float, is_valid: bool, weight: float) -> float:
+def finish_row(gradient, loss, is_valid, weight):
     """Multiply loss and gradient (C,) by the weight of the row, or by NaN if they are invalid."""
     if not is_valid or math.isnan(loss):
         weight = math.nan
@@ -43,7 +42,7 @@ def finish_row(gradient: Any, loss: float, is_valid: bool, weight: float) -> flo
 
 
 @njit(fastmath=True)
-def add_row(x: Any, gradient: Any, sums: Any) -> None:
+def add_row(x, gradient, sums):
     """Add the outer product of ``gradient`` (C,) and ``x`` to ``sums`` (C, D + 1), bias last."""
     for c in range(len(sums)):
         total = sums[c]
@@ -54,7 +53,7 @@ def add_row(x: Any, gradient: Any, sums: Any) -> None:
 
 
 @njit
-def add_block(sums: Any, partial: Any) -> None:
+def add_block(sums, partial):
     """Add ``sums`` (C, D + 1) to ``partial`` in float64, and set them to 0."""
     for c in range(len(sums)):
         source, goal = sums[c], partial[c]

@@ -93,7 +93,7 @@ def softmax_numpy(
 
 
 @njit
-def softmax_row(scores: Any, label: int, parameters: Any) -> float:
+def softmax_row(scores, label, parameters):
     """Return the loss of one row of scores, and overwrite these with their gradient."""
     (smoothing,) = parameters
     n_classes = len(scores)
@@ -124,16 +124,7 @@ def softmax_row(scores: Any, label: int, parameters: Any) -> float:
 
 
 @njit(parallel=True)
-def softmax_parallel(
-    X: Any,
-    W_T: Any,
-    labels: Any,
-    weights: Any,
-    parameters: Any,
-    chunks: Any,
-    losses: Any,
-    partials: Any,
-) -> None:
+def softmax_parallel(X, W_T, labels, weights, parameters, chunks, losses, partials):
     """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
     for k in prange(len(chunks)):
         scores = np.empty(len(W_T), W_T.dtype)
