@@ -1,12 +1,19 @@
 """``python -m fastloss`` and the ``fastloss`` command."""
 
+import codecs
+import os
 import sys
+from io import TextIOWrapper
+from pathlib import Path
 
 
 def main() -> None:
     """Run the command line, or say what it needs."""
+    _accept_any_character()
     try:
         from fastloss.cli import app
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("fastloss"):
             raise
@@ -15,6 +22,22 @@ def main() -> None:
             "    pip install 'fastloss[bench]'"
         )
     app()
+
+
+def _accept_any_character() -> None:
+    """Write "u" for a micro sign, and "?" for other characters that an encoding does not have."""
+
+    def replace(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        missing = error.object[error.start : error.end]
+        return "".join({"µ": "u"}.get(character, "?") for character in missing), error.end
+
+    codecs.register_error("fastloss", replace)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  (as long as we run)
+        elif isinstance(stream := getattr(sys, name), TextIOWrapper):
+            stream.reconfigure(errors="fastloss")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from typing import Any, Literal, SupportsInt, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastloss.blocks import row_blocks
+
 #: Label of a row that is to be skipped, once labels have been validated.
 SKIP = -1
 
@@ -126,6 +128,21 @@ def as_rows(X: ArrayLike) -> NDArray[Any]:
         raise TypeError(f"X must be float32, float64 or uint8, got {array.dtype}")
     _check_matrix("X", array, "(N, D)")
     return array
+
+
+def check_finite(name: str, array: NDArray[Any], counts: NDArray[np.bool_] | None = None) -> None:
+    """Raise at the first entry that is not finite, in rows that count (N,) or in all of them."""
+    if array.dtype.kind != "f":
+        return
+    for block in row_blocks(len(array), max(1, array[:1].nbytes)):
+        bad = ~np.isfinite(array[block])
+        if counts is not None:
+            bad[~counts[block]] = False
+        if bad.any():
+            row, *others = (int(i) for i in np.argwhere(bad)[0])
+            place = (block.start + row, *others)
+            where = ", ".join(map(str, place))
+            raise ValueError(f"{name}[{where}] is {array[place]}, expected a finite number")
 
 
 def as_scores(scores: ArrayLike) -> Floats:

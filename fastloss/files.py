@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -39,35 +42,40 @@ def written_whole(path: StrPath) -> Iterator[IO[bytes]]:
     """Open a binary stream to ``path``, which changes only when the block ends without an error.
 
     The stream writes to a draft in the same folder, which then replaces the file and takes over
-    its permissions. Of a symbolic link, the target is replaced. A device or a pipe is written to
-    directly, once the block has ended. Missing folders are made.
+    its permissions. Of a symbolic link, the target is replaced. A device, a pipe or an open stream
+    (``/dev/stdout``) is written to directly, once the block has ended. Missing folders are made.
+    Ctrl-C waits until the file is there; the second one does not.
 
     Raises
     ------
     OSError : the file cannot be written; the message names ``path``.
     """
     old = _status(path)
-    if old is not None and not stat.S_ISREG(old.st_mode):
-        with open(path, "wb") as special:
+    if _is_special(path, old):
+        with _open_special(path) as special:
             # In memory first: archives need a stream that can seek.
             content = BytesIO()
             yield content
             special.write(content.getvalue())
         return
-    with _clear_errors(path):
-        target, draft, stream = _open_draft(path)
-    try:
-        with stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        if old is not None:
-            draft.chmod(stat.S_IMODE(old.st_mode))
-        os.replace(draft, target)
-    except BaseException:
-        with suppress(OSError):
-            draft.unlink()
-        raise
+    with late_interrupts():
+        with _clear_errors(path):
+            target, draft, stream = _open_draft(path)
+        try:
+            with stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            if old is not None:
+                draft.chmod(stat.S_IMODE(old.st_mode))
+            os.replace(draft, target)
+        except BaseException as error:
+            with suppress(OSError):
+                draft.unlink()
+            # zipfile raises an error of its own while it closes an archive that is not complete.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
 
 
 def write(path: StrPath, content: str | bytes) -> None:
@@ -80,14 +88,137 @@ def check_writable(path: StrPath) -> None:
     """Raise OSError unless `written_whole` could write ``path`` now. Makes missing folders."""
     with _clear_errors(path):
         old = _status(path)
-        if old is None or stat.S_ISREG(old.st_mode):
+        if not _is_special(path, old):
             _, draft, stream = _open_draft(path)
             stream.close()
             draft.unlink()
-        elif stat.S_ISDIR(old.st_mode):
+        elif old is not None and stat.S_ISDIR(old.st_mode):
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         elif not os.access(path, os.W_OK):  # to open a pipe would wait for its reader
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+Named: TypeAlias = Iterable[tuple[str, StrPath]]
+
+
+def check_outputs(outputs: Named, inputs: Named) -> None:
+    """Raise unless each output can be written, and is the file of no other output or input.
+
+    Paths come with the names that messages use, such as an option. Files count, not paths: links,
+    hard links, relative paths and other cases lead to the same file, whether or not it exists yet.
+    Devices and pipes can take several outputs. Makes missing folders.
+
+    Raises
+    ------
+    OSError : an output cannot be written.
+    ValueError : an output would overwrite another one, an input or what standard output goes to.
+    """
+    taken = {_identity(path): f"{name} {path}" for name, path in inputs}
+    for name, stream in (("output", sys.stdout), ("error", sys.stderr)):
+        with suppress(OSError, ValueError):  # closed, or not a file
+            taken[_file_number(os.fstat(stream.fileno()))] = f"standard {name}"
+    for name, path in outputs:
+        check_writable(path)
+        if _is_special(path, _status(path)):
+            continue
+        identity = _identity(path)
+        if identity in taken:
+            raise ValueError(
+                f"{name} {path} and {taken[identity]} are the same file; name another one"
+            )
+        taken[identity] = f"{name} {path}"
+
+
+def check_archive(path: StrPath, key: str) -> None:
+    """Raise FileExistsError if ``path`` is an ``.npz`` archive without ``key``: of another kind."""
+    found: list[str] = []
+
+    def note(names: list[str]) -> tuple[()]:
+        found.extend(names)
+        return ()
+
+    if not _is_special(path, _status(path)):
+        with suppress(FileNotFoundError, DataFormatError):
+            read_archive(path, note)
+    if found and key not in found:
+        raise FileExistsError(
+            errno.EEXIST,
+            f"another archive is there, of {', '.join(found)}; delete it first",
+            os.fspath(path),
+        )
+
+
+def _identity(path: StrPath) -> tuple[int, int] | tuple[int, int, str] | str:
+    """Return what is the same for all names of a file, whether or not it exists."""
+    status = _status(path)
+    if status is not None:
+        return _file_number(status)
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    status = _status(folder)
+    if status is None:
+        return os.path.normcase(target)
+    # Where a folder has a second name in other cases, so have the files in it.
+    other = folder.swapcase()
+    has_no_cases = other != folder and os.path.exists(other) and os.path.samefile(folder, other)
+    return *_file_number(status), name.casefold() if has_no_cases else name
+
+
+def _file_number(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _is_special(path: StrPath, status: os.stat_result | None) -> bool:
+    """Whether ``path`` is to be written to, not replaced: a device, a pipe, an open stream."""
+    if status is None:
+        return False
+    return not stat.S_ISREG(status.st_mode) or _descriptor(path) is not None
+
+
+def _descriptor(path: StrPath) -> int | None:
+    """Return the number of the open file that ``path`` names, as ``/dev/stdout`` does."""
+    place = os.path.abspath(path)
+    for _ in range(40):  # links, as many as Linux follows
+        folder, name = os.path.split(place)
+        if os.path.realpath(folder) in ("/dev/fd", f"/proc/{os.getpid()}/fd"):
+            return int(name)
+        if not os.path.islink(place):
+            break
+        place = os.path.join(folder, os.readlink(place))
+    return None
+
+
+def _open_special(path: StrPath) -> IO[bytes]:
+    descriptor = _descriptor(path)
+    if descriptor is None:
+        return open(path, "wb")
+    # Not by its name, which would start from the first byte of a file again.
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return open(os.dup(descriptor), "wb")
+
+
+@contextmanager
+def late_interrupts() -> Iterator[None]:
+    """Hand Ctrl-C on when the block has ended, a second one at once; in the main thread alone."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[Any] = []
+
+    def wait(*arguments: Any) -> None:
+        if waiting:
+            handler(*arguments)
+        waiting.append(arguments)
+
+    signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if waiting:
+        handler(*waiting[0])
 
 
 def _status(path: StrPath) -> os.stat_result | None:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from fastloss import arrays
 from fastloss.arrays import Floats
 from fastloss.blocks import row_blocks
-from fastloss.files import DataFormatError, StrPath, read_archive, written_whole
-from fastloss.losses import get_loss
+from fastloss.files import DataFormatError, StrPath, check_archive, read_archive, written_whole
+from fastloss.losses import get_loss, name_of
 from fastloss.losses.base import Loss
 
 PreprocessingKind = Literal["none", "mean_image", "standardize"]
@@ -221,12 +221,13 @@ class LinearModel:
 
         Raises
         ------
-        OSError : the file cannot be written.
+        OSError : the file cannot be written, or is an archive of something else, such as data.
         """
+        check_place(path)
         loss = get_loss(self.loss)
         record = {
             "format": _FORMAT,
-            "loss": {"name": loss.name, "parameters": asdict(loss)},  # type: ignore[call-overload]
+            "loss": {"name": name_of(loss), "parameters": asdict(loss)},  # type: ignore[call-overload]
             "of_pixels": self.preprocessing.of_pixels,
             "class_names": self.class_names,
             "image_shape": self.image_shape,
@@ -267,6 +268,11 @@ class LinearModel:
         except (KeyError, TypeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise DataFormatError(path, f"not a model that fits together: {reason}") from error
+
+
+def check_place(path: StrPath) -> None:
+    """Raise FileExistsError if ``path`` is an archive that is no model, such as data."""
+    check_archive(path, "model")
 
 
 def confusion_matrix(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -13,7 +14,8 @@ class Registry(Generic[T]):
     """Records by name, by their ``order`` if they have one, else as they were added.
 
     Entry points of ``group`` are loaded when a name is first missed or listed. Loading one means
-    resolving the object it names and handing it to ``register``.
+    resolving the object it names and handing it to ``register``. One that fails is left out with
+    a warning.
     """
 
     def __init__(self, kind: str, group: str, register: Callable[[str, object], None]) -> None:
@@ -49,7 +51,15 @@ class Registry(Generic[T]):
         from importlib.metadata import entry_points
 
         for point in entry_points(group=self._group):
-            self._register(point.name, point.load())
+            try:
+                self._register(point.name, point.load())
+            except (Exception, SystemExit) as error:
+                warnings.warn(
+                    f"the entry point {point.name} = {point.value} of {self._group} is left out: "
+                    f"{type(error).__name__}: {error}",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
 
     def __getitem__(self, name: str) -> T:
         if name not in self._records:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -39,7 +39,9 @@ class Table:
             caption_justify="left",
         )
         for i, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if i < self.n_labels else "right")
+            side: Literal["left", "right"] = "left" if i < self.n_labels else "right"
+            # On a narrow terminal a number goes on in the next line, and is not cut off.
+            table.add_column(column, justify=side, overflow="fold")
         for row in self.rows:
             table.add_row(*row)
         return table

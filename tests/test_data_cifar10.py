@@ -48,7 +48,7 @@ def test_cifar10_binary_folder(tmp_path):
 
 def test_cifar10_missing_split(tmp_path):
     write(tmp_path / "test_batch.bin", records(images(1), [0]))
-    expected = r"looked for data_batch_\*.bin, data_batch_\[1-9\]; found test_batch.bin"
+    expected = r"looked for data_batch_\[0-9\].bin, data_batch_\[0-9\]; found test_batch.bin"
     for reader in (data.load, data.load_cifar10):
         with pytest.raises(FileNotFoundError, match=expected):
             reader(tmp_path)
@@ -288,3 +288,10 @@ def test_cifar10_pickle_truncated_anywhere(scratch, draw):
     error = failure(data.load_cifar10, write(scratch / "batch", whole[:cut]))
     # Reading stops at the end of the file, or where the last whole item before it began or ended.
     assert 0 <= error.offset <= cut
+
+
+def test_a_file_that_was_downloaded_twice_counts_once(tmp_path):
+    content = records(images(2), [0, 1])
+    for name in ("data_batch_1.bin", "data_batch_1 (1).bin", "data_batch_1 - Copy.bin"):
+        write(tmp_path / name, content)
+    assert len(data.load(tmp_path)) == 2

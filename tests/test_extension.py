@@ -185,13 +185,29 @@ def test_entry_points(first, tmp_path: Path, run_python):
     assert run_python(USE.format(first=first), tmp_path) == "done\n"
 
 
-def test_an_entry_point_may_not_take_a_name(tmp_path: Path, run_python):
-    install(tmp_path, "[fastloss.losses]\nhinge = squared_error:SquaredError\n")
+@pytest.mark.parametrize(
+    ("entry_point", "reason"),
+    [
+        ("hinge = squared_error:SquaredError", "ValueError: loss 'hinge' is already registered"),
+        ("absent = nowhere:Loss", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("leaves = leaving:Loss", "SystemExit: 3"),
+        ("number = math:pi", "TypeError: loss must be a fastloss.Loss"),
+        ("Capital = squared_error:SquaredError", "ValueError: loss name must match"),
+    ],
+)
+def test_an_entry_point_that_fails_is_left_out(tmp_path: Path, run_python, entry_point, reason):
+    (tmp_path / "leaving.py").write_text("raise SystemExit(3)")
+    install(tmp_path, f"[fastloss.losses]\n{entry_point}\nfar_off = squared_error:SquaredError\n")
     code = """
-        import fastloss
-        try:
-            fastloss.available_losses()
-        except ValueError as error:
-            print(error)
+        import warnings, fastloss
+        with warnings.catch_warnings(record=True, action="always") as told:
+            losses = fastloss.available_losses()
+        assert {"hinge", "far_off"} <= set(losses), losses
+        fastloss.available_losses()
+        print(*(warning.message for warning in told), sep="\\n")
         """
-    assert run_python(code, tmp_path).startswith("loss 'hinge' is already registered: Hinge(")
+    told = run_python(code, tmp_path)
+    assert told.startswith(
+        f"the entry point {entry_point} of fastloss.losses is left out: {reason}"
+    )
+    assert told.count("\n") == 1

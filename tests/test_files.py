@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import stat
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -162,6 +165,101 @@ def test_checking_changes_nothing(tmp_path):
     assert (tmp_path / "file").read_text() == "old"
 
 
+def written_with_interrupts(path, n_interrupts: int) -> None:
+    with files.written_whole(path) as stream:
+        stream.write(b"whole")
+        for _ in range(n_interrupts):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("n_interrupts", "left"), [(1, ["file"]), (2, [])])
+def test_ctrl_c_waits_until_the_file_is_there_but_not_twice(tmp_path, n_interrupts, left):
+    with pytest.raises(KeyboardInterrupt):
+        written_with_interrupts(tmp_path / "file", n_interrupts)
+    assert names_in(tmp_path) == left
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_is_not_hidden_by_the_archive_that_it_left_open(tmp_path):
+    error = ValueError("Can't close the ZIP file")
+    error.__context__ = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "file", error)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd/1"), reason="no names for open streams")
+@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/fd/1", "link"])
+def test_an_open_stream_is_written_to_where_it_is(tmp_path, place):
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    code = """if True:
+        import sys
+        from fastloss import files
+        print("before")
+        files.check_writable(sys.argv[1])
+        files.write(sys.argv[1], "written\\n")
+        print("after")"""
+    with (tmp_path / "out").open("wb") as out:
+        command = [sys.executable, "-c", code, place]
+        subprocess.run(command, cwd=tmp_path, stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "before\nwritten\nafter\n"
+
+
+# Outputs
+
+
+@pytest.fixture
+def named_twice(tmp_path, monkeypatch):
+    """A folder with a file of two names, and links to one that does not exist yet."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "folder").mkdir()
+    os.link("a", "hard")
+    os.symlink("a", "soft")
+    os.symlink("folder", "other")
+    for name in ("new1", "new2"):
+        os.symlink("folder/new", name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("a", "a"), ("a", "hard"), ("a", "soft"), ("a", "folder/../a"), ("./a", "a")),
+        *(("new1", "new2"), ("folder/new", "new1"), ("folder/x", "other/x"), ("x/y", "x/../x/y")),
+    ],
+)
+def test_two_names_of_one_file_are_refused(named_twice, one, other):
+    expected = f"--two {other} and --one {one} are the same file; name another one"
+    with pytest.raises(ValueError, match=expected.replace("/..", "/[.][.]")):
+        files.check_outputs([("--one", one), ("--two", other)], [])
+    if (named_twice / one).exists():
+        with pytest.raises(ValueError, match="are the same file"):
+            files.check_outputs([("--two", other)], [("--one", one)])
+    files.check_outputs([("--one", named_twice / one), ("--two", "b")], [("input", "c")])
+    assert (named_twice / "a").read_text() == "old"
+    assert names_in(named_twice / "folder") == []
+
+
+def test_the_file_that_standard_output_goes_to_is_refused(tmp_path):
+    code = "from fastloss import files; files.check_outputs([('--json', 'out')], [])"
+    with (tmp_path / "out").open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, stdout=out, stderr=subprocess.PIPE
+        )
+    assert b"--json out and standard output are the same file" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/null"), reason="no /dev/null")
+def test_a_device_takes_any_number_of_outputs():
+    files.check_outputs([("--one", "/dev/null"), ("--two", "/dev/null")], [])
+
+
+def test_each_output_must_be_writable(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        files.check_outputs([("--one", tmp_path / "a"), ("--two", tmp_path)], [])
+
+
 # Archives
 
 
@@ -207,6 +305,16 @@ def test_objects_in_an_archive_are_refused(archive):
     np.savez(archive, X=np.array([{}], object))
     with pytest.raises(DataFormatError, match=r"archive of plain arrays \(.*pickle"):
         files.read_archive(archive)
+
+
+def test_an_archive_of_another_kind_is_not_replaced(archive, tmp_path):
+    files.check_archive(archive, "X")
+    with pytest.raises(FileExistsError, match=r"another archive is there, of X, y; .*a\.npz"):
+        files.check_archive(archive, "model")
+    for content in (b"", b"PK damaged", b"other"):
+        (tmp_path / "b").write_bytes(content)
+        files.check_archive(tmp_path / "b", "model")
+    files.check_archive(tmp_path / "absent", "model")
 
 
 def test_error_message_and_pickling():

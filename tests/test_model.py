@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from fastloss import available_losses
+import fastloss
+from fastloss import available_losses, data
 from fastloss.blocks import row_blocks
 from fastloss.data import DataFormatError
 from fastloss.losses import get_loss
@@ -232,3 +234,25 @@ def test_a_flipped_byte_never_ends_in_another_error(tmp_path, seed):
         return
     # Bytes that mean nothing, such as a date.
     np.testing.assert_array_equal(loaded.W, model.W)
+
+
+def test_a_model_does_not_replace_data(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez(path, X=PIXELS, y=np.zeros(300, int))
+    with pytest.raises(FileExistsError, match="another archive is there, of X, y"):
+        model_of(PIXELS).save(path)
+    assert data.load(path).n_classes == 1
+
+
+@dataclass(frozen=True)
+class OfAnotherName(Softmax):
+    name: ClassVar[str] = "its own"
+
+
+def test_a_loss_registered_by_another_name_comes_back(tmp_path):
+    fastloss.register_loss(OfAnotherName(0.1), "other")
+    try:
+        model_of(PIXELS, loss="other").save(tmp_path / "model.npz")
+        assert LinearModel.load(tmp_path / "model.npz").loss == OfAnotherName(0.1)
+    finally:
+        fastloss.unregister_loss("other")

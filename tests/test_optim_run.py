@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -276,7 +277,7 @@ def test_a_rise_that_is_noise_does_not_stop_a_run():
 def test_a_start_that_is_not_finite(name):
     W = start()
     W[3, 1] = np.nan
-    with pytest.raises(ValueError, match="the loss at the start is nan"):
+    with pytest.raises(ValueError, match=r"the loss at the start is nan: W\[3, 1\] is nan"):
         optim.minimize(objective(), W, METHODS[name], max_steps=3)
 
 
@@ -459,11 +460,50 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(np, "savez", full_disk)
-        with pytest.raises(OSError, match="No space left"):
-            run("sgd", checkpoint=path, resume=True)
+        with pytest.warns(RuntimeWarning, match="checkpoint is not kept: No space left"):
+            finished = run("sgd", checkpoint=path, resume=True)
+    assert_same(finished, run("sgd"))
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.npz"]
     assert_same(run("sgd", checkpoint=path, resume=True), run("sgd"))
+
+
+def test_a_checkpoint_does_not_replace_other_archives(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez(path, X=np.ones(3))
+    with pytest.raises(FileExistsError, match="another archive is there, of X"):
+        run("sgd", checkpoint=path)
+    X = np.lib.format.open_memmap(tmp_path / "X.npy", mode="w+", dtype=np.float32, shape=(6, 2))
+    f = fastloss.Objective(X[:4], [0, 1, 1, 0])
+    with pytest.raises(ValueError, match="are the same file"):
+        optim.minimize(f, np.zeros((2, 2), np.float32), checkpoint=tmp_path / "X.npy")
+    with pytest.raises(IsADirectoryError):
+        run("sgd", checkpoint=tmp_path)
+
+
+def test_an_interrupt_while_a_checkpoint_is_written_keeps_the_result(tmp_path, monkeypatch):
+    savez = np.savez
+
+    def interrupted(stream, **arrays):
+        monkeypatch.setattr(np, "savez", savez)
+        signal.raise_signal(signal.SIGINT)
+        savez(stream, **arrays)
+
+    monkeypatch.setattr(np, "savez", interrupted)
+    stopped = run("sgd", checkpoint=tmp_path / "run.npz", checkpoint_every=7)
+    assert (stopped.why, stopped.n_steps) == ("interrupted", 7)
+    assert_same(run("sgd", checkpoint=tmp_path / "run.npz", resume=True), run("sgd"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_entry_of_X_that_is_not_finite_is_named(bad):
+    X = np.ones((5, 3))
+    X[1, 2] = np.nan  # ignored
+    X[3, 1] = bad
+    f = fastloss.Objective(X, [0, -1, 1, 0, 1], ignore_index=-1)
+    expected = rf"the loss at the start is nan: X\[3, 1\] is {bad}, expected a finite number"
+    with pytest.raises(ValueError, match=expected):
+        optim.minimize(f, np.zeros((3, 2)))
 
 
 def test_a_finished_run_is_not_repeated(tmp_path):

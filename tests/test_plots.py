@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -323,6 +324,22 @@ def test_templates_leave_the_bias_out(shape, bias, tmp_path):
         with_bias = np.vstack([W, np.full((1, 7), 100, np.float32)])
         second = plots.plot_templates(with_bias, shape, names, tmp_path / "b")
         assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+@pytest.mark.parametrize(
+    ("first", "other"), [((3, 4, 5), (4, 5, 3)), ((4, 5), (4, 5, 1)), ((4, 5), (1, 4, 5))]
+)
+def test_templates_of_colours_in_any_place_are_the_same(first, other, tmp_path):
+    W = np.random.default_rng(0).standard_normal((math.prod(first), 2))
+    moved = W
+    if first[0] == 3:
+        moved = W.reshape(3, 20, 2).transpose(1, 0, 2).reshape(60, 2)
+    paths = [
+        plots.plot_templates(weights, shape, "ab", tmp_path / name)
+        for name, weights, shape in (("a", W, first), ("b", moved, other))
+    ]
+    for one, same in zip(*paths, strict=True):
+        assert one.read_bytes() == same.read_bytes()
 
 
 def test_templates_of_zeros_can_be_drawn(tmp_path):

@@ -9,14 +9,17 @@ import signal
 import time
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fastloss import data
+from fastloss import data, plots
 from fastloss.cli import app
+from fastloss.cli import train as cli_train
 from fastloss.model import LinearModel
+from fastloss.training import Job
 from fastloss.training import job as job_module
 
 
@@ -248,6 +251,9 @@ def bad(tmp_path, npz) -> dict[str, tuple[tuple[object, ...], str]]:
         "lr": ((*train, "--lr", -1), "lr must be finite and > 0"),
         "l2": ((*train, "--l2", -1), "l2 must be finite and >= 0"),
         "epochs": ((*train, "--epochs", 0), "epochs must be > 0"),
+        "endless": ((*train, "--epochs", "inf"), "epochs must be < 1e+15"),
+        "too long": ((*train, "--epochs", "1e308"), "epochs must be < 1e+15"),
+        "batch size": ((*train, "--batch-size", 0), "batch_size must be >= 1"),
         "threads": ((*train, "--threads", 0), "threads must be >= 1"),
         "validation": ((*train, "--validation", 300), "validation must be in [0, 300)"),
         "raw": ((*train, "--raw", "--standardize"), "--raw"),
@@ -257,7 +263,7 @@ def bad(tmp_path, npz) -> dict[str, tuple[tuple[object, ...], str]]:
         "resume": ((*train, "--resume"), "resume needs the checkpoint"),
         "no checkpoint": ((*train, "--resume", "--checkpoint", tmp_path / "x"), "no checkpoint"),
         "foreign checkpoint": (
-            (*train, "--resume", "--checkpoint", npz),
+            (*train, "--resume", "--checkpoint", npz.with_name("other.npz")),
             "is not a checkpoint of fastloss",
         ),
         "no model": (("predict", tmp_path / "m", "--data", npz), "no such file"),
@@ -270,12 +276,14 @@ def bad(tmp_path, npz) -> dict[str, tuple[tuple[object, ...], str]]:
     [
         *("no folder", "truncated", "loss", "optimizer", "schedule", "parameter", "sweep"),
         *("sweep text", "sweep and checkpoint", "trials", "diverges", "lr", "l2", "epochs"),
+        *("endless", "too long", "batch size"),
         *("threads", "validation", "raw", "save", "save to a folder", "out", "resume"),
         *("no checkpoint", "foreign checkpoint", "no model", "foreign model"),
     ],
 )
 def test_bad_input_ends_in_one_clear_line(tmp_path, npz, case, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shutil.copy(npz, tmp_path / "other.npz")
     arguments, message = bad(tmp_path, npz)[case]
     result = run(*arguments)
     assert result.exit_code == 2, result.output
@@ -371,3 +379,177 @@ def test_a_truncated_file_of_the_real_data(real, tmp_path):
     assert result.exit_code == 2
     assert "train-images-idx3-ubyte.gz" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+# Files, pictures and names
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--save", "m.npz", "--json", "m.npz"),
+        ("--save", "o/history.json"),
+        ("--save", "o/loss-dark.svg"),
+        ("--checkpoint", "m.npz", "--save", "./m.npz"),
+        ("--checkpoint", "o/confusion.png"),
+        ("--checkpoint", "d.npz"),
+        ("--save", "d.npz"),
+        ("--json", "hard.npz"),
+        ("--json", "soft.npz"),
+        ("--save", "m.npz", "--json", "missing.json", "--checkpoint", "missing.json"),
+    ],
+)
+def test_an_output_over_another_file_is_refused_at_once(npz, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hard.npz").hardlink_to("d.npz")
+    (tmp_path / "soft.npz").symlink_to("d.npz")
+    before = npz.read_bytes()
+    monkeypatch.setattr(Job, "run", None)
+    result = run("train", "--data", "d.npz", "--out", "o", *options)
+    assert result.exit_code == 2, result.output
+    assert "are the same file" in result.stderr
+    assert npz.read_bytes() == before
+
+
+def test_outputs_beside_the_data_are_fine(tmp_path, monkeypatch):
+    folder = cifar10(tmp_path)
+    monkeypatch.setattr(cli_train, "_write", lambda outcome, save, *_: outcome.model.save(save))
+    for _ in range(2):
+        result = run("train", "--data", folder, "--epochs", "1", "--out", folder)
+        assert result.exit_code == 0, result.output
+    for name in ("data_batch_1.bin", "test_batch.bin", "batches.meta.txt"):
+        result = run("train", "--data", folder, "--save", folder / name, "--out", tmp_path)
+        assert "are the same file" in result.stderr
+
+
+def test_the_model_is_no_archive_of_something_else(npz, tmp_path, monkeypatch):
+    shutil.copy(npz, tmp_path / "other.npz")
+    monkeypatch.setattr(Job, "run", None)
+    result = run("train", "--data", npz, "--save", tmp_path / "other.npz", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "another archive is there, of X, y" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["model.npz", "hard.npz"])
+def test_predictions_overwrite_nothing_that_is_read(npz, tmp_path, name):
+    assert run("train", "--data", npz, *TINY, "--out", tmp_path).exit_code == 0
+    (tmp_path / "hard.npz").hardlink_to(npz)
+    result = run("predict", tmp_path / "model.npz", "--data", npz, "--out", tmp_path / name)
+    assert result.exit_code == 2
+    assert "are the same file" in result.stderr
+
+
+def cifar10(folder: Path, names: str = "a b c d e f g h i j") -> Path:
+    """A folder of 60 rows to train on and 60 for test, with the names of classes."""
+    rows = np.random.default_rng(0).integers(0, 256, (60, 3073)).astype(np.uint8)
+    rows[:, 0] = np.arange(60) % 10
+    (folder / "c").mkdir()
+    for name in ("data_batch_1.bin", "test_batch.bin"):
+        rows.tofile(folder / "c" / name)
+    (folder / "c" / "batches.meta.txt").write_text("\n".join(names.split()))
+    return folder / "c"
+
+
+def test_any_class_name_is_shown_as_it_is(tmp_path):
+    names = ["[cat]", "[/b]", "$\\frac$", "a$b", "_x", "<&>", "\a", "猫", ":cat:", "\\$"]
+    folder, out = cifar10(tmp_path, " ".join(names)), tmp_path / "o"
+    result = run("train", "--data", folder, "--epochs", 1, "--out", out)
+    assert (result.exit_code, result.stderr) == (0, "")
+    drawn = ElementTree.parse(out / "confusion.svg")
+    texts = {element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert {name.replace("\a", "\N{REPLACEMENT CHARACTER}") for name in names} <= texts
+    rows = np.random.default_rng(0).standard_normal((60, 3072)).astype(np.float32)
+    pixels = np.clip(60 * rows + 128, 0, 255).astype(np.uint8)
+    np.savez(tmp_path / "X.npz", X=pixels)
+    result = run("predict", out / "model.npz", "--data", tmp_path / "X.npz")
+    assert result.exit_code == 0
+    for name in names:
+        assert name == "\a" or f" {name} " in result.stdout
+
+
+def test_brackets_in_paths_are_shown(npz, tmp_path):
+    npz.rename(tmp_path / "d[new].npz")
+    result = run("train", "--data", tmp_path / "d[new].npz", *TINY, "--out", tmp_path / "z[/a][b]")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("d[new]: 263 rows")
+    assert "z[/a][b]/model.npz" in result.stdout
+    assert "z[/a][b]/loss.png" in result.stdout
+
+
+def test_a_picture_that_cannot_be_drawn_costs_a_line(tmp_path, monkeypatch):
+    def no_memory(*arguments, **keywords):
+        raise MemoryError
+
+    monkeypatch.setattr(plots, "plot_loss_curves", no_memory)
+    rows = data.synthetic(100, 24, 3)
+    np.savez(tmp_path / "i.npz", X=rows.X.reshape(-1, 2, 3, 2, 2), y=rows.y)
+    result = run("train", "--data", tmp_path / "i.npz", "--epochs", 1, "--out", tmp_path)
+    assert result.exit_code == 0
+    loss, templates = result.stderr.splitlines()
+    assert loss == "fastloss: no picture of loss: not enough memory"
+    assert templates.startswith("fastloss: no picture of templates: image_shape must be")
+    assert "confusion.png" in result.stdout
+    LinearModel.load(tmp_path / "model.npz")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "disk full"), KeyboardInterrupt()])
+def test_a_model_that_cannot_be_saved_costs_nothing_else(npz, tmp_path, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(LinearModel, "save", fail)
+    result = run("train", "--data", npz, *TINY, "--out", tmp_path)
+    assert result.exit_code == (2 if isinstance(error, OSError) else 130)
+    assert "disk full" in result.stderr or result.stderr == "fastloss: interrupted\n"
+    assert "Accuracy: train" in result.stdout
+    assert "model.npz" not in result.stdout
+    assert json.loads((tmp_path / "history.json").read_text())["complete"]
+    assert (tmp_path / "loss.png").exists()
+
+
+def test_what_cannot_become_a_model_is_not_trained(npz, tmp_path, monkeypatch):
+    """Found before the training, not after it."""
+    monkeypatch.setattr(job_module, "fit", None)
+    rows = data.load(npz)
+    for scale, options in ((1e30, ["--raw"]), (np.nan, [])):
+        X = rows.X.copy()
+        X[17, 3] *= np.float32(scale)
+        np.savez(npz, X=X, y=rows.y)
+        result = run("train", "--data", npz, *options, "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert ("X has too large entries" if scale > 1 else "X[17, 3] is nan") in result.stderr
+    result = run("bench", "--data", npz, "--out", tmp_path / "out")
+    assert "X[17, 3] is nan, expected a finite number" in result.stderr
+
+
+def test_predict_warns_of_rows_that_are_not_finite(npz, tmp_path):
+    assert run("train", "--data", npz, *TINY, "--out", tmp_path).exit_code == 0
+    rows = data.load(npz)
+    rows.X[17, 3] = np.inf
+    for name, arrays in (("y.npz", {"y": rows.y}), ("n.npz", {})):
+        np.savez(tmp_path / name, X=rows.X, **arrays)
+        result = run("predict", tmp_path / "model.npz", "--data", tmp_path / name)
+        assert result.exit_code == 0
+        assert result.stderr.startswith("fastloss: X[17, 3] is inf")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError("Unable to allocate"), "not enough memory: Unable to allocate"),
+        (RecursionError("too deep"), "too deep"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (OverflowError("too large"), "OverflowError: too large"),
+        (AssertionError(), "AssertionError: "),
+        (PermissionError(13, "Permission denied", "f"), "[Errno 13] Permission denied: 'f'"),
+    ],
+)
+def test_no_error_is_a_traceback(npz, tmp_path, monkeypatch, error, told):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(Job, "run", fail)
+    result = run("train", "--data", npz, "--out", tmp_path)
+    assert (result.exit_code, result.stderr) == (2, f"fastloss: {told}\n")
+    monkeypatch.setenv("FASTLOSS_DEBUG", "1")
+    assert run("train", "--data", npz, "--out", tmp_path).exception is error

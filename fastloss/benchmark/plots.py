@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from math import ceil, floor, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from fastloss.plots import (
     label_ends,
     label_points,
     picture,
+    plain,
     title,
 )
 from fastloss.tables import seconds as format_seconds
@@ -33,15 +35,24 @@ if TYPE_CHECKING:
 
 def save_all(results: Results, folder: Path) -> list[Path]:
     """Every plot that there is something for, as PNG and SVG; the paths."""
-    paths = []
+    return [path for draw in pictures_of(results, folder).values() for path in draw()]
+
+
+#: The stems of all pictures that there may be.
+PICTURES = ("peers", "backends", "gradient", "gradient-error")
+
+
+def pictures_of(results: Results, folder: Path) -> dict[str, Callable[[], list[Path]]]:
+    """How to save each picture that there is something for, by its stem: see `picture`."""
+    pictures: dict[str, Callable[[Path], list[Path]]] = {}
     if results.has_peers:
-        paths += plot_peers(results.cells, folder / "peers")
+        pictures["peers"] = partial(plot_peers, results.cells)
     elif results.cells:
-        paths += plot_backends(results, folder / "backends")
+        pictures["backends"] = partial(plot_backends, results)
     if results.gradient is not None and results.gradient.points:
-        paths += plot_gradient_study(results.gradient, folder / "gradient")
-        paths += plot_error_against_cost(results.gradient, folder / "gradient-error")
-    return paths
+        pictures["gradient"] = partial(plot_gradient_study, results.gradient)
+        pictures["gradient-error"] = partial(plot_error_against_cost, results.gradient)
+    return {name: partial(draw, folder / name) for name, draw in pictures.items()}
 
 
 def colours_of(names: Iterable[str]) -> dict[str, str]:
@@ -90,7 +101,7 @@ def _draw_cells(ax: Axes, cells: list[Cell], colours: dict[str, str]) -> None:
             ax.plot(cell.limit_seconds, y, "|", color=INK, markersize=14)
             labels.append((cell.limit_seconds, y, "limit", INK))
     ax.set_xscale("log")
-    ax.set_yticks(range(len(cells)), [cell.loss for cell in cells])
+    ax.set_yticks(range(len(cells)), [plain(cell.loss) for cell in cells])
     ax.set_ylim(len(cells) - 0.5, -0.9)
     ax.margins(x=0.12)
     label_points(ax, [place for place in labels if place[1] == 0])
@@ -130,7 +141,7 @@ def _draw_speedups(ax: Axes, cells: list[Cell]) -> None:
         ax.plot([speedup.low, speedup.high], [y, y], color=colour, linewidth=1.6)
         ax.plot(speedup.value, y, "o" if speedup.value >= 1 else "X", color=colour, markersize=7)
         ax.annotate(
-            f"{speedup.value:.2f}: {ours.contender} against {theirs.contender}",
+            plain(f"{speedup.value:.2f}: {ours.contender} against {theirs.contender}"),
             (max(speedup.value, speedup.high), y),
             xytext=(8, 0),
             textcoords="offset points",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +11,22 @@ import typer
 from fastloss.arrays import as_integer
 from fastloss.benchmark import Results, Settings
 from fastloss.benchmark.plan import Plan, parse_size
+from fastloss.benchmark.plots import PICTURES, pictures_of
 from fastloss.benchmark.report import all_tables, control_line, crossover_lines
 from fastloss.cli.common import (
+    Attempts,
     BackendOption,
     DataOption,
     LossOption,
     SeedOption,
     app,
-    clear_errors,
+    check_files,
     console,
     progress_bar,
+    save_pictures,
+    say_saved,
 )
+from fastloss.plots import picture_paths, require_matplotlib
 from fastloss.threads import available_threads
 
 #: Peers are many contenders to a cell, and an interval needs rounds.
@@ -70,26 +76,26 @@ def bench(
     Without arguments: a synthetic problem of the shape of CIFAR-10, in under two minutes. With
     --peers: against other libraries, and no gradient study.
     """
-    with clear_errors():
-        settings = Settings(
-            n_threads=available_threads() if threads is None else as_integer("threads", threads, 1),
-            seed=seed,
-            cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
-        )
-        plan = Plan.make(
-            data=data,
-            losses=loss,
-            backends=backend,
-            sizes=None if sizes is None else [parse_size(size) for size in sizes.split(",")],
-            candidates=candidate,
-            dtype=dtype,
-            quick=quick,
-            gradient_study=gradient_study,
-            peers=peers,
-            settings=settings,
-        )
-        results = _run(plan)
-        _write(results, out, json)
+    _check_outputs(out, json, data, candidate or [])
+    settings = Settings(
+        n_threads=available_threads() if threads is None else as_integer("threads", threads, 1),
+        seed=seed,
+        cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
+    )
+    plan = Plan.make(
+        data=data,
+        losses=loss,
+        backends=backend,
+        sizes=None if sizes is None else [parse_size(size) for size in sizes.split(",")],
+        candidates=candidate,
+        dtype=dtype,
+        quick=quick,
+        gradient_study=gradient_study,
+        peers=peers,
+        settings=settings,
+    )
+    results = _run(plan)
+    _write(results, out, json)
     if not results.complete:
         raise typer.Exit(130)
 
@@ -102,19 +108,40 @@ def _run(plan: Plan) -> Results:
             return plan.interrupted()
 
 
+def _check_outputs(
+    out: Path, json: str | None, data: Path | None, candidates: Sequence[str]
+) -> None:
+    """Raise unless all files can be written, before minutes are spent on what they will hold."""
+    require_matplotlib()
+    files = [out / "results.json"]
+    files += (path for stem in PICTURES for path in picture_paths(out / stem))
+    outputs = [("--out", path) for path in files]
+    if json not in (None, "-"):
+        outputs.append(("--json", Path(json)))
+    modules = (Path(candidate.partition(":")[0].replace(".", "/")) for candidate in candidates)
+    check_files(outputs, data, [("--candidate", module.with_suffix(".py")) for module in modules])
+
+
 def _write(results: Results, out: Path, json: str | None) -> None:
     """Tables to stdout (JSON instead, if asked for), files to ``out``."""
-    from fastloss.benchmark.plots import save_all
+    attempts, saved = Attempts(), []
+    for path in (out / "results.json", *(() if json in (None, "-") else (Path(json),))):
+        with attempts:
+            results.save(path)
+            saved.append(path)
+    with attempts:
+        if json == "-":
+            typer.echo(results.to_json())
+        else:
+            _print(results, saved)
+    with attempts:
+        pictures = save_pictures(pictures_of(results, out))
+        if json != "-":
+            say_saved(pictures)
+    attempts.finish()
 
-    saved = [out / "results.json"]
-    results.save(saved[0])
-    saved += save_all(results, out)
-    if json == "-":
-        typer.echo(results.to_json())
-        return
-    if json is not None:
-        results.save(Path(json))
-        saved.append(Path(json))
+
+def _print(results: Results, saved: list[Path]) -> None:
     terminal = console()
     terminal.print(f"{results.title}: {results.data}", style="bold")
     for table in all_tables(results):
@@ -125,4 +152,4 @@ def _write(results: Results, out: Path, json: str | None) -> None:
     terminal.print(control_line(results))
     if not results.complete:
         terminal.print("Interrupted: what was measured until then is above.", style="bold")
-    terminal.print("Saved " + ", ".join(str(path) for path in saved))
+    say_saved(saved)

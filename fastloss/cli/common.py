@@ -2,25 +2,64 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, Any, NoReturn
 
 import typer
+import typer.core
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from fastloss import data as datasets
+from fastloss.files import Named, check_outputs, named
+
+
+class _Commands(typer.core.TyperGroup):
+    """Commands that end in one clear line, not in a traceback, when something goes wrong."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _end("interrupted", 130)
+        except Exception as error:
+            # Typer's own: the end of a command, or options that it shows by itself.
+            if isinstance(error, (typer.Abort, BrokenPipeError)) or hasattr(error, "exit_code"):
+                raise
+            if os.environ.get("FASTLOSS_DEBUG"):
+                raise
+            _end(_told(error), 2)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    typer.echo(f"fastloss: {message}", err=True)
+    raise typer.Exit(code) from None
+
+
+def _told(error: Exception) -> str:
+    """What an error says; with its kind unless it is of those that say all in their message."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}".rstrip(": ")
+    explained = (ValueError, TypeError, OSError, ImportError, RuntimeError)
+    return str(error) if isinstance(error, explained) and str(error) else named(error)
+
+
 app = typer.Typer(
-    help="Losses and gradients of linear classifiers: benchmark, check, train, learn.",
+    cls=_Commands,
+    help="Losses and gradients of linear classifiers: benchmark, check, train, learn. "
+    "FASTLOSS_DEBUG=1 shows where an error comes from.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-# Wide enough for the tables when the output goes to a file or a pipe.
+# Wide enough for the tables when the output goes to a file or a pipe; and on any terminal.
 _PLAIN_WIDTH = 150
+_LEAST_WIDTH = 60
 
 DataOption = Annotated[
     Path | None,
@@ -35,19 +74,69 @@ BackendOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the data, W, and the order of turns.")]
 
 
+class _PlainConsole(Console):
+    """A console on which no name is markup, and that nobody has to read to the end."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        width = None if stream.isatty() else _PLAIN_WIDTH
+        super().__init__(file=stream, width=width, highlight=False, markup=False, emoji=False)
+        self.width = max(self.width, _LEAST_WIDTH)
+
+    def on_broken_pipe(self) -> None:
+        # As in ``| head``: there may be files left to write, and nothing to complain about.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 def console(stderr: bool = False) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else _PLAIN_WIDTH, highlight=False)
+    return _PlainConsole(sys.stderr if stderr else sys.stdout)
 
 
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """What the user got wrong ends in one clear line, not in a traceback."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-        typer.echo(f"fastloss: {error}", err=True)
-        raise typer.Exit(2) from None
+def check_files(outputs: Named, data: Path | None, inputs: Named = ()) -> None:
+    """Raise unless the outputs can be written, and overwrite nothing that is read or written."""
+    read = () if data is None else datasets.files_of(data)
+    check_outputs(outputs, [*inputs, *(("--data", path) for path in read)])
+
+
+class Attempts:
+    """Steps at the end of a command, none of which costs another one: ``with attempts: ...``.
+
+    The first error, or interrupt, of those in such blocks is raised by `finish`.
+    """
+
+    def __init__(self) -> None:
+        self._first: BaseException | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, where: object) -> bool:
+        self._first = self._first or error
+        return isinstance(error, (Exception, KeyboardInterrupt))
+
+    def finish(self) -> None:
+        """Raise the first error."""
+        if self._first is not None:
+            raise self._first
+
+
+def save_pictures(draw: Mapping[str, Callable[[], list[Path]]]) -> list[Path]:
+    """Draw pictures and return their files; of one that cannot be drawn, say why, on stderr.
+
+    What they show is saved already, so a command does not fail for want of a picture.
+    """
+    saved: list[Path] = []
+    for name, picture in draw.items():
+        try:
+            saved += picture()
+        except Exception as error:
+            typer.echo(f"fastloss: no picture of {name}: {_told(error)}", err=True)
+    return saved
+
+
+def say_saved(paths: Iterable[Path]) -> None:
+    if names := ", ".join(map(str, paths)):
+        console().print(f"Saved {names}", soft_wrap=True)
 
 
 @contextmanager
@@ -55,10 +144,10 @@ def progress_bar(total: int) -> Iterator[Callable[[str, int], None]]:
     """A live bar on stderr, if that is a terminal."""
     terminal = console(stderr=True)
     columns = (
-        TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("{task.percentage:3.0f} %", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
     with Progress(
         *columns, console=terminal, disable=not terminal.is_terminal, transient=True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from fastloss.cli.common import app, clear_errors, console
+from fastloss.cli.common import app, check_files, console
+from fastloss.files import check_writable
 from fastloss.lessons import Cell, Lesson, all_lessons, find_lesson
 from fastloss.lessons.tools import DEFAULT_FOLDER, saving_to
 
@@ -38,24 +40,24 @@ def lesson(
     ] = False,
 ) -> None:
     """Lessons in profiling: list them, run one, or write it as a notebook."""
-    with clear_errors():
-        if notebook is not None:
-            if number is None or number == _ALL:
-                raise ValueError("--notebook needs the number of one lesson")
-            find_lesson(number).save_notebook(notebook)
-            typer.echo(f"Saved {notebook}")
-            return
-        if number is None:
-            console().print(_table(all_lessons()))
-            return
-        chosen = all_lessons() if number == _ALL else (find_lesson(number),)
-        # Before minutes are spent on what could not be kept.
-        out.mkdir(parents=True, exist_ok=True)
-    # What goes wrong inside a lesson is the lesson's to show, with its traceback.
+    if notebook is not None:
+        if number is None or number == _ALL:
+            raise ValueError("--notebook needs the number of one lesson")
+        chosen = find_lesson(number)
+        check_files([("--notebook", notebook)], None, [("the lesson", chosen.path)])
+        chosen.save_notebook(notebook)
+        typer.echo(f"Saved {notebook}")
+        return
+    if number is None:
+        console().print(_table(all_lessons()))
+        return
+    lessons = all_lessons() if number == _ALL else (find_lesson(number),)
+    # Before minutes are spent on what could not be kept.
+    check_writable(out / "figure.png")
     if number == _ALL:
-        _play_apart(chosen, out)
+        _play_apart(lessons, out)
     else:
-        _play(chosen[0], out, step)
+        _play(lessons[0], out, step)
 
 
 def _table(lessons: tuple[Lesson, ...]) -> Table:
@@ -78,7 +80,7 @@ def _name_of(exercise: str) -> str:
 def _play(chosen: Lesson, out: Path, step: bool) -> None:
     """Text, code and what it prints, as they come; then where the figures are."""
     terminal = console()
-    with saving_to(out) as paths, _named_if_missing(chosen):
+    with saving_to(out) as paths, _errors_of(chosen):
         chosen.play(lambda cell: _show(cell, terminal, step))
     terminal.print(f"\nThe script: {chosen.path}", markup=False)
     for path in paths:
@@ -86,16 +88,18 @@ def _play(chosen: Lesson, out: Path, step: bool) -> None:
 
 
 @contextmanager
-def _named_if_missing(chosen: Lesson) -> Iterator[None]:
-    """What a lesson needs and is not installed ends in one clear line."""
+def _errors_of(chosen: Lesson) -> Iterator[None]:
+    """Show what goes wrong in a lesson with its traceback; what is not installed, in one line."""
     try:
         yield
     except ModuleNotFoundError as error:
-        with clear_errors():
-            raise ImportError(
-                f"lesson {chosen.number} needs {error.name}; install it with "
-                "pip install 'fastloss[lessons]'"
-            ) from None
+        raise ImportError(
+            f"lesson {chosen.number} needs {error.name}; install it with "
+            "pip install 'fastloss[lessons]'"
+        ) from None
+    except Exception:
+        traceback.print_exc()
+        raise typer.Exit(1) from None
 
 
 def _show(cell: Cell, terminal: Console, step: bool) -> None:
@@ -107,7 +111,8 @@ def _show(cell: Cell, terminal: Console, step: bool) -> None:
         Syntax(cell.source.strip("\n"), "python", background_color="default", theme="ansi_dark")
     )
     if step:
-        input("Enter runs it. ")
+        with suppress(EOFError):  # nobody there to wait for
+            input("Enter runs it. ")
 
 
 def _play_apart(lessons: tuple[Lesson, ...], out: Path) -> None:

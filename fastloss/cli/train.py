@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -13,11 +13,27 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from fastloss.arrays import Floats
-from fastloss.cli.common import DataOption, app, clear_errors, console, progress_bar
+from fastloss import plots
+from fastloss.arrays import Floats, check_finite
+from fastloss.cli.common import (
+    Attempts,
+    DataOption,
+    app,
+    check_files,
+    console,
+    progress_bar,
+    save_pictures,
+    say_saved,
+)
 from fastloss.data import Split
-from fastloss.files import check_writable, written_whole
-from fastloss.model import LinearModel, PreprocessingKind, accuracy, confusion_matrix
+from fastloss.files import written_whole
+from fastloss.model import (
+    LinearModel,
+    PreprocessingKind,
+    accuracy,
+    check_place,
+    confusion_matrix,
+)
 from fastloss.optim import History, Record
 from fastloss.tables import Table, seconds
 from fastloss.threads import available_threads
@@ -33,6 +49,7 @@ from fastloss.training import (
     worst_pairs,
 )
 
+_PICTURES = ("loss", "confusion", "templates")
 _CURVE_ROWS = 12
 _TRIALS_SHOWN = 20
 _CURVES_SHOWN = 5
@@ -111,38 +128,36 @@ def train(
 
     What is not said is filled in from the data. Without --data: a synthetic problem.
     """
-    with _interrupts(), clear_errors():
-        settings = Settings(
-            loss=loss,
-            optimizer=optimizer,
-            lr=lr,
-            l1=l1,
-            l2=l2,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            momentum=momentum,
-            nesterov=nesterov,
-            line_search=line_search,
-            schedule=schedule,
-            seed=seed,
-        )
-        save = out / "model.npz" if save is None else save
-        for path in (save, out / "history.json"):
-            check_writable(path)
-        job = Job(
-            settings,
-            data=data,
-            preprocessing=_preprocessing(standardize, raw),
-            validation=validation,
-            sweep=sweep,
-            n_trials=trials,
-            n_threads=available_threads() if threads is None else threads,
-            checkpoint=checkpoint,
-            resume=resume,
-        )
-        outcome = job.run(progress_bar)
-        _write(outcome, save, out, json)
+    settings = Settings(
+        loss=loss,
+        optimizer=optimizer,
+        lr=lr,
+        l1=l1,
+        l2=l2,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        momentum=momentum,
+        nesterov=nesterov,
+        line_search=line_search,
+        schedule=schedule,
+        seed=seed,
+    )
+    save = out / "model.npz" if save is None else save
+    _check_outputs(save, out, json, checkpoint, data)
+    job = Job(
+        settings,
+        data=data,
+        preprocessing=_preprocessing(standardize, raw),
+        validation=validation,
+        sweep=sweep,
+        n_trials=trials,
+        n_threads=available_threads() if threads is None else threads,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
+    outcome = job.run(progress_bar)
+    _write(outcome, save, out, json)
     if not outcome.complete:
         raise typer.Exit(130)
 
@@ -153,34 +168,45 @@ def _preprocessing(standardize: bool | None, raw: bool) -> PreprocessingKind:
     return "none" if raw else "mean_image" if standardize is False else "standardize"
 
 
-@contextmanager
-def _interrupts() -> Iterator[None]:
-    """An interrupt where there is nothing to save yet, or no more."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("fastloss: interrupted", err=True)
-        raise typer.Exit(130) from None
+def _check_outputs(
+    save: Path, out: Path, json: str | None, checkpoint: Path | None, data: Path | None
+) -> None:
+    """Raise unless all files can be written, before minutes are spent on what they will hold."""
+    plots.require_matplotlib()
+    files = [out / "history.json"]
+    files += (path for stem in _PICTURES for path in plots.picture_paths(out / stem))
+    outputs = [("--save", save), *(("--out", path) for path in files)]
+    if json not in (None, "-"):
+        outputs.append(("--json", Path(json)))
+    if checkpoint is not None:
+        outputs.append(("--checkpoint", checkpoint))
+    check_files(outputs, data)
+    check_place(save)
 
 
 def _write(outcome: Outcome, save: Path, out: Path, json: str | None) -> None:
     """The report to stdout (JSON instead, if asked for), files to ``out``; the model first."""
-    outcome.model.save(save)
-    saved = [save, out / "history.json"]
-    outcome.save(saved[1])
+    attempts, saved = Attempts(), []
+    writers = {save: outcome.model.save, out / "history.json": outcome.save}
     if json not in (None, "-"):
-        saved.append(Path(json))
-        outcome.save(saved[2])
-    if json == "-":
-        typer.echo(outcome.to_json())
-    else:
-        _print(outcome)
-    pictures = _save_pictures(outcome, out)
-    if json != "-":
-        console().print("Saved " + ", ".join(map(str, [*saved, *pictures])), soft_wrap=True)
+        writers[Path(json)] = outcome.save
+    for path, write in writers.items():
+        with attempts:
+            write(path)
+            saved.append(path)
+    with attempts:
+        if json == "-":
+            typer.echo(outcome.to_json())
+        else:
+            _print(outcome, saved)
+    with attempts:
+        pictures = save_pictures(_pictures(outcome, out))
+        if json != "-":
+            say_saved(pictures)
+    attempts.finish()
 
 
-def _print(outcome: Outcome) -> None:
+def _print(outcome: Outcome, saved: list[Path]) -> None:
     terminal = console()
     terminal.print(f"{outcome.splits}; {outcome.job.preprocessing}", style="bold")
     if outcome.job.sweep is not None:
@@ -195,6 +221,7 @@ def _print(outcome: Outcome) -> None:
     terminal.print(f"Accuracy: {', '.join(shares)}", style="bold")
     times = [f"{name} {seconds(value)}" for name, value in outcome.seconds.items()]
     terminal.print(f"Time: {', '.join(times)} on {outcome.job.n_threads} threads")
+    say_saved(saved)
 
 
 def _curve_table(history: History) -> Table:
@@ -256,22 +283,25 @@ def _trial_row(trial: Trial, names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _save_pictures(outcome: Outcome, out: Path) -> list[Path]:
-    from fastloss import plots
-
+def _pictures(outcome: Outcome, out: Path) -> dict[str, Callable[[], list[Path]]]:
+    """How to draw each picture, by name."""
     model = outcome.model
     histories = {
         _curve_name(outcome, trial): trial.result.history
         for trial in outcome.trials[:_CURVES_SHOWN]
         if trial.result is not None
     }
-    paths = plots.plot_loss_curves(histories, out / "loss")
-    if model.image_shape is not None:
-        paths += plots.plot_templates(
-            model.W[:-1], model.image_shape, model.class_names, out / "templates"
-        )
     confusion = list(outcome.confusions.values())[-1]  # of the rows it has seen least of
-    return paths + plots.plot_confusion(confusion, model.class_names, out / "confusion")
+    names = model.class_names
+    pictures: dict[str, Callable[[], list[Path]]] = {
+        "loss": partial(plots.plot_loss_curves, histories, out / "loss"),
+        "confusion": partial(plots.plot_confusion, confusion, names, out / "confusion"),
+    }
+    if model.image_shape is not None:
+        pictures["templates"] = partial(
+            plots.plot_templates, model.W[:-1], model.image_shape, names, out / "templates"
+        )
+    return pictures
 
 
 def _curve_name(outcome: Outcome, trial: Trial) -> str:
@@ -293,29 +323,33 @@ def predict(
     ] = None,
 ) -> None:
     """Give each row its class; where there are labels, say how many are right."""
-    with _interrupts(), clear_errors():
-        if out is not None:
-            if out.suffix not in (".csv", ".npz"):
-                raise ValueError(f"--out must end in .csv or .npz, got {out}")
-            check_writable(out)
-        trained = LinearModel.load(model)
-        X, y = _rows(data, split)
+    if out is not None:
+        if out.suffix not in (".csv", ".npz"):
+            raise ValueError(f"--out must end in .csv or .npz, got {out}")
+        check_files([("--out", out)], data, [("the model", model)])
+    trained = LinearModel.load(model)
+    X, y = _rows(data, split)
+    try:
+        check_finite("X", X)
+    except ValueError as error:
+        typer.echo(f"fastloss: {error}: classes of such rows mean nothing", err=True)
+    with np.errstate(over="ignore", invalid="ignore"):
         scores = trained.scores(X)
-        classes = scores.argmax(axis=1)
-        if out is not None:
-            _write_predictions(out, trained, scores, y)
-        terminal = console()
-        if y is None:
-            counts = np.bincount(classes, minlength=trained.n_classes)
-            rows = [(name, f"{n}") for name, n in zip(trained.class_names, counts, strict=True)]
-            terminal.print(Table(f"{len(X):,} rows", ("class", "rows"), rows).rich())
-        else:
-            confusion = confusion_matrix(y, classes, trained.n_classes)
-            right = np.trace(confusion)
-            terminal.print(f"Accuracy: {accuracy(confusion):.2%} ({right:,} of {len(X):,} rows)")
-            terminal.print(_pairs_table(confusion, trained.class_names).rich())
-        if out is not None:
-            terminal.print(f"Saved {out}", soft_wrap=True)
+    classes = scores.argmax(axis=1)
+    if out is not None:
+        _write_predictions(out, trained, scores, y)
+    terminal = console()
+    if y is None:
+        counts = np.bincount(classes, minlength=trained.n_classes)
+        rows = [(name, f"{n}") for name, n in zip(trained.class_names, counts, strict=True)]
+        terminal.print(Table(f"{len(X):,} rows", ("class", "rows"), rows).rich())
+    else:
+        confusion = confusion_matrix(y, classes, trained.n_classes)
+        right = np.trace(confusion)
+        terminal.print(f"Accuracy: {accuracy(confusion):.2%} ({right:,} of {len(X):,} rows)")
+        terminal.print(_pairs_table(confusion, trained.class_names).rich())
+    if out is not None:
+        say_saved([out])
 
 
 def _rows(path: Path, split: str | None) -> tuple[NDArray[Any], NDArray[np.int64] | None]:

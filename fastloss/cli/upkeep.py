@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 import fastloss
-from fastloss.cli.common import LossOption, app, clear_errors, console, progress_bar
+from fastloss.cli.common import LossOption, app, console, progress_bar
+from fastloss.files import check_writable
 from fastloss.losses import get_loss
 
 _TYPES = ("float32", "float64", "uint8")
@@ -48,19 +49,20 @@ def warmup(
     from fastloss.benchmark import calibration
     from fastloss.kernel_cache import cached_kernels, folder
 
-    with clear_errors():
-        losses = [get_loss(name) for name in loss or fastloss.available_losses()]
-        jobs = all_kernels(losses, [np.dtype(name) for name in dtype or _TYPES])
-        start = time.perf_counter()
-        with progress_bar(len(jobs)) as progress:
-            for done, (name, _, make) in enumerate(jobs):
-                progress(name, done)
-                compilations.run(name, make)
-        typer.echo(
-            f"{len(jobs)} kernels ready in {time.perf_counter() - start:.1f} s; "
-            f"{len(cached_kernels())} files in {folder()}"
-        )
-        if calibrate:
-            with progress_bar(calibration.n_steps()) as progress:
-                cost_model.store(calibration.calibrate(progress))
-            typer.echo(f"costs measured and kept in {cost_model.path()}")
+    losses = [get_loss(name) for name in loss or fastloss.available_losses()]
+    jobs = all_kernels(losses, [np.dtype(name) for name in dtype or _TYPES])
+    if calibrate:
+        check_writable(cost_model.path())
+    start = time.perf_counter()
+    with progress_bar(len(jobs)) as progress:
+        for done, (name, _, make) in enumerate(jobs):
+            progress(name, done)
+            compilations.run(name, make)
+    typer.echo(
+        f"{len(jobs)} kernels ready in {time.perf_counter() - start:.1f} s; "
+        f"{len(cached_kernels())} files in {folder()}"
+    )
+    if calibrate:
+        with progress_bar(calibration.n_steps()) as progress:
+            cost_model.store(calibration.calibrate(progress))
+        typer.echo(f"costs measured and kept in {cost_model.path()}")

@@ -11,7 +11,7 @@ Three rules hold for every reader here.
 from fastloss.data.builtin import load_digits, synthetic
 from fastloss.data.cifar10 import load_cifar10
 from fastloss.data.dataset import Dataset, Split
-from fastloss.data.detect import load
+from fastloss.data.detect import files_of, load
 from fastloss.data.mnist import load_mnist
 from fastloss.data.npz import load_npz
 from fastloss.files import DataFormatError
@@ -20,6 +20,7 @@ __all__ = [
     "DataFormatError",
     "Dataset",
     "Split",
+    "files_of",
     "load",
     "load_cifar10",
     "load_digits",

@@ -17,7 +17,7 @@ from fastloss.files import DataFormatError, StrPath
 _SHAPE = (3, 32, 32)
 _N_PIXELS = math.prod(_SHAPE)
 _FILES = {
-    "train": ("data_batch_*.bin", "data_batch_[1-9]"),
+    "train": ("data_batch_[0-9].bin", "data_batch_[0-9]"),
     "test": ("test_batch.bin", "test_batch"),
 }
 _OBJECTS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 
@@ -13,8 +14,13 @@ from fastloss.data.npz import load_npz
 from fastloss.data.reading import existing, find
 from fastloss.files import DataFormatError, StrPath
 
+_READERS = {
+    **dict.fromkeys(("data_batch_*", "test_batch*"), load_cifar10),
+    **dict.fromkeys(("*-ubyte", "*-ubyte.gz"), load_mnist),
+}
 
-def load(path: StrPath, split: Split = "train") -> Dataset:
+
+def load(path: StrPath, split: Split = "train", *, require_finite: bool = True) -> Dataset:
     """Load the data set at `path`, whichever it is, going by the file names there.
 
     Parameters
@@ -24,6 +30,8 @@ def load(path: StrPath, split: Split = "train") -> Dataset:
         ``*-ubyte.gz``) files, one such file, or an ``.npz`` archive.
     split : {"train", "test"}
         Which part of a folder; a single file is loaded whatever `split` says.
+    require_finite : bool
+        Whether NaN or infinity in X is an error.
 
     Raises
     ------
@@ -34,13 +42,20 @@ def load(path: StrPath, split: Split = "train") -> Dataset:
     """
     path = existing(path, split)
     if path.is_file() and path.suffix == ".npz":
-        return load_npz(path)
-    readers = dict.fromkeys(("data_batch_*", "test_batch*"), load_cifar10)
-    readers |= dict.fromkeys(("*-ubyte", "*-ubyte.gz"), load_mnist)
-    name = path.name if path.is_file() else find(path, readers)[0].name
-    for pattern, reader in readers.items():
+        return load_npz(path, require_finite=require_finite)
+    name = path.name if path.is_file() else find(path, _READERS)[0].name
+    for pattern, reader in _READERS.items():
         if fnmatchcase(name, pattern):
             return reader(path, split)
     start = np.fromfile(path, np.uint8, count=8).tobytes()
-    looked_for = listed([*readers, "*.npz"])
+    looked_for = listed([*_READERS, "*.npz"])
     raise DataFormatError(path, f"looked for the name {looked_for}; the file starts {start!r}", 0)
+
+
+def files_of(path: StrPath) -> list[Path]:
+    """Return the files that `load` may read for `path`, those beside a single file included."""
+    path = Path(path)
+    if path.suffix == ".npz":
+        return [path]
+    folder, patterns = path if path.is_dir() else path.parent, (*_READERS, "batches.meta*")
+    return [path, *(file for pattern in patterns for file in folder.glob(pattern))]

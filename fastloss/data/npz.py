@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastloss.arrays import check_finite
 from fastloss.data.dataset import Dataset, listed
 from fastloss.data.reading import existing
 from fastloss.files import DataFormatError, StrPath, read_archive
@@ -16,11 +17,11 @@ from fastloss.files import DataFormatError, StrPath, read_archive
 _MAX_CLASSES = 1 << 20
 
 
-def load_npz(path: StrPath) -> Dataset:
+def load_npz(path: StrPath, *, require_finite: bool = True) -> Dataset:
     """Load an ``.npz`` archive with the arrays X and y, or else x_train and y_train.
 
     An X of more than two dimensions is flattened to (N, D); `image_shape` keeps its shape. The
-    classes are 0 to the largest label.
+    classes are 0 to the largest label. ``require_finite=False`` takes NaN and infinity in X.
 
     Raises
     ------
@@ -28,7 +29,8 @@ def load_npz(path: StrPath) -> Dataset:
         No such file.
     DataFormatError
         Not such an archive (the keys found are listed), pickled objects in it, an X that is not
-        uint8, float32 or float64, labels that are not integers from 0, or shapes that disagree.
+        uint8, float32 or float64, labels that are not integers from 0, shapes that disagree, or
+        the first number of X that is not finite.
     """
     path = existing(path)
     X, y = _read_npz(path)
@@ -38,12 +40,15 @@ def load_npz(path: StrPath) -> Dataset:
         raise DataFormatError(path, f"y has dtype {y.dtype}; expected integers that fit int64")
     n_classes = min(1 + int(y.max(initial=0)), _MAX_CLASSES)
     try:
+        X, shape = np.ascontiguousarray(X.reshape(len(X), -1), X.dtype.newbyteorder("=")), X.shape
+        if require_finite:
+            check_finite("X", X)
         return Dataset(
-            X=np.ascontiguousarray(X.reshape(len(X), -1), X.dtype.newbyteorder("=")),
+            X=X,
             y=y.astype(np.int64),
             name=path.stem,
             class_names=tuple(map(str, range(n_classes))),
-            image_shape=X.shape[1:] if X.ndim > 2 else None,
+            image_shape=shape[1:] if len(shape) > 2 else None,
             source=path.name,
         )
     except (TypeError, ValueError) as error:

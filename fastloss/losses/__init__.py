@@ -53,6 +53,12 @@ def get_loss(loss: str | Loss) -> Loss:
     return _registry[loss]
 
 
+def name_of(loss: Loss) -> str:
+    """Return the name that losses of this kind are registered by, or else their own."""
+    kinds = {type(_registry[name]): name for name in reversed(available_losses())}
+    return kinds.get(type(loss), loss.name)
+
+
 def _register_plugin(name: str, loss: object) -> None:
     register_loss(loss, name)  # type: ignore[arg-type]  # it checks
 

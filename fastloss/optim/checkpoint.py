@@ -17,12 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
-from fastloss.files import DataFormatError, named, read_archive, written_whole
+from fastloss.files import (
+    DataFormatError,
+    check_archive,
+    check_outputs,
+    named,
+    read_archive,
+    written_whole,
+)
 from fastloss.objective import Objective
 from fastloss.optim.base import Method, State
 from fastloss.optim.result import Record
 
 _FORMAT = "fastloss checkpoint 1"
+# The array, of bytes, that tells a checkpoint from other archives.
+_TEXT = "text"
 # So many rows, evenly spread, stand for all of X.
 _HASHED_ROWS = 256
 
@@ -57,7 +66,7 @@ class Checkpoint:
             "seconds": self.seconds,
             "records": [asdict(record) for record in self.records],
         }
-        arrays["text"] = np.frombuffer(json.dumps(text).encode(), np.uint8)
+        arrays[_TEXT] = np.frombuffer(json.dumps(text).encode(), np.uint8)
         with written_whole(path) as stream:
             np.savez(stream, **arrays)
 
@@ -68,7 +77,7 @@ class Checkpoint:
             raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
         try:
             arrays = read_archive(path)
-            text = json.loads(arrays["text"].tobytes())
+            text = json.loads(arrays[_TEXT].tobytes())
             if text["format"] != _FORMAT:
                 raise ValueError(f"its format is {text['format']!r}")
             state = State(
@@ -101,6 +110,20 @@ class Checkpoint:
         ]
         if differences:
             raise ValueError(f"{path} is a checkpoint of another run: {'; '.join(differences)}")
+
+
+def check_place(path: Path, f: object = None, *, is_resumed: bool = False) -> None:
+    """Raise OSError or ValueError unless a checkpoint of a run on ``f`` can be kept at ``path``.
+
+    Of archives, only a checkpoint is overwritten.
+    """
+    X: Any = f.X if isinstance(f, Objective) else None
+    while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
+        X = X.base
+    file = getattr(X, "filename", None)
+    check_outputs([("checkpoint", path)], [("X", file)] if file else [])
+    if not is_resumed:
+        check_archive(path, _TEXT)
 
 
 def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import Floats
+from fastloss.arrays import Floats, check_finite
 from fastloss.numerical import as_number
 from fastloss.objective import Minibatch, Objective
 
@@ -37,6 +37,17 @@ class Function(ABC):
     @abstractmethod
     def terms(self, W: Floats, loss: float | None) -> tuple[float, float]:
         """Data loss and penalty at ``W``, for the record; ``loss``: their sum, if it is known."""
+
+    def fault(self, W: Floats) -> str:
+        """Why the loss at ``W`` is not finite."""
+        try:
+            self._check_finite(W)
+        except ValueError as error:
+            return str(error)
+        return "a sum or a product overflows"
+
+    def _check_finite(self, W: Floats) -> None:
+        check_finite("W", np.atleast_1d(W))
 
 
 class RowsFunction(Function):
@@ -71,6 +82,10 @@ class RowsFunction(Function):
             return self.objective.terms(W)
         penalty = self.objective.penalty.value(W[: self.objective.X.shape[1]])
         return loss - penalty, penalty
+
+    def _check_finite(self, W: Floats) -> None:
+        super()._check_finite(W)
+        check_finite("X", self.objective.X, self.objective.row_weights > 0)
 
 
 class PlainFunction(Function):

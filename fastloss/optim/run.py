@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -19,7 +21,7 @@ from fastloss.arrays import Floats, as_integer, as_real, convert
 from fastloss.objective import Objective
 from fastloss.optim.accuracy import accuracy
 from fastloss.optim.base import Method, Setting, State, Stop, squared_norm
-from fastloss.optim.checkpoint import Checkpoint, Fingerprint, fingerprint
+from fastloss.optim.checkpoint import Checkpoint, Fingerprint, check_place, fingerprint
 from fastloss.optim.function import Function, LossAndGradient, PlainFunction, RowsFunction
 from fastloss.optim.methods import get_method
 from fastloss.optim.result import DivergedError, History, Record, Result, Why
@@ -77,7 +79,7 @@ def minimize(
         true. KeyboardInterrupt ends the run like Ctrl-C.
     checkpoint : path of a file to resume from. It is written when the run ends, is interrupted
         (Ctrl-C; the result so far is returned) or fails, every ``checkpoint_every`` steps, or
-        unless that is given every 30 seconds.
+        unless that is given every 30 seconds. If the disk is full by then, a warning says so.
     resume : go on from ``checkpoint``, with the same bits as if nothing had happened (L-BFGS: see
         there). Limits, records and callbacks may be others than before.
     reproducible : the same bits on any number of threads: see `Objective.reproducible`. False is
@@ -93,7 +95,7 @@ def minimize(
     ValueError : a wrong value or shape, a loss at the start that is not finite, a checkpoint of
         another run or a damaged one.
     TypeError : an argument of the wrong kind.
-    FileNotFoundError : no checkpoint to resume from, or no folder for it.
+    OSError : no checkpoint to resume from; it cannot be written; its file is another archive.
     ImportError : ``method="lbfgs"`` without SciPy.
 
     Examples
@@ -117,7 +119,11 @@ def minimize(
     setting = Setting(function, seed, tolerance, batches)
     run = _Run(method, setting, limits, _as_accuracy(validation), record_every, callback)
     if checkpoint is not None:
-        run.keep(Path(checkpoint), checkpoint_every, fingerprint(f, start, method, seed))
+        path = Path(checkpoint)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {path.parent} for the checkpoint")
+        check_place(path, f, is_resumed=resume)
+        run.keep(path, checkpoint_every, fingerprint(f, start, method, seed))
     elif resume or checkpoint_every is not None:
         raise ValueError("resume and checkpoint_every need a file: pass checkpoint=")
     if resume:
@@ -219,8 +225,6 @@ class _Run:
 
     def keep(self, path: Path, every: int | None, facts: Fingerprint) -> None:
         """Keep a checkpoint in this file."""
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {path.parent} for the checkpoint")
         self._path, self._save_every, self._fingerprint = path, every, facts
 
     def resume(self) -> None:
@@ -243,7 +247,8 @@ class _Run:
         except KeyboardInterrupt:
             if self._at is None:
                 raise
-            self._save()
+            with suppress(KeyboardInterrupt):  # once more, when the file was there already
+                self._save()
             return self._result("interrupted", f"interrupted after step {self._state.step}")
         except DivergedError:
             raise
@@ -311,7 +316,7 @@ class _Run:
             data_loss, penalty = function.terms(state.W, state.loss if is_known else None)
         loss = state.loss if is_known else data_loss + penalty
         if not self._records and not math.isfinite(loss):
-            raise ValueError(f"the loss at the start is {loss}: is something in W or X not finite?")
+            raise ValueError(f"the loss at the start is {loss}: {function.fault(state.W)}")
         self._check_loss(loss, state)
         norm = None if state.gradient is None else math.sqrt(squared_norm(state.gradient))
         return Record(
@@ -359,9 +364,12 @@ class _Run:
             return
         state, rows_evaluated = self._at
         records = tuple(self._records)
-        Checkpoint(self._fingerprint, state, rows_evaluated, self._seconds, records).save(
-            self._path
-        )
+        kept = Checkpoint(self._fingerprint, state, rows_evaluated, self._seconds, records)
+        try:
+            kept.save(self._path)
+        except OSError as error:
+            # A full disk must not cost what was learnt.
+            warnings.warn(f"the checkpoint is not kept: {error}", RuntimeWarning, stacklevel=2)
         self._saved = time.perf_counter()
 
     def _result(self, why: Why, message: str) -> Result:

@@ -14,9 +14,10 @@ from fastloss.plots.labels import (
     label_ends,
     label_points,
     percent,
+    plain,
     title,
 )
-from fastloss.plots.saving import Draw, embed, picture
+from fastloss.plots.saving import Draw, embed, picture, picture_paths, require_matplotlib
 from fastloss.plots.surfaces import plot_slice, plot_surface
 from fastloss.plots.themes import (
     BLUE,
@@ -59,11 +60,14 @@ __all__ = [
     "label_points",
     "percent",
     "picture",
+    "picture_paths",
+    "plain",
     "plot_confusion",
     "plot_ladder",
     "plot_loss_curves",
     "plot_slice",
     "plot_surface",
     "plot_templates",
+    "require_matplotlib",
     "title",
 ]

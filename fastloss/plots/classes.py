@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastloss.files import StrPath
-from fastloss.plots.labels import footnote, heading, percent, title
+from fastloss.plots.labels import footnote, heading, percent, plain, title
 from fastloss.plots.saving import picture
 from fastloss.plots.themes import INK, PAPER, diverging, sequential
 
@@ -35,8 +35,8 @@ def plot_templates(
     Parameters
     ----------
     W : (D, C), or (D + 1, C) with a bias row, which is left out.
-    image_shape : what a column reshapes to, D in all: (height, width), or (3, height, width) with
-        the colours first.
+    image_shape : what a column reshapes to, D in all: (height, width), or with 1 or 3 colours
+        first, (3, height, width), or last, (height, width, 3).
     class_names : C of them.
     stem : as in `picture`.
     text : the heading.
@@ -47,17 +47,13 @@ def plot_templates(
     """
     W = np.asarray(W, np.float64)
     n_pixels = math.prod(image_shape)
-    if len(image_shape) not in (2, 3) or (len(image_shape) == 3 and image_shape[0] != 3):
-        raise ValueError(
-            f"image_shape must be (height, width) or (3, height, width), got {tuple(image_shape)}"
-        )
     if W.ndim != 2 or len(W) not in (n_pixels, n_pixels + 1):
         raise ValueError(
             f"W must have {n_pixels} rows for images of {tuple(image_shape)}, or one more for the "
             f"bias, got shape {W.shape}"
         )
     _check_names(class_names, W.shape[1], "column of W")
-    templates = W[:n_pixels].T.reshape(-1, *image_shape)
+    templates = _as_images(W[:n_pixels].T, tuple(image_shape))
     columns = min(5, len(templates))
     rows = -(-len(templates) // columns)
 
@@ -70,7 +66,7 @@ def plot_templates(
         for ax, template, name in zip(axes, templates, class_names, strict=False):
             title(ax, name)
             if template.ndim == 3:
-                shares = 0.5 + 0.5 * template.transpose(1, 2, 0) / limit
+                shares = 0.5 + 0.5 * template / limit
                 ax.imshow(shares.clip(0.0, 1.0))
             else:
                 image = ax.imshow(template, cmap=diverging(), vmin=-limit, vmax=limit)
@@ -84,6 +80,21 @@ def plot_templates(
         heading(figure, text)
 
     return picture(draw, stem, height=0.6 + 1.7 * rows)
+
+
+def _as_images(rows: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """``rows`` as (C, height, width), or as (C, height, width, 3)."""
+    images = rows.reshape(-1, *shape)
+    if len(shape) == 3 and 3 in (shape[0], shape[2]):
+        return images if shape[2] == 3 and shape[0] != 3 else images.transpose(0, 2, 3, 1)
+    if len(shape) == 3 and 1 in (shape[0], shape[2]):
+        return images.squeeze(1 if shape[0] == 1 else 3)
+    if len(shape) != 2:
+        raise ValueError(
+            "image_shape must be (height, width), or have 1 or 3 colours first or last, "
+            f"got {shape}"
+        )
+    return images
 
 
 def plot_confusion(matrix: ArrayLike, class_names: Sequence[str], stem: StrPath) -> list[Path]:
@@ -114,11 +125,12 @@ def plot_confusion(matrix: ArrayLike, class_names: Sequence[str], stem: StrPath)
         ax.grid(visible=False)
         ax.imshow(shares, cmap=sequential(), vmin=0.0, vmax=1.0)
         if n_classes <= _NAMED_CLASSES:
-            ax.set_xticks(range(n_classes), class_names)
+            names = [plain(name) for name in class_names]
+            ax.set_xticks(range(n_classes), names)
             if max(map(len, class_names)) > 3:
                 for tick in ax.get_xticklabels():
                     tick.set(rotation=40, ha="right")
-            ax.set_yticks(range(n_classes), class_names)
+            ax.set_yticks(range(n_classes), names)
             for (i, j), share in np.ndenumerate(shares):
                 if share >= 0.005:
                     colour = PAPER if share > 0.5 else INK

@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Transform
 
 
+def plain(text: str) -> str:
+    """The text as it is to be read: no ``$`` begins a formula, nothing that a file cannot hold."""
+    shown = (c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(shown).replace("$", r"\$")
+
+
 def heading(figure: Figure, text: str) -> None:
     """What the picture says, above all its panels."""
-    figure.suptitle(text, x=0.01, ha="left", fontweight="bold", fontsize=12)
+    figure.suptitle(plain(text), x=0.01, ha="left", fontweight="bold", fontsize=12)
 
 
 def footnote(figure: Figure, text: str) -> None:
     """How to read the picture, below all its panels."""
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=9, color=GREY)
+    figure.supxlabel(plain(text), x=0.01, ha="left", fontsize=9, color=GREY)
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -33,9 +39,9 @@ def percent(share: float, digits: int = 1) -> str:
 
 def title(ax: Axes, text: str, note: str = "") -> None:
     """What a panel says, and a smaller line under it."""
-    ax.set_title(text + ("\n" if note else ""))
+    ax.set_title(plain(text) + ("\n" if note else ""))
     if note:
-        ax.text(0, 1.015, note, transform=ax.transAxes, fontsize=9, color=GREY)
+        ax.text(0, 1.015, plain(note), transform=ax.transAxes, fontsize=9, color=GREY)
 
 
 def label(
@@ -53,7 +59,7 @@ def label(
     right, up = offset if isinstance(offset, tuple) else (0.0, offset)
     alignment = "left" if right > 0 else "right" if right < 0 else "center"
     ax.annotate(
-        text,
+        plain(text),
         place,
         xytext=(right, up),
         textcoords="offset points",
@@ -108,7 +114,7 @@ def label_ends(ax: Axes, ends: Iterable[tuple[float, str, str]], gap: float = 0.
     heights = [float(to_axes.transform((right, y))[1]) for y, _, _ in ends]
     for height, (_, text, colour) in zip(apart(heights, gap), ends, strict=True):
         ax.annotate(
-            text,
+            plain(text),
             (1.0, height),
             xycoords="axes fraction",
             xytext=(5, 0),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import html
 import os
+import sys
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from fastloss import files
 from fastloss.files import StrPath
-from fastloss.plots.themes import THEMES
+from fastloss.plots.themes import THEMES, Theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,32 +36,58 @@ def picture(draw: Draw, stem: StrPath, width: float = 8.0, height: float = 4.5) 
     ImportError
         Matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("pictures need Matplotlib: pip install 'fastloss[bench]'") from error
+    require_matplotlib()
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    paths = []
     for theme in THEMES:
-        with mpl.rc_context():
+        with mpl.rc_context(), warnings.catch_warnings():
+            # Names in any script; what the font does not have becomes a box.
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
             mpl.rcdefaults()  # whatever the reader's own matplotlibrc says
             mpl.rcParams.update(theme.style())
             figure = Figure(figsize=(width, height), layout="constrained")
             draw(figure)
-            paths += _save(figure, f"{os.fspath(stem)}{theme.suffix}")
-    return paths
+            _save(figure, *_paths(stem, theme))
+    return picture_paths(stem)
 
 
-def _save(figure: Figure, stem: str) -> list[Path]:
-    png, svg = Path(f"{stem}.png"), Path(f"{stem}.svg")
+def require_matplotlib() -> None:
+    """Import Matplotlib, or raise ImportError that says how to install it.
+
+    A backend in ``MPLBACKEND`` that Matplotlib does not know is left out: no picture needs one.
+    """
+    # Matplotlib refuses to be imported with it.
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise ImportError("pictures need Matplotlib: pip install 'fastloss[bench]'") from error
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend and "matplotlib.pyplot" not in sys.modules:
+        with suppress(ValueError):
+            mpl.rcParams["backend"] = backend
+
+
+def picture_paths(stem: StrPath) -> list[Path]:
+    """Return the files that `picture` writes."""
+    return [path for theme in THEMES for path in _paths(stem, theme)]
+
+
+def _paths(stem: StrPath, theme: Theme) -> tuple[Path, Path]:
+    png, svg = (Path(f"{os.fspath(stem)}{theme.suffix}.{kind}") for kind in ("png", "svg"))
+    return png, svg
+
+
+def _save(figure: Figure, png: Path, svg: Path) -> None:
     drawn = BytesIO()
     figure.savefig(drawn, format="png")
     files.write(png, _small_png(drawn))
     drawn = BytesIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
     files.write(svg, drawn.getvalue())
-    return [png, svg]
 
 
 def _small_png(drawn: BytesIO) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastloss.files import StrPath
-from fastloss.plots.labels import heading, label_ends, title
+from fastloss.plots.labels import heading, label_ends, plain, title
 from fastloss.plots.saving import picture
 from fastloss.plots.themes import INK, LOSS_COLOURS, PAPER, SERIES
 
@@ -43,8 +43,8 @@ def plot_slice(
 
     def draw(figure: Figure) -> None:
         ax = figure.subplots()
-        ax.set_xlabel(xlabel)
-        ax.set_ylabel(ylabel)
+        ax.set_xlabel(plain(xlabel))
+        ax.set_ylabel(plain(ylabel))
         ax.set_xlim(a.min(), a.max())
         ends = []
         for colour, (name, values) in zip(cycle(SERIES), curves.items(), strict=False):
@@ -87,10 +87,10 @@ def plot_surface(
         left.contour(across, up, losses, levels=8, colors=PAPER, linewidths=0.6, alpha=0.6)
         place = float(a[lowest[0]]), float(b[lowest[1]])
         left.plot(*place, "o", color=PAPER, markeredgecolor=INK)
-        left.set_xlabel(xlabel)
-        left.set_ylabel(ylabel)
+        left.set_xlabel(plain(xlabel))
+        left.set_ylabel(plain(ylabel))
         left.locator_params(nbins=5)
-        figure.colorbar(filled, ax=left, label=zlabel, location="bottom", aspect=30)
+        figure.colorbar(filled, ax=left, label=plain(zlabel), location="bottom", aspect=30)
         title(left, f"lowest here: {losses[lowest]:.3g}")
         right: Any = figure.add_subplot(1, 2, 2, projection="3d")
         right.plot_surface(
@@ -104,9 +104,9 @@ def plot_surface(
             antialiased=False,
         ).set_rasterized(True)
         right.set_box_aspect(None, zoom=0.85)  # else the labels are cut off
-        right.set_xlabel(xlabel)
-        right.set_ylabel(ylabel)
-        right.set_zlabel(zlabel)
+        right.set_xlabel(plain(xlabel))
+        right.set_ylabel(plain(ylabel))
+        right.set_zlabel(plain(zlabel))
         right.locator_params(nbins=5)
         heading(figure, text)
 

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,14 +14,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss import data as datasets
 from fastloss.arrays import as_integer
 from fastloss.backends import auto
 from fastloss.backends.base import Workload
-from fastloss.files import check_writable, write
+from fastloss.files import check_outputs, late_interrupts, write
 from fastloss.losses import get_loss
 from fastloss.machine import cpu_name
 from fastloss.model import LinearModel, PreprocessingKind, accuracy
 from fastloss.optim import History, Record, Result
+from fastloss.optim.checkpoint import check_place
 from fastloss.threads import available_threads
 from fastloss.training.problem import SYNTHETIC_SHAPE, Prepared, Splits, fit, load_splits
 from fastloss.training.settings import Settings, fill_in, total_steps
@@ -63,7 +65,9 @@ class Job:
         if self.resume and self.checkpoint is None:
             raise ValueError("resume needs the checkpoint to go on from")
         if self.checkpoint is not None:
-            check_writable(self.checkpoint)
+            inputs = () if self.data is None else datasets.files_of(self.data)
+            check_outputs([("checkpoint", self.checkpoint)], [("data", path) for path in inputs])
+            check_place(self.checkpoint, is_resumed=self.resume)
         points = [self.settings]
         if self.sweep is not None:
             points = plan_trials(parse_sweep(self.sweep), self.settings, self.n_trials)
@@ -82,6 +86,7 @@ class Job:
         splits = load_splits(self.data, validation=self.validation, seed=self.settings.seed)
         prepared = Prepared.of(splits, self.preprocessing)
         points = [fill_in(point, prepared.scale) for point in self.points]
+        prepared.check_model(points[0])
         loaded = time.perf_counter()
         if self.sweep is None:
             trials = [Trial(0, points[0], self._fit(prepared, points[0], bar))]
@@ -89,7 +94,13 @@ class Job:
             with bar(len(points)) as progress:
                 trials = run_sweep(prepared, points, n_threads=self.n_threads, progress=progress)
         seconds = {"loading": loaded - began, "training": time.perf_counter() - loaded}
-        return Outcome.of(prepared, trials, self, seconds)
+        outcome: Outcome | None = None
+        # What was trained is not lost to a Ctrl-C that comes when it has just ended.
+        with suppress(KeyboardInterrupt), late_interrupts():
+            outcome = Outcome.of(prepared, trials, self, seconds)
+        if outcome is None:
+            raise KeyboardInterrupt
+        return outcome
 
     def _fit(self, prepared: Prepared, settings: Settings, bar: Bar) -> Result:
         with bar(total_steps(settings, len(prepared.X))) as progress:

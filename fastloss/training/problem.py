@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data as datasets
-from fastloss.arrays import Floats
+from fastloss.arrays import Floats, check_finite
 from fastloss.blocks import row_blocks
 from fastloss.data import Dataset
 from fastloss.files import StrPath, read_archive
@@ -104,6 +105,8 @@ def _test_rows(folder: StrPath) -> Dataset | None:
 def load_rows(path: StrPath, split: datasets.Split) -> tuple[NDArray[Any], Labels | None]:
     """``X`` (N, D) of a data set, and its labels; None for an ``.npz`` that has only ``X``.
 
+    ``X`` may have entries that are not finite.
+
     Raises
     ------
     FileNotFoundError, fastloss.data.DataFormatError : as `data.load`.
@@ -114,7 +117,7 @@ def load_rows(path: StrPath, split: datasets.Split) -> tuple[NDArray[Any], Label
         with suppress(OSError, ValueError):
             if rows := read_archive(path, _rows_alone):
                 return rows["X"].reshape(len(rows["X"]), -1), None
-    labelled = datasets.load(path, split)
+    labelled = datasets.load(path, split, require_finite=False)
     return labelled.X, labelled.y
 
 
@@ -137,8 +140,10 @@ class Prepared:
         """Learn the preprocessing from the training rows and apply it."""
         if splits.train.n_classes < 2:
             raise ValueError(f"{splits.train.name} has {splits.train.n_classes} class; 2 needed")
-        preprocessing = Preprocessing.fit(splits.train.X, kind)
         validation = splits.validation
+        for part in (splits.train, *(() if validation is None else (validation,))):
+            check_finite("X", part.X)
+        preprocessing = Preprocessing.fit(splits.train.X, kind)
         return cls(
             splits,
             preprocessing,
@@ -150,7 +155,13 @@ class Prepared:
     def scale(self) -> Scale:
         """What `fill_in` has to know."""
         blocks = row_blocks(len(self.X), self.X[:1].nbytes)
-        squares = sum(float(np.square(self.X[rows]).sum(dtype=np.float64)) for rows in blocks)
+        with np.errstate(over="ignore"):
+            squares = sum(float(np.square(self.X[rows]).sum(dtype=np.float64)) for rows in blocks)
+        if not math.isfinite(squares):
+            raise ValueError(
+                f"X has too large entries for {self.X.dtype}: the squared lengths of its rows sum "
+                f"to {squares}; divide the features by their size first"
+            )
         return Scale(len(self.X), squares / len(self.X) + 1.0, _curvature(self.X))
 
     def objective(self, settings: Settings, n_threads: int | None = None) -> Objective:
@@ -172,6 +183,12 @@ class Prepared:
         with blas_threads(1):
             classes = (self.X_validation @ W[:-1] + W[-1]).argmax(axis=1)
         return float(np.mean(classes == self.splits.validation.y))
+
+    def check_model(self, settings: Settings) -> None:
+        """Raise what `model` would raise at the end, before anything is trained."""
+        n_features, n_classes = self.X.shape[1], self.splits.train.n_classes
+        W = np.zeros((n_features + 1, n_classes), self.preprocessing.dtype)
+        self.model(W, settings, {})
 
     def model(self, W: Floats, settings: Settings, about: Mapping[str, Any]) -> LinearModel:
         """The model that has learnt ``W``."""

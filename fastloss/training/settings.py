@@ -20,6 +20,9 @@ from fastloss.optim import (
     get_method,
 )
 
+# No run of so many would end, and what is computed from more overflows.
+_MOST_EPOCHS = 1e15
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -57,8 +60,11 @@ class Settings:
             raise ValueError(f"unknown schedule {self.schedule!r}; known: {known}")
         if self.epochs is not None:
             convert(self, "epochs", as_real, above=0.0, finite=False)
-        if self.steps is not None:
-            convert(self, "steps", as_integer, least=1)
+            if self.epochs >= _MOST_EPOCHS:
+                raise ValueError(f"epochs must be < {_MOST_EPOCHS:g}, got {self.epochs:g}")
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) is not None:
+                convert(self, name, as_integer, least=1)
 
     def __str__(self) -> str:
         named = {name: value for name, value in asdict(self).items() if value is not None}
