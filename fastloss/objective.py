@@ -141,6 +141,10 @@ class Objective:
         """How many rows ``W`` has: the features, and the bias if there is one."""
         return self.X.shape[1] + self.intercept
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or pickled: not the evaluators, which hold addresses of this process."""
+        return {**self.__dict__, "_evaluators": {}, "_accepted": set()}
+
     def __repr__(self) -> str:
         n_rows, n_features = self.X.shape
         return (
@@ -229,7 +233,6 @@ class Objective:
         """
         W = self._check(W)
         other = copy.copy(self)
-        other._evaluators = {}
         backend, n_threads = self._requested()
         workload = self._workload(n_rows, n_threads, W.shape[1], W.dtype)
         other._backend, other._n_threads = auto.reproducible(workload, backend)
@@ -353,6 +356,9 @@ class Minibatch:
         key = (*objective._requested(), W.shape[1], W.dtype)
         evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
         return objective._add_penalty(evaluate(rows, W, dW, n_threads), W, dW), dW
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_evaluators": {}}
 
     def _check(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         rows = np.ascontiguousarray(rows, np.int64)

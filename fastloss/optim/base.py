@@ -37,9 +37,12 @@ class Stop(Exception):
     """Raised by a method, or by the run itself, to end the run."""
 
     def __init__(self, why: Why, message: str) -> None:
-        super().__init__(message)
+        super().__init__(why, message)  # both, so that the error can be pickled
         self.why = why
         self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True)
