@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, SupportsInt, TypeGuard
 
 import numpy as np
@@ -23,6 +24,10 @@ FLOAT_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 Floats = NDArray[np.floating[Any]]
 ClassWeight = Mapping[int, float] | Literal["balanced"]
+
+#: Context of arithmetic whose results may be infinite, NaN or underflow, whatever the caller has
+#: made of these with `numpy.errstate`.
+ieee_arithmetic = partial(np.errstate, over="ignore", under="ignore", invalid="ignore")
 
 
 def as_integer(name: str, value: object, least: int | None = None, most: int | None = None) -> int:

@@ -118,7 +118,7 @@ class _Quotient:
     def probes(self, place: Place) -> tuple[Any, Any, float]:
         """The two values of the entry, as rounded, and their distance."""
         w = self.W[place]
-        with np.errstate(invalid="ignore", over="ignore"):
+        with arrays.ieee_arithmetic():
             above = w + self.h
             below = w - self.h if self.central else w
             step = float(above - below)
@@ -173,7 +173,7 @@ class _Incremental(_Quotient):
 
     def __call__(self, place: Place) -> float:
         feature, column = place
-        with np.errstate(over="ignore", invalid="ignore"):
+        with arrays.ieee_arithmetic():
             if column != self.column:
                 self._take_column(column)
             above, below, step = self.probes(place)
@@ -212,7 +212,7 @@ class _Incremental(_Quotient):
 def scores_of(objective: Objective, W: Matrix, rows: NDArray[np.intp]) -> Matrix:
     """Scores of some rows, in float64 whatever the type of ``X``, converted in blocks."""
     scores = np.empty((len(rows), W.shape[1]))
-    with np.errstate(over="ignore", invalid="ignore"):
+    with arrays.ieee_arithmetic():
         for block, X in float_blocks(objective.X, scores.dtype, W.shape[1], rows=rows):
             scores[block] = X @ W[: X.shape[1]]
         if objective.intercept:

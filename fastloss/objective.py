@@ -46,6 +46,7 @@ class Objective:
     (2.0, 0.6000000000000001)
     """
 
+    @np.errstate(under="ignore")
     def __init__(
         self,
         X: ArrayLike,
@@ -129,6 +130,7 @@ class Objective:
         return self._problem.intercept
 
     @property
+    @np.errstate(under="ignore")
     def row_weights(self) -> NDArray[np.float64]:
         """What the loss of each row is multiplied with (N,): they sum to 1 for the mean."""
         weights = self._problem.weights
@@ -174,6 +176,7 @@ class Objective:
         W = self._check(W)
         return self._data_loss(W, None), self.penalty.value(self._penalised(W))
 
+    @arrays.ieee_arithmetic()
     def flat(self, w: ArrayLike) -> tuple[float, NDArray[Any]]:
         """Loss and gradient for a flattened ``W``: ``scipy.optimize.minimize(objective.flat, w,
         jac=True)``.
@@ -219,6 +222,7 @@ class Objective:
         """This objective estimated from ``n_rows`` of its rows at a time: see `Minibatch`."""
         return Minibatch(self, n_rows, len(self.X) if n_candidates is None else n_candidates)
 
+    @np.errstate(under="ignore")
     def astype(self, dtype: DTypeLike) -> Objective:
         """The same objective with ``X`` cast to another type."""
         return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import Floats
+from fastloss.arrays import Floats, ieee_arithmetic
 from fastloss.backends import cost_model
 from fastloss.backends.base import Backend, Workload
 from fastloss.blocks import row_blocks
@@ -99,14 +99,14 @@ class NumbaBackend(Backend):
         W_T = np.zeros((W.shape[1], n_features + 1), W.dtype)
         W_T[:, : len(W)] = W.T
         total, gradient = 0.0, np.zeros(W_T.shape if dW is not None else (0, 0))
-        for rows in [slice(None)] if is_whole else row_blocks(n_rows, row_bytes, _COPY_BYTES):
-            losses, partials = self._run(problem, rows, W_T, gradient.shape, work, n_threads)
-            for loss, partial in zip(losses.tolist(), partials, strict=True):
-                total += loss
-                gradient += partial
-        if dW is not None:
-            gradient /= problem.divisor
-            with np.errstate(over="ignore"):  # inf, as in the arithmetic of the smaller type
+        with ieee_arithmetic():
+            for rows in [slice(None)] if is_whole else row_blocks(n_rows, row_bytes, _COPY_BYTES):
+                losses, partials = self._run(problem, rows, W_T, gradient.shape, work, n_threads)
+                for loss, partial in zip(losses.tolist(), partials, strict=True):
+                    total += loss
+                    gradient += partial
+            if dW is not None:
+                gradient /= problem.divisor
                 dW[...] = gradient.T[: len(W)]
         return total / problem.divisor
 

@@ -1,0 +1,97 @@
+"""What surrounds a call, such as error settings, variables and folders, does not change numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastloss
+from fastloss import optim, plots
+from fastloss.gradcheck import check_gradient
+from fastloss.model import LinearModel, Preprocessing
+from fastloss.training import Prepared, Settings, Splits, fill_in, fit
+
+BACKENDS = (*fastloss.available_backends(), "auto")
+rng = np.random.default_rng(0)
+TINY = 1e-25  # whose square is no float32
+X, y = rng.standard_normal((40, 4)).astype(np.float32), rng.integers(0, 3, 40)
+W = rng.standard_normal((4, 3)).astype(np.float32)
+
+
+# --- numpy.errstate -------------------------------------------------------------------------------
+
+
+def losses(scale: float, **arguments: Any) -> list[Any]:
+    """A penalised loss and gradient of every loss, and the gradients of scores."""
+    rows = X * np.float32(scale)
+    return [
+        result
+        for loss in fastloss.available_losses()
+        for result in (
+            fastloss.loss_and_grad(W, 100 * rows, y, loss=loss, **arguments),
+            fastloss.loss_and_grad(TINY * W, rows, y, loss=loss, l1=1e-300, l2=1e-320, **arguments),
+            fastloss.score_gradient(100 * rows[:, :3], y, loss=loss, backend=arguments["backend"]),
+        )
+    ]
+
+
+def assert_same_where_floating_point_errors_raise(call: Callable[[], Any]) -> None:
+    expected = call()
+    with np.errstate(all="raise"):
+        np.testing.assert_equal(call(), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("scale", [1.0, TINY, 1e30])
+def test_losses_do_not_depend_on_errstate(scale, backend):
+    weights = {"sample_weight": np.full(40, 1e-200), "class_weight": {0: 1e-200}}
+    assert_same_where_floating_point_errors_raise(lambda: losses(scale, backend=backend))
+    assert_same_where_floating_point_errors_raise(
+        lambda: losses(scale, backend=backend, reduction="sum", **weights)
+    )
+
+
+@pytest.mark.parametrize("method", optim.available_methods())
+def test_methods_do_not_depend_on_errstate(method):
+    objective = fastloss.Objective(TINY * X, y, l2=1e-3, backend="numpy")
+    assert_same_where_floating_point_errors_raise(
+        lambda: optim.minimize(objective, TINY * W, method, max_steps=5).W
+    )
+
+
+def test_training_does_not_depend_on_errstate():
+    data = fastloss.data.synthetic(60, 4, 3, seed=0)
+    rows = TINY * data.X
+
+    def train() -> list[Any]:
+        preprocessing = Preprocessing.fit(rows)
+        splits = Splits(data.__class__(rows, data.y, "", data.class_names, None, ""), data, None)
+        prepared = Prepared.of(splits, "none")
+        settings = fill_in(Settings(optimizer="lbfgs", steps=3), prepared.scale)
+        model = LinearModel(
+            TINY * np.ones((5, 3), np.float32), "hinge", prepared.preprocessing, data.class_names
+        )
+        return [preprocessing.apply(rows), fit(prepared, settings).W, model.scores(rows)]
+
+    assert_same_where_floating_point_errors_raise(train)
+
+
+def test_gradient_checks_and_flat_weights_do_not_depend_on_errstate():
+    objective = fastloss.Objective(TINY * X, y, l2=1e-3, backend="numpy")
+    calls: list[Callable[[], Any]] = [
+        lambda: str(check_gradient(objective, TINY * W)),
+        lambda: fastloss.numerical_gradient(objective, W),
+        lambda: objective.flat(np.full(12, 1e-60)),
+        lambda: objective.astype(np.float64).astype(np.float32).X,
+    ]
+    for call in calls:
+        assert_same_where_floating_point_errors_raise(call)
+
+
+def test_a_plot_does_not_depend_on_errstate(tmp_path):
+    a = np.linspace(-1, 1, 9)
+    with np.errstate(all="raise"):
+        plots.plot_surface(a, a, 1e-300 * np.add.outer(a, a) ** 2, tmp_path / "s", text="tiny")
