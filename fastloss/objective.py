@@ -160,7 +160,7 @@ class Objective:
         W = self._check(W)
         if out is not None:
             arrays.check_out(out, W, {"X": self.X})
-        dW = out if out is not None and out.flags.c_contiguous else np.empty(W.shape, W.dtype)
+        dW = out if out is not None and out.flags.carray else np.empty(W.shape, W.dtype)
         total = self._add_penalty(self._data_loss(W, dW), W, dW)
         if out is None or out is dW:
             return total, dW
@@ -184,7 +184,7 @@ class Objective:
         ``w`` is cast to the type of ``X`` if that is a float, because optimisers hold float64; the
         gradient has the type of ``w``.
         """
-        w = np.asarray(w)
+        w = arrays.as_array("w", w)
         if w.ndim != 1 or w.size % self.n_parameter_rows:
             raise ValueError(
                 f"w must be 1-D with a multiple of {self.n_parameter_rows} entries "
@@ -316,7 +316,7 @@ class Objective:
     def _check(self, W: ArrayLike) -> Floats:
         """``W`` as an array that fits the rows."""
         # What has passed once needs no second look: a small problem takes less time than that.
-        if type(W) is np.ndarray and (W.shape, W.dtype) in self._accepted:
+        if type(W) is np.ndarray and (W.shape, W.dtype) in self._accepted and W.flags.aligned:
             return W
         weights = arrays.as_weights(W)
         n_features = self.X.shape[1]

@@ -131,7 +131,7 @@ def _as_count(name: str, value: int | None) -> int | None:
 
 def _as_start(f: object, W: ArrayLike) -> Floats:
     """A copy of ``W``, so that the caller's is never the result's."""
-    array = arrays.as_weights(W) if isinstance(f, Objective) else np.asarray(W)
+    array = arrays.as_weights(W) if isinstance(f, Objective) else arrays.as_array("W", W)
     if array.dtype not in arrays.FLOAT_TYPES:
         raise TypeError(f"W must be float32 or float64, got {array.dtype}")
     if not array.size:
