@@ -10,6 +10,7 @@ import pytest
 
 import fastloss
 from fastloss import optim, plots
+from fastloss.backends.background import Compilations
 from fastloss.gradcheck import check_gradient
 from fastloss.model import LinearModel, Preprocessing
 from fastloss.training import Prepared, Settings, Splits, fill_in, fit
@@ -95,3 +96,48 @@ def test_a_plot_does_not_depend_on_errstate(tmp_path):
     a = np.linspace(-1, 1, 9)
     with np.errstate(all="raise"):
         plots.plot_surface(a, a, 1e-300 * np.add.outer(a, a) ** 2, tmp_path / "s", text="tiny")
+
+
+# --- the end of the interpreter -------------------------------------------------------------------
+
+
+AT_EXIT = """
+import atexit, sys, threading
+import numpy as np
+import fastloss
+
+def start(self):
+    raise RuntimeError("can't start new thread at interpreter shutdown")  # as from Python 3.12 on
+
+X, y, W = np.ones((20_000, 100)), np.arange(20_000) % 5, np.zeros((100, 5))
+
+@atexit.register
+def call():
+    threading.Thread.start = start
+    for backend in fastloss.available_backends() + ("auto",):
+        rows = slice(50 if backend == "naive" else None)
+        loss, _ = fastloss.loss_and_grad(W, X[rows], y[rows], backend=backend, n_threads=2)
+        print(backend, abs(loss - np.log(5)) < 1e-9)
+    fastloss.Objective(X, y, loss="squared_hinge").reproducible(W)(W)
+"""
+
+
+def test_a_call_at_exit_needs_no_new_thread(run_python):
+    output = run_python(AT_EXIT)
+    assert output.splitlines() == [f"{backend} True" for backend in BACKENDS]
+
+
+def test_a_compilation_that_cannot_start_is_tried_again(monkeypatch):
+    made = []
+    compilations = Compilations()
+    with monkeypatch.context() as patch:
+
+        def start(thread):
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr("threading.Thread.start", start)
+        assert not compilations.start("kernel", lambda: made.append(1))
+        compilations.wait()
+    compilations.start("kernel", lambda: made.append(2))
+    compilations.wait()
+    assert made == [2]
