@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 
+from fastloss.files import named
 from fastloss.folders import cache_folder
 from fastloss.garbage import no_garbage_collection
 
@@ -79,7 +80,30 @@ def numba_unavailable() -> str | None:
         return "numba is not installed"
     config = getattr(sys.modules.get("numba"), "config", None)
     setting = getattr(config, "DISABLE_JIT", os.environ.get("NUMBA_DISABLE_JIT"))
-    return "NUMBA_DISABLE_JIT is set" if str(setting or 0) != "0" else None
+    return "NUMBA_DISABLE_JIT is set" if str(setting or 0) != "0" else _import_failure
+
+
+_import_failure: str | None = None
+
+
+def can_import_numba() -> bool:
+    """Import Numba; return False if it raises, as for a NumPy that is too new or a bad setting.
+
+    Afterwards `numba_unavailable` says why.
+    """
+    global _import_failure
+    if _import_failure is None and "numba" not in sys.modules:
+        try:
+            importlib.import_module("numba")
+        except Exception as error:
+            _import_failure = f"numba cannot be imported ({named(error)})"
+    return _import_failure is None
+
+
+def require_numba(backend: str) -> None:
+    """Import Numba; raise RuntimeError if the backend cannot run because that fails."""
+    if not can_import_numba():
+        raise RuntimeError(f"backend {backend!r} cannot run: {_import_failure}")
 
 
 @cache
@@ -100,8 +124,8 @@ def fingerprint(*parts: object) -> str:
 
     A function counts with its code and the value of every global name in it, through other
     functions to any depth; other values count with their ``repr``. The sources of
-    ``fastloss.kernels``, the versions of Python, Numba and llvmlite, Numba's settings and the kind
-    of CPU always count.
+    ``fastloss.kernels``, the versions of Python, NumPy, Numba and llvmlite, Numba's settings and
+    the kind of CPU always count.
 
     Returns
     -------
@@ -169,7 +193,7 @@ def _surroundings() -> bytes:
     settings: list[object] = [os.environ.get(name, "") for name in _VARIABLES]
     with suppress(OSError):
         settings.append(Path(".numba_config.yaml").read_bytes())
-    versions = sys.version, *map(_version, ("fastloss", "numba", "llvmlite"))
+    versions = sys.version, *map(_version, ("fastloss", "numba", "llvmlite", "numpy"))
     digest.update(repr((versions, settings, sys.platform, cpu_kind())).encode())
     return digest.digest()
 
@@ -234,8 +258,11 @@ def is_cached(name: str) -> bool:
 
 
 def is_available(name: str) -> bool:
-    """Return whether this process has compiled a kernel of this name, or could load it."""
-    return name in _compiled or is_cached(name)
+    """Return whether this process has compiled a kernel of this name, or can load it.
+
+    Imports Numba if there is something to load.
+    """
+    return name in _compiled or (is_cached(name) and can_import_numba())
 
 
 def cached_kernels() -> list[Path]:

@@ -98,6 +98,41 @@ def test_a_plot_does_not_depend_on_errstate(tmp_path):
         plots.plot_surface(a, a, 1e-300 * np.add.outer(a, a) ** 2, tmp_path / "s", text="tiny")
 
 
+# --- a Numba that cannot be imported --------------------------------------------------------------
+
+BROKEN_NUMBA = """
+import sys
+import numpy as np
+import fastloss
+from fastloss.backends.background import compilations
+from fastloss.doctor import examine
+
+X, y, W = np.ones((6, 2)), [0, 1, 2, 0, 1, 2], np.zeros((2, 3))
+for _ in range(2):
+    assert abs(fastloss.loss_and_grad(W, X, y)[0] - np.log(3)) < 1e-9
+    compilations.wait()
+for backend in ("numba", "fused"):
+    for _ in range(2):
+        try:
+            fastloss.loss_and_grad(W, X, y, backend=backend)
+        except RuntimeError as error:
+            print(error)
+print(any("numba cannot be imported" in finding.found for finding in examine()))
+"""
+
+
+def test_a_numba_that_cannot_be_imported_is_left_out(run_python):
+    """Kernels that were compiled before a setting or NumPy was changed are in the cache."""
+    run_python(BROKEN_NUMBA.replace("examine()", "[]"))
+    output = run_python(BROKEN_NUMBA, NUMBA_NUM_THREADS="0").splitlines()
+    reason = "numba cannot be imported (ValueError: Number of threads specified must be > 0.)"
+    assert output == [
+        *[f"backend 'numba' cannot run: {reason}"] * 2,
+        *[f"backend 'fused' cannot run: {reason}"] * 2,
+        "True",
+    ]
+
+
 # --- the end of the interpreter -------------------------------------------------------------------
 
 

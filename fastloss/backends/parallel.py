@@ -23,7 +23,7 @@ from fastloss.arrays import Floats, ieee_arithmetic
 from fastloss.backends import cost_model
 from fastloss.backends.base import Backend, Workload
 from fastloss.blocks import row_blocks
-from fastloss.kernel_cache import is_available, numba_unavailable
+from fastloss.kernel_cache import is_available, numba_unavailable, require_numba
 from fastloss.losses.base import Labels, Loss
 from fastloss.losses.jit import (
     Jit,
@@ -91,6 +91,7 @@ class NumbaBackend(Backend):
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
     ) -> float:
+        require_numba(self.name)
         n_rows, n_features = problem.X.shape
         work = n_rows * W.size
         # Rows that do not follow each other in memory are copied, a few megabytes at a time.
@@ -135,6 +136,7 @@ class NumbaBackend(Backend):
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
     ) -> tuple[Floats, Floats]:
+        require_numba(self.name)
         gradient, losses = np.array(scores, order="C"), np.empty(len(scores))
         arguments = gradient, labels, loss.parameters, losses
         is_small = scores.size < _SERIAL_SCORES
