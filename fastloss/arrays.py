@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, SupportsInt, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastloss import advice
 from fastloss.blocks import row_blocks
 
 #: Label of a row that is to be skipped, once labels have been validated.
@@ -25,6 +27,10 @@ FLOAT_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 Floats = NDArray[np.floating[Any]]
 ClassWeight = Mapping[int, float] | Literal["balanced"]
+
+#: Context of arithmetic whose results may be infinite, NaN or underflow, whatever the caller has
+#: made of these with `numpy.errstate`.
+ieee_arithmetic = partial(np.errstate, over="ignore", under="ignore", invalid="ignore")
 
 
 def as_integer(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
@@ -84,18 +90,38 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
 
 
-def _as_array(name: str, value: ArrayLike) -> NDArray[Any]:
-    """``value`` as a plain, aligned ndarray; a mask or a sparse matrix is not dropped silently."""
+def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return ``value`` as a plain, aligned ndarray in the byte order of this machine.
+
+    Takes whatever NumPy can read, through DLPack or ``to_numpy`` too. What would be lost is refused
+    with a TypeError: a mask, the gradient of a tensor, the zeros of a sparse matrix.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill it, or leave the masked rows out")
     try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be made into an array: {error}") from None
+        array = np.asarray(_readable(value))
+    except MemoryError:
+        raise
+    except Exception as error:  # of any type: other libraries raise their own
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = advice.on_conversion(name, value)
+        raise kind(f"{name} cannot be made into an array: {reason}{hint}") from None
     if array.dtype == object:
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be a numeric array, got {kind} (dtype object)")
+        found = f"{type(value).__name__} (dtype object){advice.on_objects(name, value, array)}"
+        raise TypeError(f"{name} must be a numeric array, got {found}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     return np.require(array, requirements="A")
+
+
+def _readable(value: Any) -> Any:
+    """Return ``value``, or of an array that NumPy would take for an object what it exports."""
+    if isinstance(value, (np.ndarray, list, tuple)) or hasattr(value, "__array__"):
+        return value
+    if hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value)
+    return value.to_numpy() if hasattr(value, "to_numpy") else value
 
 
 def _check_matrix(name: str, array: NDArray[Any], shape: str) -> None:
@@ -107,9 +133,10 @@ def _check_matrix(name: str, array: NDArray[Any], shape: str) -> None:
 
 def as_weights(W: ArrayLike) -> Floats:
     """``W`` (D, C), float32 or float64, with at least two classes."""
-    array = _as_array("W", W)
+    array = as_array("W", W)
     if array.dtype not in FLOAT_TYPES:
-        raise TypeError(f"W must be float32 or float64, got {array.dtype}")
+        hint = advice.on_float_type("W", W, array)
+        raise TypeError(f"W must be float32 or float64, got {array.dtype}{hint}")
     _check_matrix("W", array, "(D, C)")
     check_n_classes("W", array)
     return array
@@ -123,9 +150,10 @@ def check_n_classes(name: str, array: NDArray[Any]) -> None:
 
 def as_rows(X: ArrayLike) -> NDArray[Any]:
     """``X`` (N, D), float32, float64 or uint8."""
-    array = _as_array("X", X)
+    array = as_array("X", X)
     if array.dtype not in FLOAT_TYPES and array.dtype != np.uint8:
-        raise TypeError(f"X must be float32, float64 or uint8, got {array.dtype}")
+        hint = advice.on_float_type("X", X, array)
+        raise TypeError(f"X must be float32, float64 or uint8, got {array.dtype}{hint}")
     _check_matrix("X", array, "(N, D)")
     return array
 
@@ -147,9 +175,10 @@ def check_finite(name: str, array: NDArray[Any], counts: NDArray[np.bool_] | Non
 
 def as_scores(scores: ArrayLike) -> Floats:
     """``scores`` (N, C), float32 or float64, with at least two classes."""
-    array = _as_array("scores", scores)
+    array = as_array("scores", scores)
     if array.dtype not in FLOAT_TYPES:
-        raise TypeError(f"scores must be float32 or float64, got {array.dtype}")
+        hint = advice.on_float_type("scores", scores, array)
+        raise TypeError(f"scores must be float32 or float64, got {array.dtype}{hint}")
     _check_matrix("scores", array, "(N, C)")
     check_n_classes("scores", array)
     return array
@@ -158,16 +187,17 @@ def as_scores(scores: ArrayLike) -> Floats:
 def as_labels(
     y: ArrayLike, n_rows: int, ignore_index: int | None = None, rows_of: str = "X"
 ) -> NDArray[np.int64]:
-    """``y`` (N,) as contiguous int64 >= 0, with `SKIP` where it is ``ignore_index``.
+    """``y`` (N,) or (N, 1) as contiguous int64 (N,) >= 0; `SKIP` where it is ``ignore_index``.
 
     The upper end waits for the number of classes: see `check_label_range`.
     """
-    array = _as_array("y", y)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"y must hold integers, got {array.dtype}{_first_fraction(array)}")
+    array = flat_column(as_array("y", y))
     if array.ndim != 1:
-        hint = "; for one-hot rows pass y.argmax(axis=1)" if array.ndim == 2 else ""
+        hint = advice.on_label_shape(y, array, n_rows)
         raise ValueError(f"y must have shape ({n_rows},), got {array.shape}{hint}")
+    if array.dtype.kind not in "iu":
+        hint = advice.on_label_type(y, array)
+        raise TypeError(f"y must hold integers, got {array.dtype}{hint}")
     if len(array) != n_rows:
         raise ValueError(f"y has {len(array)} labels, but {rows_of} has {n_rows} rows")
     if ignore_index is None:
@@ -186,15 +216,9 @@ def as_labels(
     return labels
 
 
-def _first_fraction(array: NDArray[Any]) -> str:
-    """Where a float label is not even a whole number."""
-    if array.dtype.kind != "f":
-        return ""
-    bad = np.argwhere(~(array == np.floor(array)) | np.isinf(array))
-    if not bad.size:
-        return " (whole numbers: pass y.astype(int))"
-    place = tuple(bad[0])
-    return f": y[{', '.join(map(str, place))}] = {array[place]}"
+def flat_column(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a column (N, 1) as (N,), and anything else as it is."""
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def check_label_range(labels: NDArray[np.int64], highest: int, n_classes: int) -> None:
@@ -223,11 +247,13 @@ def as_row_weights(
 
 
 def _as_sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float64]:
-    array = _as_array("sample_weight", sample_weight)
+    array = as_array("sample_weight", sample_weight)
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"sample_weight must hold real numbers, got {array.dtype}")
+        hint = advice.on_float_type("sample_weight", sample_weight, array)
+        raise TypeError(f"sample_weight must hold real numbers, got {array.dtype}{hint}")
     if array.shape != (n_rows,):
-        raise ValueError(f"sample_weight must have shape ({n_rows},), got {array.shape}")
+        hint = "; pass np.ravel(sample_weight)" if array.shape == (n_rows, 1) else ""
+        raise ValueError(f"sample_weight must have shape ({n_rows},), got {array.shape}{hint}")
     bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
     if bad.size:
         raise ValueError(f"sample_weight[{bad[0]}] = {array[bad[0]]} must be finite and >= 0")

@@ -13,7 +13,7 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from fastloss.backends import cost_model, unavailable_backends
-from fastloss.kernel_cache import cached_kernels, folder
+from fastloss.kernel_cache import cached_kernels, can_import_numba, folder, make_folder
 from fastloss.machine import cpu_name
 from fastloss.threads import available_threads
 from fastloss.version import __version__
@@ -45,6 +45,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _numba() -> Iterator[Finding]:
+    can_import_numba()  # says why it cannot
     why_not = unavailable_backends().get("fused")
     if why_not is not None:
         yield Finding("Numba", why_not, "until that is mended, backend='auto' is 'numpy'")
@@ -77,7 +78,7 @@ def _numba() -> Iterator[Finding]:
 
 def _can_write(place: Path) -> bool:
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
         tempfile.TemporaryFile(dir=place).close()
     except OSError:
         return False

@@ -7,7 +7,8 @@ without importing Numba, which takes 0.2 s; so `is_cached` costs a fraction of a
 
 Each kernel is one file: a SHA-256 of its content, then the content. A file that is missing,
 truncated or damaged leads to a compilation; a folder that cannot be written to leads to a kernel
-that is not kept. Neither is an error.
+that is not kept. Neither is an error. Loading a kernel runs what is in its file, so only files of
+this user and of root are read, and folders are made for this user alone.
 
 To compile a function that is written in Numba's part of Python::
 
@@ -24,6 +25,7 @@ import os
 import pickle
 import platform
 import re
+import stat
 import sys
 import time
 import uuid
@@ -37,6 +39,7 @@ from typing import Any
 
 import numpy as np
 
+from fastloss.files import named
 from fastloss.folders import cache_folder
 from fastloss.garbage import no_garbage_collection
 
@@ -77,7 +80,30 @@ def numba_unavailable() -> str | None:
         return "numba is not installed"
     config = getattr(sys.modules.get("numba"), "config", None)
     setting = getattr(config, "DISABLE_JIT", os.environ.get("NUMBA_DISABLE_JIT"))
-    return "NUMBA_DISABLE_JIT is set" if str(setting or 0) != "0" else None
+    return "NUMBA_DISABLE_JIT is set" if str(setting or 0) != "0" else _import_failure
+
+
+_import_failure: str | None = None
+
+
+def can_import_numba() -> bool:
+    """Import Numba; return False if it raises, as for a NumPy that is too new or a bad setting.
+
+    Afterwards `numba_unavailable` says why.
+    """
+    global _import_failure
+    if _import_failure is None and "numba" not in sys.modules:
+        try:
+            importlib.import_module("numba")
+        except Exception as error:
+            _import_failure = f"numba cannot be imported ({named(error)})"
+    return _import_failure is None
+
+
+def require_numba(backend: str) -> None:
+    """Import Numba; raise RuntimeError if the backend cannot run because that fails."""
+    if not can_import_numba():
+        raise RuntimeError(f"backend {backend!r} cannot run: {_import_failure}")
 
 
 @cache
@@ -98,8 +124,8 @@ def fingerprint(*parts: object) -> str:
 
     A function counts with its code and the value of every global name in it, through other
     functions to any depth; other values count with their ``repr``. The sources of
-    ``fastloss.kernels``, the versions of Python, Numba and llvmlite, Numba's settings and the kind
-    of CPU always count.
+    ``fastloss.kernels``, the versions of Python, NumPy, Numba and llvmlite, Numba's settings and
+    the kind of CPU always count.
 
     Returns
     -------
@@ -164,9 +190,11 @@ def _surroundings() -> bytes:
     with suppress(OSError):  # an application that was packed without its sources
         for source in _sources(files("fastloss") / "kernels"):
             digest.update(source)
-    settings = [os.environ.get(name, "") for name in _VARIABLES]
-    versions = sys.version, *map(_version, ("fastloss", "numba", "llvmlite"))
-    digest.update(repr((versions, settings, sys.platform, _cpu())).encode())
+    settings: list[object] = [os.environ.get(name, "") for name in _VARIABLES]
+    with suppress(OSError):
+        settings.append(Path(".numba_config.yaml").read_bytes())
+    versions = sys.version, *map(_version, ("fastloss", "numba", "llvmlite", "numpy"))
+    digest.update(repr((versions, settings, sys.platform, cpu_kind())).encode())
     return digest.digest()
 
 
@@ -185,8 +213,10 @@ def _version(package: str) -> str:
         return str(importlib.import_module(package).__version__)
 
 
-def _cpu() -> tuple[str, ...]:
-    return platform.machine(), *(_cpu_lines().values() or [platform.processor()])
+def cpu_kind() -> str:
+    """Return what tells kinds of CPUs apart, as 16 hexadecimal digits."""
+    facts = platform.machine(), *(_cpu_lines().values() or [platform.processor()])
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def cpu_features() -> frozenset[str]:
@@ -228,8 +258,11 @@ def is_cached(name: str) -> bool:
 
 
 def is_available(name: str) -> bool:
-    """Return whether this process has compiled a kernel of this name, or could load it."""
-    return name in _compiled or is_cached(name)
+    """Return whether this process has compiled a kernel of this name, or can load it.
+
+    Imports Numba if there is something to load.
+    """
+    return name in _compiled or (is_cached(name) and can_import_numba())
 
 
 def cached_kernels() -> list[Path]:
@@ -243,11 +276,24 @@ def _read(name: str) -> bytes | None:
     if place is None:
         return None
     try:
-        stored = (place / f"{_PREFIX}{name}{_SUFFIX}").read_bytes()
+        with open(place / f"{_PREFIX}{name}{_SUFFIX}", "rb") as file:
+            stored = file.read() if _is_trusted(os.fstat(file.fileno())) else b""
     except OSError:
         return None
     content = stored[_HASH_BYTES:]
     return content if hashlib.sha256(content).digest() == stored[:_HASH_BYTES] else None
+
+
+def _is_trusted(status: os.stat_result) -> bool:
+    """Return whether nobody but this user and root can have written a file."""
+    if not hasattr(os, "geteuid"):
+        return True
+    return status.st_uid in (os.geteuid(), 0) and not status.st_mode & stat.S_IWOTH
+
+
+def make_folder(place: Path) -> None:
+    """Make the folder of the kernels, for this user alone, if it is not there."""
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _write(name: str, content: bytes) -> None:
@@ -258,7 +304,7 @@ def _write(name: str, content: bytes) -> None:
     path = place / f"{_PREFIX}{name}{_SUFFIX}"
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
         draft.write_bytes(hashlib.sha256(content).digest() + content)
         draft.replace(path)
     except OSError:

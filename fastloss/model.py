@@ -49,6 +49,7 @@ class Preprocessing:
     deviation: Floats | None = None
 
     @classmethod
+    @np.errstate(under="ignore")
     def fit(cls, X: NDArray[Any], kind: PreprocessingKind = "standardize") -> Preprocessing:
         """Learn the preprocessing from the rows ``X`` (N, D) that a model will be trained on.
 
@@ -92,6 +93,7 @@ class Preprocessing:
             total += function(self.apply(X[rows])).sum(axis=0, dtype=np.float64)
         return total / len(X)
 
+    @np.errstate(under="ignore")
     def apply(self, X: NDArray[Any]) -> Floats:
         """A preprocessed copy of ``X`` (N, D), in ``self.dtype``."""
         self.check(X)
@@ -194,6 +196,7 @@ class LinearModel:
         for rows in row_blocks(len(X), row_bytes):
             yield rows, self.preprocessing.apply(X[rows]) @ self.W[:-1] + self.W[-1]
 
+    @np.errstate(under="ignore")
     def scores(self, X: NDArray[Any]) -> Floats:
         """Scores (N, C) of the rows ``X`` (N, D), which are as they were loaded."""
         scores = np.empty((len(X), self.n_classes), self.W.dtype)
@@ -201,6 +204,7 @@ class LinearModel:
             scores[rows] = block
         return scores
 
+    @np.errstate(under="ignore")
     def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """The class (N,) of each row: that of its largest score, the lowest of equals."""
         classes = np.empty(len(X), np.int64)

@@ -93,7 +93,7 @@ def numerical_gradient(
     h = as_real("h", h, above=0.0)
     _check_choice("scheme", scheme, ("central", "forward"))
     _check_choice("method", method, tuple(quotients))
-    weights = _as_parameters(W)
+    weights = as_parameters(W)
     places = None if coordinates is None else _as_places(coordinates, weights.shape)
     quotient = quotients[method](f, weights, h, scheme == "central")
     if places is None:
@@ -118,7 +118,7 @@ class _Quotient:
     def probes(self, place: Place) -> tuple[Any, Any, float]:
         """The two values of the entry, as rounded, and their distance."""
         w = self.W[place]
-        with np.errstate(invalid="ignore", over="ignore"):
+        with arrays.ieee_arithmetic():
             above = w + self.h
             below = w - self.h if self.central else w
             step = float(above - below)
@@ -173,7 +173,7 @@ class _Incremental(_Quotient):
 
     def __call__(self, place: Place) -> float:
         feature, column = place
-        with np.errstate(over="ignore", invalid="ignore"):
+        with arrays.ieee_arithmetic():
             if column != self.column:
                 self._take_column(column)
             above, below, step = self.probes(place)
@@ -212,7 +212,7 @@ class _Incremental(_Quotient):
 def scores_of(objective: Objective, W: Matrix, rows: NDArray[np.intp]) -> Matrix:
     """Scores of some rows, in float64 whatever the type of ``X``, converted in blocks."""
     scores = np.empty((len(rows), W.shape[1]))
-    with np.errstate(over="ignore", invalid="ignore"):
+    with arrays.ieee_arithmetic():
         for block, X in float_blocks(objective.X, scores.dtype, W.shape[1], rows=rows):
             scores[block] = X @ W[: X.shape[1]]
         if objective.intercept:
@@ -250,9 +250,9 @@ def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"unknown {name} {value!r}; known: {', '.join(map(repr, known))}")
 
 
-def _as_parameters(W: ArrayLike) -> NDArray[Any]:
+def as_parameters(W: ArrayLike) -> NDArray[Any]:
     """``W`` in its own floating type; integers become float64."""
-    array = np.asarray(W)
+    array = arrays.as_array("W", W)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"W must hold real numbers, got {array.dtype}")
     if array.ndim == 0 or array.size == 0:
@@ -262,7 +262,7 @@ def _as_parameters(W: ArrayLike) -> NDArray[Any]:
 
 def _as_places(coordinates: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """``coordinates`` as places (K, ndim) inside ``shape``."""
-    array = np.asarray(coordinates)
+    array = arrays.as_array("coordinates", coordinates)
     if array.size == 0:
         return np.empty((0, len(shape)), dtype=np.int64)
     if array.dtype.kind not in "iu":

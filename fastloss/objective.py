@@ -46,6 +46,7 @@ class Objective:
     (2.0, 0.6000000000000001)
     """
 
+    @np.errstate(under="ignore")
     def __init__(
         self,
         X: ArrayLike,
@@ -129,6 +130,7 @@ class Objective:
         return self._problem.intercept
 
     @property
+    @np.errstate(under="ignore")
     def row_weights(self) -> NDArray[np.float64]:
         """Return the factors (N,) of the rows' losses, which sum to 1 for the mean."""
         weights = self._problem.weights
@@ -140,6 +142,10 @@ class Objective:
     def n_parameter_rows(self) -> int:
         """Return the number of rows of ``W``: the features, and the bias if there is one."""
         return self.X.shape[1] + self.intercept
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or pickled: not the evaluators, which hold addresses of this process."""
+        return {**self.__dict__, "_evaluators": {}, "_accepted": set()}
 
     def __repr__(self) -> str:
         n_rows, n_features = self.X.shape
@@ -154,7 +160,7 @@ class Objective:
         W = self._check(W)
         if out is not None:
             arrays.check_out(out, W, {"X": self.X})
-        dW = out if out is not None and out.flags.c_contiguous else np.empty(W.shape, W.dtype)
+        dW = out if out is not None and out.flags.carray else np.empty(W.shape, W.dtype)
         total = self._add_penalty(self._data_loss(W, dW), W, dW)
         if out is None or out is dW:
             return total, dW
@@ -170,6 +176,7 @@ class Objective:
         W = self._check(W)
         return self._data_loss(W, None), self.penalty.value(self._penalised(W))
 
+    @arrays.ieee_arithmetic()
     def flat(self, w: ArrayLike) -> tuple[float, NDArray[Any]]:
         """Return loss and gradient for a flattened ``W``.
 
@@ -178,7 +185,7 @@ class Objective:
         ``w`` is cast to the type of ``X`` if that is a float, because optimisers hold float64; the
         gradient has the type of ``w``.
         """
-        w = np.asarray(w)
+        w = arrays.as_array("w", w)
         if w.ndim != 1 or w.size % self.n_parameter_rows:
             raise ValueError(
                 f"w must be 1-D with a multiple of {self.n_parameter_rows} entries "
@@ -216,6 +223,7 @@ class Objective:
         """Return an estimate of this objective from ``n_rows`` rows a call: see `Minibatch`."""
         return Minibatch(self, n_rows, len(self.X) if n_candidates is None else n_candidates)
 
+    @np.errstate(under="ignore")
     def astype(self, dtype: DTypeLike) -> Objective:
         """Return the same objective with ``X`` cast to another dtype."""
         return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))
@@ -229,7 +237,6 @@ class Objective:
         """
         W = self._check(W)
         other = copy.copy(self)
-        other._evaluators = {}
         backend, n_threads = self._requested()
         workload = self._workload(n_rows, n_threads, W.shape[1], W.dtype)
         other._backend, other._n_threads = auto.reproducible(workload, backend)
@@ -309,7 +316,7 @@ class Objective:
     def _check(self, W: ArrayLike) -> Floats:
         """Return ``W`` as an array that fits the rows."""
         # Validating again would cost more than a small call.
-        if type(W) is np.ndarray and (W.shape, W.dtype) in self._accepted:
+        if type(W) is np.ndarray and (W.shape, W.dtype) in self._accepted and W.flags.aligned:
             return W
         weights = arrays.as_weights(W)
         n_features = self.X.shape[1]
@@ -353,6 +360,9 @@ class Minibatch:
         key = (*objective._requested(), W.shape[1], W.dtype)
         evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
         return objective._add_penalty(evaluate(rows, W, dW, n_threads), W, dW), dW
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_evaluators": {}}
 
     def _check(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         rows = np.ascontiguousarray(rows, np.int64)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import as_real, convert
+from fastloss.arrays import as_real, convert, ieee_arithmetic
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,17 @@ class Penalty:
     def value(self, W: NDArray[np.floating[Any]]) -> float:
         """The penalty of ``W``, summed in float64."""
         total = 0.0
-        if self.l1:
-            total += self.l1 * float(np.abs(W).sum(dtype=np.float64))
-        if self.l2:
-            total += self.l2 * float(np.square(W, dtype=np.float64).sum())
+        with ieee_arithmetic():
+            if self.l1:
+                total += self.l1 * float(np.abs(W).sum(dtype=np.float64))
+            if self.l2:
+                total += self.l2 * float(np.square(W, dtype=np.float64).sum())
         return total
 
     def add_gradient(self, W: NDArray[np.floating[Any]], dW: NDArray[np.floating[Any]]) -> None:
         """Add the (sub)gradient to ``dW`` in place."""
-        if self.l1:
-            dW += self.l1 * np.sign(W)
-        if self.l2:
-            dW += 2.0 * self.l2 * W
+        with ieee_arithmetic():
+            if self.l1:
+                dW += self.l1 * np.sign(W)
+            if self.l2:
+                dW += 2.0 * self.l2 * W

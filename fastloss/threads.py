@@ -91,9 +91,10 @@ class Team:
                     work.finished.get()
 
     def _start(self, n: int) -> int:
-        """Start helpers until there are ``n``; how many there are."""
+        """Start helpers until there are ``n`` if that is possible; how many there are."""
         if len(self._helpers) < n:
-            with self._lock:
+            # None can be started at the end of the interpreter, or beyond a limit of the system.
+            with self._lock, suppress(RuntimeError):
                 while len(self._helpers) < n:
                     helper = Thread(target=_help, args=(self._queue,), name="fastloss", daemon=True)
                     helper.start()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -84,6 +85,36 @@ def test_costs_are_kept(folder):
 def test_a_file_that_cannot_be_read_is_passed_over(text, folder):
     folder.mkdir()
     cost_model.path().write_text(text)
+    assert cost_model.current() is cost_model.DEFAULT
+
+
+WRONG_COSTS = {
+    "NaN": ("lines", [{"key": ["numpy", 4, "one"], "costs": [math.nan] * 7}]),
+    "infinite": ("lines", [{"key": ["numpy", 4, "one"], "costs": [math.inf] * 7}]),
+    "negative": ("lines", [{"key": ["numpy", 4, "one"], "costs": [-1.0] * 7}]),
+    "too large for a float": ("lines", [{"key": ["numpy", 4, "one"], "costs": [10**400] * 7}]),
+    "a loss of NaN": ("of_losses", [{"key": ["numpy", 4, "one", "x"], "times": math.nan}]),
+    "a negative loss": ("of_losses", [{"key": ["numpy", 4, "one", "x"], "times": -2.0}]),
+    "no threads": ("n_threads", 0),
+    "another version": ("version", cost_model.VERSION + 1),
+    "another kind of CPU": ("cpu", "0123456789abcdef"),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_COSTS.values(), ids=WRONG_COSTS)
+def test_costs_that_no_call_can_have_are_passed_over(name, value, folder):
+    cost_model.store(replace(cost_model.DEFAULT, source="measured here"))
+    document = json.loads(cost_model.path().read_text())
+    if name == "lines":
+        value = [*document["lines"][1:], *value]  # the first is that of numpy, 4 bytes, one thread
+    cost_model.path().write_text(json.dumps({**document, name: value}))
+    cost_model.current.cache_clear()
+    assert cost_model.current() is cost_model.DEFAULT
+
+
+def test_json_that_is_nested_too_deeply_is_passed_over(folder):
+    folder.mkdir()
+    cost_model.path().write_text("[" * 100_000)
     assert cost_model.current() is cost_model.DEFAULT
 
 

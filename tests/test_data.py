@@ -166,7 +166,7 @@ def test_npz_images_and_precedence(tmp_path):
         ({"X": [[1.0]], "y": [0.0]}, "y has dtype float64; expected integers that fit int64"),
         ({"X": [[1.0]], "y": np.ones(1, np.uint64)}, "y has dtype uint64"),
         ({"X": [[1.0]], "y": [0, 1]}, r"y has shape \(2,\); expected \(1,\)"),
-        ({"X": [[1.0]], "y": [[0]]}, r"y has shape \(1, 1\); expected \(1,\)"),
+        ({"X": [[1.0]], "y": [[0, 0]]}, r"y has shape \(1, 2\); expected \(1,\)"),
         ({"X": [[1.0]], "y": np.ones(0, int)}, r"y has shape \(0,\); expected \(1,\)"),
         ({"X": [[1.0], [2.0]], "y": [1, -2]}, r"y\[1\] = -2 is not in \[0, 2\)"),
         ({"X": [[1.0]], "y": [10**15]}, r"y\[0\] = 1000000000000000 is not in \[0, 1048576\)"),

@@ -125,6 +125,13 @@ Path.read_text = lambda path, **options: {text!r}
 """
 
 
+def test_name_changes_with_the_configuration_file_of_numba(tmp_path, run_python):
+    code = f"import os; os.chdir({str(tmp_path)!r})" + NAME
+    before = run_python(code)
+    (tmp_path / ".numba_config.yaml").write_text("opt: 0\n")
+    assert run_python(code) != before
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/cpuinfo")
 def test_name_changes_with_the_cpu(run_python):
     cpu = "model\t: 143\ncpu MHz\t: 2100\nflags\t: fpu avx512f\n\nmodel\t: 143\n"
@@ -236,6 +243,27 @@ def test_a_folder_in_place_of_the_file(folder):
     path.unlink()
     path.mkdir()
     assert [compile_twice(), compile_twice()] == [0, 0]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX")
+@pytest.mark.parametrize("kind", ["of another user", "that anybody can write"])
+def test_a_file_is_not_loaded(kind, folder, monkeypatch):
+    """Loading a kernel runs what is in its file."""
+    compile_twice()
+    if kind == "that anybody can write":
+        file_of_twice().chmod(0o666)
+    elif os.geteuid() == 0:
+        os.chown(file_of_twice(), 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert not kernel_cache.is_cached(kernel_cache.kernel_name("twice", twice))
+    assert compile_twice() == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX")
+def test_the_folder_is_made_for_its_user_alone(folder):
+    compile_twice()
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_only_what_is_unused_for_a_month_is_removed(folder, run_python):

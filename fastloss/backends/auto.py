@@ -15,6 +15,7 @@ from fastloss.backends import (
     available_backends,
     cost_model,
     get_backend,
+    registered_backends,
     registry_version,
 )
 from fastloss.backends.background import compilations
@@ -97,7 +98,8 @@ def _best_of_each(predicted: Predictions) -> list[tuple[str, int]]:
 
 
 def _is_ready(name: str, workload: Workload, start: bool) -> bool:
-    backend = get_backend(name)
+    # Not `get_backend`: to find that another one cannot load Numba may have shown that none can.
+    backend = registered_backends()[name]
     if backend.ready(workload):
         return True
     make_ready = partial(backend.make_ready, workload)

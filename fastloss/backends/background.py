@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from threading import Lock, Thread
 
 
@@ -27,10 +28,12 @@ class Compilations:
         with self._lock:
             thread = self._threads.get(key)
             if key not in self._failures and (thread is None or not thread.is_alive()):
-                thread = Thread(target=self.run, args=(key, make), name="fastloss-compile")
-                self._threads[key] = thread
                 # Not a daemon: Python waits for it at exit, and the next process loads the kernels.
-                thread.start()
+                thread = Thread(target=self.run, args=(key, make), name="fastloss-compile")
+                # None can be started at the end of the interpreter: others answer, and it ends.
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._threads[key] = thread
         return False
 
     def run(self, key: Hashable, make: Callable[[], object]) -> bool:

@@ -19,13 +19,16 @@ one machine with two cores.
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fastloss import files
+from fastloss import files, kernel_cache
+from fastloss.arrays import as_integer
 from fastloss.backends.base import Workload
 from fastloss.folders import cache_folder
 from fastloss.kernels.wide_problem import STRIP_BYTES
@@ -118,6 +121,7 @@ def store(costs: Costs) -> None:
     """Write the file, whole or not at all; raise OSError if it cannot be written."""
     document = {
         "version": VERSION,
+        "cpu": kernel_cache.cpu_kind(),
         "n_threads": costs.n_threads,
         "lines": [{"key": key, "costs": line} for key, line in costs.lines.items()],
         "of_losses": [{"key": key, "times": times} for key, times in costs.of_losses.items()],
@@ -129,7 +133,7 @@ def store(costs: Costs) -> None:
 @cache
 def current() -> Costs:
     """Return the stored costs, or `DEFAULT` if there are none that can be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(Exception):  # whatever JSON can hold may be in the file
         return _parse(json.loads(path().read_text()))
     return DEFAULT
 
@@ -139,9 +143,15 @@ def _parse(document: Any) -> Costs:
     of_losses = {tuple(entry["key"]): float(entry["times"]) for entry in document["of_losses"]}
     if document["version"] != VERSION:
         raise ValueError("costs of another model")
+    if document["cpu"] != kernel_cache.cpu_kind():  # of another machine with the same home
+        raise ValueError("costs of another kind of CPU")
     if lines.keys() != DEFAULT.lines.keys() or {len(line) for line in lines.values()} != {N_TERMS}:
         raise ValueError("not a table of costs")
-    return Costs(int(document["n_threads"]), lines, "measured here", of_losses)
+    numbers = [*chain(*lines.values()), *of_losses.values()]
+    if not all(0.0 <= number < math.inf for number in numbers):
+        raise ValueError("costs that no machine has")
+    n_threads = as_integer("n_threads", document["n_threads"], 1)
+    return Costs(n_threads, lines, "measured here", of_losses)
 
 
 DEFAULT = Costs(

@@ -18,7 +18,7 @@ import numpy as np
 from fastloss.arrays import FLOAT_TYPES, Floats
 from fastloss.backends import cost_model
 from fastloss.backends.base import Backend, Workload
-from fastloss.kernel_cache import is_available, numba_unavailable
+from fastloss.kernel_cache import is_available, numba_unavailable, require_numba
 from fastloss.kernels.limits import LIMITS, Limits
 from fastloss.kernels.loss_entry import loss_kernel, loss_name
 from fastloss.kernels.narrow import narrow_kernel, narrow_name
@@ -78,6 +78,7 @@ class FusedBackend(Backend):
     def _lay_out(
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
     ) -> Narrow | Wide:
+        require_numba(self.name)
         if way(problem.X.shape[1], n_classes, dtype.itemsize, self._limits) == "narrow":
             return Narrow(problem, n_classes, dtype, n_rows)
         return Wide(problem, n_classes, dtype, n_rows, self._limits)
@@ -85,6 +86,7 @@ class FusedBackend(Backend):
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
     ) -> tuple[Floats, Floats]:
+        require_numba(self.name)
         gradient = np.array(scores, order="C")
         losses = run_strips(loss, gradient, labels, n_threads)
         return losses.astype(scores.dtype, copy=False), gradient

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastloss.arrays import SKIP, Floats
+from fastloss.arrays import SKIP, Floats, ieee_arithmetic
 from fastloss.backends.base import Backend
 from fastloss.losses.base import Labels, Loss
 from fastloss.problem import Problem
@@ -52,7 +52,7 @@ class NaiveBackend(Backend):
                 for d in range(n_features):
                     class_gradient[d] += row[d] * step
         if dW is not None:
-            with np.errstate(over="ignore"):  # to inf, as float32 arithmetic would
+            with ieee_arithmetic():  # to inf, as float32 arithmetic would
                 dW[...] = np.array(gradient).T
         return total / problem.divisor
 
@@ -61,7 +61,7 @@ class NaiveBackend(Backend):
     ) -> tuple[Floats, Floats]:
         losses = np.empty(len(scores), dtype=scores.dtype)
         gradient = np.empty(scores.shape, dtype=scores.dtype)
-        with np.errstate(over="ignore"):
+        with ieee_arithmetic():
             for i, label in enumerate(labels.tolist()):
                 losses[i], gradient[i] = loss_of_row(loss, scores[i].tolist(), label)
         return losses, gradient

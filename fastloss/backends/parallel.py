@@ -19,11 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import Floats
+from fastloss.arrays import Floats, ieee_arithmetic
 from fastloss.backends import cost_model
 from fastloss.backends.base import Backend, Workload
 from fastloss.blocks import row_blocks
-from fastloss.kernel_cache import is_available, numba_unavailable
+from fastloss.kernel_cache import is_available, numba_unavailable, require_numba
 from fastloss.losses.base import Labels, Loss
 from fastloss.losses.jit import (
     Jit,
@@ -91,6 +91,7 @@ class NumbaBackend(Backend):
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
     ) -> float:
+        require_numba(self.name)
         n_rows, n_features = problem.X.shape
         work = n_rows * W.size
         # Rows that do not follow each other in memory are copied, a few megabytes at a time.
@@ -99,14 +100,14 @@ class NumbaBackend(Backend):
         W_T = np.zeros((W.shape[1], n_features + 1), W.dtype)
         W_T[:, : len(W)] = W.T
         total, gradient = 0.0, np.zeros(W_T.shape if dW is not None else (0, 0))
-        for rows in [slice(None)] if is_whole else row_blocks(n_rows, row_bytes, _COPY_BYTES):
-            losses, partials = self._run(problem, rows, W_T, gradient.shape, work, n_threads)
-            for loss, partial in zip(losses.tolist(), partials, strict=True):
-                total += loss
-                gradient += partial
-        if dW is not None:
-            gradient /= problem.divisor
-            with np.errstate(over="ignore"):  # to inf, as float32 arithmetic would
+        with ieee_arithmetic():
+            for rows in [slice(None)] if is_whole else row_blocks(n_rows, row_bytes, _COPY_BYTES):
+                losses, partials = self._run(problem, rows, W_T, gradient.shape, work, n_threads)
+                for loss, partial in zip(losses.tolist(), partials, strict=True):
+                    total += loss
+                    gradient += partial
+            if dW is not None:
+                gradient /= problem.divisor
                 dW[...] = gradient.T[: len(W)]
         return total / problem.divisor
 
@@ -135,6 +136,7 @@ class NumbaBackend(Backend):
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
     ) -> tuple[Floats, Floats]:
+        require_numba(self.name)
         gradient, losses = np.array(scores, order="C"), np.empty(len(scores))
         arguments = gradient, labels, loss.parameters, losses
         is_small = scores.size < _SERIAL_SCORES

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import SKIP, Floats
+from fastloss.arrays import SKIP, Floats, ieee_arithmetic
 from fastloss.backends import cost_model
 from fastloss.backends.base import Backend, Workload
 from fastloss.blocks import float_blocks
@@ -40,7 +40,7 @@ class NumpyBackend(Backend):
         if dW is not None:
             dW[...] = 0.0
         total = 0.0
-        with blas_threads(n_threads), np.errstate(over="ignore", invalid="ignore"):
+        with blas_threads(n_threads), ieee_arithmetic():
             for rows, X in _blocks(problem, W):
                 total += _add_block(problem, rows, X, W, dW)
         return total / problem.divisor
@@ -48,7 +48,7 @@ class NumpyBackend(Backend):
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
     ) -> tuple[Floats, Floats]:
-        with np.errstate(over="ignore", invalid="ignore"):
+        with ieee_arithmetic():
             return losses_of_rows(loss, scores, labels)
 
 

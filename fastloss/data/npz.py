@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastloss.arrays import check_finite
+from fastloss.arrays import check_finite, flat_column
 from fastloss.data.dataset import Dataset, listed
 from fastloss.data.reading import existing
 from fastloss.files import DataFormatError, StrPath, read_archive
@@ -65,4 +65,4 @@ def _read_npz(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         )
 
     X, y = read_archive(path, choose).values()
-    return X, y
+    return X, flat_column(y)

@@ -20,7 +20,7 @@ from fastloss.gradcheck.parts import (
 )
 from fastloss.gradcheck.places import check_part
 from fastloss.gradcheck.records import GradientCheck, GradientRecord
-from fastloss.numerical import Matrix
+from fastloss.numerical import Matrix, as_parameters
 from fastloss.objective import Objective
 
 Oracle: TypeAlias = "Objective | Callable[[NDArray[Any]], tuple[float, Any]]"
@@ -88,10 +88,10 @@ def check_gradient(
     counter = EvaluationCounter()
     if isinstance(f, Objective):
         objective, subject = reduced(f, max_rows, seed, rng)
-        parameters = _as_float64(W)
+        parameters = as_parameters(W).astype(np.float64)
         parts = parts_of_objective(objective, parameters, counter)
     else:
-        parts = [part_of_callable(f, _as_float64(W), counter)]
+        parts = [part_of_callable(f, as_parameters(W).astype(np.float64), counter)]
         name = ascii(getattr(f, "__name__", type(f).__name__)).strip("'")
         subject = f"{name}, W of shape {parts[0].W.shape}"
     records = [
@@ -102,15 +102,6 @@ def check_gradient(
         counter.evaluations += 1
     notes = notes_on(records, parts, counter)
     return GradientCheck(tuple(records), f"{subject}, h = {h:g}", counter.evaluations, notes)
-
-
-def _as_float64(W: ArrayLike) -> Matrix:
-    array = np.asarray(W)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"W must hold real numbers, got {array.dtype}")
-    if array.ndim == 0 or array.size == 0:
-        raise ValueError(f"W must be a non-empty array, got shape {array.shape}")
-    return array.astype(np.float64)
 
 
 def _check_sum(objective: Objective, W: Matrix, parts: Sequence[Part], h: float) -> GradientRecord:

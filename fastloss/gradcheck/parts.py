@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss.arrays import as_array, ieee_arithmetic
 from fastloss.gradcheck.records import PartName
 from fastloss.numerical import Matrix, as_number, scores_of
 from fastloss.objective import Objective
@@ -25,7 +26,7 @@ class EvaluationCounter:
 
     def take(self, loss: float) -> float:
         self.evaluations += 1
-        with np.errstate(over="ignore", invalid="ignore"):
+        with ieee_arithmetic():
             self.all_float32 &= float(np.float32(loss)) == loss
         return loss
 
@@ -77,7 +78,7 @@ def parts_of_objective(objective: Objective, W: Matrix, counter: EvaluationCount
     value, gradient = _evaluate(data, W, counter)
 
     def data_piece(at: Matrix) -> NDArray[Any] | None:
-        with np.errstate(over="ignore", invalid="ignore"):
+        with ieee_arithmetic():
             return data.loss_function.pieces(scores_of(data, at, rows), labels)
 
     bias_row = len(W) - 1 if objective.intercept else None
@@ -107,7 +108,7 @@ def _score_scale(data: Objective, W: Matrix, rows: NDArray[np.intp]) -> float:
     than they are.
     """
     n_features = data.X.shape[1]
-    with np.errstate(over="ignore", invalid="ignore"):
+    with ieee_arithmetic():
         squares = data.X[rows] ** 2 @ W[:n_features] ** 2
         if data.intercept:
             squares += W[-1] ** 2
@@ -149,7 +150,7 @@ def _evaluate(f: Callable[..., Any], W: Matrix, counter: EvaluationCounter) -> t
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(f"f must return (loss, gradient), got {type(result).__name__}")
     loss = counter.take(as_number(result[0]))
-    gradient = np.asarray(result[1])
+    gradient = as_array("the gradient", result[1])
     if gradient.shape != W.shape:
         raise ValueError(f"the gradient must have the shape of W, {W.shape}, got {gradient.shape}")
     if gradient.dtype.kind not in "iuf":

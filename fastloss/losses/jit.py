@@ -26,6 +26,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
+from operator import methodcaller
 from types import FunctionType
 from typing import Any, TypeVar, overload
 
@@ -51,12 +52,23 @@ class Jit:
         self.py_func = function
         self.targetoptions = options
         self.__name__, self.__doc__ = function.__name__, function.__doc__
+        self.__module__ = function.__module__
+        self._made_by: tuple[Any, ...] = Jit, (function, options)
 
     def __call__(self, *arguments: Any) -> Any:
         return self.py_func(*arguments)
 
     def __repr__(self) -> str:
-        return f"<njit {self.py_func.__module__}.{self.__name__}>"
+        return f"<njit {self.__module__}.{self.__name__}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by name, as functions are; by value what has no name that another process knows.
+
+        The latter is for joblib and cloudpickle, which can pickle the functions of a notebook.
+        """
+        module = sys.modules.get(self.__module__)
+        is_importable = getattr(module, self.__name__, None) is self
+        return self.__name__ if is_importable and self.__module__ != "__main__" else self._made_by
 
     def binding(self, **names: Any) -> Jit:
         """Return the function with some global names bound to other values."""
@@ -64,7 +76,9 @@ class Jit:
         bound = FunctionType(
             function.__code__, {**function.__globals__, **names}, function.__name__
         )
-        return Jit(bound, self.targetoptions)
+        jit = Jit(bound, self.targetoptions)
+        jit._made_by = methodcaller("binding", **names), (self,)
+        return jit
 
     def name(self, *parts: object) -> str:
         """Return the name of the kernel that this function and ``parts`` determine."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastloss.arrays import SKIP, Floats
+from fastloss.arrays import SKIP, Floats, ieee_arithmetic
 from fastloss.blocks import float_blocks
 from fastloss.objective import Objective
 from fastloss.threads import blas_threads
@@ -31,7 +31,7 @@ def accuracy(objective: Objective, W: Floats) -> float:
     n_features = objective.X.shape[1]
     labels = objective.labels[rows]
     n_right = 0
-    with blas_threads(1), np.errstate(over="ignore", invalid="ignore"):
+    with blas_threads(1), ieee_arithmetic():
         for block, X in float_blocks(objective.X, W.dtype, W.shape[1], rows=rows):
             scores = X @ W[:n_features]
             if objective.intercept:

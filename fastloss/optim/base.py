@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import Floats
+from fastloss.arrays import Floats, ieee_arithmetic
 from fastloss.optim.function import Batches, Function
 from fastloss.optim.result import Why
 
@@ -37,9 +37,12 @@ class Stop(Exception):
     """Raised by a method, or by the run itself, to end the run."""
 
     def __init__(self, why: Why, message: str) -> None:
-        super().__init__(message)
+        super().__init__(why, message)  # both, so that the error can be pickled
         self.why = why
         self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Method(ABC):
         """Take steps and commit their states, until `Stop` is raised."""
         while True:
             # Overflow shows in the next loss, and ends the run.
-            with np.errstate(over="ignore", invalid="ignore"):
+            with ieee_arithmetic():
                 state = self.take_step(setting, state)
             commit(state)
 
@@ -94,4 +97,5 @@ def stepped(state: State, **changes: Any) -> State:
 
 def squared_norm(array: Floats) -> float:
     """Sum of squares in float64. Not by BLAS, whose bits depend on the number of threads."""
-    return float(np.square(array, dtype=np.float64).sum())
+    with ieee_arithmetic():
+        return float(np.square(array, dtype=np.float64).sum())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from fastloss.arrays import Floats, as_integer, convert
+from fastloss.arrays import Floats, as_integer, convert, ieee_arithmetic
 from fastloss.optim.base import Method, Setting, State, Stop, stepped
 
 # SciPy counts in C ints. The run itself knows when to stop.
@@ -81,7 +81,8 @@ class LBFGS(Method):
         minimize = _scipy_minimize()
         # SciPy brings a BLAS of its own. Its threads spin after each of its many small calls, and
         # that slows down whatever runs in between: by a half, where the loss is compiled.
-        with ThreadpoolController().limit(limits=setting.function.blas_threads, user_api="blas"):
+        blas = ThreadpoolController().limit(limits=setting.function.blas_threads, user_api="blas")
+        with blas, ieee_arithmetic():
             end = minimize(
                 evaluate,
                 state.W.ravel().astype(np.float64),

@@ -118,16 +118,19 @@ class DivergedError(RuntimeError):
         learning_rate: float | None,
         history: History,
     ) -> None:
+        super().__init__(step, loss_before, loss, learning_rate, history)  # all, for pickle
         self.step = step
         self.loss_before = loss_before
         self.loss = loss
         self.learning_rate = learning_rate
         self.history = history
+
+    def __str__(self) -> str:
+        rate = self.learning_rate
         taken = (
-            "lower the step size"
-            if learning_rate is None
-            else f"the learning rate was {learning_rate:g}: lower lr"
+            "lower the step size" if rate is None else f"the learning rate was {rate:g}: lower lr"
         )
-        super().__init__(
-            f"diverged in step {step}: the loss went from {loss_before:.6g} to {loss:.6g}; {taken}"
+        return (
+            f"diverged in step {self.step}: the loss went from {self.loss_before:.6g} to "
+            f"{self.loss:.6g}; {taken}"
         )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastloss import arrays
-from fastloss.arrays import Floats, as_integer, as_real, convert
+from fastloss.arrays import Floats, as_integer, as_real, convert, ieee_arithmetic
 from fastloss.objective import Objective
 from fastloss.optim.accuracy import accuracy
 from fastloss.optim.base import Method, Setting, State, Stop, squared_norm
@@ -137,7 +137,7 @@ def _as_count(name: str, value: int | None) -> int | None:
 
 def _as_start(f: object, W: ArrayLike) -> Floats:
     """A copy of ``W``, so that the caller's is never the result's."""
-    array = arrays.as_weights(W) if isinstance(f, Objective) else np.asarray(W)
+    array = arrays.as_weights(W) if isinstance(f, Objective) else arrays.as_array("W", W)
     if array.dtype not in arrays.FLOAT_TYPES:
         raise TypeError(f"W must be float32 or float64, got {array.dtype}")
     if not array.size:
@@ -260,7 +260,7 @@ class _Run:
     def _take_steps(self, W: Floats) -> Stop:
         try:
             if self._at is None:
-                with np.errstate(over="ignore", invalid="ignore"):
+                with ieee_arithmetic():
                     state = self._method.start(self._setting, W)
                 self._at = state, self._setting.function.rows_evaluated
             self._between_steps()
@@ -312,7 +312,7 @@ class _Run:
     def _record(self) -> Record:
         state, function = self._state, self._setting.function
         is_known = self._setting.batches is None
-        with np.errstate(over="ignore", invalid="ignore"):
+        with ieee_arithmetic():
             data_loss, penalty = function.terms(state.W, state.loss if is_known else None)
         loss = state.loss if is_known else data_loss + penalty
         if not self._records and not math.isfinite(loss):

@@ -12,6 +12,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from fastloss import files
 from fastloss.files import StrPath
 from fastloss.plots.themes import THEMES, Theme
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 Draw: TypeAlias = "Callable[[Figure], object]"
 
 
+@np.errstate(under="ignore")
 def picture(draw: Draw, stem: StrPath, width: float = 8.0, height: float = 4.5) -> list[Path]:
     """Draw once for each theme; write ``stem.png``, ``.svg``, ``stem-dark.png`` and ``.svg``.
 

@@ -152,6 +152,7 @@ class Prepared:
         )
 
     @cached_property
+    @np.errstate(under="ignore")
     def scale(self) -> Scale:
         """What `fill_in` has to know."""
         blocks = row_blocks(len(self.X), self.X[:1].nbytes)
@@ -176,6 +177,7 @@ class Prepared:
             n_threads=n_threads,
         )
 
+    @np.errstate(under="ignore")
     def validate(self, W: Floats) -> float:
         """Accuracy on the validation rows; on one thread, so that it is the same on any number."""
         assert self.X_validation is not None

@@ -1,0 +1,205 @@
+"""Arrays of other libraries and of other kinds: taken as they are, or refused with good advice."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+import fastloss
+from fastloss import optim
+
+X, W = np.eye(3), np.arange(9.0).reshape(3, 3)
+y = np.array([2, 0, 1])
+GOOD = {"W": W, "X": X, "y": y, "sample_weight": np.array([1.0, 2.0, 3.0])}
+RIGHT = fastloss.loss_and_grad(**GOOD, backend="numpy")
+
+
+class Exports:
+    """An array that NumPy would take for an object."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+
+class OverDLPack(Exports):
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+class Column(Exports):
+    """As of a data frame."""
+
+    def to_numpy(self) -> np.ndarray:
+        return self._array
+
+
+class Parameter(Exports):
+    """As of PyTorch, where a gradient is tracked."""
+
+    requires_grad = True
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+    def detach(self) -> np.ndarray:
+        return self._array
+
+
+class BFloat16(Exports):
+    dtype = "torch.bfloat16"
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+    def float(self) -> np.ndarray:
+        return self._array.astype(np.float64)
+
+    def long(self) -> np.ndarray:
+        return self._array.astype(np.int64)
+
+
+def misaligned(array: np.ndarray) -> np.ndarray:
+    memory = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    memory[:] = np.frombuffer(array.tobytes(), np.uint8)
+    return memory.view(array.dtype).reshape(array.shape)
+
+
+TAKEN = {
+    "big-endian": lambda array: array.astype(array.dtype.newbyteorder(">")),
+    "DLPack": OverDLPack,
+    "to_numpy": Column,
+    "list": np.ndarray.tolist,
+    "tuple of arrays": tuple,
+    "memoryview": memoryview,
+    "misaligned": misaligned,
+    "subclass": lambda array: array.view(type("Subclass", (np.ndarray,), {})),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("kind", TAKEN.values(), ids=TAKEN)
+def test_other_arrays_are_taken(kind, name):
+    for backend in fastloss.available_backends():
+        loss, dW = fastloss.loss_and_grad(**{**GOOD, name: kind(GOOD[name])}, backend=backend)
+        assert loss == pytest.approx(RIGHT[0], rel=1e-12)
+        np.testing.assert_allclose(dW, RIGHT[1], rtol=1e-12, atol=1e-15)
+        assert dW.dtype == np.float64
+
+
+def test_weights_that_lie_askew_are_taken_after_others():
+    objective = fastloss.Objective(X, y, sample_weight=GOOD["sample_weight"])
+    for weights in (W, misaligned(W)):
+        out = misaligned(W)
+        loss, dW = objective(weights, out=out)
+        assert loss == pytest.approx(RIGHT[0], rel=1e-12)
+        assert dW is out
+        np.testing.assert_allclose(dW, RIGHT[1], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("labels", [y[:, None], y[:, None].tolist(), y[:, None].astype(">i4")])
+def test_a_column_of_labels_is_taken(labels, tmp_path):
+    loss, _ = fastloss.loss_and_grad(**{**GOOD, "y": labels}, backend="numpy")
+    assert loss == RIGHT[0]
+    np.savez(tmp_path / "keras.npz", x_train=X, y_train=labels)
+    assert fastloss.data.load(tmp_path / "keras.npz").y.tolist() == y.tolist()
+
+
+#: By argument: what is refused, and the error; what its advice makes of it must be taken.
+REFUSED: dict[str, dict[str, tuple[Any, type[Exception]]]] = {
+    "y": {
+        "whole floats": (y.astype(float), TypeError),
+        "whole floats in a list": (y.astype(float).tolist(), TypeError),
+        "float16": (y.astype("f2"), TypeError),
+        "objects": (y.astype(object), TypeError),
+        "strings": (np.array(["c", "a", "b"]), TypeError),
+        "strings as objects": (np.array(["c", "a", "b"], object), TypeError),
+        "strings in a list": (["c", "a", "b"], TypeError),
+        "bytes": (np.array([b"c", b"a", b"b"]), TypeError),
+        "dates": (np.array(["2003", "2001", "2002"], "M8[Y]"), TypeError),
+        "one-hot": (np.eye(3, dtype=int)[y], ValueError),
+        "one-hot floats": (np.eye(3)[y], ValueError),
+        "one-hot truths": (np.eye(3)[y] > 0, ValueError),
+        "one-hot lists": (np.eye(3, dtype=int)[y].tolist(), ValueError),
+        "a row": (y[None, :], ValueError),
+        "an iterator": (iter(y.tolist()), TypeError),
+        "bfloat16": (BFloat16(y), TypeError),
+        "a gradient": (Parameter(y), TypeError),
+    },
+    **{
+        name: {
+            "float16": (GOOD[name].astype("f2"), TypeError),
+            "integers": (GOOD[name].astype(int), TypeError),
+            "long double": (GOOD[name].astype("g"), TypeError),
+            "integers in a list": (GOOD[name].astype(int).tolist(), TypeError),
+            "integers as objects": (GOOD[name].astype(int).astype(object), TypeError),
+            "floats as objects": (GOOD[name].astype(object), TypeError),
+            "sparse": (scipy.sparse.csr_array(GOOD[name]), TypeError),
+            "sparse matrix": (scipy.sparse.csc_matrix(GOOD[name]), TypeError),
+            "bfloat16": (BFloat16(GOOD[name]), TypeError),
+            "a gradient": (Parameter(GOOD[name]), TypeError),
+        }
+        for name in ("W", "X")
+    },
+    "sample_weight": {
+        "a column": (GOOD["sample_weight"][:, None], ValueError),
+        "objects": (GOOD["sample_weight"].astype(object), TypeError),
+        "a gradient": (Parameter(GOOD["sample_weight"]), TypeError),
+    },
+}
+CASES = {
+    f"{name}: {kind}": (name, *case)
+    for name, cases in REFUSED.items()
+    for kind, case in cases.items()
+}
+
+
+@pytest.mark.parametrize(("name", "value", "error"), CASES.values(), ids=CASES)
+def test_advice_is_right(name, value, error):
+    inputs = {**GOOD, name: value}
+    with pytest.raises(error, match=rf"^{name} ") as caught:
+        fastloss.loss_and_grad(**inputs, backend="numpy")
+    # A message may say it in brackets.
+    code = re.sub(r"(\(whole.*)\)$", r"\1", str(caught.value)).rpartition("pass ")[2]
+    inputs[name] = eval(code, {"np": np, name: value})
+    if name in ("W", "X"):
+        inputs |= {key: inputs[key].astype(inputs[name].dtype) for key in ("W", "X")}
+    loss, _ = fastloss.loss_and_grad(**inputs, backend="numpy")
+    assert loss == pytest.approx(RIGHT[0], rel=1e-5)
+
+
+UNADVISED = {
+    "two columns": (np.array([[2, 7], [0, 7], [1, 7]]), "got (3, 2); expected one label a row"),
+    "all classes at once": (np.ones((3, 3), int), "got (3, 3); expected one label a row"),
+    "missing": (np.array([2, None, 1], object), "(dtype object): y[1] = None"),
+    "not a number": (np.array([2.0, np.nan, 1.0]), "got float64: y[1] = nan"),
+    "too large": (np.array([2.0, 1e300, 1.0]), "got float64: y[1] = 1e+300"),
+}
+
+
+@pytest.mark.parametrize(("labels", "message"), UNADVISED.values(), ids=UNADVISED)
+def test_no_advice_where_there_is_none(labels, message):
+    with pytest.raises((TypeError, ValueError), match=re.escape(message) + "$"):
+        fastloss.loss_and_grad(W, X, labels)
+
+
+def test_every_door_names_the_argument():
+    objective = fastloss.Objective(X, y)
+    calls = {
+        "w": lambda value: objective.flat(value),
+        "W": lambda value: optim.minimize(objective, value),
+        "W ": lambda value: optim.minimize(lambda W: (0.0, W), value),
+        "W  ": lambda value: fastloss.check_gradient(objective, value),
+        "W   ": lambda value: fastloss.numerical_gradient(objective, value),
+        "the gradient": lambda value: fastloss.check_gradient(lambda W: (0.0, value), W),
+        "scores": lambda value: fastloss.score_gradient(value, y),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=rf"^{name.strip()} cannot be made into an array"):
+            call(Parameter(W))
