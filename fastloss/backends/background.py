@@ -7,8 +7,10 @@ some hundredths of a second, by the call itself.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Hashable
-from threading import Lock, Thread
+from contextlib import suppress
+from threading import Lock, Thread, current_thread
 
 
 class Compilations:
@@ -27,17 +29,18 @@ class Compilations:
         with self._lock:
             thread = self._threads.get(key)
             if key not in self._failures and (thread is None or not thread.is_alive()):
-                thread = Thread(target=self.run, args=(key, make), name="fastloss-compile")
-                self._threads[key] = thread
                 # Not a daemon: what it compiles is for the next process too.
-                thread.start()
+                thread = Thread(target=self.run, args=(key, make), name="fastloss-compile")
+                with suppress(RuntimeError):  # no room for another thread: the next call tries
+                    thread.start()
+                    self._threads[key] = thread
         return False
 
     def run(self, key: Hashable, make: Callable[[], object]) -> bool:
         """Call ``make`` here; return whether it succeeded."""
         try:
             make()
-        except Exception as error:  # a loss that Numba cannot compile: another backend goes on
+        except BaseException as error:  # a loss that Numba cannot compile: another backend goes on
             lines = str(error).strip().splitlines()
             self._failures[key] = ": ".join([type(error).__name__, *lines[:1]])
             return False
@@ -47,10 +50,12 @@ class Compilations:
         """Return why ``make`` failed for this key."""
         return self._failures.get(key)
 
-    def wait(self) -> None:
-        """Wait until nothing is being compiled."""
+    def wait(self, seconds: float = 600.0) -> None:
+        """Wait until nothing is being compiled, for so many seconds at most."""
+        end = time.monotonic() + seconds
         for thread in list(self._threads.values()):
-            thread.join()
+            if thread is not current_thread():
+                thread.join(max(0.0, end - time.monotonic()))
 
     def forget(self) -> None:
         """In a forked child: threads that were compiling are gone."""

@@ -21,7 +21,7 @@ from fastloss.cli.common import (
     console,
     progress_bar,
 )
-from fastloss.threads import available_threads
+from fastloss.settings import threads_to_use
 
 #: Peers are many contenders to a cell, and an interval needs rounds.
 PEERS_SECONDS = 6.0
@@ -72,7 +72,7 @@ def bench(
     """
     with clear_errors():
         settings = Settings(
-            n_threads=available_threads() if threads is None else as_integer("threads", threads, 1),
+            n_threads=threads_to_use() if threads is None else as_integer("threads", threads, 1),
             seed=seed,
             cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
         )

@@ -19,8 +19,8 @@ from fastloss.data import Split
 from fastloss.files import check_writable, written_whole
 from fastloss.model import LinearModel, PreprocessingKind, accuracy, confusion_matrix
 from fastloss.optim import History, Record
+from fastloss.settings import threads_to_use
 from fastloss.tables import Table, seconds
-from fastloss.threads import available_threads
 from fastloss.training import (
     SCHEDULES,
     Job,
@@ -137,7 +137,7 @@ def train(
             validation=validation,
             sweep=sweep,
             n_trials=trials,
-            n_threads=available_threads() if threads is None else threads,
+            n_threads=threads_to_use() if threads is None else threads,
             checkpoint=checkpoint,
             resume=resume,
         )

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from fastloss.arrays import Floats, as_integer, convert
 from fastloss.optim.base import Method, Setting, State, Stop, stepped
+from fastloss.threads import blas_threads
 
 # SciPy counts in C ints. The run itself knows when to stop.
 _NO_LIMIT = 2**31 - 1
@@ -81,7 +81,7 @@ class LBFGS(Method):
         minimize = _scipy_minimize()
         # SciPy brings a BLAS of its own. Its threads spin after each of its many small calls, and
         # that slows down whatever runs in between: by a half, where the loss is compiled.
-        with ThreadpoolController().limit(limits=setting.function.blas_threads, user_api="blas"):
+        with blas_threads(setting.function.blas_threads, look_again=True):
             end = minimize(
                 evaluate,
                 state.W.ravel().astype(np.float64),
