@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -56,7 +55,8 @@ class _FirstOrder(Method):
         return State(0, W, *setting.function.value_and_gradient(W), memory=self.memory(W))
 
     def take_step(self, setting: Setting, state: State) -> State:
-        lr = float(self.lr * self.schedule(state.step / setting.steps_per_epoch))
+        # A NumPy scalar from the schedule must not turn lr into another type.
+        lr = self.lr * float(self.schedule(state.step / setting.steps_per_epoch))
         loss, gradient = state.loss, state.gradient
         if setting.batches is not None:
             loss, gradient = setting.batches.value_and_gradient(state.W, state.step)
@@ -125,11 +125,11 @@ class GradientDescent(_FirstOrder):
 
     def take_step(self, setting: Setting, state: State) -> State:
         if self.line_search:
-            return _backtrack(state, setting.function.value_and_gradient)
+            return _backtrack(state, setting)
         return super().take_step(setting, state)
 
 
-def _backtrack(state: State, f: Callable[[Floats], tuple[float, Floats]]) -> State:
+def _backtrack(state: State, setting: Setting) -> State:
     """One step with a line search; the memory holds the first step size to try."""
     assert state.gradient is not None
     first = lr = float(state.memory[0])
@@ -138,7 +138,8 @@ def _backtrack(state: State, f: Callable[[Floats], tuple[float, Floats]]) -> Sta
         W = state.W - lr * state.gradient
         if np.array_equal(W, state.W):
             raise Stop("stalled", "no step along the gradient lowers the loss any more")
-        loss, gradient = f(W)
+        setting.check_time()
+        loss, gradient = setting.function.value_and_gradient(W)
         # The first test matters where the gain that is asked for is lost in rounding.
         if loss < state.loss and loss <= state.loss - _SUFFICIENT * lr * descent:
             following = np.array(_GROW * lr if lr == first else lr)

@@ -58,6 +58,7 @@ class LBFGS(Method):
             nonlocal latest
             W = w.reshape(shape).astype(dtype)
             if not np.array_equal(W, latest.W):
+                setting.check_time()
                 loss, gradient = setting.function.value_and_gradient(W)
                 latest = State(latest.step, W, loss, gradient)
             assert latest.gradient is not None

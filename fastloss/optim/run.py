@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -90,8 +90,8 @@ def minimize(
     Raises
     ------
     DivergedError : the loss is NaN or infinite, or larger by 100 times its size at the start.
-    ValueError : a wrong value or shape, a loss at the start that is not finite, a checkpoint of
-        another run or a damaged one.
+    ValueError : a wrong value or shape, a loss or gradient at the start that is not finite, a
+        checkpoint of another run or a damaged one.
     TypeError : an argument of the wrong kind.
     FileNotFoundError : no checkpoint to resume from, or no folder for it.
     ImportError : ``method="lbfgs"`` without SciPy.
@@ -197,7 +197,7 @@ class _Run:
         callback: Callback | None,
     ) -> None:
         self._method = method
-        self._setting = setting
+        self._setting = replace(setting, check_time=self._check_limits)
         if limits == _Limits(None, None, None, None):
             on_batches = setting.batches is not None
             limits = (
@@ -288,6 +288,9 @@ class _Run:
         self._at = state, self._setting.function.rows_evaluated
         self._between_steps()
 
+    def _check_limits(self) -> None:
+        self._limits.check(self._state.step, self._epochs, self._evaluations, self._seconds)
+
     def _between_steps(self) -> None:
         step = self._state.step
         # A run that was interrupted before its record makes up for it.
@@ -295,8 +298,8 @@ class _Run:
             self._records.append(self._record())
             if self._callback is not None and self._callback(self._records[-1]):
                 raise Stop("callback", f"stopped by the callback after step {step}")
-        self._limits.check(step, self._epochs, self._evaluations, self._seconds)
-        self._check_converged()
+        self._check_limits()
+        self._check_gradient()
         if self._save_is_due():
             self._save()
 
@@ -337,11 +340,17 @@ class _Run:
         before = self._state.loss if math.isfinite(self._state.loss) else self._records[-1].loss
         raise DivergedError(state.step, before, loss, state.learning_rate, History(self._records))
 
-    def _check_converged(self) -> None:
+    def _check_gradient(self) -> None:
+        """Raise if the gradient of all rows leads nowhere: it is not finite, or all but 0."""
         state, tolerance = self._state, self._setting.tolerance
         if self._setting.batches is not None or state.gradient is None:
             return
         largest = float(np.abs(state.gradient).max())
+        if not math.isfinite(largest):
+            problem = f"the gradient after step {state.step} has an entry that is not finite"
+            if state.step == 0:
+                raise ValueError(f"{problem}: is something in W or X not finite, or too large?")
+            raise Stop("stalled", problem)
         if largest <= tolerance:
             message = f"no entry of the gradient is larger than {largest:.3g} <= {tolerance:g}"
             raise Stop("converged", message)
