@@ -252,7 +252,7 @@ def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
 
 def _as_parameters(W: ArrayLike) -> NDArray[Any]:
     """``W`` in its own floating type; integers become float64."""
-    array = np.asarray(W)
+    array = arrays.as_array("W", W)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"W must hold real numbers, got {array.dtype}")
     if array.ndim == 0 or array.size == 0:
@@ -262,7 +262,7 @@ def _as_parameters(W: ArrayLike) -> NDArray[Any]:
 
 def _as_places(coordinates: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """``coordinates`` as places (K, ndim) inside ``shape``."""
-    array = np.asarray(coordinates)
+    array = arrays.as_array("coordinates", coordinates)
     if array.size == 0:
         return np.empty((0, len(shape)), dtype=np.int64)
     if array.dtype.kind not in "iu":

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastloss.arrays import as_integer, as_real
+from fastloss.arrays import as_floats, as_integer, as_real
 from fastloss.gradcheck.line import EPS, band, relative_error
 from fastloss.gradcheck.notes import notes_on
 from fastloss.gradcheck.parts import (
@@ -105,9 +105,7 @@ def check_gradient(
 
 
 def _as_float64(W: ArrayLike) -> Matrix:
-    array = np.asarray(W)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"W must hold real numbers, got {array.dtype}")
+    array = as_floats("W", W)
     if array.ndim == 0 or array.size == 0:
         raise ValueError(f"W must be a non-empty array, got shape {array.shape}")
     return array.astype(np.float64)

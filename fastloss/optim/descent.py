@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastloss.arrays import Floats, as_integer, as_real, convert
+from fastloss.arrays import Floats, as_bool, as_integer, as_real, convert
 from fastloss.optim.base import (
     Method,
     Setting,
@@ -82,6 +82,7 @@ def momentum_update(
 
 def _convert_momentum(method: GradientDescent | SGD) -> None:
     convert(method, "momentum", as_real, below=1.0)
+    convert(method, "nesterov", as_bool)
     if method.nesterov and not method.momentum:
         raise ValueError("nesterov=True needs momentum > 0")
 
@@ -108,6 +109,7 @@ class GradientDescent(_FirstOrder):
     def __post_init__(self) -> None:
         convert(self, "lr", as_real, above=0.0)
         _convert_momentum(self)
+        convert(self, "line_search", as_bool)
         if self.line_search and self.momentum:
             raise ValueError("line_search=True takes no momentum: it needs a direction of descent")
         if self.line_search and self.schedule != Constant():
@@ -179,6 +181,7 @@ class SGD(_FirstOrder):
     def __post_init__(self) -> None:
         convert(self, "lr", as_real, above=0.0)
         convert(self, "batch_size", as_integer, least=1)
+        convert(self, "shuffle", as_bool)
         _convert_momentum(self)
 
     def batches_of(self, function: Function, seed: int) -> Batches | None:
@@ -220,6 +223,7 @@ class Adam(_FirstOrder):
         convert(self, "eps", as_real, above=0.0)
         convert(self, "beta1", as_real, below=1.0)
         convert(self, "beta2", as_real, below=1.0)
+        convert(self, "shuffle", as_bool)
         if self.batch_size is not None:
             convert(self, "batch_size", as_integer, least=1)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastloss import arrays
-from fastloss.arrays import Floats, as_integer, as_real, convert
+from fastloss.arrays import Floats, as_bool, as_integer, as_real, convert
 from fastloss.objective import Objective
 from fastloss.optim.accuracy import accuracy
 from fastloss.optim.base import Method, Setting, State, Stop, squared_norm
@@ -109,6 +109,7 @@ def minimize(
     record_every = _as_count("record_every", record_every)
     checkpoint_every = _as_count("checkpoint_every", checkpoint_every)
     seed = as_integer("seed", seed, 0)
+    resume, reproducible = as_bool("resume", resume), as_bool("reproducible", reproducible)
     tolerance = as_real("tolerance", tolerance)
     limits = _Limits(max_steps, max_epochs, max_evaluations, max_seconds)
     start = _as_start(f, W)
@@ -131,7 +132,7 @@ def _as_count(name: str, value: int | None) -> int | None:
 
 def _as_start(f: object, W: ArrayLike) -> Floats:
     """A copy of ``W``, so that the caller's is never the result's."""
-    array = arrays.as_weights(W) if isinstance(f, Objective) else np.asarray(W)
+    array = arrays.as_weights(W) if isinstance(f, Objective) else arrays.as_array("W", W)
     if array.dtype not in arrays.FLOAT_TYPES:
         raise TypeError(f"W must be float32 or float64, got {array.dtype}")
     if not array.size:
