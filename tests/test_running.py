@@ -12,8 +12,10 @@ from threadpoolctl import threadpool_info
 
 import fastloss
 from fastloss import threads
+from fastloss.backends import parallel
 from fastloss.backends.background import Compilations
 from fastloss.benchmark.worker import Worker, WorkerError
+from fastloss.doctor import examine
 from fastloss.threads import Team, available_threads, blas_threads, cpu_quota
 from fastloss.training import Prepared, Settings, Splits, fill_in, run_sweep
 
@@ -345,3 +347,41 @@ def test_the_quota_of_control_groups(tmp_path, groups, files, expected):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
     assert cpu_quota(tmp_path / "cgroup", tmp_path / "fs") == expected
+
+
+def test_doctor_says_what_decides_the_number_of_threads(monkeypatch):
+    def found() -> str:
+        return next(finding.found for finding in examine() if finding.topic == "threads")
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1,2")
+    assert found().startswith("1, decided by ")
+    assert "OMP_NUM_THREADS 1" in found()
+    monkeypatch.setenv("FASTLOSS_NUM_THREADS", "3")
+    assert found().startswith("3, decided by FASTLOSS_NUM_THREADS (FASTLOSS_NUM_THREADS 3, ")
+    monkeypatch.setenv("FASTLOSS_NUM_THREADS", "no")
+    assert found() == "none: FASTLOSS_NUM_THREADS must be an integer >= 1, got 'no'"
+
+
+@several_cpus
+@pytest.mark.parametrize("backend", ["numpy", "numba", "fused"])
+def test_every_backend_keeps_to_the_number_of_threads(backend, monkeypatch):
+    if backend not in fastloss.available_backends():
+        pytest.skip("no Numba")
+    data = fastloss.data.synthetic(5000, 100, 5)
+    W, seen = np.zeros((100, 5), np.float32), []
+    team_run, numba_threads = threads.team.run, parallel.numba_threads
+    monkeypatch.setattr(threads.team, "run", lambda *a: (seen.append(a[-1]), team_run(*a)))
+    monkeypatch.setattr(parallel, "numba_threads", lambda n: (seen.append(n), numba_threads(n))[1])
+
+    class Spy(type(fastloss.Softmax())):
+        def vectorized(self, scores, labels):
+            seen.append(max(blas_now()[:1]))
+            return super().vectorized(scores, labels)
+
+    loss = Spy() if backend == "numpy" else "softmax"
+    with monkeypatch.context() as patch:
+        patch.setenv("OPENBLAS_NUM_THREADS", "1")
+        fastloss.loss_and_grad(W, data.X, data.y, loss, backend=backend)
+        assert set(seen) <= {1}
+        fastloss.loss_and_grad(W, data.X, data.y, loss, backend=backend, n_threads=2)
+        assert max(seen) == 2

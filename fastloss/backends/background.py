@@ -40,7 +40,7 @@ class Compilations:
         """Call ``make`` here; return whether it succeeded."""
         try:
             make()
-        except BaseException as error:  # a loss that Numba cannot compile: another backend goes on
+        except Exception as error:  # a loss that Numba cannot compile: another backend goes on
             lines = str(error).strip().splitlines()
             self._failures[key] = ": ".join([type(error).__name__, *lines[:1]])
             return False
