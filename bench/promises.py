@@ -26,9 +26,9 @@ from fastloss.backends import auto, cost_model
 from fastloss.backends.background import compilations
 from fastloss.backends.base import Workload
 from fastloss.benchmark.measure import Ratio, calibrate, settle, time_calls
-from fastloss.garbage import no_garbage_collection
 from fastloss.losses import get_loss
 from fastloss.machine import environment
+from fastloss.restoring import no_garbage_collection
 from fastloss.threads import available_threads
 
 RESULTS = Path(__file__).parent / "results" / "studies"

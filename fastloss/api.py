@@ -53,7 +53,8 @@ def loss_and_grad(
     reduction : "mean" (divides by the sum of the row weights) or "sum".
     backend : "naive", "numpy", "numba", "fused", a registered name, or "auto": the backend of
         `use`, else of the environment variable ``FASTLOSS_BACKEND``, else the fastest (`explain`).
-    n_threads : for kernels and BLAS together; else `use`, ``FASTLOSS_NUM_THREADS``, all.
+    n_threads : for kernels and BLAS together; else `use`, else ``FASTLOSS_NUM_THREADS``, else the
+        least of CPU affinity, CPU quota, ``OMP_NUM_THREADS``, ``NUMBA_NUM_THREADS`` and BLAS's own.
     out : (like ``W``) array to write the gradient to; must not overlap an input.
 
     Returns

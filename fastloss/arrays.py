@@ -84,10 +84,18 @@ def convert(record: object, name: str, as_kind: Callable[..., object], **limits:
     object.__setattr__(record, name, as_kind(name, getattr(record, name), **limits))
 
 
-def check_reduction(reduction: str) -> None:
-    """Raise unless ``reduction`` is "mean" or "sum"."""
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+def as_bool(name: str, value: object) -> bool:
+    """Return ``value`` as a bool; raise if it is anything else, such as 1 or "yes"."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def as_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    """Return ``value``; raise unless it is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+    return str(value)
 
 
 def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -182,6 +190,44 @@ def as_scores(scores: ArrayLike) -> Floats:
     _check_matrix("scores", array, "(N, C)")
     check_n_classes("scores", array)
     return array
+
+
+def as_floats(name: str, value: ArrayLike) -> Floats:
+    """``value`` as float32 or float64 of any shape; other real numbers become float64."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
+    return array if array.dtype in FLOAT_TYPES else array.astype(np.float64)
+
+
+def as_row_numbers(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
+    """``rows`` (K,) as contiguous int64 in [0, ``n_rows``)."""
+    array = as_array("rows", rows)
+    if array.ndim != 1:
+        raise ValueError(
+            f"rows must select at least one row in one dimension, got shape {array.shape}"
+        )
+    if not array.size:
+        return np.empty(0, np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"rows must hold integers, got {array.dtype}")
+    # Kernels trust them. Before the cast: a huge unsigned number must not wrap round.
+    if array.min() < 0 or array.max() >= n_rows:
+        bad = array[(array < 0) | (array >= n_rows)]
+        raise IndexError(f"rows must be in [0, {n_rows}), got {bad[0]}")
+    return np.ascontiguousarray(array, np.int64)
+
+
+def as_selection(rows: slice | ArrayLike, n_rows: int) -> slice | NDArray[np.int64]:
+    """``rows`` as a slice, or as row numbers if they are numbers or a mask (``n_rows``,)."""
+    if isinstance(rows, slice):
+        return rows
+    array = as_array("rows", rows)
+    if array.dtype != bool:
+        return as_row_numbers(array, n_rows)
+    if array.shape != (n_rows,):
+        raise IndexError(f"rows must be a mask of shape ({n_rows},), got {array.shape}")
+    return np.flatnonzero(array)
 
 
 def as_labels(

@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_info
 from fastloss.backends import cost_model, unavailable_backends
 from fastloss.kernel_cache import cached_kernels, can_import_numba, folder, make_folder
 from fastloss.machine import cpu_name
-from fastloss.threads import available_threads
+from fastloss.settings import N_THREADS, threads_to_use
+from fastloss.threads import available_threads, thread_limits, usable_cpus
 from fastloss.version import __version__
 
 
@@ -36,12 +37,29 @@ def examine() -> list[Finding]:
 def _machine() -> Iterator[Finding]:
     yield Finding("fastloss", f"{__version__} on Python {platform.python_version()}")
     yield Finding("CPU", cpu_name())
-    n_cpus, n_usable = os.cpu_count() or 1, available_threads()
+    n_cpus, n_usable = os.cpu_count() or 1, usable_cpus()
     yield Finding(
         "CPUs",
         f"{n_usable} of {n_cpus} usable by this process",
         "" if n_usable == n_cpus else "the CPU affinity is limited: results are for these CPUs",
     )
+    yield _threads()
+
+
+def _threads() -> Finding:
+    """How many threads a call takes, and which of the sources decides that."""
+    limits = thread_limits()
+    decisive = min(limits, key=lambda source: limits[source])
+    try:
+        n_threads = threads_to_use()
+    except ValueError as error:
+        return Finding(
+            "threads", f"none: {error}", f"set {N_THREADS} to an integer >= 1, or unset it"
+        )
+    if os.environ.get(N_THREADS):
+        limits, decisive = {N_THREADS: n_threads, **limits}, N_THREADS
+    sources = ", ".join(f"{source} {limit}" for source, limit in limits.items())
+    return Finding("threads", f"{n_threads}, decided by {decisive} ({sources})")
 
 
 def _numba() -> Iterator[Finding]:

@@ -72,6 +72,7 @@ def explain(
     X_type = np.dtype(dtype)
     if X_type not in (*arrays.FLOAT_TYPES, np.dtype(np.uint8)):
         raise TypeError(f"dtype must be float32, float64 or uint8, got {X_type}")
+    rows_contiguous = arrays.as_bool("rows_contiguous", rows_contiguous)
     loss = get_loss(loss)
     unavailable = unavailable_backends(loss)
     variables = environment()

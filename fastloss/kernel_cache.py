@@ -41,7 +41,7 @@ import numpy as np
 
 from fastloss.files import named
 from fastloss.folders import cache_folder
-from fastloss.garbage import no_garbage_collection
+from fastloss.restoring import no_garbage_collection
 
 _PREFIX, _SUFFIX = "fastloss.", ".nbc"
 _HASH_BYTES = 32

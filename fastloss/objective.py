@@ -65,9 +65,8 @@ class Objective:
     ) -> None:
         array = arrays.as_rows(X)
         labels = arrays.as_labels(y, len(array), ignore_index)
-        arrays.check_reduction(reduction)
         self.penalty = Penalty(l1, l2)
-        self.reduction = reduction
+        self.reduction = arrays.as_choice("reduction", reduction, ("mean", "sum"))
         self._backend = backend if backend == AUTO else check_backend(backend)
         self._n_threads = n_threads
         self._environment = environment()
@@ -77,7 +76,7 @@ class Objective:
                 X=array,
                 labels=labels,
                 loss=get_loss(loss),
-                intercept=bool(intercept),
+                intercept=arrays.as_bool("intercept", intercept),
                 weights=arrays.as_row_weights(sample_weight, class_weight, labels),
                 divisor=1.0,
                 any_skipped=True,
@@ -183,9 +182,9 @@ class Objective:
         Made for ``scipy.optimize.minimize(objective.flat, w, jac=True)``.
 
         ``w`` is cast to the type of ``X`` if that is a float, because optimisers hold float64; the
-        gradient has the type of ``w``.
+        gradient has the type of ``w``, or float64 if that is no float.
         """
-        w = arrays.as_array("w", w)
+        w = arrays.as_floats("w", w)
         if w.ndim != 1 or w.size % self.n_parameter_rows:
             raise ValueError(
                 f"w must be 1-D with a multiple of {self.n_parameter_rows} entries "
@@ -202,9 +201,10 @@ class Objective:
         Nothing is validated again; "balanced" class weights stay those of all rows.
         """
         problem = self._problem
+        rows = arrays.as_selection(rows, len(problem.labels))
         labels = problem.labels[rows]
-        if labels.ndim != 1 or not labels.size:
-            raise ValueError(f"rows must select at least one row in one dimension, got {rows!r}")
+        if not labels.size:
+            raise ValueError(f"rows must select at least one row, got {rows!r}")
         batch = self._with(
             replace(
                 problem,
@@ -225,7 +225,9 @@ class Objective:
 
     @np.errstate(under="ignore")
     def astype(self, dtype: DTypeLike) -> Objective:
-        """Return the same objective with ``X`` cast to another dtype."""
+        """Return the same objective with ``X`` cast to float32 or float64."""
+        if np.dtype(dtype) == np.uint8 != self.X.dtype:
+            raise TypeError(f"dtype must be float32 or float64 for X of {self.X.dtype}, got uint8")
         return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))
 
     def reproducible(self, W: ArrayLike, n_rows: int | None = None) -> Objective:
@@ -285,7 +287,7 @@ class Objective:
     def _data_loss(self, W: Floats, dW: Floats | None) -> float:
         key = (*self._requested(), W.shape[1], W.dtype)
         evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
-        return evaluate(W, dW, n_threads)
+        return float(evaluate(W, dW, n_threads))
 
     def _evaluator(
         self, backend: str, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
@@ -344,6 +346,7 @@ class Minibatch:
     """
 
     def __init__(self, objective: Objective, n_rows: int, n_candidates: int) -> None:
+        n_candidates = arrays.as_integer("n_candidates", n_candidates, 1)
         n_rows = arrays.as_integer("n_rows", n_rows, 1, n_candidates)
         self._objective = objective
         self._n_rows = n_rows
@@ -351,7 +354,7 @@ class Minibatch:
         self._problem = replace(problem, divisor=problem.divisor * n_rows / n_candidates)
         self._evaluators: dict[tuple[object, ...], tuple[BatchEvaluator, int | None]] = {}
 
-    def __call__(self, rows: NDArray[Any], W: ArrayLike) -> tuple[float, Floats]:
+    def __call__(self, rows: ArrayLike, W: ArrayLike) -> tuple[float, Floats]:
         """Return the estimate from these rows (indices), penalty included, and its gradient."""
         objective = self._objective
         W = objective._check(W)
@@ -359,21 +362,16 @@ class Minibatch:
         dW = np.empty(W.shape, W.dtype)
         key = (*objective._requested(), W.shape[1], W.dtype)
         evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
-        return objective._add_penalty(evaluate(rows, W, dW, n_threads), W, dW), dW
+        return objective._add_penalty(float(evaluate(rows, W, dW, n_threads)), W, dW), dW
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_evaluators": {}}
 
-    def _check(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        rows = np.ascontiguousarray(rows, np.int64)
-        if rows.shape != (self._n_rows,):
-            raise ValueError(f"rows must have shape ({self._n_rows},), got {rows.shape}")
-        n_all = len(self._problem.labels)
-        # Kernels read these rows without a check.
-        if rows.min() < 0 or rows.max() >= n_all:
-            bad = rows[(rows < 0) | (rows >= n_all)]
-            raise IndexError(f"rows must be in [0, {n_all}), got {bad[0]}")
-        return rows
+    def _check(self, rows: ArrayLike) -> NDArray[np.int64]:
+        numbers = arrays.as_row_numbers(rows, len(self._problem.labels))
+        if len(numbers) != self._n_rows:
+            raise ValueError(f"rows must have shape ({self._n_rows},), got {numbers.shape}")
+        return numbers
 
     def _evaluator(
         self, backend: str, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]

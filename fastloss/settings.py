@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 
 from fastloss.arrays import as_integer
 from fastloss.backends import get_backend
+from fastloss.restoring import restoring
+from fastloss.threads import available_threads
 
 AUTO = "auto"
-_VARIABLES = _BACKEND, _N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
+_VARIABLES = _BACKEND, N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,13 @@ def use(*, backend: str | None = None, n_threads: int | None = None) -> Iterator
     'numpy'
     """
     outer = _scope.get()
-    token = _scope.set(
-        _Scope(
-            backend=outer.backend if backend is None else check_backend(backend),
-            n_threads=outer.n_threads
-            if n_threads is None
-            else as_integer("n_threads", n_threads, 1),
-        )
+    inner = _Scope(
+        backend=outer.backend if backend is None else check_backend(backend),
+        n_threads=outer.n_threads if n_threads is None else as_integer("n_threads", n_threads, 1),
     )
-    try:
+    with restoring(partial(_scope.set, outer)):
+        _scope.set(inner)
         yield
-    finally:
-        _scope.reset(token)
 
 
 def check_backend(backend: str) -> str:
@@ -77,18 +75,28 @@ def requested_backend(argument: str, environment: Mapping[str, str]) -> tuple[st
         return argument, "the argument backend="
     if _scope.get().backend != AUTO:
         return _scope.get().backend, "fastloss.use"
-    return environment.get(_BACKEND, AUTO), _BACKEND
+    name = environment.get(_BACKEND, AUTO)
+    try:
+        return check_backend(name), _BACKEND
+    except (ValueError, RuntimeError) as error:
+        raise type(error)(f"{_BACKEND}: {error}") from None
 
 
 def requested_threads(argument: int | None, environment: Mapping[str, str]) -> int | None:
-    """The number of threads asked for; None: as many as the libraries take by themselves."""
+    """The number of threads asked for; None: `threads.available_threads`."""
     if argument is not None:
         return as_integer("n_threads", argument, 1)
     if _scope.get().n_threads is not None:
         return _scope.get().n_threads
-    text = environment.get(_N_THREADS)
+    text = environment.get(N_THREADS)
     if text is None:
         return None
-    if not text.isdecimal():
-        raise ValueError(f"{_N_THREADS} must be an integer >= 1, got {text!r}")
-    return as_integer(_N_THREADS, int(text), 1)
+    try:
+        return as_integer(N_THREADS, int(text) if text.isdecimal() else 0, 1)
+    except ValueError:
+        raise ValueError(f"{N_THREADS} must be an integer >= 1, got {text!r}") from None
+
+
+def threads_to_use(argument: int | None = None) -> int:
+    """Return the number of threads asked for, else `threads.available_threads`."""
+    return requested_threads(argument, environment()) or available_threads()

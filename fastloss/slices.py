@@ -69,7 +69,7 @@ def random_direction(W: ArrayLike, seed: int = 0) -> Floats:
 
 
 def _steps(name: str, steps: ArrayLike) -> Values:
-    array = np.asarray(steps, np.float64)
+    array = arrays.as_floats(name, steps).astype(np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
     return array
@@ -110,7 +110,7 @@ def _scores(X: Values, stacked: Values) -> Values:
 
 def _stacked(objective: Objective, named: dict[str, ArrayLike]) -> Values:
     """The matrices (K, D, C), of one shape that fits the objective."""
-    matrices = {name: np.asarray(matrix, np.float64) for name, matrix in named.items()}
+    matrices = {name: arrays.as_floats(name, matrix) for name, matrix in named.items()}
     shape = matrices["W"].shape
     for name, matrix in matrices.items():
         if matrix.ndim != 2 or len(matrix) != objective.n_parameter_rows:
@@ -120,4 +120,4 @@ def _stacked(objective: Objective, named: dict[str, ArrayLike]) -> Values:
             )
         if matrix.shape != shape:
             raise ValueError(f"{name} must have the shape of W, {shape}, got {matrix.shape}")
-    return np.stack([*matrices.values()])
+    return np.stack([*matrices.values()]).astype(np.float64)

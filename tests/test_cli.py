@@ -176,7 +176,7 @@ def test_check_of_a_candidate_fails_with_the_report(candidates):
 def test_doctor_looks_at_everything():
     result = run("doctor")
     assert result.exit_code == 0, result.output
-    for topic in ("CPU", "Numba", "vectors", "costs", "kernel cache", "BLAS"):
+    for topic in ("CPU", "threads", "Numba", "vectors", "costs", "kernel cache", "BLAS"):
         assert topic in result.stdout
 
 

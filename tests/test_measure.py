@@ -11,7 +11,7 @@ import pytest
 
 from fastloss.benchmark import measure
 from fastloss.benchmark.measure import PowerLaw, Ratio, Summary
-from fastloss.garbage import no_garbage_collection
+from fastloss.restoring import no_garbage_collection
 
 
 class Fake:

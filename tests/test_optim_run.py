@@ -588,3 +588,65 @@ def test_a_checkpoint_cut_anywhere(tmp_path):
         path.write_bytes(whole[:cut])
         with pytest.raises(ValueError, match="is not a checkpoint of fastloss, or is damaged"):
             optim_run.Checkpoint.load(path)
+
+
+# Loops that must end
+
+
+def norm(W):
+    """A norm whose slope at 0 is written as 0 / 0, as it often is."""
+    length = float(np.sqrt(np.square(W).sum()))
+    with np.errstate(invalid="ignore"):
+        return 1.0 + length, W / length if length else np.full_like(W, np.nan)
+
+
+FULL = [
+    optim.GradientDescent(),
+    optim.GradientDescent(line_search=True),
+    optim.Adam(batch_size=None),
+    optim.LBFGS(),
+]
+
+
+@pytest.mark.parametrize("method", FULL, ids=lambda method: method.name)
+def test_a_gradient_that_is_not_finite_ends_the_run(method):
+    if method.name == "lbfgs":
+        pytest.importorskip("scipy")
+    with pytest.raises(ValueError, match="the gradient after step 0 has an entry that is not"):
+        optim.minimize(norm, np.zeros((2, 2)), method, max_steps=5)
+    evaluations = []
+
+    def later(W):
+        evaluations.append(1)
+        loss = float(np.square(W).sum())
+        return loss, 2 * W if len(evaluations) < 3 else np.full_like(W, np.inf)
+
+    with np.errstate(invalid="ignore"):
+        result = optim.minimize(later, np.ones((2, 2)), method, max_steps=50)
+    assert result.why == "stalled"
+    assert "not finite" in result.message
+    assert len(evaluations) < 10
+
+
+@pytest.mark.parametrize("method", [FULL[1], FULL[3]], ids=lambda method: method.name)
+def test_time_counts_within_a_step(method):
+    if method.name == "lbfgs":
+        pytest.importorskip("scipy")
+    evaluations = []
+
+    def slow_and_wrong(W):  # uphill, so that a line search goes on and on
+        evaluations.append(1)
+        time.sleep(0.02)
+        return float(np.square(W).sum()), -2 * W
+
+    result = optim.minimize(slow_and_wrong, np.ones((2, 2)), method, max_seconds=0.1)
+    assert result.why == "max_seconds"
+    assert result.n_steps == 0
+    assert len(evaluations) < 15
+
+
+def test_a_schedule_of_numpy_scalars_leaves_the_learning_rate_as_it_is():
+    method = optim.SGD(lr=0.1, schedule=lambda epoch: np.float32(1.0))
+    objective = fastloss.Objective(np.eye(3), [0, 1, 2])
+    result = optim.minimize(objective, np.zeros((3, 3)), method, max_steps=1)
+    assert result.history[-1].learning_rate == 0.1

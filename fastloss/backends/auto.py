@@ -125,4 +125,4 @@ def _has_same_bits(workload: Workload, name: str) -> bool:
         return False
     if not _is_ready(name, workload, start=True):
         compilations.wait()
-    return compilations.failure((name, workload.kind)) is None
+    return get_backend(name).ready(workload)

@@ -7,9 +7,10 @@ itself, in some hundredths of a second.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 
 
 class Compilations:
@@ -50,10 +51,12 @@ class Compilations:
         """Return why ``make`` failed for this key."""
         return self._failures.get(key)
 
-    def wait(self) -> None:
-        """Wait until no thread is compiling."""
+    def wait(self, seconds: float = 600.0) -> None:
+        """Wait until nothing is being compiled, for so many seconds at most."""
+        end = time.monotonic() + seconds
         for thread in list(self._threads.values()):
-            thread.join()
+            if thread is not current_thread():
+                thread.join(max(0.0, end - time.monotonic()))
 
     def forget(self) -> None:
         """Forget the threads: a forked child does not have them."""

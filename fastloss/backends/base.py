@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import local
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,38 @@ class Workload:
         """Return what compiled code depends on. The loss itself may have no hash."""
         loss = self.loss
         return type(loss), loss.block, loss.parallel, loss.parameters, self.X_type, self.W_type
+
+
+class _Gathered(local):
+    """A `BatchEvaluator` that copies the rows, to memory that each thread keeps for itself."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        problem: Problem,
+        n_rows: int,
+        n_classes: int,
+        dtype: np.dtype[Any],
+    ) -> None:
+        self._all = problem
+        self._some = replace(
+            problem,
+            X=np.empty((n_rows, problem.X.shape[1]), problem.X.dtype),
+            labels=np.empty(n_rows, np.int64),
+            weights=None if problem.weights is None else np.empty(n_rows),
+        )
+        self._evaluate = backend.prepare(self._some, n_classes, dtype)
+
+    def __call__(
+        self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
+    ) -> float:
+        all_rows, some = self._all, self._some
+        # In range; to check that NumPy would buffer what it writes.
+        np.take(all_rows.X, rows, axis=0, out=some.X, mode="clip")
+        np.take(all_rows.labels, rows, out=some.labels, mode="clip")
+        if all_rows.weights is not None:
+            np.take(all_rows.weights, rows, out=some.weights, mode="clip")
+        return self._evaluate(W, dW, n_threads)
 
 
 class Backend(ABC):
@@ -72,25 +105,7 @@ class Backend(ABC):
         self, problem: Problem, n_rows: int, n_classes: int, dtype: np.dtype[Any]
     ) -> BatchEvaluator:
         """Return `evaluate` for many batches of ``n_rows`` rows; the divisor is a batch's."""
-        memory = replace(
-            problem,
-            X=np.empty((n_rows, problem.X.shape[1]), problem.X.dtype),
-            labels=np.empty(n_rows, np.int64),
-            weights=None if problem.weights is None else np.empty(n_rows),
-        )
-        evaluate = self.prepare(memory, n_classes, dtype)
-
-        def evaluate_rows(
-            rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
-        ) -> float:
-            # The rows are in range. To check that again, NumPy would buffer its output.
-            np.take(problem.X, rows, axis=0, out=memory.X, mode="clip")
-            np.take(problem.labels, rows, out=memory.labels, mode="clip")
-            if problem.weights is not None:
-                np.take(problem.weights, rows, out=memory.weights, mode="clip")
-            return evaluate(W, dW, n_threads)
-
-        return evaluate_rows
+        return _Gathered(self, problem, n_rows, n_classes, dtype)
 
     @abstractmethod
     def evaluate(

@@ -20,7 +20,7 @@ from fastloss.benchmark.tasks import BackendTask
 from fastloss.benchmark.worker import Session, Worker
 from fastloss.machine import environment
 from fastloss.objective import Objective
-from fastloss.threads import available_threads
+from fastloss.settings import threads_to_use
 
 #: How far a contender may be off: the loss relative, the gradient of its largest entry. Wider than
 #: the tests' tolerances, because at this size a hinge margin may round to either side of 0, which
@@ -43,7 +43,7 @@ class VerificationError(ValueError):
 class Settings:
     """How a run measures. Seconds are for one cell: a loss at a size, or a method at a size."""
 
-    n_threads: int = field(default_factory=available_threads)
+    n_threads: int = field(default_factory=threads_to_use)
     seed: int = 0
     max_rounds: int = 15
     cell_seconds: float = 1.5

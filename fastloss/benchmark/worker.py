@@ -9,25 +9,26 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from types import TracebackType
 from typing import IO, Any, Protocol
 
 from fastloss.benchmark.measure import calibrate, settle, time_calls, warm
-from fastloss.garbage import no_garbage_collection
+from fastloss.restoring import no_garbage_collection
+from fastloss.settings import N_THREADS
+from fastloss.threads import THREAD_VARIABLES
 
-_THREAD_VARIABLES = (
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+# Longer than any contender takes to compile, and shorter than anybody would wait.
+_MOST_SECONDS = 1800.0
+_POLL_SECONDS = 0.5
 
 
 class Task(Protocol):
@@ -123,10 +124,20 @@ def _status_bytes(field: str) -> int:
 
 
 class Worker(Session):
-    """A session in a process of its own with ``n_threads`` threads for BLAS and Numba alike."""
+    """A session in a process of its own with ``n_threads`` threads for BLAS and Numba alike.
 
-    def __init__(self, n_threads: int, environment: Mapping[str, str] | None = None) -> None:
-        variables = dict.fromkeys(_THREAD_VARIABLES, str(n_threads))
+    A request that is not answered in ``most_seconds`` is an error, and the end of the process.
+    """
+
+    def __init__(
+        self,
+        n_threads: int,
+        environment: Mapping[str, str] | None = None,
+        most_seconds: float = _MOST_SECONDS,
+    ) -> None:
+        self._most_seconds = most_seconds
+        self._talk: Thread | None = None
+        variables = dict.fromkeys((N_THREADS, *THREAD_VARIABLES), str(n_threads))
         # The worker finds what the caller can import, such as a candidate in the current folder.
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
@@ -156,29 +167,67 @@ class Worker(Session):
         return self._ask("peak_extra_bytes")
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        message = pickle.dumps((method, arguments))
+        replies: SimpleQueue[bytes] = SimpleQueue()
+        # In a thread: neither a pipe that nobody reads nor one that nobody writes to has an end.
+        self._talk = Thread(target=self._exchange, args=(message, replies), daemon=True)
+        self._talk.start()
+        end = time.monotonic() + self._most_seconds
         try:
-            _send(self._process.stdin, (method, arguments))
-            succeeded, reply = pickle.loads(_receive(self._process.stdout))
-        except (BrokenPipeError, EOFError):
-            code = self._process.wait()
-            raise WorkerError(f"the process of a contender ended with code {code}") from None
+            while (data := self._next(replies)) is None:
+                if time.monotonic() >= end:
+                    raise WorkerError(f"no answer to {method} in {self._most_seconds:g} s")
+            succeeded, reply = pickle.loads(data)
+        except BaseException:
+            # What it still answers must not be taken for the answer to another request.
+            self._end()
+            raise
         if not succeeded:
             raise WorkerError(reply)
         return reply
 
-    def close(self) -> None:
+    def _exchange(self, message: bytes, replies: SimpleQueue[bytes]) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(OSError, EOFError, ValueError):  # the process has ended, or is closed
+            _send(self._process.stdin, message)
+            replies.put(_receive(self._process.stdout))
+
+    def _next(self, replies: SimpleQueue[bytes]) -> bytes | None:
+        """The reply, if it comes within a second; an error if it never will."""
+        ended = self._process.poll()
+        try:
+            return replies.get(timeout=_POLL_SECONDS)
+        except Empty:
+            # Had it ended before, its last words would be there.
+            if ended is not None:
+                message = f"the process of a contender ended with code {ended}"
+                raise WorkerError(message) from None
+            return None
+
+    def _end(self) -> None:
+        """End the process, and those that it has started."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
+
+    def close(self) -> None:
+        self._end()
         self._process.wait()
+        if self._talk is not None:
+            self._talk.join(1.0)
+        if (
+            self._talk is not None and self._talk.is_alive()
+        ):  # it holds the pipes, of which another process has an end
+            return
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
 
 
-def _send(stream: IO[bytes], message: Any) -> None:
+def _send(stream: IO[bytes], data: bytes) -> None:
     """A pickle after its length, so that one that cannot be read leaves the next one whole."""
-    data = pickle.dumps(message)
     stream.write(len(data).to_bytes(8, "little") + data)
     stream.flush()
 
@@ -204,4 +253,4 @@ def serve() -> None:
                 reply = True, getattr(session, method)(*arguments)
             except Exception as error:
                 reply = False, f"{type(error).__name__}: {error}"
-            _send(replies, reply)
+            _send(replies, pickle.dumps(reply))

@@ -27,7 +27,7 @@ from fastloss.cli.common import (
     say_saved,
 )
 from fastloss.plots import picture_paths, require_matplotlib
-from fastloss.threads import available_threads
+from fastloss.settings import threads_to_use
 
 #: Peers are many contenders to a cell, and an interval needs rounds.
 PEERS_SECONDS = 6.0
@@ -78,7 +78,7 @@ def bench(
     """
     _check_outputs(out, json, data, candidate or [])
     settings = Settings(
-        n_threads=available_threads() if threads is None else as_integer("threads", threads, 1),
+        n_threads=threads_to_use() if threads is None else as_integer("threads", threads, 1),
         seed=seed,
         cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
     )

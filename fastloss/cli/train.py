@@ -35,8 +35,8 @@ from fastloss.model import (
     confusion_matrix,
 )
 from fastloss.optim import History, Record
+from fastloss.settings import threads_to_use
 from fastloss.tables import Table, seconds
-from fastloss.threads import available_threads
 from fastloss.training import (
     SCHEDULES,
     Job,
@@ -152,7 +152,7 @@ def train(
         validation=validation,
         sweep=sweep,
         n_trials=trials,
-        n_threads=available_threads() if threads is None else threads,
+        n_threads=threads_to_use() if threads is None else threads,
         checkpoint=checkpoint,
         resume=resume,
     )

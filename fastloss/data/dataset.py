@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastloss.arrays import as_selection
+
 Split: TypeAlias = Literal["train", "test"]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.int64]
@@ -77,7 +79,8 @@ class Dataset:
 
     def rows(self, selection: slice | Sequence[int] | npt.NDArray[Any]) -> Dataset:
         """The data set of the selected rows: a view for a slice, a copy for indices or a mask."""
-        return replace(self, X=self.X[selection], y=self.y[selection])
+        rows = as_selection(selection, len(self))
+        return replace(self, X=self.X[rows], y=self.y[rows])
 
 
 def first_bad_label(labels: npt.NDArray[Any], n_classes: int) -> int | None:

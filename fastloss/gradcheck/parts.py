@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import as_array, ieee_arithmetic
+from fastloss.arrays import as_floats, ieee_arithmetic
 from fastloss.gradcheck.records import PartName
 from fastloss.numerical import Matrix, as_number, scores_of
 from fastloss.objective import Objective
@@ -150,11 +150,9 @@ def _evaluate(f: Callable[..., Any], W: Matrix, counter: EvaluationCounter) -> t
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(f"f must return (loss, gradient), got {type(result).__name__}")
     loss = counter.take(as_number(result[0]))
-    gradient = as_array("the gradient", result[1])
+    gradient = as_floats("the gradient", result[1])
     if gradient.shape != W.shape:
         raise ValueError(f"the gradient must have the shape of W, {W.shape}, got {gradient.shape}")
-    if gradient.dtype.kind not in "iuf":
-        raise TypeError(f"the gradient must hold real numbers, got {gradient.dtype}")
     if not math.isfinite(loss):
         raise ValueError(f"the loss at W is {loss}; its gradient cannot be checked")
     # Always a copy: f may write its next gradient to the same array.

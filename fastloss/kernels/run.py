@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -25,13 +26,14 @@ def run(
     function: Callable[..., bool],
     arguments: tuple[Any, ...],
     n_threads: int | None,
-    most: int | None = None,
+    most: int = sys.maxsize,
 ) -> None:
     """Run a kernel on ``n_threads`` (None: all available), but on no more than ``most``."""
-    n = threads.available_threads() if n_threads is None else n_threads
-    n = n if most is None else min(n, most)
-    if n > 1:
-        threads.team.run(function, arguments, n)
+    # Asking how many are available takes longer than some calls that need one.
+    if most > 1:
+        most = min(most, threads.available_threads() if n_threads is None else n_threads)
+    if most > 1:
+        threads.team.run(function, arguments, most)
     else:
         function(*arguments)
 

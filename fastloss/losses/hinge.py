@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import SKIP, as_real, convert
+from fastloss.arrays import SKIP, as_bool, as_choice, as_real, convert
 from fastloss.losses.base import Labels, Loss, Scores, as_power
 from fastloss.losses.jit import njit, prange
 from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
@@ -181,10 +181,8 @@ class Hinge(Loss):
     def __post_init__(self) -> None:
         convert(self, "margin", as_real)
         convert(self, "power", as_power)
-        if self.class_reduction not in ("sum", "mean"):
-            raise ValueError(
-                f"class_reduction must be 'sum' or 'mean', got {self.class_reduction!r}"
-            )
+        convert(self, "include_true_class", as_bool)
+        convert(self, "class_reduction", as_choice, choices=("sum", "mean"))
 
     @property
     def parameters(self) -> tuple[float, ...]:

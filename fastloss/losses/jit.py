@@ -25,12 +25,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from operator import methodcaller
 from types import FunctionType
 from typing import Any, TypeVar, overload
 
 from fastloss import kernel_cache
+from fastloss.restoring import restoring
 
 FASTMATH = {"contract", "reassoc", "nsz"}
 
@@ -184,9 +185,6 @@ def numba_threads(n_threads: int) -> Iterator[None]:
     """Run Numba's parallel functions on ``n_threads`` inside the block, in this thread only."""
     from numba import get_num_threads, set_num_threads
 
-    before = get_num_threads()
-    set_num_threads(n_threads)
-    try:
+    with restoring(partial(set_num_threads, get_num_threads())):
+        set_num_threads(n_threads)
         yield
-    finally:
-        set_num_threads(before)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from fastloss.arrays import SKIP, Floats, ieee_arithmetic
+from fastloss.arrays import SKIP, as_weights, ieee_arithmetic
 from fastloss.blocks import float_blocks
 from fastloss.objective import Objective
 from fastloss.threads import blas_threads
 
 
-def accuracy(objective: Objective, W: Floats) -> float:
+def accuracy(objective: Objective, W: ArrayLike) -> float:
     """The share of rows whose label has the highest score, in [0, 1]; of a tie the lowest class.
 
     Ignored rows do not count; if all are ignored it is NaN. Weights play no part. BLAS runs on one
@@ -23,6 +24,7 @@ def accuracy(objective: Objective, W: Floats) -> float:
     >>> round(fastloss.optim.accuracy(objective, np.eye(3)), 2)
     0.67
     """
+    W = as_weights(W)
     if len(W) != objective.n_parameter_rows:
         raise ValueError(
             f"W must have {objective.n_parameter_rows} rows for {objective}, got shape {W.shape}"

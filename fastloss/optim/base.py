@@ -53,6 +53,8 @@ class Setting:
     seed: int
     tolerance: float
     batches: Batches | None  # of methods that work on batches
+    # For methods that evaluate more than once a step: raises `Stop` where the time is over.
+    check_time: Callable[[], None] = lambda: None
 
     @property
     def steps_per_epoch(self) -> int:

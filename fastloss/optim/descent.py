@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from fastloss.arrays import Floats, as_integer, as_real, convert
+from fastloss.arrays import Floats, as_bool, as_integer, as_real, convert
 from fastloss.optim.base import (
     Method,
     Setting,
@@ -56,7 +55,8 @@ class _FirstOrder(Method):
         return State(0, W, *setting.function.value_and_gradient(W), memory=self.memory(W))
 
     def take_step(self, setting: Setting, state: State) -> State:
-        lr = float(self.lr * self.schedule(state.step / setting.steps_per_epoch))
+        # A NumPy scalar from the schedule must not turn lr into another type.
+        lr = self.lr * float(self.schedule(state.step / setting.steps_per_epoch))
         loss, gradient = state.loss, state.gradient
         if setting.batches is not None:
             loss, gradient = setting.batches.value_and_gradient(state.W, state.step)
@@ -82,6 +82,7 @@ def momentum_update(
 
 def _convert_momentum(method: GradientDescent | SGD) -> None:
     convert(method, "momentum", as_real, below=1.0)
+    convert(method, "nesterov", as_bool)
     if method.nesterov and not method.momentum:
         raise ValueError("nesterov=True needs momentum > 0")
 
@@ -108,6 +109,7 @@ class GradientDescent(_FirstOrder):
     def __post_init__(self) -> None:
         convert(self, "lr", as_real, above=0.0)
         _convert_momentum(self)
+        convert(self, "line_search", as_bool)
         if self.line_search and self.momentum:
             raise ValueError("line_search=True takes no momentum: it needs a direction of descent")
         if self.line_search and self.schedule != Constant():
@@ -125,11 +127,11 @@ class GradientDescent(_FirstOrder):
 
     def take_step(self, setting: Setting, state: State) -> State:
         if self.line_search:
-            return _backtrack(state, setting.function.value_and_gradient)
+            return _backtrack(state, setting)
         return super().take_step(setting, state)
 
 
-def _backtrack(state: State, f: Callable[[Floats], tuple[float, Floats]]) -> State:
+def _backtrack(state: State, setting: Setting) -> State:
     """One step with a line search; the memory holds the first step size to try."""
     assert state.gradient is not None
     first = lr = float(state.memory[0])
@@ -138,7 +140,8 @@ def _backtrack(state: State, f: Callable[[Floats], tuple[float, Floats]]) -> Sta
         W = state.W - lr * state.gradient
         if np.array_equal(W, state.W):
             raise Stop("stalled", "no step along the gradient lowers the loss any more")
-        loss, gradient = f(W)
+        setting.check_time()
+        loss, gradient = setting.function.value_and_gradient(W)
         # The first test matters where the gain that is asked for is lost in rounding.
         if loss < state.loss and loss <= state.loss - _SUFFICIENT * lr * descent:
             following = np.array(_GROW * lr if lr == first else lr)
@@ -178,6 +181,7 @@ class SGD(_FirstOrder):
     def __post_init__(self) -> None:
         convert(self, "lr", as_real, above=0.0)
         convert(self, "batch_size", as_integer, least=1)
+        convert(self, "shuffle", as_bool)
         _convert_momentum(self)
 
     def batches_of(self, function: Function, seed: int) -> Batches | None:
@@ -219,6 +223,7 @@ class Adam(_FirstOrder):
         convert(self, "eps", as_real, above=0.0)
         convert(self, "beta1", as_real, below=1.0)
         convert(self, "beta2", as_real, below=1.0)
+        convert(self, "shuffle", as_bool)
         if self.batch_size is not None:
             convert(self, "batch_size", as_integer, least=1)
 

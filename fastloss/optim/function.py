@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import Floats, check_finite
+from fastloss.arrays import Floats, as_floats, check_finite
 from fastloss.numerical import as_number
 from fastloss.objective import Minibatch, Objective
 
@@ -104,7 +104,7 @@ class PlainFunction(Function):
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(f"f must return (loss, gradient), got {type(result).__name__}")
         # A copy: f may write its next gradient to the same array.
-        gradient = np.array(result[1], dtype=self._dtype)
+        gradient = np.array(as_floats("the gradient", result[1]), dtype=self._dtype)
         if gradient.shape != self._shape:
             raise ValueError(
                 f"the gradient must have the shape of W, {self._shape}, got {gradient.shape}"
@@ -149,10 +149,11 @@ class Batches:
     def _order_of(self, epoch: int) -> NDArray[np.intp]:
         if not self._shuffle:
             return self._rows
-        if self._order[0] != epoch:
-            rng = np.random.default_rng([self._seed, epoch])
-            self._order = epoch, rng.permutation(self._rows)
-        return self._order[1]
+        known, order = self._order
+        if known != epoch:
+            order = np.random.default_rng([self._seed, epoch]).permutation(self._rows)
+            self._order = epoch, order
+        return order
 
     def _estimate_of(self, n_rows: int) -> Minibatch:
         if n_rows not in self._estimates:

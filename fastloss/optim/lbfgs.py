@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from fastloss.arrays import Floats, as_integer, convert, ieee_arithmetic
 from fastloss.optim.base import Method, Setting, State, Stop, stepped
+from fastloss.threads import blas_threads
 
 # SciPy counts in C ints. The run itself knows when to stop.
 _NO_LIMIT = 2**31 - 1
@@ -58,6 +58,7 @@ class LBFGS(Method):
             nonlocal latest
             W = w.reshape(shape).astype(dtype)
             if not np.array_equal(W, latest.W):
+                setting.check_time()
                 loss, gradient = setting.function.value_and_gradient(W)
                 latest = State(latest.step, W, loss, gradient)
             assert latest.gradient is not None
@@ -81,7 +82,7 @@ class LBFGS(Method):
         minimize = _scipy_minimize()
         # SciPy brings a BLAS of its own. Its threads spin after each of its many small calls, and
         # that slows down whatever runs in between: by a half, where the loss is compiled.
-        blas = ThreadpoolController().limit(limits=setting.function.blas_threads, user_api="blas")
+        blas = blas_threads(setting.function.blas_threads, look_again=True)
         with blas, ieee_arithmetic():
             end = minimize(
                 evaluate,

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastloss import arrays
-from fastloss.arrays import Floats, as_integer, as_real, convert, ieee_arithmetic
+from fastloss.arrays import Floats, as_bool, as_integer, as_real, convert, ieee_arithmetic
 from fastloss.objective import Objective
 from fastloss.optim.accuracy import accuracy
 from fastloss.optim.base import Method, Setting, State, Stop, squared_norm
@@ -92,8 +92,8 @@ def minimize(
     Raises
     ------
     DivergedError : the loss is NaN or infinite, or larger by 100 times its size at the start.
-    ValueError : a wrong value or shape, a loss at the start that is not finite, a checkpoint of
-        another run or a damaged one.
+    ValueError : a wrong value or shape, a loss or gradient at the start that is not finite, a
+        checkpoint of another run or a damaged one.
     TypeError : an argument of the wrong kind.
     OSError : no checkpoint to resume from; it cannot be written; its file is another archive.
     ImportError : ``method="lbfgs"`` without SciPy.
@@ -111,6 +111,7 @@ def minimize(
     record_every = _as_count("record_every", record_every)
     checkpoint_every = _as_count("checkpoint_every", checkpoint_every)
     seed = as_integer("seed", seed, 0)
+    resume, reproducible = as_bool("resume", resume), as_bool("reproducible", reproducible)
     tolerance = as_real("tolerance", tolerance)
     limits = _Limits(max_steps, max_epochs, max_evaluations, max_seconds)
     start = _as_start(f, W)
@@ -203,7 +204,7 @@ class _Run:
         callback: Callback | None,
     ) -> None:
         self._method = method
-        self._setting = setting
+        self._setting = replace(setting, check_time=self._check_limits)
         if limits == _Limits(None, None, None, None):
             on_batches = setting.batches is not None
             limits = (
@@ -293,6 +294,9 @@ class _Run:
         self._at = state, self._setting.function.rows_evaluated
         self._between_steps()
 
+    def _check_limits(self) -> None:
+        self._limits.check(self._state.step, self._epochs, self._evaluations, self._seconds)
+
     def _between_steps(self) -> None:
         step = self._state.step
         # A run that was interrupted before its record makes up for it.
@@ -300,8 +304,8 @@ class _Run:
             self._records.append(self._record())
             if self._callback is not None and self._callback(self._records[-1]):
                 raise Stop("callback", f"stopped by the callback after step {step}")
-        self._limits.check(step, self._epochs, self._evaluations, self._seconds)
-        self._check_converged()
+        self._check_limits()
+        self._check_gradient()
         if self._save_is_due():
             self._save()
 
@@ -342,11 +346,17 @@ class _Run:
         before = self._state.loss if math.isfinite(self._state.loss) else self._records[-1].loss
         raise DivergedError(state.step, before, loss, state.learning_rate, History(self._records))
 
-    def _check_converged(self) -> None:
+    def _check_gradient(self) -> None:
+        """Raise if the gradient of all rows leads nowhere: it is not finite, or all but 0."""
         state, tolerance = self._state, self._setting.tolerance
         if self._setting.batches is not None or state.gradient is None:
             return
         largest = float(np.abs(state.gradient).max())
+        if not math.isfinite(largest):
+            problem = f"the gradient after step {state.step} has an entry that is not finite"
+            if state.step == 0:
+                raise ValueError(f"{problem}: is something in W or X not finite, or too large?")
+            raise Stop("stalled", problem)
         if largest <= tolerance:
             message = f"no entry of the gradient is larger than {largest:.3g} <= {tolerance:g}"
             raise Stop("converged", message)

@@ -24,7 +24,7 @@ from fastloss.machine import cpu_name
 from fastloss.model import LinearModel, PreprocessingKind, accuracy
 from fastloss.optim import History, Record, Result
 from fastloss.optim.checkpoint import check_place
-from fastloss.threads import available_threads
+from fastloss.settings import threads_to_use
 from fastloss.training.problem import SYNTHETIC_SHAPE, Prepared, Splits, fit, load_splits
 from fastloss.training.settings import Settings, fill_in, total_steps
 from fastloss.training.sweep import Trial, parse_sweep, plan_trials, run_sweep
@@ -51,7 +51,7 @@ class Job:
     validation: int | None = None
     sweep: str | None = None
     n_trials: int | None = None
-    n_threads: int = field(default_factory=available_threads)
+    n_threads: int = field(default_factory=threads_to_use)
     checkpoint: Path | None = None
     resume: bool = False
     points: list[Settings] = field(init=False)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data as datasets
-from fastloss.arrays import Floats, check_finite
+from fastloss.arrays import Floats, as_integer, check_finite
 from fastloss.blocks import row_blocks
 from fastloss.data import Dataset
 from fastloss.files import StrPath, read_archive
@@ -61,8 +61,8 @@ def load_splits(path: StrPath | None, *, validation: int | None = None, seed: in
     path : as for `data.load`; None: a synthetic problem. A folder without files of test rows, and
         a single file, have no test rows.
     validation : how many of the training rows; one in eight, 2,000 at most, unless given. They
-        are the last ones, except where the labels are in order: there they are drawn with
-        ``seed``.
+        are the last ones, unless these have too few or too many of a class, as where the rows are
+        grouped by class: then rows are drawn with ``seed``, of each class its share.
 
     Raises
     ------
@@ -81,6 +81,7 @@ def load_splits(path: StrPath | None, *, validation: int | None = None, seed: in
     n_validation = validation
     if n_validation is None:
         n_validation = min(len(rows) // _VALIDATION_SHARE, _MOST_VALIDATION_ROWS)
+    n_validation = as_integer("validation", n_validation)
     if not 0 <= n_validation < len(rows):
         raise ValueError(
             f"validation must be in [0, {len(rows)}), the rows there are, got {n_validation}"
@@ -88,11 +89,38 @@ def load_splits(path: StrPath | None, *, validation: int | None = None, seed: in
     if n_validation == 0:
         return Splits(rows, None, test)
     n_train = len(rows) - n_validation
-    if (np.diff(rows.y) >= 0).all():
-        order = np.random.default_rng(seed).permutation(len(rows))
-        first, last = np.sort(order[:n_train]), np.sort(order[n_train:])
-        return Splits(rows.rows(first), rows.rows(last), test)
-    return Splits(rows.rows(slice(n_train)), rows.rows(slice(n_train, None)), test)
+    if _are_fair(rows.y[:n_train], rows.y[n_train:]):
+        # Not copied.
+        return Splits(rows.rows(slice(n_train)), rows.rows(slice(n_train, None)), test)
+    is_validation = _stratified(rows.y, n_validation, seed)
+    return Splits(rows.rows(~is_validation), rows.rows(is_validation), test)
+
+
+def _are_fair(train: Labels, validation: Labels) -> bool:
+    """Whether both have of each class about its share, as rows in random order have."""
+    n_classes = int(max(train.max(), validation.max())) + 1
+    counts = np.bincount(train, minlength=n_classes)
+    found = np.bincount(validation, minlength=n_classes)
+    expected = (counts + found) * (len(validation) / (len(train) + len(validation)))
+    is_missing = (counts == 0) & (found > 0) | (found == 0) & (expected >= 1)
+    # Four standard deviations of a drawn number, and one row more where that is hardly one.
+    is_far = np.abs(found - expected) > 4 * np.sqrt(expected) + 1
+    return not (is_missing | is_far).any()
+
+
+def _stratified(labels: Labels, n_chosen: int, seed: int) -> NDArray[np.bool_]:
+    """Choose rows (a mask) that have of each class about the same share as all rows.
+
+    A class keeps at least one row that is not chosen, if that is possible.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    is_first = np.diff(labels[order], prepend=-1) > 0
+    candidates = order[~is_first] if n_chosen <= np.count_nonzero(~is_first) else order
+    chosen = np.zeros(len(labels), bool)
+    # Evenly spread over rows that are in the order of their classes.
+    chosen[candidates[(2 * np.arange(n_chosen) + 1) * len(candidates) // (2 * n_chosen)]] = True
+    return chosen
 
 
 def _test_rows(folder: StrPath) -> Dataset | None:
@@ -244,7 +272,7 @@ def fit(
     return minimize(
         prepared.objective(settings, n_threads),
         np.zeros((n_features + 1, n_classes), prepared.preprocessing.dtype),
-        make_method(settings),
+        make_method(settings, len(prepared.X)),
         max_epochs=settings.epochs,
         max_steps=settings.steps,
         seed=settings.seed,

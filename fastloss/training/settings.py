@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from fastloss.arrays import as_integer, as_real, convert
+from fastloss.arrays import as_bool, as_integer, as_real, convert
 from fastloss.losses import get_loss
 from fastloss.optim import (
     Constant,
@@ -58,17 +58,29 @@ class Settings:
         if self.schedule is not None and self.schedule not in SCHEDULES:
             known = ", ".join(map(repr, SCHEDULES))
             raise ValueError(f"unknown schedule {self.schedule!r}; known: {known}")
-        if self.epochs is not None:
-            convert(self, "epochs", as_real, above=0.0, finite=False)
-            if self.epochs >= _MOST_EPOCHS:
-                raise ValueError(f"epochs must be < {_MOST_EPOCHS:g}, got {self.epochs:g}")
-        for name in ("steps", "batch_size"):
+        for name, as_kind, limits in _KINDS:
             if getattr(self, name) is not None:
-                convert(self, name, as_integer, least=1)
+                convert(self, name, as_kind, **limits)
+        if self.epochs is not None and self.epochs >= _MOST_EPOCHS:
+            raise ValueError(f"epochs must be < {_MOST_EPOCHS:g}, got {self.epochs:g}")
 
     def __str__(self) -> str:
         named = {name: value for name, value in asdict(self).items() if value is not None}
         return ", ".join(f"{name}={short(value)}" for name, value in named.items())
+
+
+_KINDS: tuple[tuple[str, Callable[..., object], dict[str, Any]], ...] = (
+    ("lr", as_real, {"above": 0.0}),
+    ("l1", as_real, {}),
+    ("l2", as_real, {}),
+    ("epochs", as_real, {"above": 0.0, "finite": False}),
+    ("steps", as_integer, {"least": 1}),
+    ("batch_size", as_integer, {"least": 1}),
+    ("momentum", as_real, {"below": 1.0}),
+    ("nesterov", as_bool, {}),
+    ("line_search", as_bool, {}),
+    ("seed", as_integer, {"least": 0}),
+)
 
 
 #: Schedules by name, for a run of so many epochs.
@@ -161,8 +173,8 @@ def _parameters(optimizer: str) -> tuple[str, ...]:
 _METHOD_SETTINGS = ("lr", "batch_size", "momentum", "nesterov", "line_search", "schedule")
 
 
-def make_method(settings: Settings) -> Method:
-    """The method with its parameters, from settings that are filled in.
+def make_method(settings: Settings, n_rows: int = 1) -> Method:
+    """The method with its parameters, from settings that are filled in, for so many rows.
 
     Raises
     ------
@@ -182,21 +194,26 @@ def make_method(settings: Settings) -> Method:
                 f"of {', '.join(_METHOD_SETTINGS)} it takes {known}"
             )
     if "schedule" in given:
-        epochs = settings.epochs or settings.steps
-        assert epochs is not None
-        given["schedule"] = SCHEDULES[given["schedule"]](float(epochs))
+        # Of a run that counts steps, the epochs that these are.
+        limits = [settings.epochs or math.inf]
+        if settings.steps is not None:
+            limits.append(settings.steps / _steps_per_epoch(settings, n_rows))
+        given["schedule"] = SCHEDULES[given["schedule"]](min(limits))
     return type(get_method(settings.optimizer))(**given)
 
 
 def total_steps(settings: Settings, n_rows: int) -> int:
     """How many steps a run of filled-in settings takes at most."""
-    an_epoch = 1
-    if settings.batch_size is not None:
-        an_epoch = -(-n_rows // min(settings.batch_size, n_rows))
     limits = [settings.steps] if settings.steps is not None else []
     if settings.epochs is not None:
-        limits.append(math.ceil(settings.epochs * an_epoch))
+        limits.append(math.ceil(settings.epochs * _steps_per_epoch(settings, n_rows)))
     return min(limits)
+
+
+def _steps_per_epoch(settings: Settings, n_rows: int) -> int:
+    if settings.batch_size is None:
+        return 1
+    return -(-n_rows // min(settings.batch_size, n_rows))
 
 
 def short(value: object) -> str:

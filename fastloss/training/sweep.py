@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from threading import Event
@@ -14,7 +14,8 @@ from typing import Any, TypeAlias, get_args, get_type_hints
 import numpy as np
 
 from fastloss.optim import DivergedError, Result
-from fastloss.threads import available_threads, blas_threads
+from fastloss.settings import threads_to_use
+from fastloss.threads import blas_threads
 from fastloss.training.problem import Prepared, fit
 from fastloss.training.settings import Settings, make_method
 
@@ -199,33 +200,46 @@ def run_sweep(
         raise ValueError("a sweep needs validation rows to choose by, got validation=0")
     for settings in trials:
         make_method(settings)
+    if not trials:
+        return []
     stop = Event()
+    finished = [Trial(*trial, failure=_NOT_BEGUN) for trial in enumerate(trials)]
 
-    def run(number: int) -> Trial:
+    def run(number: int) -> None:
+        # Results are kept here, and not where an interrupt could part them from their trial.
         settings = trials[number]
         if stop.is_set():
-            return Trial(number, settings, failure=_NOT_BEGUN)
+            return
         try:
             result = fit(prepared, settings, n_threads=1, callback=lambda record: stop.is_set())
         except DivergedError as error:
-            return Trial(number, settings, failure=str(error))
-        return Trial(number, settings, result)
+            finished[number] = Trial(number, settings, failure=str(error))
+        else:
+            finished[number] = Trial(number, settings, result)
 
-    n_at_once = min(n_threads or available_threads(), len(trials))
+    n_at_once = min(threads_to_use(n_threads), len(trials))
     with ExitStack() as stack:
-        # One limit around all: a trial that ends must not lift it for those that go on.
+        # Around all trials: BLAS has one limit for all threads, and need not change it often.
         stack.enter_context(blas_threads(1))
         pool = stack.enter_context(ThreadPoolExecutor(n_at_once, thread_name_prefix="trial"))
         stack.callback(stop.set)  # an error in one ends the others
-        waiting = {pool.submit(run, number) for number in range(len(trials))}
-        finished: list[Trial] = []
-        while waiting:
-            try:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            except KeyboardInterrupt:
-                stop.set()
-                continue
-            finished += [future.result() for future in done]
-            best = min(finished, key=lambda trial: trial.order)
-            progress(f"best of {len(finished)}: {best.accuracy:.1%}", len(finished))
+        try:
+            _follow([pool.submit(run, number) for number in range(len(trials))], finished, progress)
+        except KeyboardInterrupt:
+            stop.set()
+            with suppress(KeyboardInterrupt):  # a second one changes nothing
+                pool.shutdown()
     return sorted(finished, key=lambda trial: trial.order)
+
+
+def _follow(
+    futures: list[Future[None]], trials: Sequence[Trial], progress: Callable[[str, int], None]
+) -> None:
+    """Report progress until all trials are finished; raise what one of them raised."""
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
+        best, n_finished = min(trials, key=lambda trial: trial.order), len(futures) - len(waiting)
+        progress(f"best of {n_finished}: {best.accuracy:.1%}", n_finished)
