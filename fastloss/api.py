@@ -46,7 +46,7 @@ def loss_and_grad(
     loss : a name (see `available_losses`) or an instance, e.g. ``Hinge(margin=0.5)``.
     l1, l2 : strengths of the penalties, >= 0. The bias is not penalised.
     intercept : whether ``W`` has a bias row. ``X`` is not copied for it.
-    sample_weight : (N,) finite and >= 0.
+    sample_weight : (N,) finite and >= 0. A row of weight 0 is left out: it may hold NaN.
     class_weight : mapping of label to weight (1 where it has none), or "balanced": the number of
         rows / (number of classes in ``y`` * rows of that class).
     ignore_index : rows with this label are skipped before any arithmetic.

@@ -231,9 +231,15 @@ def as_selection(rows: slice | ArrayLike, n_rows: int) -> slice | NDArray[np.int
 
 
 def as_labels(
-    y: ArrayLike, n_rows: int, ignore_index: int | None = None, rows_of: str = "X"
+    y: ArrayLike,
+    n_rows: int,
+    ignore_index: int | None = None,
+    rows_of: str = "X",
+    skipped: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """``y`` (N,) or (N, 1) as contiguous int64 (N,) >= 0; `SKIP` where it is ``ignore_index``.
+    """``y`` (N,) or (N, 1) as contiguous int64 (N,) >= 0.
+
+    `SKIP` where ``skipped``, or where ``y`` is ``ignore_index``.
 
     The upper end waits for the number of classes: see `check_label_range`.
     """
@@ -246,11 +252,11 @@ def as_labels(
         raise TypeError(f"y must hold integers, got {array.dtype}{hint}")
     if len(array) != n_rows:
         raise ValueError(f"y has {len(array)} labels, but {rows_of} has {n_rows} rows")
-    if ignore_index is None:
+    if skipped is None:
         skipped = np.zeros(n_rows, dtype=bool)
-    elif _is_integer(ignore_index):
-        skipped = array == ignore_index
-    else:
+    if _is_integer(ignore_index):
+        skipped = skipped | (array == ignore_index)
+    elif ignore_index is not None:
         raise TypeError(f"ignore_index must be an integer or None, got {ignore_index!r}")
     # Before the cast: a huge unsigned label must not wrap round to a valid one.
     out_of_range = (array < 0) | (array > np.iinfo(np.int64).max)
@@ -274,22 +280,41 @@ def check_label_range(labels: NDArray[np.int64], highest: int, n_classes: int) -
         raise ValueError(f"y[{i}] = {labels[i]} is not in [0, {n_classes})")
 
 
-def as_row_weights(
+def as_labels_and_weights(
+    y: ArrayLike,
+    n_rows: int,
+    ignore_index: int | None,
     sample_weight: ArrayLike | None,
     class_weight: ClassWeight | None,
-    labels: NDArray[np.int64],
-) -> NDArray[np.float64] | None:
-    """``sample_weight[i] * class_weight[y[i]]`` (N,), 0 where skipped; None: all weigh 1."""
+    is_mean: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """The labels, `SKIP` where a row does not count, and ``sample_weight[i] * class_weight[y[i]]``.
+
+    A row of weight 0 does not count, whatever its label is. Weights (N,) are None if all are 1,
+    and 0 where the row is skipped. Of a mean they are scaled by a power of two so that the largest
+    is between 1/4 and 1: their product and sum can then neither overflow nor vanish.
+    """
     if sample_weight is None and class_weight is None:
-        return None
-    weights = np.ones(len(labels))
+        return as_labels(y, n_rows, ignore_index), None
+    mantissas, exponents = np.ones(n_rows), np.zeros(n_rows, np.int64)
+    skipped = np.zeros(n_rows, dtype=bool)
     if sample_weight is not None:
-        weights *= _as_sample_weight(sample_weight, len(labels))
+        mantissas, exponents = np.frexp(_as_sample_weight(sample_weight, n_rows))
+        skipped = mantissas == 0
+    labels = as_labels(y, n_rows, ignore_index, skipped=skipped)
     if class_weight is not None:
-        table = _class_weight_table(class_weight, labels)
-        weights *= table[labels]
-    weights[labels == SKIP] = 0.0
-    return weights
+        of_class, exponents_of_class = np.frexp(_weights_by_class(class_weight, labels))
+        mantissas, exponents = mantissas * of_class, exponents + exponents_of_class
+    mantissas[labels == SKIP] = 0.0
+    if is_mean:
+        exponents = exponents - exponents[mantissas > 0].max(initial=-5000)
+    with np.errstate(over="ignore"):
+        weights = np.ldexp(mantissas, exponents)
+    labels[weights == 0.0] = SKIP
+    if not np.isfinite(weights).all():
+        i = int(np.argmax(np.isinf(weights)))
+        raise ValueError(f"sample_weight[{i}] * class_weight[y[{i}]] is too large for float64")
+    return labels, weights
 
 
 def _as_sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float64]:
@@ -306,28 +331,38 @@ def _as_sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float
     return array.astype(np.float64)
 
 
-def _class_weight_table(
-    class_weight: ClassWeight, labels: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Weight by label; the last entry answers for `SKIP`."""
-    counts = np.bincount(labels[labels != SKIP])
+def _weights_by_class(class_weight: ClassWeight, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The weight (N,) of the class of each row; of `SKIP` whatever."""
+    classes, places = _distinct(labels)
+    of_class = np.ones(len(classes))
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f"class_weight must be a mapping or 'balanced', got {class_weight!r}")
+        counts = np.bincount(places, minlength=len(classes))
+        counts[classes == SKIP] = 0
         present = counts > 0
-        table = np.zeros(len(counts) + 1)
-        table[:-1][present] = counts.sum() / (present.sum() * counts[present])
-        return table
+        of_class[present] = counts.sum() / (present.sum() * counts[present])
+        return of_class[places]
     if not isinstance(class_weight, Mapping):
         raise TypeError(f"class_weight must be a mapping or 'balanced', got {class_weight!r}")
+    weights = {}
     for label, weight in class_weight.items():
         if not _is_integer(label) or label < 0:
             raise ValueError(f"class_weight has the key {label!r}, which is no class")
-        as_real(f"class_weight[{label}]", weight)
-    table = np.ones(max(len(counts), *(int(label) + 1 for label in class_weight), 1) + 1)
-    for label, weight in class_weight.items():
-        table[label] = weight
-    return table
+        weights[int(label)] = as_real(f"class_weight[{label}]", weight)
+    of_class[:] = [weights.get(label, 1.0) for label in classes.tolist()]
+    return of_class[places]
+
+
+def _distinct(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """The distinct labels, in order, and the place of each row's among them.
+
+    Counting is ten times faster than sorting, and takes memory in proportion to the largest label.
+    """
+    if labels.max() > len(labels):
+        return np.unique(labels, return_inverse=True)
+    is_present = np.bincount(labels - SKIP) > 0
+    return np.flatnonzero(is_present) + SKIP, (np.cumsum(is_present) - 1)[labels - SKIP]
 
 
 def check_out(out: object, W: Floats, inputs: Mapping[str, object]) -> None:

@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 BLOCK_BYTES = 4 * 2**20
 
 
-def row_blocks(n_rows: int, row_bytes: int, n_bytes: int | None = None) -> Iterator[slice]:
+def row_blocks(
+    n_rows: int, row_bytes: int, n_bytes: int | None = None, most_rows: int | None = None
+) -> Iterator[slice]:
     """Yield slices that cover ``n_rows``, each of ``n_bytes`` (`BLOCK_BYTES`) or a single row.
+
+    None has more than ``most_rows``, if that is given.
 
     >>> list(row_blocks(5, row_bytes=40, n_bytes=80))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    step = max(1, (n_bytes or BLOCK_BYTES) // row_bytes)
+    step = max(1, (n_bytes or BLOCK_BYTES) // max(1, row_bytes))
+    step = step if most_rows is None else min(step, most_rows)
     for start in range(0, n_rows, step):
         yield slice(start, min(n_rows, start + step))
 
@@ -30,16 +35,18 @@ def float_blocks(
     *,
     rows: NDArray[np.intp] | None = None,
     n_bytes: int | None = None,
+    most_rows: int | None = None,
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Yield rows of ``X`` (N, D) in blocks of ``dtype``: their places among ``rows``, and the rows.
 
     Neither a block nor an array of ``n_columns`` numbers a row computed from it, such as its
-    scores, is larger than ``n_bytes``.
+    scores, is larger than ``n_bytes``, nor has it more than ``most_rows``.
 
     Parameters
     ----------
     rows : indices of the rows to take; all unless given, and then not copied if of ``dtype``.
     """
     row_bytes = max(X.shape[1], n_columns) * dtype.itemsize
-    for block in row_blocks(len(X) if rows is None else len(rows), row_bytes, n_bytes):
+    n_rows = len(X) if rows is None else len(rows)
+    for block in row_blocks(n_rows, row_bytes, n_bytes, most_rows):
         yield block, X[block if rows is None else rows[block]].astype(dtype, copy=False)

@@ -75,23 +75,38 @@ class Preprocessing:
         )
         if kind == "none":
             return plain
-        mean = plain._mean(X, lambda block: block)
+        # Scaled by powers of two, exactly, so that neither sums nor squares overflow or vanish.
+        scale = plain._scale(X)
+        mean = plain._mean(X, lambda block: block / scale) * scale
         centred = replace(plain, mean=mean.astype(plain.dtype))
         if kind == "mean_image":
             return centred
         # About the mean as it is stored: a constant column then deviates by its rounding alone.
-        deviation = np.sqrt(centred._mean(X, np.square))
+        scale = centred._scale(X)
+        deviation = np.sqrt(centred._mean(X, lambda block: np.square(block / scale))) * scale
         if plain.of_pixels:
             deviation = np.hypot(deviation, _PIXEL_DEVIATION)
-        deviation[deviation <= np.finfo(plain.dtype).eps * np.abs(mean)] = 1.0
-        return replace(centred, deviation=deviation.astype(plain.dtype))
+        typed = deviation.astype(plain.dtype)
+        typed[(deviation <= np.finfo(plain.dtype).eps * np.abs(mean)) | (typed == 0)] = 1.0
+        return replace(centred, deviation=typed)
 
-    def _mean(self, X: NDArray[Any], function: Callable[[Floats], Floats]) -> NDArray[np.float64]:
-        """The mean of ``function`` of the preprocessed rows, over the rows."""
+    def _mean(
+        self, X: NDArray[Any], function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """The mean of ``function`` of the preprocessed rows in float64, over the rows."""
         total = np.zeros(X.shape[1])
-        for rows in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
-            total += function(self.apply(X[rows])).sum(axis=0, dtype=np.float64)
+        for rows in row_blocks(len(X), X.shape[1] * total.itemsize):
+            total += function(self.apply(X[rows]).astype(np.float64)).sum(axis=0)
         return total / len(X)
+
+    def _scale(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """A power of two (D,) near the largest number of each column, once preprocessed."""
+        largest = np.zeros(X.shape[1], self.dtype)
+        if self.of_pixels:
+            return largest + 1.0
+        for rows in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
+            np.maximum(largest, np.abs(self.apply(X[rows])).max(axis=0), out=largest)
+        return np.ldexp(1.0, np.frexp(largest)[1] - 1)
 
     @np.errstate(under="ignore")
     def apply(self, X: NDArray[Any]) -> Floats:

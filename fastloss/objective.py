@@ -64,7 +64,9 @@ class Objective:
         n_threads: int | None = None,
     ) -> None:
         array = arrays.as_rows(X)
-        labels = arrays.as_labels(y, len(array), ignore_index)
+        labels, weights = arrays.as_labels_and_weights(
+            y, len(array), ignore_index, sample_weight, class_weight, reduction == "mean"
+        )
         self.penalty = Penalty(l1, l2)
         self.reduction = arrays.as_choice("reduction", reduction, ("mean", "sum"))
         self._backend = backend if backend == AUTO else check_backend(backend)
@@ -77,7 +79,7 @@ class Objective:
                 labels=labels,
                 loss=get_loss(loss),
                 intercept=arrays.as_bool("intercept", intercept),
-                weights=arrays.as_row_weights(sample_weight, class_weight, labels),
+                weights=weights,
                 divisor=1.0,
                 any_skipped=True,
             )
@@ -96,8 +98,8 @@ class Objective:
             divisor = float(n_counted) if problem.weights is None else float(problem.weights.sum())
             if divisor == 0.0:
                 raise ValueError(
-                    f"the weights of the {n_rows} rows sum to 0 ({n_counted} of them are not "
-                    "ignored), so they have no mean; pass reduction='sum' for a loss of 0"
+                    f"the weights of the {n_rows} rows sum to 0 (each is ignored or has the "
+                    "weight 0), so they have no mean; pass reduction='sum' for a loss of 0"
                 )
         self._set_problem(replace(problem, divisor=divisor, any_skipped=n_counted < n_rows))
 
@@ -115,7 +117,7 @@ class Objective:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Return the labels (N,), -1 where the row is ignored."""
+        """Return the labels (N,), -1 where the row is ignored or has weight 0."""
         return self._problem.labels
 
     @property
@@ -332,8 +334,17 @@ class Objective:
                 f"intercept={self.intercept}, got shape {weights.shape}"
             )
         arrays.check_label_range(self.labels, int(self.labels.max()), weights.shape[1])
+        self._check_weights(weights.dtype)
         self._accepted.add((weights.shape, weights.dtype))
         return weights
+
+    def _check_weights(self, dtype: np.dtype[Any]) -> None:
+        """Raise at the first weight that a gradient of this type cannot be multiplied with."""
+        weights = self._problem.weights
+        if weights is None or weights.max() <= np.finfo(dtype).max:
+            return
+        i = int(np.argmax(weights > np.finfo(dtype).max))
+        raise ValueError(f"the weight of row {i}, {weights[i]:g}, is too large for {dtype}")
 
 
 class Minibatch:

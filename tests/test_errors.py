@@ -244,13 +244,13 @@ ARGUMENTS = {
     "zero weights": (
         {"sample_weight": weights * 0},
         ValueError,
-        "the weights of the 20 rows sum to 0 (20 of them are not ignored), so they have no mean",
+        "the weights of the 20 rows sum to 0 (each is ignored or has the weight 0)",
     ),
     "zero class weights": ({"class_weight": dict.fromkeys(range(C), 0.0)}, ValueError, "sum to 0"),
     "all ignored": (
         {"y": np.full(N, -1), "ignore_index": -1},
         ValueError,
-        "sum to 0 (0 of them are not ignored)",
+        "sum to 0 (each is ignored or has the weight 0)",
     ),
     "ignore_index of 1.0": ({"ignore_index": 1.0}, TypeError, "ignore_index must be an integer or"),
     "negative l1": ({"l1": -1.0}, ValueError, "l1 must be finite and >= 0, got -1.0"),

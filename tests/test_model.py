@@ -256,3 +256,22 @@ def test_a_loss_registered_by_another_name_comes_back(tmp_path):
         assert LinearModel.load(tmp_path / "model.npz").loss == OfAnotherName(0.1)
     finally:
         fastloss.unregister_loss("other")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [("f4", 1e-36), ("f4", 1e-23), ("f4", 1e19), ("f4", 1e37), ("f8", 1e-300), ("f8", 1e300)],
+)
+def test_columns_of_any_scale_are_standardised(dtype, scale):
+    X = (np.random.default_rng(0).standard_normal((300, 3)) * scale).astype(dtype)
+    rows = Preprocessing.fit(X).apply(X)
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(rows.std(axis=0), 1, rtol=1e-5)
+
+
+def test_standardise_many_equal_rows():
+    row = np.array([[0.1, 1e30]], np.float32)
+    X = np.broadcast_to(row, (3_000_000, 2))
+    fitted = Preprocessing.fit(X)
+    np.testing.assert_array_equal(fitted.mean, row[0])
+    np.testing.assert_array_equal(fitted.deviation, [1, 1])

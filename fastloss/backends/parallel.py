@@ -42,6 +42,8 @@ _MAX_CHUNKS = 16
 _MIN_CHUNK_ROWS = 64
 _MAX_GRADIENT_BYTES = 256 * 2**20
 _COPY_BYTES = 16 * 2**20
+# Chunks of more rows would add up so many losses that float64 tells.
+_MOST_ROWS = 2**20
 # Waking Numba's threads takes about 5 us, and this many multiply-adds take one thread as long.
 _SERIAL_MULTIPLY_ADDS = 100_000
 _SERIAL_SCORES = 10_000
@@ -95,13 +97,13 @@ class NumbaBackend(Backend):
         n_rows, n_features = problem.X.shape
         work = n_rows * W.size
         # Rows that do not follow each other in memory are copied, a few megabytes at a time.
-        row_bytes = n_features * problem.X.itemsize
         is_whole = problem.X.flags.c_contiguous
+        row_bytes = 0 if is_whole else n_features * problem.X.itemsize
         W_T = np.zeros((W.shape[1], n_features + 1), W.dtype)
         W_T[:, : len(W)] = W.T
         total, gradient = 0.0, np.zeros(W_T.shape if dW is not None else (0, 0))
         with ieee_arithmetic():
-            for rows in [slice(None)] if is_whole else row_blocks(n_rows, row_bytes, _COPY_BYTES):
+            for rows in row_blocks(n_rows, row_bytes, _COPY_BYTES, _MOST_ROWS):
                 losses, partials = self._run(problem, rows, W_T, gradient.shape, work, n_threads)
                 for loss, partial in zip(losses.tolist(), partials, strict=True):
                     total += loss

@@ -1,12 +1,12 @@
-"""Run a loss in NumPy: two matrix products in BLAS, and the loss on the whole score matrix.
+"""Run a loss in NumPy: two matrix products in BLAS, and the loss on the scores between them.
 
-``X`` is read twice, and N x C temporaries are formed. Float rows are taken as one block; ``uint8``
-rows, and problems with rows to skip, go through copies of a few rows at a time.
+It takes a block of rows at a time, so its temporaries stay small, and no sum in float32 runs over
+many rows: the gradients of blocks are added in float64. ``X`` is read twice. Rows are copied if
+they are ``uint8`` or if some are to be skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -20,8 +20,12 @@ from fastloss.losses.base import Labels, Loss
 from fastloss.problem import Problem
 from fastloss.threads import blas_threads
 
-# Large enough for BLAS to work at full speed, small beside any X worth converting in blocks.
-_BLOCK_BYTES = 16 * 2**20
+# Large enough for BLAS to work at full speed; of rows that are copied, and of others.
+_COPY_BYTES, _BLOCK_BYTES = 16 * 2**20, 64 * 2**20
+# And for what adding its gradient costs to be small beside the products.
+_WEIGHTS_A_BLOCK = 4
+# BLAS sums so many rows in the type of W: more if W is large, because BLAS then cuts them itself.
+_FEW_ROWS, _MANY_ROWS, _LARGE = 1024, 4096, 4096
 
 
 class NumpyBackend(Backend):
@@ -37,13 +41,25 @@ class NumpyBackend(Backend):
     def evaluate(
         self, problem: Problem, W: Floats, dW: Floats | None, n_threads: int | None
     ) -> float:
-        if dW is not None:
-            dW[...] = 0.0
-        total = 0.0
+        counted = np.flatnonzero(problem.labels != SKIP) if problem.any_skipped else None
+        is_copied = counted is not None or problem.X.dtype != W.dtype
+        n_bytes = max(_COPY_BYTES if is_copied else _BLOCK_BYTES, _WEIGHTS_A_BLOCK * W.nbytes)
+        blocks = float_blocks(
+            problem.X,
+            W.dtype,
+            W.shape[1],
+            rows=counted,
+            n_bytes=n_bytes,
+            most_rows=_FEW_ROWS if W.size < _LARGE else _MANY_ROWS,
+        )
+        losses, gradient = [], np.zeros(W.shape if dW is not None else 0)
         with blas_threads(n_threads), ieee_arithmetic():
-            for rows, X in _blocks(problem, W):
-                total += _add_block(problem, rows, X, W, dW)
-        return total / problem.divisor
+            for block, X in blocks:
+                rows = block if counted is None else counted[block]
+                losses.append(_add_block(problem, rows, X, W, gradient))
+            if dW is not None:
+                dW[...] = gradient
+            return float(np.sum(losses)) / problem.divisor
 
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
@@ -52,26 +68,14 @@ class NumpyBackend(Backend):
             return losses_of_rows(loss, scores, labels)
 
 
-def _blocks(problem: Problem, W: Floats) -> Iterator[tuple[slice | NDArray[np.intp], Floats]]:
-    """Yield all rows at once if they can be used as they are, else copies of those that count."""
-    if problem.X.dtype == W.dtype and not problem.any_skipped:
-        yield slice(None), problem.X
-        return
-    counted = np.flatnonzero(problem.labels != SKIP) if problem.any_skipped else None
-    for block, X in float_blocks(
-        problem.X, W.dtype, W.shape[1], rows=counted, n_bytes=_BLOCK_BYTES
-    ):
-        yield block if counted is None else counted[block], X
-
-
 def _add_block(
     problem: Problem,
     rows: slice | NDArray[np.intp],
     X: Floats,
     W: Floats,
-    dW: Floats | None,
+    gradient: NDArray[np.float64],
 ) -> float:
-    """Add the gradient of a block to ``dW``, and return the weighted sum of its losses."""
+    """Add the gradient of a block to ``gradient`` unless that is empty; return the loss's sum."""
     scores = X @ W[: X.shape[1]]
     if problem.intercept:
         scores += W[-1]
@@ -83,10 +87,10 @@ def _add_block(
         weights = problem.weights[rows]
         total = float(weights @ losses.astype(np.float64))
         dscores *= (weights / problem.divisor).astype(X.dtype)[:, None]
-    if dW is not None:
-        dW[: X.shape[1]] += X.T @ dscores
+    if len(gradient):
+        gradient[: X.shape[1]] += X.T @ dscores
         if problem.intercept:
-            dW[-1] += dscores.sum(axis=0)
+            gradient[-1] += dscores.sum(axis=0, dtype=np.float64)
     return total
 
 

@@ -147,17 +147,14 @@ def _emit_matrix_tile(
     is_whole = b.and_(
         b.icmp_signed(">=", n_rows, INT64(BLOCK)), b.icmp_signed(">=", n_lanes, INT64(BLOCK))
     )
-    with b.if_else(b.and_(is_whole, b.not_(is_new))) as (following, first):
-        with following:
-            sums_at(out, out_stride, "tileloadd64")
-        with first:
-            for register in range(4):
-                operate("tilezero", register)
+    # From 0, not from what is in out: a sum over so many rows that it takes many calls rounds less.
+    for register in range(4):
+        operate("tilezero", register)
     e.loop(n, [], add_block)
-    with b.if_else(is_whole) as (whole, part):
-        with whole:
+    with b.if_else(b.and_(is_whole, is_new)) as (direct, added):
+        with direct:
             sums_at(out, out_stride, "tilestored64")
-        with part:
+        with added:
             sums_at(start, row_bytes, "tilestored64")
             masks = [e.first_lanes(b.sub(n_lanes, INT64(v * e.lanes))) for v in range(2)]
 

@@ -17,6 +17,9 @@ finishes the last one adds the partials up, in order. Chunks and blocks depend o
 so any number of threads gives the same bits. Who finds nothing left to take waits for the others,
 but not for long: see `are_finished`.
 
+A partial gradient in float32 takes no more than `SUM_ROWS` rows. If a chunk has more, it also has a
+total in float64, to which its partial gradient is added every so many rows.
+
 Only scalars are assigned to slices here: of arrays that costs Numba seconds to compile.
 """
 
@@ -53,6 +56,9 @@ LANES = 16
 ITEMSIZE = 4
 #: Rows of scores are padded to whole vectors and tiles.
 ROWS_STEP = 16
+
+#: No more rows than these are summed in the type of W, or their losses in one float64.
+SUM_ROWS = 2048
 
 # Of L1, for what all classes have of a slab of features and a tile of rows beside it.
 _SLAB_BYTES = 36 * 1024
@@ -101,6 +107,7 @@ def evaluate(
     width: int,
     counters: Any,
     partials: Any,
+    totals: Any,
     chunk_losses: Any,
     dW: Any,
 ) -> bool:
@@ -108,7 +115,8 @@ def evaluate(
 
     Whether all is done. ``rows``: which, or without entries all. ``counters``: chunks taken,
     finished, and 1 when all is. ``partials`` (K, C, D): gradients times ``scale``, those of the
-    bias after the features, rounded up to whole vectors. ``dW`` with no rows: the loss alone.
+    bias after the features, rounded up to whole vectors. ``totals``: as many in float64, or none if
+    chunks have no more than `SUM_ROWS` rows. ``dW`` with no rows: the loss alone.
     """
     n_chunks = chunk_losses.shape[0]
     if read_shared(address(counters)) >= n_chunks:
@@ -154,7 +162,11 @@ def evaluate(
             break
         for lane in range(LANES):
             loss_sums[lane] = 0
+        chunk_losses[k] = 0
         partials[k] = 0
+        if totals.shape[0] > 0:
+            totals[k] = 0
+        n_summed = 0
         chunk_stop = min(n_rows, (k + 1) * chunk_rows)
         for start in range(k * chunk_rows, chunk_stop, block_rows):
             stop = min(chunk_stop, start + block_rows)
@@ -225,11 +237,16 @@ def evaluate(
                     following,
                     end,
                 )
-        chunk_losses[k] = 0
-        for lane in range(LANES):
-            chunk_losses[k] += loss_sums[lane]
+            n_summed += stop - start
+            if n_summed >= SUM_ROWS or stop == chunk_stop:
+                n_summed = 0
+                for lane in range(LANES):
+                    chunk_losses[k] += loss_sums[lane]
+                    loss_sums[lane] = 0
+                if totals.shape[0] > 0:
+                    add_to_total(partials[k], totals[k])
         if fetch_add(address(counters) + 8) == n_chunks - 1:
-            add_partials(partials, n_features, dW)
+            add_partials(partials, totals, n_features, dW)
             fetch_add(address(counters) + 16)
     return are_finished(address(counters) + 16, 1)
 
@@ -335,12 +352,27 @@ def add_gradient(
             )
 
 
-def add_partials(partials: Any, n_features: int, dW: Any) -> None:
+def add_to_total(sums: Any, total: Any) -> None:
+    """Add ``sums`` (C, D) to ``total`` in float64, and set them to 0."""
+    for c in range(sums.shape[0]):
+        source, goal = sums[c], total[c]
+        for d in range(source.shape[0]):
+            goal[d] += source[d]
+            source[d] = 0
+
+
+def add_partials(partials: Any, totals: Any, n_features: int, dW: Any) -> None:
     """The partial gradients (K, C, D), and of the bias after the features, into ``dW``."""
     bias = -(-n_features // LANES) * LANES
     for c in range(dW.shape[1]):
         total = partials[0, c]
-        for k in range(1, partials.shape[0]):
+        for k in range(1, totals.shape[0]):
+            for d in range(total.shape[0]):
+                totals[0, c, d] += totals[k, c, d]
+        if totals.shape[0] > 0:
+            for d in range(total.shape[0]):
+                total[d] = totals[0, c, d]
+        for k in range(1, partials.shape[0] if totals.shape[0] == 0 else 0):
             partial = partials[k, c]
             for d in range(total.shape[0]):
                 total[d] += partial[d]
@@ -382,6 +414,7 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
         add_losses,
         score_block,
         add_gradient,
+        add_to_total,
         add_partials,
     ):
         add_helper(names, helper)
@@ -390,6 +423,7 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
         *(int64, int64, int64),
         int64[::1],
         number[:, :, ::1],
+        float64[:, :, ::1],
         float64[::1],
         number[:, ::1],
     )

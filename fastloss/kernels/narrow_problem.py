@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.kernels.loss_entry import loss_kernel
-from fastloss.kernels.narrow import narrow_kernel
+from fastloss.kernels.narrow import SUM_ROWS, narrow_kernel
 from fastloss.kernels.run import (
     ALL_ROWS,
     CACHE_LINE,
@@ -31,6 +31,8 @@ MIN_CHUNK_ROWS = 128
 MAX_PARTIAL_BYTES = 64 * 2**20
 # As in `simd`, which is imported with Numba; of two that fit equally well the wider one.
 TILE_CLASSES = (5, 3)
+
+_NO_TOTALS = np.empty((0, 0, 0))
 
 
 class Partition(NamedTuple):
@@ -94,6 +96,9 @@ class Narrow:
     ) -> float:
         n_chunks, n_classes, n_columns = self._cut.partials_shape
         shape = (n_chunks, n_classes, 0 if dW is None else n_columns)
+        totals = _NO_TOTALS
+        if dW is not None and self._cut.chunk_rows > SUM_ROWS:
+            totals = np.empty(shape)
         chunk_losses = np.empty(n_chunks)
         arguments = (
             self._X,
@@ -104,6 +109,7 @@ class Narrow:
             *self._fixed,
             np.zeros(3, np.int64),
             scratch.array(shape, W.dtype),
+            totals,
             chunk_losses,
             self._no_gradient if dW is None else dW,
         )

@@ -68,6 +68,7 @@ def evaluate(
     parameters: Any,
     start: int,
     stop: int,
+    is_new: bool,
     strips: Any,
     scores: Any,
     are_bad: Any,
@@ -80,7 +81,8 @@ def evaluate(
 
     Run by every thread. Whether all are finished. ``rows``: which, or without entries all.
     ``strips`` (K, features and bias, strip) and ``scores`` (K, C, strip) go from stage to stage;
-    for `kernels.wide_amx` strips are as much room, for what it lays out.
+    for `kernels.wide_amx` strips are as much room, for what it lays out. ``is_new``: the gradient
+    replaces what is in ``dW``, rather than being added.
     ``counters``: pieces taken, finished, and how large the numbers are that `kernels.wide_amx` lays
     out. ``losses``: of each row, weighted, 0 if it is skipped.
     """
@@ -142,7 +144,7 @@ def evaluate(
             largest = apply(factors, n, strips, scores, k, n_parameters)
         else:
             gradient_piece(
-                strips, scores, dW, stop - start, first, last, left, right, start == 0, panel
+                strips, scores, dW, stop - start, first, last, left, right, is_new, panel
             )
         raise_to(address(counters) + 16, largest)
         fetch_add(address(counters) + 8)
@@ -353,7 +355,7 @@ def compile_wide(
     products: tuple[Any, ...],
 ) -> Callable[..., bool]:
     """Return `evaluate` compiled with the ``products`` of a unit, five functions as here."""
-    from numba import float64, from_dtype, int64
+    from numba import boolean, float64, from_dtype, int64
 
     from fastloss.kernels import simd
 
@@ -365,7 +367,7 @@ def compile_wide(
     signature = (
         int64,
         *problem_types(source, number),
-        *(int64, int64),
+        *(int64, int64, boolean),
         number[:, :, ::1],
         number[:, :, ::1],
         number[:, ::1],

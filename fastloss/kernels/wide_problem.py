@@ -28,6 +28,8 @@ from fastloss.problem import Problem
 
 # Rows are padded to whole strips of two vectors, which on AVX-512 have so many bytes.
 STRIP_BYTES = 128
+# The gradients of so many rows are added in the type of W before they are added to float64.
+SUM_ROWS = 32 * 1024
 
 
 class Wide:
@@ -71,11 +73,19 @@ class Wide:
         n_rows = len(rows) or len(self._problem.X)
         losses = np.zeros(n_rows)
         n_threads = 1 if self._is_serial else n_threads or threads.available_threads()
+        total: NDArray[np.float64] | None = None
+        n_summed = 0
         for start in range(0, n_rows, self._block_rows):
             stop = min(n_rows, start + self._block_rows)
+            is_new = n_summed == 0
             for unit in self._units:
-                if self.run_block(unit, rows, W, start, stop, losses, dW, n_threads):
+                if self.run_block(unit, rows, W, start, stop, is_new, losses, dW, n_threads):
                     break
+            n_summed += stop - start
+            if dW is not None and n_summed >= SUM_ROWS and stop < n_rows:
+                total, n_summed = dW + (np.zeros(dW.shape) if total is None else total), 0
+        if dW is not None and total is not None:
+            dW[...] = total + dW
         return float(losses.sum()) / self._problem.divisor
 
     def run_block(
@@ -85,6 +95,7 @@ class Wide:
         W: Floats,
         start: int,
         stop: int,
+        is_new: bool,
         losses: NDArray[np.float64],
         dW: Floats | None,
         n_threads: int,
@@ -109,6 +120,7 @@ class Wide:
                 *self._fixed,
                 start,
                 stop,
+                is_new,
                 strips,
                 scores,
                 are_bad,

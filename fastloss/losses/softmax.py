@@ -130,14 +130,16 @@ def softmax_parallel(X, W_T, labels, weights, parameters, chunks, losses, partia
         scores = np.empty(len(W_T), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
         for start in range(chunks[k, 0], chunks[k, 1], BLOCK_ROWS):
+            block_loss = 0.0
             for i in range(start, min(start + BLOCK_ROWS, chunks[k, 1])):
                 if labels[i] == SKIP:
                     continue
                 is_valid = score_row(X[i], W_T, scores)
                 loss = softmax_row(scores, labels[i], parameters)
                 weight = weights[i] if len(weights) > 0 else 1.0
-                losses[k] += finish_row(scores, loss, is_valid, weight)
+                block_loss += finish_row(scores, loss, is_valid, weight)
                 add_row(X[i], scores, sums)
+            losses[k] += block_loss
             add_block(sums, partials[k])
 
 

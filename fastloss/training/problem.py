@@ -21,7 +21,7 @@ from fastloss.files import StrPath, read_archive
 from fastloss.losses.base import Labels
 from fastloss.model import LinearModel, Preprocessing, PreprocessingKind
 from fastloss.objective import Objective
-from fastloss.optim import Record, Result, minimize
+from fastloss.optim import Record, Result, accuracy, minimize
 from fastloss.threads import blas_threads
 from fastloss.training.settings import Scale, Settings, make_method
 
@@ -185,7 +185,7 @@ class Prepared:
         """What `fill_in` has to know."""
         blocks = row_blocks(len(self.X), self.X[:1].nbytes)
         with np.errstate(over="ignore"):
-            squares = sum(float(np.square(self.X[rows]).sum(dtype=np.float64)) for rows in blocks)
+            squares = sum(float(np.square(self.X[rows], dtype=np.float64).sum()) for rows in blocks)
         if not math.isfinite(squares):
             raise ValueError(
                 f"X has too large entries for {self.X.dtype}: the squared lengths of its rows sum "
@@ -210,9 +210,8 @@ class Prepared:
         """Accuracy on the validation rows; on one thread, so that it is the same on any number."""
         assert self.X_validation is not None
         assert self.splits.validation is not None
-        with blas_threads(1):
-            classes = (self.X_validation @ W[:-1] + W[-1]).argmax(axis=1)
-        return float(np.mean(classes == self.splits.validation.y))
+        rows = Objective(self.X_validation, self.splits.validation.y, intercept=True)
+        return accuracy(rows, W)
 
     def check_model(self, settings: Settings) -> None:
         """Raise what `model` would raise at the end, before anything is trained."""
@@ -238,8 +237,8 @@ def _curvature(X: Floats) -> float:
 
     On one thread: what follows from it shall not depend on how many there are.
     """
-    rows = X[:: max(1, len(X) // _CURVATURE_ROWS)]
-    weights, bias = np.ones(X.shape[1], X.dtype), 1.0
+    rows = X[:: max(1, len(X) // _CURVATURE_ROWS)].astype(np.float64)
+    weights, bias = np.ones(X.shape[1]), 1.0
     curvature = 1.0
     with blas_threads(1):
         for _ in range(_POWER_ITERATIONS):

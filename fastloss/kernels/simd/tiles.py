@@ -134,6 +134,8 @@ def emit_gradient_tile(
         pairs = [(v, factor) for factor in factors for v in x]
         return [e.multiply_add(v, f, old) for (v, f), old in zip(pairs, sums, strict=True)]
 
-    before = [e.load(*place, aligned=True) for place in places]
-    for value, place in zip(e.loop(n_rows, before, add_row), places, strict=True):
-        e.store(value, *place, aligned=True)
+    # From 0, not from the total: the rows of a block are then added to each other first, which
+    # rounds less.
+    sums = e.loop(n_rows, [e.zero] * len(places), add_row)
+    for value, place in zip(sums, places, strict=True):
+        e.store(b.fadd(e.load(*place, aligned=True), value), *place, aligned=True)
