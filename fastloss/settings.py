@@ -13,6 +13,8 @@ from fastloss.backends import get_backend
 
 AUTO = "auto"
 _VARIABLES = _BACKEND, _N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
+# No more are started than there are CPUs; this is what the libraries' own integers hold.
+_MOST_THREADS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def use(*, backend: str | None = None, n_threads: int | None = None) -> Iterator
             backend=outer.backend if backend is None else check_backend(backend),
             n_threads=outer.n_threads
             if n_threads is None
-            else as_integer("n_threads", n_threads, 1),
+            else as_integer("n_threads", n_threads, 1, _MOST_THREADS),
         )
     )
     try:
@@ -83,7 +85,7 @@ def requested_backend(argument: str, environment: Mapping[str, str]) -> tuple[st
 def requested_threads(argument: int | None, environment: Mapping[str, str]) -> int | None:
     """The number of threads asked for; None: as many as the libraries take by themselves."""
     if argument is not None:
-        return as_integer("n_threads", argument, 1)
+        return as_integer("n_threads", argument, 1, _MOST_THREADS)
     if _scope.get().n_threads is not None:
         return _scope.get().n_threads
     text = environment.get(_N_THREADS)
@@ -91,4 +93,4 @@ def requested_threads(argument: int | None, environment: Mapping[str, str]) -> i
         return None
     if not text.isdecimal():
         raise ValueError(f"{_N_THREADS} must be an integer >= 1, got {text!r}")
-    return as_integer(_N_THREADS, int(text), 1)
+    return as_integer(_N_THREADS, int(text), 1, _MOST_THREADS)

@@ -13,7 +13,6 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from fastloss.arrays import Floats
 from fastloss.cli.common import DataOption, app, clear_errors, console, progress_bar
 from fastloss.data import Split
 from fastloss.files import check_writable, written_whole
@@ -22,6 +21,7 @@ from fastloss.optim import History, Record
 from fastloss.tables import Table, seconds
 from fastloss.threads import available_threads
 from fastloss.training import (
+    MOST_CONFUSED,
     SCHEDULES,
     Job,
     Outcome,
@@ -270,6 +270,8 @@ def _save_pictures(outcome: Outcome, out: Path) -> list[Path]:
         paths += plots.plot_templates(
             model.W[:-1], model.image_shape, model.class_names, out / "templates"
         )
+    if not outcome.confusions:
+        return paths
     confusion = list(outcome.confusions.values())[-1]  # of the rows it has seen least of
     return paths + plots.plot_confusion(confusion, model.class_names, out / "confusion")
 
@@ -300,20 +302,21 @@ def predict(
             check_writable(out)
         trained = LinearModel.load(model)
         X, y = _rows(data, split)
-        scores = trained.scores(X)
-        classes = scores.argmax(axis=1)
+        classes = trained.predict(X)
         if out is not None:
-            _write_predictions(out, trained, scores, y)
+            _write_predictions(out, trained, X, classes, y)
         terminal = console()
         if y is None:
             counts = np.bincount(classes, minlength=trained.n_classes)
             rows = [(name, f"{n}") for name, n in zip(trained.class_names, counts, strict=True)]
             terminal.print(Table(f"{len(X):,} rows", ("class", "rows"), rows).rich())
         else:
-            confusion = confusion_matrix(y, classes, trained.n_classes)
-            right = np.trace(confusion)
-            terminal.print(f"Accuracy: {accuracy(confusion):.2%} ({right:,} of {len(X):,} rows)")
-            terminal.print(_pairs_table(confusion, trained.class_names).rich())
+            share = accuracy(y, classes, trained.n_classes)
+            right = int(np.count_nonzero(y == classes))
+            terminal.print(f"Accuracy: {share:.2%} ({right:,} of {len(X):,} rows)")
+            if trained.n_classes <= MOST_CONFUSED:
+                confusion = confusion_matrix(y, classes, trained.n_classes)
+                terminal.print(_pairs_table(confusion, trained.class_names).rich())
         if out is not None:
             terminal.print(f"Saved {out}", soft_wrap=True)
 
@@ -341,13 +344,18 @@ def _pairs_table(confusion: NDArray[np.int64], names: Sequence[str]) -> Table:
 
 
 def _write_predictions(
-    path: Path, model: LinearModel, scores: Floats, y: NDArray[np.int64] | None
+    path: Path,
+    model: LinearModel,
+    X: NDArray[Any],
+    classes: NDArray[np.int64],
+    y: NDArray[np.int64] | None,
 ) -> None:
-    columns: dict[str, Any] = {"predicted": scores.argmax(axis=1)}
+    columns: dict[str, Any] = {"predicted": classes}
     if y is not None:
         columns["y"] = y
     with written_whole(path) as stream:
         if path.suffix == ".npz":
+            scores = model.scores(X)
             np.savez(stream, scores=scores, class_names=np.array(model.class_names), **columns)
             return
         text = TextIOWrapper(stream, "utf-8", newline="")
