@@ -23,6 +23,9 @@ from fastloss.blocks import row_blocks
 #: Label of a row that is to be skipped, once labels have been validated.
 SKIP = -1
 
+#: W has a column a class: larger labels are row ids or hashes, and would fill the memory.
+MOST_CLASSES = 2**20
+
 FLOAT_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 Floats = NDArray[np.floating[Any]]
@@ -278,6 +281,13 @@ def check_label_range(labels: NDArray[np.int64], highest: int, n_classes: int) -
     if highest >= n_classes:
         i = int(np.argmax(labels >= n_classes))
         raise ValueError(f"y[{i}] = {labels[i]} is not in [0, {n_classes})")
+
+
+def count_classes(labels: NDArray[np.int64]) -> int:
+    """One more than the largest label; raise if labels are no classes but row ids or hashes."""
+    n_classes = 1 + int(labels.max())
+    check_label_range(labels, n_classes - 1, MOST_CLASSES)
+    return n_classes
 
 
 def as_labels_and_weights(

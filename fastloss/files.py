@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import stat
@@ -14,11 +15,17 @@ from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any, TypeAlias
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 StrPath: TypeAlias = str | PathLike[str]
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class DataFormatError(ValueError):
@@ -267,12 +274,32 @@ def read_archive(
         stream.seek(0)
         try:
             with np.load(stream, allow_pickle=False) as archive:
-                return {name: np.asarray(archive[name]) for name in choose(archive.files)}
+                names = list(choose(archive.files))
+                for name in names:
+                    _check_size(archive.zip, f"{name}.npy")
+                return {name: np.asarray(archive[name]) for name in names}
         except DataFormatError:
             raise
         except Exception as error:  # from zipfile, zlib, ast or NumPy, of a dozen types
             problem = f"not a complete .npz archive of plain arrays ({named(error)})"
             raise DataFormatError(path, problem) from error
+
+
+def _check_size(archive: ZipFile, name: str) -> None:
+    """Raise if the header of an array promises more bytes than there are, before they are wanted.
+
+    NumPy makes room for what the header says. What is no array is left for it to refuse.
+    """
+    if name not in archive.namelist():
+        return
+    size = archive.getinfo(name).file_size
+    with archive.open(name) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _HEADERS:
+            return
+        shape, _, dtype = _HEADERS[version](stream)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"{name} has {size} bytes, but its header gives the shape {shape}")
 
 
 def named(error: Exception) -> str:

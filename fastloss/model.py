@@ -229,7 +229,7 @@ class LinearModel:
 
     def accuracy(self, X: NDArray[Any], y: NDArray[np.int64]) -> float:
         """The share, in [0, 1], of the rows whose class is their label."""
-        return accuracy(self.confusion(X, y))
+        return accuracy(y, self.predict(X), self.n_classes)
 
     def confusion(self, X: NDArray[Any], y: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many rows of each true class (C rows) were given each class (C columns)."""
@@ -303,15 +303,20 @@ def confusion_matrix(
     ------
     ValueError : labels that are not in [0, C), or not as many as classes.
     """
-    labels = arrays.as_labels(y, len(classes))
-    arrays.check_label_range(labels, int(labels.max()), n_classes)
+    labels = _labels(y, classes, n_classes)
     counts = np.bincount(labels * n_classes + classes, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes)
 
 
-def accuracy(confusion: NDArray[np.int64]) -> float:
-    """The share of rows on the diagonal of a confusion matrix (C, C)."""
-    return float(np.trace(confusion) / confusion.sum())
+def accuracy(y: NDArray[np.int64], classes: NDArray[np.int64], n_classes: int) -> float:
+    """The share of rows whose class is their label ``y``; errors as `confusion_matrix`."""
+    return float(np.mean(_labels(y, classes, n_classes) == classes))
+
+
+def _labels(y: NDArray[np.int64], classes: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
+    labels = arrays.as_labels(y, len(classes))
+    arrays.check_label_range(labels, int(labels.max()), n_classes)
+    return labels
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -16,6 +16,8 @@ from fastloss.threads import available_threads
 
 AUTO = "auto"
 _VARIABLES = _BACKEND, N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
+# No more are started than there are CPUs; this is what the libraries' own integers hold.
+_MOST_THREADS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def use(*, backend: str | None = None, n_threads: int | None = None) -> Iterator
     outer = _scope.get()
     inner = _Scope(
         backend=outer.backend if backend is None else check_backend(backend),
-        n_threads=outer.n_threads if n_threads is None else as_integer("n_threads", n_threads, 1),
+        n_threads=outer.n_threads if n_threads is None else _as_n_threads("n_threads", n_threads),
     )
     with restoring(partial(_scope.set, outer)):
         _scope.set(inner)
@@ -85,14 +87,14 @@ def requested_backend(argument: str, environment: Mapping[str, str]) -> tuple[st
 def requested_threads(argument: int | None, environment: Mapping[str, str]) -> int | None:
     """The number of threads asked for; None: `threads.available_threads`."""
     if argument is not None:
-        return as_integer("n_threads", argument, 1)
+        return _as_n_threads("n_threads", argument)
     if _scope.get().n_threads is not None:
         return _scope.get().n_threads
     text = environment.get(N_THREADS)
     if text is None:
         return None
     try:
-        return as_integer(N_THREADS, int(text) if text.isdecimal() else 0, 1)
+        return _as_n_threads(N_THREADS, int(text) if text.isdecimal() else 0)
     except ValueError:
         raise ValueError(f"{N_THREADS} must be an integer >= 1, got {text!r}") from None
 
@@ -100,3 +102,7 @@ def requested_threads(argument: int | None, environment: Mapping[str, str]) -> i
 def threads_to_use(argument: int | None = None) -> int:
     """Return the number of threads asked for, else `threads.available_threads`."""
     return requested_threads(argument, environment()) or available_threads()
+
+
+def _as_n_threads(name: str, value: object) -> int:
+    return as_integer(name, value, 1, _MOST_THREADS)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data
+from fastloss.arrays import as_labels, as_rows, count_classes
 from fastloss.backends import available_backends
 from fastloss.benchmark.backend_study import measure_cell
 from fastloss.benchmark.results import Results
@@ -71,7 +72,8 @@ def compare(
     ----------
     candidates : name to function, or to ``"module:function"``. The latter, and functions of
         importable modules, are timed in a process of their own; others in this one.
-    X, y : the problem; by default CIFAR-10-shaped and synthetic, 2000 x 3073 x 10.
+    X, y : the problem; by default CIFAR-10-shaped and synthetic, 2000 x 3073 x 10. The classes are
+        0 to the largest label.
     loss : the name of the loss they claim to compute (mean over the rows, no penalty).
 
     Raises
@@ -82,10 +84,13 @@ def compare(
     if X is None or y is None:
         problem = data.synthetic(2000, 3073, 10, seed=settings.seed)
         X, y = problem.X, problem.y
+    X = as_rows(X)
+    y = as_labels(y, len(X))
+    n_classes = count_classes(y)
     for name, candidate in candidates.items():
         check_candidate(name, candidate, get_loss(loss), settings.seed)
     with start("comparison", f"{len(X)} rows", settings, progress) as run:
         chosen = backends or available_backends()
-        measure_cell(run, loss, X, y, int(y.max()) + 1, chosen, candidates)
+        measure_cell(run, loss, X, y, n_classes, chosen, candidates)
         run.results.complete = True
     return run.results

@@ -14,7 +14,7 @@ import typer
 from numpy.typing import NDArray
 
 from fastloss import plots
-from fastloss.arrays import Floats, check_finite
+from fastloss.arrays import check_finite
 from fastloss.cli.common import (
     Attempts,
     DataOption,
@@ -38,6 +38,7 @@ from fastloss.optim import History, Record
 from fastloss.settings import threads_to_use
 from fastloss.tables import Table, seconds
 from fastloss.training import (
+    MOST_CONFUSED,
     SCHEDULES,
     Job,
     Outcome,
@@ -291,12 +292,13 @@ def _pictures(outcome: Outcome, out: Path) -> dict[str, Callable[[], list[Path]]
         for trial in outcome.trials[:_CURVES_SHOWN]
         if trial.result is not None
     }
-    confusion = list(outcome.confusions.values())[-1]  # of the rows it has seen least of
     names = model.class_names
     pictures: dict[str, Callable[[], list[Path]]] = {
         "loss": partial(plots.plot_loss_curves, histories, out / "loss"),
-        "confusion": partial(plots.plot_confusion, confusion, names, out / "confusion"),
     }
+    if outcome.confusions:
+        confusion = list(outcome.confusions.values())[-1]  # of the rows it has seen least of
+        pictures["confusion"] = partial(plots.plot_confusion, confusion, names, out / "confusion")
     if model.image_shape is not None:
         pictures["templates"] = partial(
             plots.plot_templates, model.W[:-1], model.image_shape, names, out / "templates"
@@ -334,20 +336,21 @@ def predict(
     except ValueError as error:
         typer.echo(f"fastloss: {error}: classes of such rows mean nothing", err=True)
     with np.errstate(over="ignore", invalid="ignore"):
-        scores = trained.scores(X)
-    classes = scores.argmax(axis=1)
-    if out is not None:
-        _write_predictions(out, trained, scores, y)
+        classes = trained.predict(X)
+        if out is not None:
+            _write_predictions(out, trained, X, classes, y)
     terminal = console()
     if y is None:
         counts = np.bincount(classes, minlength=trained.n_classes)
         rows = [(name, f"{n}") for name, n in zip(trained.class_names, counts, strict=True)]
         terminal.print(Table(f"{len(X):,} rows", ("class", "rows"), rows).rich())
     else:
-        confusion = confusion_matrix(y, classes, trained.n_classes)
-        right = np.trace(confusion)
-        terminal.print(f"Accuracy: {accuracy(confusion):.2%} ({right:,} of {len(X):,} rows)")
-        terminal.print(_pairs_table(confusion, trained.class_names).rich())
+        share = accuracy(y, classes, trained.n_classes)
+        right = int(np.count_nonzero(y == classes))
+        terminal.print(f"Accuracy: {share:.2%} ({right:,} of {len(X):,} rows)")
+        if trained.n_classes <= MOST_CONFUSED:
+            confusion = confusion_matrix(y, classes, trained.n_classes)
+            terminal.print(_pairs_table(confusion, trained.class_names).rich())
     if out is not None:
         say_saved([out])
 
@@ -375,13 +378,18 @@ def _pairs_table(confusion: NDArray[np.int64], names: Sequence[str]) -> Table:
 
 
 def _write_predictions(
-    path: Path, model: LinearModel, scores: Floats, y: NDArray[np.int64] | None
+    path: Path,
+    model: LinearModel,
+    X: NDArray[Any],
+    classes: NDArray[np.int64],
+    y: NDArray[np.int64] | None,
 ) -> None:
-    columns: dict[str, Any] = {"predicted": scores.argmax(axis=1)}
+    columns: dict[str, Any] = {"predicted": classes}
     if y is not None:
         columns["y"] = y
     with written_whole(path) as stream:
         if path.suffix == ".npz":
+            scores = model.scores(X)
             np.savez(stream, scores=scores, class_names=np.array(model.class_names), **columns)
             return
         text = TextIOWrapper(stream, "utf-8", newline="")

@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastloss.arrays import check_finite, flat_column
+from fastloss.arrays import MOST_CLASSES, check_finite, flat_column
 from fastloss.data.dataset import Dataset, listed
 from fastloss.data.reading import existing
 from fastloss.files import DataFormatError, StrPath, read_archive
-
-# W has a column a class: larger labels are row ids or hashes, and naming them fills the memory.
-_MAX_CLASSES = 1 << 20
 
 
 def load_npz(path: StrPath, *, require_finite: bool = True) -> Dataset:
@@ -38,7 +35,7 @@ def load_npz(path: StrPath, *, require_finite: bool = True) -> Dataset:
         raise DataFormatError(path, f"X has shape {X.shape}; expected (N, D, ...), not empty")
     if not np.can_cast(y.dtype, np.int64):
         raise DataFormatError(path, f"y has dtype {y.dtype}; expected integers that fit int64")
-    n_classes = min(1 + int(y.max(initial=0)), _MAX_CLASSES)
+    n_classes = min(1 + int(y.max(initial=0)), MOST_CLASSES)
     try:
         X, shape = np.ascontiguousarray(X.reshape(len(X), -1), X.dtype.newbyteorder("=")), X.shape
         if require_finite:

@@ -4,12 +4,13 @@ A run is a `Settings` over a `Prepared` problem; a `Job` is all that ``fastloss 
 files to an `Outcome`.
 """
 
-from fastloss.training.job import Job, Outcome, worst_pairs
+from fastloss.training.job import MOST_CONFUSED, Job, Outcome, worst_pairs
 from fastloss.training.problem import Prepared, Splits, fit, load_rows, load_splits
 from fastloss.training.settings import SCHEDULES, Scale, Settings, fill_in, make_method, short
 from fastloss.training.sweep import Trial, parse_sweep, plan_trials, run_sweep
 
 __all__ = [
+    "MOST_CONFUSED",
     "SCHEDULES",
     "Job",
     "Outcome",

@@ -21,7 +21,7 @@ from fastloss.backends.base import Workload
 from fastloss.files import check_outputs, late_interrupts, write
 from fastloss.losses import get_loss
 from fastloss.machine import cpu_name
-from fastloss.model import LinearModel, PreprocessingKind, accuracy
+from fastloss.model import LinearModel, PreprocessingKind, accuracy, confusion_matrix
 from fastloss.optim import History, Record, Result
 from fastloss.optim.checkpoint import check_place
 from fastloss.settings import threads_to_use
@@ -31,6 +31,8 @@ from fastloss.training.sweep import Trial, parse_sweep, plan_trials, run_sweep
 from fastloss.version import __version__
 
 SCHEMA = 1
+#: With more classes there is no confusion matrix: it would have more entries than W.
+MOST_CONFUSED = 2000
 
 #: A context manager that shows a bar of so many steps: ``update(message, steps done)``.
 Bar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[str, int], None]]]
@@ -130,13 +132,16 @@ def warm_up(loss: str) -> None:
 class Outcome:
     """A training that came to its end or was interrupted: the best model, and how it got there.
 
-    ``confusions``: rows by true class (C rows) and class given (C columns), of each split.
+    ``accuracies``: the share of rows that are right, of each split. ``confusions``: rows by true
+    class (C rows) and class given (C columns), unless classes are so many that nobody could read
+    them (`MOST_CONFUSED`).
     """
 
     job: Job
     splits: Splits
     model: LinearModel
     trials: list[Trial]  # best first
+    accuracies: dict[str, float]
     confusions: dict[str, NDArray[np.int64]]
     seconds: dict[str, float]
 
@@ -152,12 +157,15 @@ class Outcome:
         model = prepared.model(best.result.W, best.settings, about)
         splits = prepared.splits
         parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-        confusions = {
-            name: model.confusion(part.X, part.y)
-            for name, part in parts.items()
-            if part is not None
-        }
-        return cls(job, splits, model, trials, confusions, seconds)
+        accuracies, confusions = {}, {}
+        for name, part in parts.items():
+            if part is None:
+                continue
+            classes = model.predict(part.X)
+            accuracies[name] = accuracy(part.y, classes, model.n_classes)
+            if model.n_classes <= MOST_CONFUSED:
+                confusions[name] = confusion_matrix(part.y, classes, model.n_classes)
+        return cls(job, splits, model, trials, accuracies, confusions, seconds)
 
     @property
     def result(self) -> Result:
@@ -175,11 +183,6 @@ class Outcome:
         """Whether nobody interrupted it."""
         return self.result.why != "interrupted" and all(trial.complete for trial in self.trials)
 
-    @property
-    def accuracies(self) -> dict[str, float]:
-        """The share of rows that are right, by split."""
-        return {name: accuracy(counts) for name, counts in self.confusions.items()}
-
     def to_json(self) -> str:
         """As JSON; null where there is no number."""
         train, result = self.splits.train, self.result
@@ -196,7 +199,7 @@ class Outcome:
             "data": {
                 "name": train.name,
                 "source": train.source,
-                "rows": {name: int(counts.sum()) for name, counts in self.confusions.items()},
+                "rows": {name: len(getattr(self.splits, name)) for name in self.accuracies},
                 "n_features": train.X.shape[1],
                 "class_names": train.class_names,
                 "preprocessing": self.job.preprocessing,
