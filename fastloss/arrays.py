@@ -205,7 +205,8 @@ def as_floats(name: str, value: ArrayLike) -> Floats:
 
 def as_row_numbers(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
     """``rows`` (K,) as contiguous int64 in [0, ``n_rows``)."""
-    array = as_array("rows", rows)
+    # The look at a plain array would take longer than a small batch.
+    array = rows if type(rows) is np.ndarray else as_array("rows", rows)
     if array.ndim != 1:
         raise ValueError(
             f"rows must select at least one row in one dimension, got shape {array.shape}"
