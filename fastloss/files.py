@@ -275,7 +275,7 @@ def read_archive(
             raise DataFormatError(path, problem) from error
 
 
-def named(error: Exception) -> str:
+def named(error: BaseException) -> str:
     """Return the type of an error and the first line of its message."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"
