@@ -13,6 +13,7 @@ def main() -> None:
     try:
         from fastloss.cli import app
     except KeyboardInterrupt:
+        print("fastloss: interrupted", file=sys.stderr)
         sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("fastloss"):

@@ -302,7 +302,7 @@ def _check_size(archive: ZipFile, name: str) -> None:
         raise ValueError(f"{name} has {size} bytes, but its header gives the shape {shape}")
 
 
-def named(error: Exception) -> str:
+def named(error: BaseException) -> str:
     """Return the type of an error and the first line of its message."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"

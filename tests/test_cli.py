@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import fastloss
-from fastloss.benchmark import peers
+from fastloss.benchmark import peers, plots
 from fastloss.benchmark import plan as plan_module
 from fastloss.cli import app
 from fastloss.kernels.wide_problem import units
@@ -216,3 +216,51 @@ def test_readme_commands_exist():
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     for command in ("make bench", "make test"):
         assert command in readme
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--json", "o/results.json"),
+        ("--json", "o/gradient-error-dark.svg"),
+        ("--json", "d.npz"),
+        ("--json", "users_module.py", "--candidate", "users_module:right"),
+    ],
+)
+def test_bench_overwrites_nothing_that_it_reads_or_writes(candidates, tmp_path, options):
+    np.savez(tmp_path / "d.npz", X=np.ones((4, 2)), y=np.arange(4) % 2)
+    before = [(tmp_path / name).read_bytes() for name in ("d.npz", "users_module.py")]
+    result = run("bench", "--data", "d.npz", "--out", "o", *options)
+    assert result.exit_code == 2
+    assert "are the same file" in result.stderr
+    assert before == [(tmp_path / name).read_bytes() for name in ("d.npz", "users_module.py")]
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def f(:", "SyntaxError: invalid syntax (users_module.py, line 1)"),
+        ("raise SystemExit(5)", "SystemExit: 5"),
+    ],
+)
+def test_a_candidate_that_cannot_be_imported_is_one_line(candidates, tmp_path, code, told):
+    (tmp_path / "users_module.py").write_text(code)
+    result = run("bench", "--candidate", "users_module:f", "--out", "o")
+    assert result.exit_code == 2
+    assert result.stderr == f"fastloss: candidate 'users_module:f': {told}\n"
+    assert run("bench", "--candidate", ":f", "--out", "o").stderr.startswith(
+        "fastloss: candidate must look like"
+    )
+
+
+def test_plots_that_fail_cost_a_line(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("no fonts")
+
+    monkeypatch.setattr(plots, "plot_backends", fail)
+    result = run("bench", *TINY, "--backend", "numpy", "--out", tmp_path)
+    assert result.exit_code == 0
+    assert result.stderr == "fastloss: no picture of backends: no fonts\n"
+    assert "numpy" in result.stdout
+    assert (tmp_path / "results.json").exists()

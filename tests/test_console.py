@@ -48,7 +48,7 @@ def test_the_report_in_ascii(command):
 
 
 @pytest.mark.skipif(not os.path.exists("/bin/bash"), reason="no bash")
-@pytest.mark.parametrize("options", [(), ("--json", "-")])
+@pytest.mark.parametrize("options", [(), pytest.param(("--json", "-"), marks=pytest.mark.deep)])
 def test_a_reader_that_leaves_costs_nothing(command, tmp_path, options):
     done = command(*TRAIN, *options, shell='"$@" | true; exit ${PIPESTATUS[0]}')
     assert done.stderr == b""
@@ -56,7 +56,7 @@ def test_a_reader_that_leaves_costs_nothing(command, tmp_path, options):
 
 
 @pytest.mark.skipif(not os.path.exists("/bin/bash"), reason="no bash")
-@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("closed", [pytest.param("2>&-", marks=pytest.mark.deep), ">&- 2>&-"])
 def test_closed_streams(command, tmp_path, closed):
     done = command(*TRAIN, shell=f'"$@" {closed}')
     assert (done.returncode, done.stderr) == (0, b"")

@@ -390,9 +390,10 @@ def test_an_interrupt_without_a_checkpoint_returns_the_last_step():
     np.testing.assert_array_equal(stopped.W, run("sgd", max_steps=stopped.n_steps).W)
 
 
-def test_an_interrupt_before_there_is_anything():
+@pytest.mark.parametrize("name", ["gradient_descent", "sgd"])
+def test_an_interrupt_before_there_is_anything(name):
     with pytest.raises(KeyboardInterrupt), failing_at(1):
-        run("gradient_descent")
+        run(name)
 
 
 @each_exact_method

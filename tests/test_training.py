@@ -491,3 +491,23 @@ def test_worst_pairs():
     assert worst_pairs(confusion) == [(1, 0, 7), (0, 1, 5), (2, 1, 5)]
     assert worst_pairs(confusion, 1) == [(1, 0, 7)]
     assert worst_pairs(np.eye(3, dtype=int)) == []
+
+
+@pytest.mark.parametrize(
+    ("test", "found"),
+    [
+        (data.synthetic(10, 5, 4), "5 features and 4 classes"),
+        (data.synthetic(10, 6, 3), "6 features and 3 classes"),
+        (data.synthetic(10, 6, 4, dtype=np.uint8), "6 pixels and 4 classes"),
+    ],
+)
+def test_rows_for_test_of_another_kind_are_refused_before_the_training(test, found):
+    expected = f"the rows for test have {found}, those to train on 6 features and 4 classes"
+    with pytest.raises(ValueError, match=expected):
+        Splits(data.synthetic(20, 6, 4), test=test)
+
+
+def test_a_checkpoint_is_not_kept_in_the_data(tmp_path):
+    np.savez(tmp_path / "d.npz", X=np.ones((4, 2)), y=np.arange(4) % 2)
+    with pytest.raises(ValueError, match="are the same file"):
+        Job(Settings(), data=tmp_path / "d.npz", checkpoint=tmp_path / "d.npz")

@@ -18,6 +18,7 @@ from fastloss.backends import available_backends, register_backend
 from fastloss.backends.background import compilations
 from fastloss.backends.base import Backend
 from fastloss.benchmark.results import Kind
+from fastloss.files import named
 from fastloss.losses.base import Loss
 from fastloss.numerical import numerical_gradient
 from fastloss.objective import Objective
@@ -137,8 +138,8 @@ def resolve_candidate(candidate: str | LossAndGrad) -> LossAndGrad:
         sys.path.insert(0, "")
     try:
         module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"candidate {candidate!r}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"candidate {candidate!r}: {named(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         known = ", ".join(name for name in vars(module) if not name.startswith("_"))

@@ -118,8 +118,8 @@ def _check_outputs(
     outputs = [("--out", path) for path in files]
     if json not in (None, "-"):
         outputs.append(("--json", Path(json)))
-    modules = (Path(candidate.partition(":")[0].replace(".", "/")) for candidate in candidates)
-    check_files(outputs, data, [("--candidate", module.with_suffix(".py")) for module in modules])
+    modules = (candidate.partition(":")[0].replace(".", "/") for candidate in candidates)
+    check_files(outputs, data, [("--candidate", f"{module}.py") for module in modules])
 
 
 def _write(results: Results, out: Path, json: str | None) -> None:

@@ -246,7 +246,8 @@ class _Run:
             result = self._result(stop.why, stop.message)
             self._save()
         except KeyboardInterrupt:
-            if self._at is None:
+            # Before the first record nothing is learnt, and an import may have been cut short.
+            if self._at is None or not self._records:
                 raise
             with suppress(KeyboardInterrupt):  # once more, when the file was there already
                 self._save()

@@ -207,7 +207,7 @@ class Outcome:
             "settings": asdict(self.settings),
             "accuracy": self.accuracies,
             "confusion": {name: counts.tolist() for name, counts in self.confusions.items()},
-            "loss": result.loss,
+            "loss": _number(result.loss),
             "n_steps": result.n_steps,
             "n_evaluations": result.n_evaluations,
             "seconds": self.seconds,
@@ -226,7 +226,7 @@ def _trial_record(trial: Trial) -> dict[str, Any]:
     return {
         "settings": asdict(trial.settings),
         "validation_accuracy": _number(trial.accuracy),
-        "loss": None if trial.result is None else trial.result.loss,
+        "loss": None if trial.result is None else _number(trial.result.loss),
         "seconds": None if trial.result is None else trial.result.seconds,
         "failure": trial.failure,
     }

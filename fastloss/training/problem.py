@@ -37,6 +37,11 @@ _CURVATURE_ROWS = 2000
 _POWER_ITERATIONS = 30
 
 
+def _kind(rows: Dataset) -> str:
+    pixels = "pixels" if rows.X.dtype == np.uint8 else "features"
+    return f"{rows.X.shape[1]} {pixels} and {rows.n_classes} classes"
+
+
 @dataclass(frozen=True)
 class Splits:
     """The rows to train on, to choose by, and to report on; the last two may be missing."""
@@ -44,6 +49,15 @@ class Splits:
     train: Dataset
     validation: Dataset | None = None
     test: Dataset | None = None
+
+    def __post_init__(self) -> None:
+        """Raise unless a model of the training rows can be tried on the others."""
+        for name in ("validation", "test"):
+            part = getattr(self, name)
+            if part is not None and _kind(part) != _kind(self.train):
+                raise ValueError(
+                    f"the rows for {name} have {_kind(part)}, those to train on {_kind(self.train)}"
+                )
 
     def __str__(self) -> str:
         counts = [f"{len(self.train):,} rows to train on"]
