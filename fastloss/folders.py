@@ -20,7 +20,10 @@ def cache_folder() -> Path | None:
         elif sys.platform == "darwin":
             base = Path.home() / "Library" / "Caches"
         else:
-            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+            base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+            if not base.is_absolute():  # to be ignored, says the XDG specification
+                base = Path.home() / ".cache"
     except RuntimeError:
         return None
-    return Path(base) / "fastloss"
+    # A relative home would be another folder for each folder that fastloss runs in.
+    return Path(base) / "fastloss" if os.path.isabs(base) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +179,25 @@ def test_doctor_looks_at_everything():
     assert result.exit_code == 0, result.output
     for topic in ("CPU", "threads", "Numba", "vectors", "costs", "kernel cache", "BLAS"):
         assert topic in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("FASTLOSS_CACHE_DIR", __file__, "cannot write"),
+        ("NUMBA_DISABLE_JIT", "1", "backend 'fused' cannot run: NUMBA_DISABLE_JIT is set"),
+        ("NUMBA_NUM_THREADS", "0", "backend 'fused' cannot run: numba cannot be imported"),
+    ],
+)
+def test_warmup_says_at_once_what_it_cannot_do(variable, value, message):
+    """Instead of measuring for minutes first, or of counting kernels that are not there."""
+    command = [sys.executable, "-m", "fastloss", "warmup", "--loss", "hinge", "--dtype", "float32"]
+    environment = {**os.environ, variable: value}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("fastloss: ")
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 def test_warmup_fills_the_cache_that_doctor_counts(tmp_path):

@@ -398,6 +398,22 @@ def test_folder(monkeypatch, tmp_path):
     assert kernel_cache.folder() == cache_folder() / "kernels"
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="XDG")
+@pytest.mark.parametrize(
+    ("home", "xdg", "expected"),
+    [
+        ("/home/me", "/cache", "/cache/fastloss"),
+        ("/home/me", "", "/home/me/.cache/fastloss"),
+        ("/home/me", "relative", "/home/me/.cache/fastloss"),
+        ("relative", "", None),
+    ],
+)
+def test_cache_folder_does_not_depend_on_the_current_one(home, xdg, expected, monkeypatch):
+    for name, value in {"HOME": home, "XDG_CACHE_HOME": xdg, "FASTLOSS_CACHE_DIR": ""}.items():
+        monkeypatch.setenv(name, value)
+    assert cache_folder() == (None if expected is None else Path(expected))
+
+
 def test_machines_that_share_a_folder_keep_their_kernels(tmp_path: Path, run_python):
     """Two kinds of nodes with one home directory."""
     run_python(CALL, NUMBA_CACHE_DIR=str(tmp_path))

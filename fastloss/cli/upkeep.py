@@ -43,16 +43,18 @@ def warmup(
     ] = True,
 ) -> None:
     """Compile the kernels, so that no first call has to, and measure what calls cost here."""
-    from fastloss.backends import cost_model
+    from fastloss.backends import cost_model, get_backend
     from fastloss.backends.background import compilations
     from fastloss.backends.fused import all_kernels
     from fastloss.benchmark import calibration
-    from fastloss.kernel_cache import cached_kernels, folder
+    from fastloss.kernel_cache import cached_kernels, can_import_numba, folder
 
+    can_import_numba()  # the next line says why it cannot
+    get_backend("fused")
+    if calibrate:
+        check_writable(cost_model.path())  # before minutes of measuring
     losses = [get_loss(name) for name in loss or fastloss.available_losses()]
     jobs = all_kernels(losses, [np.dtype(name) for name in dtype or _TYPES])
-    if calibrate:
-        check_writable(cost_model.path())
     start = time.perf_counter()
     with progress_bar(len(jobs)) as progress:
         for done, (name, _, make) in enumerate(jobs):
