@@ -375,7 +375,7 @@ def test_every_backend_keeps_to_the_number_of_threads(backend, monkeypatch):
 
     class Spy(type(fastloss.Softmax())):
         def vectorized(self, scores, labels):
-            seen.append(max(blas_now()[:1]))
+            seen.append(min(blas_now()))  # other libraries may be loaded, but not used
             return super().vectorized(scores, labels)
 
     loss = Spy() if backend == "numpy" else "softmax"
