@@ -29,6 +29,8 @@ from fastloss.cli.common import (
 from fastloss.plots import picture_paths, require_matplotlib
 from fastloss.settings import threads_to_use
 
+# Some of the libraries crash if they are told to start many more.
+_MOST_THREADS = 512
 #: Peers are many contenders to a cell, and an interval needs rounds.
 PEERS_SECONDS = 6.0
 
@@ -77,8 +79,10 @@ def bench(
     --peers: against other libraries, and no gradient study.
     """
     _check_outputs(out, json, data, candidate or [])
+    if threads is not None:
+        as_integer("threads", threads, 1, _MOST_THREADS)
     settings = Settings(
-        n_threads=threads_to_use() if threads is None else as_integer("threads", threads, 1),
+        n_threads=threads or threads_to_use(),
         seed=seed,
         cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
     )

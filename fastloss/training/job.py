@@ -31,6 +31,8 @@ from fastloss.training.sweep import Trial, parse_sweep, plan_trials, run_sweep
 from fastloss.version import __version__
 
 SCHEMA = 1
+# They are planned, and kept, all at once.
+_MOST_TRIALS = 1_000_000
 #: With more classes there is no confusion matrix: it would have more entries than W.
 MOST_CONFUSED = 2000
 
@@ -72,6 +74,8 @@ class Job:
             check_place(self.checkpoint, is_resumed=self.resume)
         points = [self.settings]
         if self.sweep is not None:
+            if self.n_trials is not None:
+                as_integer("trials", self.n_trials, 1, _MOST_TRIALS)
             points = plan_trials(parse_sweep(self.sweep), self.settings, self.n_trials)
         object.__setattr__(self, "points", points)
 
