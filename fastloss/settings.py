@@ -50,9 +50,7 @@ def use(*, backend: str | None = None, n_threads: int | None = None) -> Iterator
     token = _scope.set(
         _Scope(
             backend=outer.backend if backend is None else check_backend(backend),
-            n_threads=outer.n_threads
-            if n_threads is None
-            else as_integer("n_threads", n_threads, 1, _MOST_THREADS),
+            n_threads=outer.n_threads if n_threads is None else _as_threads("n_threads", n_threads),
         )
     )
     try:
@@ -85,7 +83,7 @@ def requested_backend(argument: str, environment: Mapping[str, str]) -> tuple[st
 def requested_threads(argument: int | None, environment: Mapping[str, str]) -> int | None:
     """The number of threads asked for; None: as many as the libraries take by themselves."""
     if argument is not None:
-        return as_integer("n_threads", argument, 1, _MOST_THREADS)
+        return _as_threads("n_threads", argument)
     if _scope.get().n_threads is not None:
         return _scope.get().n_threads
     text = environment.get(_N_THREADS)
@@ -93,4 +91,8 @@ def requested_threads(argument: int | None, environment: Mapping[str, str]) -> i
         return None
     if not text.isdecimal():
         raise ValueError(f"{_N_THREADS} must be an integer >= 1, got {text!r}")
-    return as_integer(_N_THREADS, int(text), 1, _MOST_THREADS)
+    return _as_threads(_N_THREADS, int(text))
+
+
+def _as_threads(name: str, value: object) -> int:
+    return min(as_integer(name, value, 1), _MOST_THREADS)
