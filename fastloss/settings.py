@@ -105,4 +105,4 @@ def threads_to_use(argument: int | None = None) -> int:
 
 
 def _as_n_threads(name: str, value: object) -> int:
-    return as_integer(name, value, 1, _MOST_THREADS)
+    return min(as_integer(name, value, 1), _MOST_THREADS)

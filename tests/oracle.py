@@ -147,7 +147,12 @@ def reference(
     weights, features = W.astype(wide), X.astype(wide)
     if intercept:
         features = np.hstack([features, np.ones((len(X), 1), wide)])
-    counted = [i for i in range(len(y)) if ignore_index is None or y[i] != ignore_index]
+    counted = [
+        i
+        for i in range(len(y))
+        if (ignore_index is None or y[i] != ignore_index)
+        and (sample_weight is None or sample_weight[i] != 0)
+    ]
     if isinstance(class_weight, str):
         counts = {c: sum(int(y[i]) == c for i in counted) for c in {int(y[i]) for i in counted}}
         class_weight = {c: len(counted) / (len(counts) * count) for c, count in counts.items()}

@@ -36,10 +36,9 @@ def test_a_header_that_promises_too_much_is_refused_before_there_is_room(shape, 
 @pytest.mark.parametrize("backend", fastloss.available_backends())
 def test_threads_without_number(backend):
     X, W, y = np.ones((300, 80)), np.zeros((80, 100)), np.zeros(300, int)
-    loss, _ = fastloss.loss_and_grad(W, X, y, backend=backend, n_threads=10**9)
-    assert loss == pytest.approx(np.log(100))
-    with pytest.raises(ValueError, match=r"n_threads must be in \[1, 2147483647\]"):
-        fastloss.loss_and_grad(W, X, y, backend=backend, n_threads=10**30)
+    for n_threads in (10**9, 10**30):
+        loss, _ = fastloss.loss_and_grad(W, X, y, backend=backend, n_threads=n_threads)
+        assert loss == pytest.approx(np.log(100))
 
 
 def test_the_numpy_backend_makes_blocks_of_scores():

@@ -90,7 +90,8 @@ def trained() -> list[Any]:
     model = prepared.model(np.zeros((6, 3), np.float32), settings, {"data": "made up"})
     trial = Trial(0, settings, None, "diverged")
     job = Job(settings, n_threads=1)
-    outcome = Outcome(job, prepared.splits, model, [trial], {"train": np.eye(3, dtype=int)}, {})
+    confusions = {"train": np.eye(3, dtype=int)}
+    outcome = Outcome(job, prepared.splits, model, [trial], {"train": 1.0}, confusions, {})
     return [prepared, scale, outcome]
 
 

@@ -45,6 +45,10 @@ class Stop(Exception):
         return self.message
 
 
+def _no_limit() -> None:
+    """Let a run take any time; a function of the module, so that a `Setting` can be pickled."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a method works on."""
@@ -54,7 +58,7 @@ class Setting:
     tolerance: float
     batches: Batches | None  # of methods that work on batches
     # For methods that evaluate more than once a step: raises `Stop` where the time is over.
-    check_time: Callable[[], None] = lambda: None
+    check_time: Callable[[], None] = _no_limit
 
     @property
     def steps_per_epoch(self) -> int:
