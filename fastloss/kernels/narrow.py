@@ -198,8 +198,8 @@ def evaluate(
                 following,
                 end,
             )
-            if dW.shape[0] == 0:
-                # The gradient's tiles would do it.
+            if dW.shape[0] == 0 and n_features < 8 * LANES:
+                # Longer rows are prefetched well enough by the tiles of scores.
                 for line in range(following, end, 64):
                     prefetch(line)
             if weights.shape[0] > 0:
