@@ -10,13 +10,16 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 bench: $(VENV)/bench.installed
 	$(BIN)/fastloss bench
 
+# Files of tests run side by side. Each process of it uses several threads and compiles: no more.
+PARALLEL := -n auto --maxprocesses 2 --dist loadfile
+
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 	$(BIN)/python -m pytest bench --benchmark-disable
 
 # Also the tests that are marked deep: all combinations, more examples.
 deep: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -m '' --hypothesis-profile deep
+	$(BIN)/python -m pytest $(PARALLEL) -m '' --hypothesis-profile deep
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .

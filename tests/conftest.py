@@ -28,6 +28,8 @@ ROOT = Path(fastloss.__file__).parents[1]
 # What was learnt of this machine must not change what the tests see, nor the other way round.
 _learnt = tempfile.TemporaryDirectory(prefix="fastloss-tests-")
 os.environ["FASTLOSS_CACHE_DIR"] = _learnt.name
+# Kernels are known by all that they depend on, so runs and processes of tests can share them.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".pytest_cache" / "kernels"))
 
 
 @pytest.fixture(scope="module")

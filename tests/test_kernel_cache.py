@@ -315,9 +315,10 @@ def test_disk_cache(tmp_path: Path, run_python):
     assert files() == first
 
 
-def test_eight_processes_start_together(tmp_path: Path, run_python):
-    with ThreadPoolExecutor(8) as pool:
-        calls = [pool.submit(run_python, CALL, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(8)]
+@pytest.mark.parametrize("n", [2, pytest.param(8, marks=pytest.mark.deep)])
+def test_processes_that_start_together_share_the_cache(n, tmp_path: Path, run_python):
+    with ThreadPoolExecutor(n) as pool:
+        calls = [pool.submit(run_python, CALL, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(n)]
         for call in calls:
             assert call.result()
     assert run_python(CALL, NUMBA_CACHE_DIR=str(tmp_path)) == "1 1\n"
@@ -335,6 +336,7 @@ Path.write_bytes = write_bytes
 """
 
 
+@pytest.mark.deep
 def test_a_full_disk(tmp_path: Path, run_python):
     assert run_python(FULL_DISK + CALL, NUMBA_CACHE_DIR=str(tmp_path)) == "0 0\n"
     assert not list(tmp_path.iterdir())
@@ -357,6 +359,7 @@ for loss, dtype in {kernels}:
 """
 
 
+@pytest.mark.deep
 def test_kernels_cached_by_different_processes_do_not_mix(tmp_path: Path, run_python):
     """Each is the first kernel of its process, and then they meet."""
     kernels = [("softmax", "float64"), ("crammer_singer", "float64"), ("softmax", "float32")]
