@@ -78,7 +78,7 @@ def examples() -> list[Any]:
         BenchSettings(),
         *(simd.target(), *plots.THEMES),
         softmax.softmax_parallel,
-        parallel._score_rows(softmax.softmax_row),
+        parallel.score_rows.binding(loss_row=softmax.softmax_row),
     ]
 
 
@@ -191,7 +191,7 @@ def test_a_called_objective_computes_the_same_after_a_journey(backend):
 
 
 def test_a_kernel_is_not_compiled_again_for_a_loss_that_travelled():
-    bound = parallel._score_rows(softmax.softmax_row)
+    bound = parallel.score_rows.binding(loss_row=softmax.softmax_row)
     arrived = pickle.loads(pickle.dumps(bound))
     assert arrived.name("x") == bound.name("x")
     assert pickle.loads(pickle.dumps(softmax.softmax_row)) is softmax.softmax_row
