@@ -91,5 +91,6 @@ def test_a_narrow_terminal_cuts_no_number(tmp_path, columns):
             shown += more
     os.close(leader)
     shown = shown.decode()
-    assert shown.count("678") == 9
+    # Numbers are folded at any place.
+    assert {shown.count(digit) for digit in "12345678"} == {9}
     assert "…" not in shown
