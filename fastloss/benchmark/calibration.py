@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -43,6 +44,7 @@ SCORE_SHAPES = (
 #: The lines are those of the mean of these.
 _LOSSES: tuple[str, ...] = ("softmax", "hinge")
 _SECONDS = 0.01
+_MOST_OF_NUMBA = 2**25
 
 #: A way, a number of threads, a shape and a loss: the seconds of a call.
 _Times = dict[tuple[str, int, tuple[int, int, int], str], float]
@@ -141,8 +143,10 @@ def _ways(
         "numba": parallel.BACKEND,
         fused_way: fused.BACKEND,
     }
-    if name not in _LOSSES:
-        del ways["numba"]  # another loss would be compiled for seconds, and the lines differ little
+    # Another loss would be compiled for seconds, and the lines differ little; plain loops take long
+    # over large problems, and never win there.
+    if name not in _LOSSES or math.prod(shape) > _MOST_OF_NUMBA:
+        del ways["numba"]
     return {way: backend for way, backend in ways.items() if backend.unavailable(loss) is None}
 
 
