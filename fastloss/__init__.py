@@ -1,7 +1,7 @@
 """Losses and gradients of linear classifiers, on four backends.
 
 - ``naive``: loops in plain Python.
-- ``numpy``: two matrix products, and the loss on the whole score matrix.
+- ``numpy``: two matrix products, and the loss on the scores between them, in blocks of rows.
 - ``numba``: plain loops under ``@njit(parallel=True)``, one pass over ``X``.
 - ``fused``: explicit vectors and cache blocks, one pass over ``X``; the fastest.
 """
