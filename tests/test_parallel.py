@@ -217,7 +217,7 @@ LOSS_FILE = """
 from dataclasses import dataclass
 import fastloss
 from fastloss.losses.jit import njit, prange
-from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
+from fastloss.losses.rows import add_block, add_row, all_below_infinity, finish_row, score_row
 import numpy as np
 
 @njit
@@ -237,7 +237,8 @@ def rows(X, W_T, labels, weights, parameters, chunks, losses, partials):
         scores = np.empty(len(W_T), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
         for i in range(chunks[k, 0], chunks[k, 1]):
-            is_valid = score_row(X[i], W_T, scores)
+            score_row(X[i], W_T, scores)
+            is_valid = all_below_infinity(scores)
             losses[k] += finish_row(scores, row(scores, labels[i], parameters), is_valid, 1.0)
             add_row(X[i], scores, sums)
         add_block(sums, partials[k])

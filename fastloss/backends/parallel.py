@@ -10,10 +10,9 @@ loops do one multiply-add for each two numbers they load.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,7 +32,7 @@ from fastloss.losses.jit import (
     prange,
     threads_to_use,
 )
-from fastloss.losses.rows import finish_row
+from fastloss.losses.rows import all_below_infinity, finish_row
 from fastloss.problem import Problem
 from fastloss.threads import available_threads
 
@@ -44,8 +43,9 @@ _MAX_GRADIENT_BYTES = 256 * 2**20
 _COPY_BYTES = 16 * 2**20
 # Chunks of more rows would add up so many losses that float64 tells.
 _MOST_ROWS = 2**20
-# Waking Numba's threads takes about 5 us, and this many multiply-adds take one thread as long.
-_SERIAL_MULTIPLY_ADDS = 100_000
+# Waking Numba's threads and setting their number takes 30 us; this many multiply-adds, N * D * C,
+# take one thread about twice as long.
+_SERIAL_MULTIPLY_ADDS = 500_000
 _SERIAL_SCORES = 10_000
 
 _NO_WEIGHTS = np.empty(0)
@@ -58,9 +58,7 @@ def score_rows(scores, labels, parameters, losses):
     """Write ``losses`` (N,) and turn ``scores`` (N, C) into their gradient."""
     for i in prange(len(scores)):
         row = scores[i]
-        is_valid = True
-        for c in range(len(row)):
-            is_valid = is_valid and row[c] < math.inf
+        is_valid = all_below_infinity(row)
         loss = loss_row(row, labels[i], parameters)
         losses[i] = finish_row(row, loss, is_valid, 1.0)
 
@@ -146,12 +144,15 @@ class NumbaBackend(Backend):
         return losses.astype(scores.dtype, copy=False), gradient
 
 
+@lru_cache(maxsize=64)
 def chunks_of(n_rows: int, n_parameters: int) -> NDArray[np.int64]:
     """Return each chunk's first row and the row after its last (K, 2), from the shape alone."""
     affordable = max(1, _MAX_GRADIENT_BYTES // (8 * n_parameters))
     n_chunks = min(_MAX_CHUNKS, affordable, max(1, n_rows // _MIN_CHUNK_ROWS))
     edges = np.arange(n_chunks + 1) * n_rows // n_chunks
-    return np.stack([edges[:-1], edges[1:]], axis=1)
+    chunks = np.stack([edges[:-1], edges[1:]], axis=1)
+    chunks.setflags(write=False)
+    return chunks
 
 
 def _call(

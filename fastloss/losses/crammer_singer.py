@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 from fastloss.arrays import SKIP, as_real, convert
 from fastloss.losses.base import Labels, Loss, Scores
 from fastloss.losses.jit import njit, prange
-from fastloss.losses.rows import BLOCK_ROWS, add_block, add_row, finish_row, score_row
+from fastloss.losses.rows import (
+    BLOCK_ROWS,
+    ROWS_AT_ONCE,
+    add_block,
+    add_rows,
+    all_below_infinity,
+    finish_row,
+    score_rows,
+)
 
 
 def crammer_singer_naive(
@@ -94,18 +102,21 @@ def crammer_singer_row(scores, label, parameters):
 def crammer_singer_parallel(X, W_T, labels, weights, parameters, chunks, losses, partials):
     """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
     for k in prange(len(chunks)):
-        scores = np.empty(len(W_T), W_T.dtype)
+        scores = np.empty((ROWS_AT_ONCE, len(W_T)), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
-        for start in range(chunks[k, 0], chunks[k, 1], BLOCK_ROWS):
-            block_loss = 0.0
-            for i in range(start, min(start + BLOCK_ROWS, chunks[k, 1])):
-                if labels[i] == SKIP:
-                    continue
-                is_valid = score_row(X[i], W_T, scores)
-                loss = crammer_singer_row(scores, labels[i], parameters)
-                weight = weights[i] if len(weights) > 0 else 1.0
-                block_loss += finish_row(scores, loss, is_valid, weight)
-                add_row(X[i], scores, sums)
+        for block in range(chunks[k, 0], chunks[k, 1], BLOCK_ROWS):
+            block_loss, end = 0.0, min(block + BLOCK_ROWS, chunks[k, 1])
+            for start in range(block, end, ROWS_AT_ONCE):
+                rows = slice(start, min(start + ROWS_AT_ONCE, end))
+                score_rows(X[rows], W_T, scores)
+                for i in range(rows.start, rows.stop):
+                    if labels[i] != SKIP:
+                        row = scores[i - start]
+                        is_valid = all_below_infinity(row)
+                        loss = crammer_singer_row(row, labels[i], parameters)
+                        weight = weights[i] if len(weights) > 0 else 1.0
+                        block_loss += finish_row(row, loss, is_valid, weight)
+                add_rows(X[rows], labels[rows], scores, sums)
             losses[k] += block_loss
             add_block(sums, partials[k])
 
