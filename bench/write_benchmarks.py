@@ -23,12 +23,12 @@ import promises_report
 
 from fastloss import files
 from fastloss.benchmark import Results
+from fastloss.benchmark.findings import control_line, verdict
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.plots import plot_peers, save_all
 from fastloss.benchmark.report import (
     accuracy_table,
     backends_table,
-    control_line,
     crossover_lines,
     environment_table,
     first_calls_table,
@@ -38,7 +38,6 @@ from fastloss.benchmark.report import (
     peers_table,
     ratio,
     skipped_table,
-    verdict,
 )
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Timing
 from fastloss.plots import embed

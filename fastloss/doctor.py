@@ -14,10 +14,14 @@ from threadpoolctl import threadpool_info
 
 from fastloss.backends import cost_model, unavailable_backends
 from fastloss.kernel_cache import cached_kernels, can_import_numba, folder, make_folder
-from fastloss.machine import cpu_name
+from fastloss.machine import changed_by, cpu_name, surroundings
 from fastloss.settings import N_THREADS, threads_to_use
 from fastloss.threads import available_threads, thread_limits, usable_cpus
 from fastloss.version import __version__
+
+_OURS = ("FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS", "FASTLOSS_AMX", "NUMBA_DISABLE_JIT")
+# Below it, what the last minute saw was this shell and its like.
+_IDLE_LOAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,24 @@ def _machine() -> Iterator[Finding]:
         "" if n_usable == n_cpus else "the CPU affinity is limited: results are for these CPUs",
     )
     yield _threads()
+    yield from _surroundings()
+
+
+def _surroundings() -> Iterator[Finding]:
+    """What would make a measurement now differ from one in another hour or shell."""
+    found = surroundings()
+    if found["load"] is not None:
+        is_busy = found["load"] > _IDLE_LOAD
+        advice = "other programs compute: measure when they have ended" if is_busy else ""
+        yield Finding("load average", f"{found['load']:.2f} in the last minute", advice)
+    if found["governor"]:
+        is_steady = found["governor"] == "performance"
+        advice = "" if is_steady else "the clock varies: cpupower frequency-set -g performance"
+        yield Finding("clock governor", found["governor"], advice)
+    for variable, value in found["variables"].items():
+        if (others := changed_by(variable)) and variable not in _OURS:
+            advice = f"it changes {', '.join(others)}: unset it before you compare with them"
+            yield Finding(variable, value, advice)
 
 
 def _threads() -> Finding:
@@ -108,7 +130,8 @@ def _blas() -> Iterator[Finding]:
     for pool in pools:
         yield Finding(
             "BLAS",
-            f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads",
+            f"{pool['internal_api']} {pool['version']}, kernels for "
+            f"{pool.get('architecture', 'any CPU')}, {pool['num_threads']} threads",
             "" if pool["num_threads"] <= available_threads() else "more threads than usable CPUs",
         )
     if any(_spins(pool) for pool in pools):
@@ -132,12 +155,7 @@ def _spins(pool: dict[str, Any]) -> bool:
 
 
 def _settings() -> Iterator[Finding]:
-    for variable in (
-        "FASTLOSS_BACKEND",
-        "FASTLOSS_NUM_THREADS",
-        "FASTLOSS_AMX",
-        "NUMBA_DISABLE_JIT",
-    ):
+    for variable in _OURS:
         if variable in os.environ:
             advice = ""
             if variable == "NUMBA_DISABLE_JIT":

@@ -12,13 +12,39 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-from fastloss.threads import available_threads
+from fastloss.threads import THREAD_VARIABLES, available_threads, cpu_quota
 from fastloss.version import __version__
+
+#: The folder that fastloss is imported from: a checkout, or a folder of packages.
+CHECKOUT = Path(__file__).parent.parent
 
 _PACKAGES = (
     *("numpy", "numba", "llvmlite", "scipy"),
     *("scikit-learn", "torch", "jax", "jaxlib", "optax"),
 )
+
+
+#: Beginnings of variables that tune a library, and of the names of contenders that it computes for.
+TUNED_BY = {
+    "OPENBLAS_": ("numpy", "scikit-learn"),
+    "MKL_": ("numpy", "scikit-learn", "PyTorch"),
+    "BLIS_": ("numpy", "scikit-learn"),
+    "VECLIB_": ("numpy", "scikit-learn"),
+    "OMP_": ("numba", "PyTorch", "scikit-learn"),
+    "GOMP_": ("numba", "PyTorch", "scikit-learn"),
+    "KMP_": ("numba", "PyTorch", "scikit-learn"),
+    "NUMBA_": ("numba", "fused"),
+    "FASTLOSS_": ("auto", "fused"),
+    "XLA_": ("JAX",),
+    "JAX_": ("JAX",),
+    "TORCH": ("PyTorch",),
+}
+
+# Folders, and what threadpoolctl sets whenever it is imported.
+_NOT_TUNING = ("_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
+
+# Measuring writes these, so they may differ from the commit that is measured.
+_MEASURED = ("bench/results", "bench/plots", "docs/benchmarks", "*.md")
 
 
 def environment(n_threads: int, seed: int) -> dict[str, Any]:
@@ -38,10 +64,40 @@ def environment(n_threads: int, seed: int) -> dict[str, Any]:
             if pool["user_api"] == "blas"
         ],
         "threading_layer": threading_layer(),
+        "matrix_unit": _has_matrix_unit(),
         "fastloss": __version__,
-        "git": _git_state(),
+        "git": git_state(),
         "seed": seed,
+        **surroundings(),
     }
+
+
+def surroundings() -> dict[str, Any]:
+    """Return what changes how fast this machine is from one hour, or one shell, to the next.
+
+    variables : those set that tune a library (see `TUNED_BY`), folders left out.
+    load : the average number of processes that computed or waited in the last minute, or None.
+    governor : how Linux chooses the clock of the CPU, or "".
+    cpu_quota : CPUs that control groups allow, or None.
+    """
+    quota = cpu_quota()
+    return {
+        "variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(tuple(TUNED_BY)) and not name.endswith(_NOT_TUNING)
+        },
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "cpu_quota": quota if quota <= (os.cpu_count() or 1) else None,
+    }
+
+
+def changed_by(variable: str) -> tuple[str, ...]:
+    """Return whose speed a variable changes, by the beginnings of their names in tables."""
+    if variable in THREAD_VARIABLES:
+        return ()  # the harness sets them for all alike
+    return next((who for name, who in TUNED_BY.items() if variable.startswith(name)), ())
 
 
 def cpu_name() -> str:
@@ -64,16 +120,40 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _git_state() -> str:
-    """Commit of the checkout fastloss is imported from, "-dirty" if changed; "" for a wheel."""
-    folder = Path(__file__).parent.parent
-    if not (folder / ".git").exists():
+def git_state() -> str:
+    """Commit of the checkout fastloss is imported from, "-dirty" if changed; "" for a wheel.
+
+    What a measurement writes, results and pages, is no change.
+    """
+    if not (CHECKOUT / ".git").exists():
         return ""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        commit = _git("rev-parse", "--short", "HEAD")
+        others = [f":(top,exclude){path}" for path in _MEASURED]
+        changed = _git("status", "--porcelain", "--", ":(top)", *others)
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(CHECKOUT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text().partition("\n")[0]
+    except OSError:
+        return ""
+
+
+def _has_matrix_unit() -> bool:
+    try:
+        from fastloss.kernels import amx
+    except ImportError:
+        return False
+    return bool(amx.is_usable())
 
 
 def threading_layer() -> str:

@@ -61,6 +61,11 @@ def seconds(value: float | None) -> str:
     return f"{value / 3600:.3g} h"
 
 
+def count_of(n: int, noun: str) -> str:
+    """``1 round``, ``2 rounds``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def size_of(n_bytes: int | None) -> str:
     """A size in the binary unit that suits it."""
     if n_bytes is None:

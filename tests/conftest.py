@@ -20,6 +20,7 @@ import fastloss
 from fastloss.backends import get_backend, unregister_backend
 from fastloss.backends.background import compilations
 from fastloss.backends.fused import FusedBackend
+from fastloss.benchmark import measure
 from fastloss.kernels.limits import Limits
 from fastloss.kernels.wide_problem import units
 
@@ -36,6 +37,14 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".pytest_cache" / "kernels")
 def scratch(tmp_path_factory) -> Path:
     """A folder that the many examples of one property can share."""
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_warming_up() -> Iterator[None]:
+    """Benchmarks in tests look at everything but the times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "WARM_SECONDS", 0.0)
+        yield
 
 
 # Derandomised, so that a run that failed fails again.

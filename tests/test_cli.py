@@ -18,7 +18,8 @@ from fastloss.benchmark import plan as plan_module
 from fastloss.cli import app
 from fastloss.kernels.wide_problem import units
 
-TINY = ("--sizes", "60x12x4", "--quick", "--no-gradient-study")
+QUICK = ("--quick", "--no-gradient-study", "--no-first-calls")
+TINY = ("--sizes", "60x12x4", *QUICK)
 
 
 def run(*arguments: object):
@@ -88,8 +89,8 @@ def test_bench_json_to_stdout_is_json_and_nothing_else(tmp_path):
 def test_bench_of_real_pixels(cifar10_folder, tmp_path):
     result = run(
         "bench",
-        *("--data", cifar10_folder, "--sizes", "30", "--backend", "numpy", "--quick"),
-        *("--no-gradient-study", "--dtype", "uint8", "--out", tmp_path),
+        *("--data", cifar10_folder, "--sizes", "30", "--backend", "numpy", *QUICK),
+        *("--dtype", "uint8", "--out", tmp_path),
     )
     assert result.exit_code == 0, result.output
     assert "30 x 3073 x 10 uint8" in result.stdout
@@ -126,7 +127,7 @@ def test_an_interrupted_bench_saves_what_it_has(tmp_path, monkeypatch):
         measure_cell(*arguments)
 
     monkeypatch.setattr(plan_module, "measure_cell", interrupt_second)
-    sizes = ("--sizes", "60x12x4,70x12x4", "--quick", "--no-gradient-study")
+    sizes = ("--sizes", "60x12x4,70x12x4", *QUICK)
     result = run("bench", *sizes, "--backend", "numpy", "--out", tmp_path)
     assert result.exit_code == 130
     assert "Interrupted" in result.stdout

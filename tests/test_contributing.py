@@ -119,7 +119,9 @@ def test_tables_have_a_new_loss_and_a_new_backend(squared_error, einsum):
     plan = Plan.make(
         losses=["squared_error"],
         sizes=[(60, 8, 3)],
-        settings=Settings(max_rounds=1, cell_seconds=0.05, measure_ceilings=False),
+        settings=Settings(
+            max_rounds=1, cell_seconds=0.05, measure_ceilings=False, first_calls=False
+        ),
     )
     assert plan.backends == fastloss.available_backends()
     # Fewer, because compiled ones are compiled afresh in each run.

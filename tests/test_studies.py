@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastloss
-from fastloss.benchmark import Results, Settings, VerificationError, compare, report
+from fastloss.benchmark import Results, Settings, VerificationError, compare, findings, report
 from fastloss.benchmark.candidates import check_candidate
 from fastloss.benchmark.gradient_study import high_precision_gradient
 from fastloss.benchmark.measure import Ratio
@@ -21,7 +21,7 @@ from fastloss.benchmark.plots import save_all
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Timing
 from fastloss.losses import get_loss
 
-FAST = Settings(max_rounds=3, cell_seconds=0.12)
+FAST = Settings(max_rounds=3, cell_seconds=0.3, first_calls=False)
 
 
 def good(W: Any, X: Any, y: Any) -> tuple[float, Any]:
@@ -169,17 +169,33 @@ def test_a_naive_loop_is_cut_off_and_said_to_be(measured):
 
 
 def test_first_calls_are_reported_apart(measured):
-    numba = measured.cells[0].timing("fused")
-    assert numba.first_call_cold > 2 * numba.first_call
-    assert "softmax" in report.first_calls_table(measured).markdown()
+    settings = replace(FAST, first_calls=True, measure_ceilings=False, max_rounds=1)
+    plan = Plan.make(
+        losses=["softmax"],
+        backends=["fused"],
+        sizes=[(50, 8, 3)],
+        gradient_study=False,
+        settings=settings,
+    )
+    results = plan.run()
+    fused = results.cells[0].timing("fused")
+    assert fused.first_call_cold > 2 * fused.first_call
+    assert "softmax" in report.first_calls_table(results).markdown()
+    assert measured.cells[0].timing("fused").first_call is None
+
+
+def test_tables_have_no_first_calls_where_none_were_timed(measured):
+    assert not any(table.title.startswith("First call") for table in report.all_tables(measured))
 
 
 def test_speedups_are_ratios_of_full_times(measured):
     cell = measured.cells[0]
     naive, numpy = cell.timing("naive"), cell.timing("numpy")
     speedup = cell.speedup(numpy, "naive")
-    np.testing.assert_allclose(speedup.value, naive.summary.median / numpy.summary.median)
-    assert speedup.low <= speedup.value <= speedup.high
+    ratios = np.divide(naive.full_seconds, numpy.full_seconds)
+    np.testing.assert_allclose(speedup.value, np.median(ratios))
+    assert not speedup.has_interval
+    assert "(3 rounds)" in report.backends_table(measured).markdown()
     assert cell.speedup(naive, "naive") is None
 
 
@@ -220,10 +236,23 @@ def test_environment_says_what_the_results_are_from(measured):
 
 
 def test_control_is_the_same_contender_twice(measured):
-    ratio = measured.control_ratio
-    assert ratio.low <= ratio.value <= ratio.high
-    assert "A/A control" in report.control_line(measured)
-    assert "not measured" in report.control_line(replace(measured, control=None))
+    series = [timing.seconds for timing in (measured.control, measured.control_again)]
+    assert measured.control_ratio == Ratio.of(*series)
+    assert "not measured" in findings.control_line(replace(measured, control=None))
+
+
+def test_the_control_says_what_it_is_worth(measured):
+    def said(one: list[float], other: list[float]) -> str:
+        timings = Timing("numpy", one), Timing("numpy", other)
+        return findings.control_line(
+            replace(measured, control=timings[0], control_again=timings[1])
+        )
+
+    assert said([1.0] * 3, [1.1] * 3).endswith("0.909, from 3 rounds: too few for an interval.")
+    rounds = [0.98, 0.99, 1.0, 1.0, 1.02, 1.03]
+    assert said(rounds, [1.0] * 6).endswith(
+        "1.000 [0.980, 1.030]; differences below about 3 % mean nothing here."
+    )
 
 
 def test_plots_are_written_as_png_and_svg_light_and_dark(measured, tmp_path):
@@ -349,10 +378,11 @@ def test_extrapolated_timings_are_marked():
 
 
 def test_ratios_read_well():
-    assert report.ratio(Ratio(2.0, 1.9, 2.1)) == "2.00 [1.90, 2.10]"
-    assert report.ratio(Ratio(1234.0, 1.0, 2.0), extrapolated=True) == "~1,234"
-    assert report.ratio(Ratio(1 / 500, 0.0, 0.1)) == "1/500"
+    assert report.ratio(Ratio(2.0, 1.9, 2.1, 9)) == "2.00 [1.90, 2.10]"
+    assert report.ratio(Ratio(1234.0, 1.0, 2.0, 9), extrapolated=True) == "~1,234"
+    assert report.ratio(Ratio(1 / 500, 0.0, 0.1, 9)) == "1/500"
     assert report.ratio(None) == "1"
+    assert report.ratio(Ratio.of([2.0] * 4, [1.0] * 4)) == "2.00 (4 rounds)"
 
 
 @pytest.mark.parametrize(("text", "size"), [("500", (500, None, None)), (" 20x30X4 ", (20, 30, 4))])

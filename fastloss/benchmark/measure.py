@@ -1,8 +1,8 @@
 """Timing without fooling oneself: calibrated batches, random turns, ratios with intervals.
 
 Shared machines are noisy, and noise comes in stretches. So contenders take turns in random order,
-each is warmed before it is timed, and what is reported is the ratio of medians, with a bootstrap
-interval over the rounds, not the absolute times.
+each is warmed before it is timed, and what is reported is how many times as long one takes as
+another in the same round: the median of the rounds, with its exact interval.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +23,10 @@ MIN_BATCH_SECONDS = 0.010
 #: of a second, when others had their turns, a kernel takes a tenth longer for the first 0.1 s.
 WARM_SECONDS = 0.150
 
-_BOOTSTRAP_SAMPLES = 2000
+#: Fewest rounds that carry an interval of 95 %. Five would carry one of 93.75 %.
+MIN_ROUNDS = 6
+#: Contenders whose times are within this factor of each other get all the rounds there is time for.
+_CLOSE = 2.0
 
 
 class Timed(Protocol):
@@ -91,25 +95,50 @@ class Summary:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of medians with its bootstrap 95 % interval."""
+    """How many times as long one contender takes as another, with a 95 % interval.
+
+    From fewer than `MIN_ROUNDS` rounds nothing follows: the interval is from 0 to infinity.
+    """
 
     value: float
     low: float
     high: float
+    n_rounds: int
 
     @classmethod
-    def of(cls, numerator: Sequence[float], denominator: Sequence[float], seed: int = 0) -> Ratio:
-        """How many times as long ``numerator`` takes; rounds are resampled together.
+    def of(cls, numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
+        """The median of the rounds' ratios; series of unequal length share their first rounds.
 
-        Series of unequal length share their first rounds.
+        A stretch of noise slows both contenders of a round, and leaves their ratio as it is. The
+        interval is that of the sign test: the k-th smallest and the k-th largest ratio, with the
+        largest k for which 95 % are reached (Conover, *Practical Nonparametric Statistics*, 1999,
+        section 3.2). It assumes nothing of the noise but that rounds are independent.
         """
         n_rounds = min(len(numerator), len(denominator))
-        pairs = np.array([numerator[:n_rounds], denominator[:n_rounds]])
-        rows = np.random.default_rng(seed).integers(n_rounds, size=(_BOOTSTRAP_SAMPLES, n_rounds))
-        top, bottom = np.median(pairs[:, rows], axis=2)
-        low, high = np.percentile(top / bottom, [2.5, 97.5])
-        top, bottom = np.median(pairs, axis=1)
-        return cls(float(top / bottom), float(low), float(high))
+        ratios = np.sort(np.divide(numerator[:n_rounds], denominator[:n_rounds]))
+        k = _sign_test_rank(n_rounds)
+        low, high = (ratios[k - 1], ratios[-k]) if k else (0.0, math.inf)
+        return cls(float(np.median(ratios)), float(low), float(high), n_rounds)
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there were rounds enough."""
+        return self.n_rounds >= MIN_ROUNDS
+
+    @property
+    def uncertainty(self) -> float:
+        """How far the farther end of the interval is from 1."""
+        return max(abs(self.low - 1), abs(self.high - 1))
+
+
+@cache
+def _sign_test_rank(n: int) -> int:
+    """Return the largest k whose k-th smallest and largest of n enclose 95 %, or 0."""
+    # outside: the chance that the median is not between those of rank k + 1.
+    k, outside = 0, 0.0
+    while (outside := outside + 2 * math.comb(n, k) / 2**n) <= 0.05:
+        k += 1
+    return k
 
 
 @dataclass(frozen=True)
@@ -153,24 +182,40 @@ def race(
 ) -> dict[str, list[float]]:
     """Seconds a call of each contender, a number a round, taken in turns in random order.
 
-    Stops after ``max_rounds``, or when the next round would pass ``max_seconds``; one round is
-    always run. A contender whose one call outlasts the batch is warm by itself: it gets no more.
+    `MIN_ROUNDS` rounds are always run (if ``max_rounds`` allows). Those that follow are for
+    contenders that are close to another one, by their calibration. They stop after ``max_rounds``,
+    or when the next round would pass ``max_seconds``. A contender whose one call outlasts the batch
+    is warm by itself: it gets no more.
     """
     calibrated = {
         name: contender.calibrate(MIN_BATCH_SECONDS) for name, contender in contenders.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
     start = time.perf_counter()
-    for done in range(1, max_rounds + 1):
-        for name in rng.permutation(list(contenders)):
+    for _ in range(max_rounds):
+        begin = time.perf_counter()
+        for name in rng.permutation(names):
             n_calls, single = calibrated[name]
             warm_seconds = WARM_SECONDS if single < WARM_SECONDS else 0.0
             seconds[name].append(contenders[name].sample(n_calls, warm_seconds))
         after_round()
-        spent = time.perf_counter() - start
-        if spent * (done + 1) / done > max_seconds:
-            break
+        if len(seconds[names[0]]) >= MIN_ROUNDS:
+            names = _close(names, {name: single for name, (_, single) in calibrated.items()})
+            if not names or 2 * time.perf_counter() - begin - start > max_seconds:
+                break
     return seconds
+
+
+def _close(names: Sequence[str], seconds: Mapping[str, float]) -> list[str]:
+    """Return those whose time is within a factor `_CLOSE` of another's."""
+    return [
+        name
+        for name in names
+        if any(
+            1 / _CLOSE < seconds[name] / seconds[other] < _CLOSE for other in names if other != name
+        )
+    ]
 
 
 def relative_error(value: NDArray[Any], reference: NDArray[Any]) -> float:

@@ -138,11 +138,14 @@ def _draw_speedups(ax: Axes, cells: list[Cell]) -> None:
         assert theirs is not None
         speedup = Ratio.of(theirs.full_seconds, ours.full_seconds)
         colour = BLUE if speedup.value >= 1 else VERMILION
-        ax.plot([speedup.low, speedup.high], [y, y], color=colour, linewidth=1.6)
+        end = speedup.value
+        if speedup.has_interval:
+            end = speedup.high
+            ax.plot([speedup.low, end], [y, y], color=colour, linewidth=1.6)
         ax.plot(speedup.value, y, "o" if speedup.value >= 1 else "X", color=colour, markersize=7)
         ax.annotate(
             plain(f"{speedup.value:.2f}: {ours.contender} against {theirs.contender}"),
-            (max(speedup.value, speedup.high), y),
+            (end, y),
             xytext=(8, 0),
             textcoords="offset points",
             va="center",

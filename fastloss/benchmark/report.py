@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from fastloss.benchmark.measure import Ratio
+from fastloss.benchmark.findings import (
+    limit_notes,
+    losses_table,
+    surroundings_notes,
+    verdict,
+)
+from fastloss.benchmark.measure import MIN_ROUNDS, Ratio, Summary
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Results, Timing
 from fastloss.settings import AUTO
-from fastloss.tables import Table, seconds, size_of
+from fastloss.tables import Table, count_of, seconds, size_of
 
 #: In front of what was not timed as a whole.
 EXTRAPOLATED = "~"
 
 
 def ratio(value: Ratio | None, extrapolated: bool = False) -> str:
-    """A ratio with its interval."""
+    """A ratio with its interval, or with the number of rounds that were too few for one."""
     if value is None:
         return "1"
     mark = EXTRAPOLATED if extrapolated else ""
@@ -22,7 +29,16 @@ def ratio(value: Ratio | None, extrapolated: bool = False) -> str:
         return f"{mark}{value.value:,.0f}"
     if value.value <= 0.01:
         return f"{mark}1/{1 / value.value:,.0f}"
+    if not value.has_interval:
+        return f"{mark}{value.value:.2f} ({count_of(value.n_rounds, 'round')})"
     return f"{mark}{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+
+def spread(summary: Summary) -> str:
+    """The interquartile range as a share of the median, or how many rounds were too few for one."""
+    if summary.n_rounds < MIN_ROUNDS:
+        return f"({count_of(summary.n_rounds, 'round')})"
+    return f"{100 * (summary.high - summary.low) / summary.median:.0f} %"
 
 
 def limit_share(cell: Cell, timing: Timing) -> str:
@@ -62,7 +78,7 @@ def _backend_row(
         f"{cell.size} {cell.dtype}",
         timing.contender,
         f"{mark}{seconds(summary.median)}",
-        f"{100 * (summary.high - summary.low) / summary.median:.0f} %",
+        spread(summary),
         *(_speedup(timing, baseline(cell)) for baseline in baselines),
         limit_share(cell, timing),
         size_of(timing.peak_extra_bytes),
@@ -72,7 +88,7 @@ def _backend_row(
 def backends_table(results: Results) -> Table:
     """Loss x contender x size: time, speed-ups, share of the limit, memory."""
     notes = [
-        "Speed-ups are ratios of medians with bootstrap 95 % intervals; limit: the longer of one "
+        "Speed-ups are medians of the rounds' ratios with 95 % intervals; limit: the longer of one "
         "read of X and the arithmetic, at this machine's own ceilings."
     ]
     cut = [
@@ -88,6 +104,8 @@ def backends_table(results: Results) -> Table:
             f"{cut[0]}" + (f" (and {len(cut) - 1} more)" if len(cut) > 1 else "")
         )
     baselines = _baselines(results)
+    notes += limit_notes(results.cells, results.environment.get("matrix_unit", False))
+    notes += surroundings_notes(results)
     return Table(
         "Backends: loss and gradient",
         (
@@ -116,16 +134,6 @@ def _contender_notes(results: Results) -> Iterator[str]:
     for note in dict.fromkeys(timing.note for timing in timings if timing.note):
         names = dict.fromkeys(timing.contender for timing in timings if timing.note == note)
         yield f"{', '.join(names)}: {note}."
-
-
-def verdict(ours: Timing, theirs: Timing) -> str:
-    """How we do against them in a word: the interval has to leave 1 out, and to be one."""
-    if min(len(ours.seconds), len(theirs.seconds)) < 2:
-        return "timed once only"
-    speedup = Ratio.of(theirs.full_seconds, ours.full_seconds)
-    if speedup.low > 1:
-        return "faster"
-    return "slower" if speedup.high < 1 else "no different"
 
 
 def peers_table(results: Results) -> Table:
@@ -304,19 +312,6 @@ def _round(count: float) -> int:
     return int(float(f"{count:.1e}"))
 
 
-def control_line(results: Results) -> str:
-    """What the A/A control says."""
-    control = results.control_ratio
-    if control is None:
-        return "A/A control: not measured."
-    worst = max(abs(control.low - 1), abs(control.high - 1))
-    return (
-        f"A/A control: the same contender against itself is {control.value:.3f} "
-        f"[{control.low:.3f}, {control.high:.3f}]; "
-        f"differences below about {100 * worst:.0f} % mean nothing here."
-    )
-
-
 def environment_table(results: Results) -> Table:
     """The machine, in two columns."""
     environment = results.environment
@@ -329,11 +324,22 @@ def environment_table(results: Results) -> Table:
         ("BLAS", ", ".join(environment["blas"])),
         ("Numba threading layer", environment["threading_layer"]),
         ("fastloss", f"{environment['fastloss']} {environment['git']}".strip()),
+        *_surroundings_rows(environment),
         ("seed", str(environment["seed"])),
         ("measured", environment["time"]),
     ]
     rows += [(_ceiling_name(key), _ceiling_value(key, v)) for key, v in results.ceilings.items()]
     return Table("Machine", ("", ""), rows, n_labels=2)
+
+
+def _surroundings_rows(environment: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if (quota := environment.get("cpu_quota")) is not None:
+        yield "CPU quota", count_of(quota, "CPU")
+    if (load := environment.get("load")) is not None:
+        yield "load average before", f"{load:.2f}"
+    if governor := environment.get("governor"):
+        yield "clock governor", governor
+    yield from environment.get("variables", {}).items()
 
 
 def _ceiling_name(key: str) -> str:
@@ -349,7 +355,9 @@ def all_tables(results: Results) -> list[Table]:
     """Every table that there is something for."""
     tables = [environment_table(results)]
     if results.cells:
-        tables += [backends_table(results), first_calls_table(results)]
+        tables.append(backends_table(results))
+    if (first_calls := first_calls_table(results)).rows:
+        tables.append(first_calls)
     if results.has_peers:
         tables.append(peers_table(results))
     if any(cell.skipped for cell in results.cells):
@@ -359,4 +367,5 @@ def all_tables(results: Results) -> list[Table]:
         tables.append(gradient_table(study))
         counts = {point.n_parameters for point in study.points}
         tables.append(gradient_cost_table(study, 30_730 if 30_730 in counts else max(counts)))
+    tables.append(losses_table([results]))
     return tables

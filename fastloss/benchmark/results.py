@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -13,6 +14,7 @@ import numpy as np
 
 from fastloss import files
 from fastloss.benchmark.measure import PowerLaw, Ratio, Summary
+from fastloss.machine import CHECKOUT, git_state
 
 SCHEMA = 1
 
@@ -212,6 +214,20 @@ class Results:
             points = [_point(point) for point in record["gradient"].pop("points")]
             record["gradient"] = GradientStudy(**record["gradient"], points=points)
         return cls(**record)
+
+
+def check_published(paths: Iterable[Path]) -> None:
+    """Raise if a file is to lie among the published results while the checkout has changes.
+
+    Whoever reads a published result must be able to check out what was measured.
+    """
+    folder = (CHECKOUT / "bench" / "results").resolve()
+    for path in paths:
+        if folder in path.resolve().parents and git_state().endswith("-dirty"):
+            raise ValueError(
+                f"{path} would hold results of files that are in no commit: commit them first, or "
+                "pass --allow-dirty"
+            )
 
 
 def _cell(record: dict[str, Any]) -> Cell:

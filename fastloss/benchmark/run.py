@@ -41,13 +41,18 @@ class VerificationError(ValueError):
 
 @dataclass
 class Settings:
-    """How a run measures. Seconds are for one cell: a loss at a size, or a method at a size."""
+    """How a run measures. Seconds are for one cell: a loss at a size, or a method at a size.
+
+    With ``first_calls``, a run compiles into caches of its own, and times a first call that
+    compiles and one that loads from the cache. Without, it uses the kernels that are there.
+    """
 
     n_threads: int = field(default_factory=threads_to_use)
     seed: int = 0
     max_rounds: int = 15
     cell_seconds: float = 1.5
     measure_ceilings: bool = True
+    first_calls: bool = True
 
     @property
     def call_seconds(self) -> float:
@@ -70,7 +75,9 @@ class Run:
         self.rng = np.random.default_rng(self.settings.seed)
 
     def worker(self) -> Worker:
-        """A process that compiles into, and loads from, this run's own caches."""
+        """A process; where first calls are timed, with caches that are this run's own."""
+        if not self.settings.first_calls:
+            return Worker(self.settings.n_threads)
         caches = {
             "NUMBA_CACHE_DIR": str(self.scratch / "numba-cache"),
             "TORCHINDUCTOR_CACHE_DIR": str(self.scratch / "torch-cache"),

@@ -10,9 +10,11 @@ import typer
 
 from fastloss.arrays import as_integer
 from fastloss.benchmark import Results, Settings
+from fastloss.benchmark.findings import control_line
 from fastloss.benchmark.plan import Plan, parse_size
 from fastloss.benchmark.plots import PICTURES, pictures_of
-from fastloss.benchmark.report import all_tables, control_line, crossover_lines
+from fastloss.benchmark.report import all_tables, crossover_lines
+from fastloss.benchmark.results import check_published
 from fastloss.cli.common import (
     Attempts,
     BackendOption,
@@ -53,6 +55,9 @@ def bench(
     gradient_study: Annotated[
         bool, typer.Option(help="Also time numerical gradients as parameters grow.")
     ] = True,
+    first_calls: Annotated[
+        bool, typer.Option(help="Compile everything anew, and time it; else use what is cached.")
+    ] = True,
     peers: Annotated[
         bool, typer.Option(help="Put PyTorch, JAX and scikit-learn into the table too.")
     ] = False,
@@ -72,18 +77,24 @@ def bench(
     json: Annotated[
         str | None, typer.Option(help="Write the JSON there too; - for standard output.")
     ] = None,
+    allow_dirty: Annotated[
+        bool, typer.Option(help="Store results of changed files among the published ones.")
+    ] = False,
 ) -> None:
     """Verify and time every backend, and numerical against analytic gradients.
 
     Without arguments: a synthetic problem of the shape of CIFAR-10, in under two minutes. With
     --peers: against other libraries, and no gradient study.
     """
-    _check_outputs(out, json, data, candidate or [])
+    outputs = _check_outputs(out, json, data, candidate or [])
+    if not allow_dirty:
+        check_published(outputs)
     if threads is not None:
         as_integer("threads", threads, 1, _MOST_THREADS)
     settings = Settings(
         n_threads=threads or threads_to_use(),
         seed=seed,
+        first_calls=first_calls,
         cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
     )
     plan = Plan.make(
@@ -114,8 +125,11 @@ def _run(plan: Plan) -> Results:
 
 def _check_outputs(
     out: Path, json: str | None, data: Path | None, candidates: Sequence[str]
-) -> None:
-    """Raise unless all files can be written, before minutes are spent on what they will hold."""
+) -> list[Path]:
+    """Return all files that will be written; raise unless they can be.
+
+    Before minutes are spent on what they will hold.
+    """
     require_matplotlib()
     files = [out / "results.json"]
     files += (path for stem in PICTURES for path in picture_paths(out / stem))
@@ -124,6 +138,7 @@ def _check_outputs(
         outputs.append(("--json", Path(json)))
     modules = (candidate.partition(":")[0].replace(".", "/") for candidate in candidates)
     check_files(outputs, data, [("--candidate", f"{module}.py") for module in modules])
+    return [path for _, path in outputs]
 
 
 def _write(results: Results, out: Path, json: str | None) -> None:

@@ -1,0 +1,158 @@
+"""What results say in words: where fastloss loses, how far they can be trusted, what is odd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from fastloss.benchmark.measure import Ratio
+from fastloss.benchmark.results import Cell, GradientStudy, Results, Timing
+from fastloss.machine import changed_by
+from fastloss.settings import AUTO
+from fastloss.tables import Table, count_of, seconds
+
+#: The contenders that nothing should beat.
+CHAMPIONS = ("fused", AUTO)
+# A share of the limit above this is no rounding.
+_ABOVE_LIMIT = 1.005
+
+
+def verdict(ours: Timing, theirs: Timing) -> str:
+    """How we do against them in a word: the interval has to leave 1 out."""
+    speedup = Ratio.of(theirs.full_seconds, ours.full_seconds)
+    if not speedup.has_interval:
+        return f"not decided by {count_of(speedup.n_rounds, 'round')}"
+    if speedup.low > 1:
+        return "faster"
+    return "slower" if speedup.high < 1 else "no different"
+
+
+# --- where fastloss loses -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One of `CHAMPIONS` and another contender at the same problem, or for the same gradient."""
+
+    where: str
+    ours: Timing
+    theirs: Timing
+
+    @property
+    def ratio(self) -> Ratio:
+        """How many times as long ours takes."""
+        return Ratio.of(self.ours.full_seconds, self.theirs.full_seconds)
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether ours is slower, as far as the interval tells."""
+        return self.ratio.low > 1
+
+
+def comparisons(results: Results) -> Iterator[Comparison]:
+    """Every comparison of a champion with what is none, in the cells and the gradient study."""
+    for cell in results.cells:
+        where = f"{cell.loss}, {cell.size}, {cell.dtype}"
+        yield from _pairs(where, cell.timings, CHAMPIONS)
+    if results.gradient is not None:
+        yield from _gradient_comparisons(results.gradient)
+
+
+def _gradient_comparisons(study: GradientStudy) -> Iterator[Comparison]:
+    """The same method on different backends: "analytic" here is no rival of "per element"."""
+    champions = tuple(point.method for point in study.points if point.method.endswith(" fused"))
+    champions += tuple(m for m in study.methods if m.endswith(" fused loss"))
+    points = sorted(study.points, key=lambda point: (point.n_parameters, _family(point.method)))
+    for (n, family), group in groupby(points, key=lambda p: (p.n_parameters, _family(p.method))):
+        where = f"gradient of {study.loss}, {family}, {n:,} parameters"
+        yield from _pairs(where, [point.timing for point in group], champions)
+
+
+def _family(method: str) -> str:
+    """``"analytic"`` of ``"analytic, NumPy"``."""
+    return method.partition(",")[0]
+
+
+def _pairs(
+    where: str, timings: Iterable[Timing], champions: tuple[str, ...]
+) -> Iterator[Comparison]:
+    every = list(timings)
+    for ours in every:
+        if ours.contender in champions:
+            for theirs in every:
+                if theirs.contender not in champions:
+                    yield Comparison(where, ours, theirs)
+
+
+def losses_table(results: Iterable[Results]) -> Table:
+    """Where another contender is faster than ``fused`` or ``auto``, the worst first."""
+    compared = [found for each in results for found in comparisons(each)]
+    lost = sorted((c for c in compared if c.is_loss), key=lambda c: -c.ratio.value)
+    rows = [
+        (
+            c.where,
+            c.theirs.contender,
+            seconds(c.theirs.summary.median),
+            f"{c.ours.contender} {seconds(c.ours.summary.median)}",
+            f"{c.ratio.value:.2f} [{c.ratio.low:.2f}, {c.ratio.high:.2f}]",
+        )
+        for c in lost
+    ]
+    undecided = sum(not c.ratio.has_interval for c in compared)
+    notes = [
+        f"Of {count_of(len(compared), 'comparison')} of fused and auto with another contender, "
+        f"{len(lost)} are lost: their interval is above 1."
+    ]
+    if undecided:
+        notes.append(f"{undecided} had too few rounds to decide.")
+    columns = ("problem", "faster", "its time", "fastloss", "times as long")
+    return Table("Where fastloss loses", columns, rows, tuple(notes), n_labels=2)
+
+
+# --- how far they can be trusted ------------------------------------------------------------------
+
+
+def control_line(results: Results) -> str:
+    """What the A/A control says."""
+    control = results.control_ratio
+    if control is None:
+        return "A/A control: not measured."
+    same = f"A/A control: the same contender against itself is {control.value:.3f}"
+    if not control.has_interval:
+        return f"{same}, from {count_of(control.n_rounds, 'round')}: too few for an interval."
+    return (
+        f"{same} [{control.low:.3f}, {control.high:.3f}]; "
+        f"differences below about {100 * control.uncertainty:.0f} % mean nothing here."
+    )
+
+
+def surroundings_notes(results: Results) -> Iterator[str]:
+    """What around this run changed the time of a contender that is in its tables."""
+    names = {timing.contender for cell in results.cells for timing in cell.timings}
+    for variable, value in results.environment.get("variables", {}).items():
+        touched = sorted(n for n in names if n.startswith(changed_by(variable) or ("\0",)))
+        if touched:
+            yield f"{variable}={value} was set, which changes {', '.join(touched)}."
+    load = results.environment.get("load")
+    if load is not None and load > 0.5 * results.environment["affinity"]:
+        yield f"Other programs were computing: the load average was {load:.1f} at the start."
+
+
+def limit_notes(cells: Iterable[Cell], has_matrix_unit: bool) -> Iterator[str]:
+    """Why a contender is above 100 % of the limit."""
+    for cell in cells:
+        if cell.limit_seconds is None:
+            continue
+        above = [
+            timing.contender
+            for timing in cell.timings
+            if not timing.extrapolated and cell.limit_seconds > _ABOVE_LIMIT * timing.summary.median
+        ]
+        if not above:
+            continue
+        if has_matrix_unit and cell.limit_of == "arithmetic" and cell.dtype != "float64":
+            why = "a matrix unit (AMX) multiplies faster than the vector units, which set the limit"
+        else:
+            why = "the limit was measured at another moment of the same run, when it was slower"
+        yield f"{cell.loss}, {cell.size}, above 100 %: {', '.join(above)}; {why}."
