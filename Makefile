@@ -30,18 +30,18 @@ lint: $(VENV)/dev.installed
 peers: $(VENV)/peers.installed
 	$(BIN)/python -m pytest -m '' tests/test_peers.py tests/test_peer_contenders.py
 
-# BENCHMARKS.md and its plots, from the stored results. With MEASURE='peers*' the results against
-# other libraries are measured again first; any pattern of the files in bench/results will do.
+# BENCHMARKS.md, docs/benchmarks and the table in README.md, from the stored results. MEASURE: first
+# measure the sections of bench/sections.py whose names match, such as '*'; DATA: as below.
 benchmarks: $(VENV)/dev.installed $(if $(MEASURE),$(VENV)/peers.installed)
-	$(BIN)/python bench/write_benchmarks.py $(if $(MEASURE),--measure '$(MEASURE)')
+	$(BIN)/python bench/write_benchmarks.py $(if $(MEASURE),--measure '$(MEASURE)') $(if $(DATA),--data-folder '$(DATA)')
 
 # GALLERY.md and its pictures; DATA: a folder with cifar-10-batches-bin and mnist, else synthetic.
 gallery: $(VENV)/bench.installed
 	$(BIN)/python bench/gallery.py $(if $(DATA),--data-folder '$(DATA)')
 
-# All lessons, one after the other, and their figures where the repository keeps them.
+# All lessons, one after the other; their figures go to fastloss-lessons.
 lessons: $(VENV)/lessons.installed
-	$(BIN)/fastloss lesson all --out bench/plots/lessons
+	$(BIN)/fastloss lesson all --out fastloss-lessons
 
 $(VENV)/%.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -4,7 +4,7 @@ python bench/promises.py auto         # is what auto takes ever slower than what
 python bench/promises.py cold-start   # what does the first call of a process cost?
 python bench/promises.py neighbour    # does a call in turns with NumPy's products cost more?
 
-Each writes bench/results/studies/NAME.json, a section of the page of bench/write_benchmarks.py.
+Each writes bench/results/studies/NAME.json, of which bench/write_benchmarks.py makes a page.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from fastloss.backends import auto, cost_model
 from fastloss.backends.background import compilations
 from fastloss.backends.base import Workload
 from fastloss.benchmark.measure import Ratio, calibrate, settle, time_calls
+from fastloss.benchmark.results import check_published
 from fastloss.losses import get_loss
 from fastloss.machine import environment
 from fastloss.restoring import no_garbage_collection
@@ -244,14 +245,18 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], allow_dirty: bool = False) -> None:
     """Measure, and store."""
-    for name in names or STUDIES:
+    names = names or list(STUDIES)
+    for name in names:
         if name not in STUDIES:
             raise SystemExit(f"no study is called {name!r}; there are {', '.join(STUDIES)}")
+    if not allow_dirty:
+        check_published(RESULTS / f"{name}.json" for name in names)
+    for name in names:
         document = {"environment": environment(available_threads(), 0), **STUDIES[name]()}
         files.write(RESULTS / f"{name}.json", json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main([name for name in sys.argv[1:] if name != "--allow-dirty"], "--allow-dirty" in sys.argv)

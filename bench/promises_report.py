@@ -1,9 +1,9 @@
-"""The section of BENCHMARKS.md on what bench/promises.py measured."""
+"""The pages of docs/benchmarks on what bench/promises.py measured."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,25 @@ HEADINGS = {
 }
 
 
-def section(folder: Path) -> Iterator[str]:
-    """The lines about the stored studies; none, if none is stored."""
-    for name, lines in {
-        "auto": auto_lines,
-        "cold-start": cold_start_lines,
-        "neighbour": neighbour_lines,
-    }.items():
-        path = folder / f"{name}.json"
-        if path.exists():
-            document = json.loads(path.read_text())
-            yield f"\n## {HEADINGS[name]}\n"
-            yield f"{document['environment']['cpu']}, measured {document['environment']['time']}.\n"
-            yield from lines(document)
+def pages(folder: Path) -> dict[str, Iterator[str]]:
+    """Return the lines of the page of each study that is stored."""
+    writers = {"auto": auto_lines, "cold-start": cold_start_lines, "neighbour": neighbour_lines}
+    paths = {name: folder / f"{name}.json" for name in writers}
+    return {
+        name: _page(name, json.loads(path.read_text()), writers[name])
+        for name, path in paths.items()
+        if path.exists()
+    }
+
+
+def _page(
+    name: str, document: dict[str, Any], lines: Callable[[dict[str, Any]], Iterator[str]]
+) -> Iterator[str]:
+    found = document["environment"]
+    yield f"# {HEADINGS[name]}"
+    yield "\n<!-- Written by bench/write_benchmarks.py from bench/results; do not edit. -->\n"
+    yield f"Measured on {found['cpu']} on {found['time'].split()[0]} at commit {found['git']}.\n"
+    yield from lines(document)
 
 
 def auto_lines(document: dict[str, Any]) -> Iterator[str]:
@@ -101,7 +107,7 @@ def neighbour_lines(document: dict[str, Any]) -> Iterator[str]:
     """What taking turns costs."""
     yield (
         "A training loop that alternates a call with `X_val @ W` (2000 rows) in NumPy: its time over "
-        "that of as many calls of each on their own, with bootstrap 95 % intervals.\n"
+        "that of as many calls of each on their own, with 95 % intervals.\n"
     )
     rows = [
         (shape, f"{value:.2f} [{low:.2f}, {high:.2f}]")

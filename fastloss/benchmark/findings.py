@@ -127,6 +127,17 @@ def control_line(results: Results) -> str:
     )
 
 
+def plain_machine(results: Results) -> str:
+    """The machine, the commit and the day, in a sentence."""
+    found = results.environment
+    blas = ", ".join(found["blas"]) or "unknown"
+    return (
+        f"Measured on {found['cpu']} ({count_of(found['affinity'], 'CPU')}, "
+        f"{count_of(found['threads'], 'thread')}; BLAS: {blas}) on {found['time'].split()[0]} "
+        f"at commit {found['git'] or 'unknown'}."
+    )
+
+
 def surroundings_notes(results: Results) -> Iterator[str]:
     """What around this run changed the time of a contender that is in its tables."""
     names = {timing.contender for cell in results.cells for timing in cell.timings}

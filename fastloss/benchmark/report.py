@@ -34,6 +34,14 @@ def ratio(value: Ratio | None, extrapolated: bool = False) -> str:
     return f"{mark}{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
 
 
+def time_of(timing: Timing | None) -> str:
+    """The median time, marked if it was not timed as a whole."""
+    if timing is None:
+        return "-"
+    mark = EXTRAPOLATED if timing.extrapolated else ""
+    return mark + seconds(timing.summary.median)
+
+
 def spread(summary: Summary) -> str:
     """The interquartile range as a share of the median, or how many rounds were too few for one."""
     if summary.n_rounds < MIN_ROUNDS:
@@ -71,14 +79,12 @@ def _baselines(results: Results) -> dict[str, Callable[[Cell], Timing | None]]:
 def _backend_row(
     cell: Cell, timing: Timing, baselines: Iterable[Callable[[Cell], Timing | None]]
 ) -> tuple[str, ...]:
-    mark = EXTRAPOLATED if timing.extrapolated else ""
-    summary = timing.summary
     return (
         cell.loss,
         f"{cell.size} {cell.dtype}",
         timing.contender,
-        f"{mark}{seconds(summary.median)}",
-        spread(summary),
+        time_of(timing),
+        spread(timing.summary),
         *(_speedup(timing, baseline(cell)) for baseline in baselines),
         limit_share(cell, timing),
         size_of(timing.peak_extra_bytes),
@@ -256,7 +262,7 @@ def gradient_table(study: GradientStudy) -> Table:
         by_count = {point.n_parameters: point for point in study.of(method)}
         law = study.slope(method)
         slope = "-" if law is None else f"{law.slope:.2f} [{law.low:.2f}, {law.high:.2f}]"
-        times = tuple(_point_seconds(by_count.get(count)) for count in counts)
+        times = tuple(point_seconds(by_count.get(count)) for count in counts)
         rows.append((method, *times, slope))
     return Table(
         f"Time of one full gradient, {study.loss}, {study.n_rows} rows, {study.n_classes} classes",
@@ -270,11 +276,9 @@ def gradient_table(study: GradientStudy) -> Table:
     )
 
 
-def _point_seconds(point: GradientPoint | None) -> str:
-    if point is None:
-        return "-"
-    mark = EXTRAPOLATED if point.timing.extrapolated else ""
-    return mark + seconds(point.timing.summary.median)
+def point_seconds(point: GradientPoint | None) -> str:
+    """The median time of a full gradient, marked if it was not timed as a whole."""
+    return time_of(None if point is None else point.timing)
 
 
 def gradient_cost_table(study: GradientStudy, n_parameters: int) -> Table:
@@ -287,7 +291,7 @@ def gradient_cost_table(study: GradientStudy, n_parameters: int) -> Table:
                 evaluations = (
                     "one pass" if point.loss_evaluations == 1 else f"{point.loss_evaluations:,}"
                 )
-                rows.append((method, evaluations, _point_seconds(point), error))
+                rows.append((method, evaluations, point_seconds(point), error))
     return Table(
         f"What a gradient of {n_parameters:,} parameters costs, and how far off it is",
         ("method", "loss evaluations", "time", "error"),
@@ -365,7 +369,6 @@ def all_tables(results: Results) -> list[Table]:
     if results.gradient is not None and results.gradient.points:
         study = results.gradient
         tables.append(gradient_table(study))
-        counts = {point.n_parameters for point in study.points}
-        tables.append(gradient_cost_table(study, 30_730 if 30_730 in counts else max(counts)))
+        tables.append(gradient_cost_table(study, study.main_count))
     tables.append(losses_table([results]))
     return tables

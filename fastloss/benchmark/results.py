@@ -120,6 +120,12 @@ class GradientStudy:
         """The methods, in the order they were measured."""
         return list(dict.fromkeys(point.method for point in self.points))
 
+    @property
+    def main_count(self) -> int:
+        """30,730 parameters (CIFAR-10's with ten classes) or, without it, the largest count."""
+        counts = {point.n_parameters for point in self.points}
+        return 30_730 if 30_730 in counts else max(counts)
+
     def of(self, method: str) -> list[GradientPoint]:
         """The points of a method, by parameter count."""
         return sorted(

@@ -1,0 +1,85 @@
+"""The published benchmarks: the command of each section, and the stored results."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import promises
+
+from fastloss.benchmark import Results
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A page of its own: its heading, the arguments of ``fastloss bench``, and its data set."""
+
+    heading: str
+    arguments: str
+    data: str = ""
+
+    def command(self, stem: str, folder: str = "") -> str:
+        """Return the arguments of ``fastloss`` that measure and store the section."""
+        data = f" --data {shlex.quote(folder + self.data)}" if self.data else ""
+        return f"bench{data} {self.arguments} --json bench/results/{stem}.json"
+
+
+CIFAR10 = "cifar-10-batches-bin"
+_CONTENDERS = (
+    "--peers --backend naive --backend numpy --backend numba --backend fused --backend auto"
+    " --loss softmax --loss hinge --seconds 10"
+)
+#: By file stem, in the order of the index.
+SECTIONS = {
+    "losses": Section("Every loss, and gradients", "--sizes 4000 --seconds 4", CIFAR10),
+    "cifar10": Section("CIFAR-10 pixels", f"{_CONTENDERS} --sizes 20000", CIFAR10),
+    "mnist": Section("MNIST pixels", f"{_CONTENDERS} --sizes 60000", "mnist"),
+    "uint8": Section(
+        "CIFAR-10 pixels as uint8", f"{_CONTENDERS} --dtype uint8 --sizes 20000", CIFAR10
+    ),
+    "classes": Section(
+        "A thousand classes and more",
+        f"{_CONTENDERS} --sizes 8192x2048x1000,2048x512x32000",
+    ),
+    "minibatch": Section("Few rows", f"{_CONTENDERS} --sizes 256x3073x10,200x65x10"),
+    "tabular": Section(
+        "Tabular rows", f"{_CONTENDERS} --sizes 2000000x10x2,2000000x28x2,1000000x30x5"
+    ),
+    "float64": Section(
+        "float64", f"{_CONTENDERS} --dtype float64 --sizes 20000x3073x10,60000x785x10"
+    ),
+}
+
+
+def measure(pattern: str, folder: str, allow_dirty: bool) -> None:
+    """Measure the sections and studies whose names match ``pattern``, and store the results.
+
+    ``folder`` holds the data sets, and ends in a slash unless it is empty.
+    """
+    stems = [stem for stem in (*SECTIONS, *promises.STUDIES) if fnmatch(stem, pattern)]
+    if not stems:
+        known = ", ".join((*SECTIONS, *promises.STUDIES))
+        raise SystemExit(f"no section is called {pattern!r}; there are {known}")
+    for stem in stems:
+        if stem in promises.STUDIES:
+            promises.main([stem], allow_dirty)
+            continue
+        with tempfile.TemporaryDirectory() as out:
+            arguments = shlex.split(SECTIONS[stem].command(stem, folder))
+            arguments += ["--out", out, *["--allow-dirty"] * allow_dirty]
+            subprocess.run([sys.executable, "-m", "fastloss", *arguments], cwd=ROOT, check=True)
+
+
+def load(stems: Iterable[str] = SECTIONS) -> dict[str, Results]:
+    """Return the results that are stored, by file stem."""
+    paths = {stem: RESULTS / f"{stem}.json" for stem in stems}
+    return {stem: Results.load(path) for stem, path in paths.items() if path.exists()}
