@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, column heads, rows of text, and notes below. The first ``n_labels`` are text."""
+    """A title, column heads, rows of text, and notes below; without rows, title and notes alone.
+
+    The first ``n_labels`` columns are text, the others numbers.
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -22,15 +25,20 @@ class Table:
 
     def markdown(self) -> str:
         """As a GitHub table, without the title."""
+        if not self.rows:
+            return "\n\n".join(self.notes)
         rule = [" --- " if i < self.n_labels else " ---: " for i in range(len(self.columns))]
         lines = [_line(self.columns), "|" + "|".join(rule) + "|", *map(_line, self.rows)]
         return "\n".join([*lines, *(f"\n{note}" for note in self.notes)])
 
-    def rich(self) -> RichTable:
+    def rich(self) -> RenderableType:
         """For a `rich.console.Console`, in colour or plain."""
         from rich import box
         from rich.table import Table as RichTable
+        from rich.text import Text
 
+        if not self.rows:
+            return Text("\n".join([self.title, *self.notes]), style="italic")
         table = RichTable(
             title=self.title,
             caption="\n".join(self.notes) or None,

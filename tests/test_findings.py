@@ -49,7 +49,11 @@ def test_what_is_slower_for_certain_alone_is_a_loss():
     few = cell(timing("numpy", 1.0, n_rounds=3), timing("fused", 2.0))
     table = findings.losses_table([results_of(close, few)])
     assert table.rows == []
-    assert table.notes[1] == "1 had too few rounds to decide."
+    assert table.markdown() == (
+        "Of 2 comparisons of fused and auto with another contender, 0 are lost: their interval is "
+        "above 1.\n\n1 had too few rounds to decide."
+    )
+    assert table.notes[0] in str(table.rich())
 
 
 def test_the_gradient_study_is_searched_like_against_like():
