@@ -83,3 +83,18 @@ def test_a_session_is_the_same_in_this_process():
         assert session.run(Evaluate("os.getpid()")) == os.getpid()
         assert session.prepare(Evaluate("7"))[1] == 7
         assert session.sample(2, 0.0) >= 0
+
+
+def test_module_that_measures_when_imported_ends(tmp_path, run_python):
+    """Its function's process imports the module, and would measure too, and so on."""
+    (tmp_path / "measures.py").write_text(
+        "import numpy as np, fastloss\n"
+        "from fastloss.benchmark import Settings, compare\n"
+        "def mine(W, X, y):\n"
+        "    return fastloss.loss_and_grad(W, X, y, backend='numpy')\n"
+        "X, y = np.random.default_rng(0).standard_normal((20, 3)), np.arange(20) % 2\n"
+        "settings = Settings(max_rounds=1, measure_ceilings=False, first_calls=False)\n"
+        "results = compare({'mine': mine}, X, y, backends=('numpy',), settings=settings)\n"
+        "print(results.cells[0].timing('mine').note)\n"
+    )
+    assert run_python("import measures", tmp_path) == "in this process\n"

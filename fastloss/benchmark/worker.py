@@ -30,6 +30,8 @@ from fastloss.threads import THREAD_VARIABLES
 _MOST_SECONDS = 1800.0
 _POLL_SECONDS = 0.5
 
+_is_serving = False
+
 
 class Task(Protocol):
     """A picklable description of a call; ``bind`` loads its data and returns the call.
@@ -135,6 +137,12 @@ class Worker(Session):
         environment: Mapping[str, str] | None = None,
         most_seconds: float = _MOST_SECONDS,
     ) -> None:
+        if _is_serving:
+            # A module that measures when it is imported would start processes without end.
+            raise RuntimeError(
+                "the process of a contender must not start another benchmark: keep its module's "
+                "own under if __name__ == '__main__':"
+            )
         self._most_seconds = most_seconds
         self._talk: Thread | None = None
         variables = dict.fromkeys((N_THREADS, *THREAD_VARIABLES), str(n_threads))
@@ -241,6 +249,8 @@ def _receive(stream: IO[bytes]) -> bytes:
 
 def serve() -> None:
     """Answer requests until there are no more: what a worker's process runs."""
+    global _is_serving
+    _is_serving = True
     # What a contender prints must not land among the replies.
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
