@@ -1,4 +1,82 @@
-"""What pytest leaves alone here."""
+"""The benchmark suite: options, and what it tells pytest-benchmark.
+
+Measure, on a quiet machine (about 3 minutes; the first run compiles first)::
+
+    pytest bench                                  # every loss and size, backends side by side
+    pytest bench -k "softmax and numba"           # some of it, by words of the ids
+    pytest bench --sizes small,mnist_full,64x10x7 # other sizes: names, N x D x C, or all
+    pytest bench --peers                          # PyTorch, JAX and scikit-learn too, if installed
+    pytest bench --benchmark-histogram            # an SVG for each group
+    pytest bench --benchmark-json suite.json && python bench/suite_report.py suite.json
+
+Compare with an earlier run of this machine, and fail if a median is more than 10 % longer::
+
+    pytest bench --benchmark-autosave
+    pytest bench --benchmark-compare --benchmark-compare-fail=median:10%
+
+``--benchmark-max-time`` is the time of each benchmark's rounds. Paths come before
+``--benchmark-compare`` and ``--benchmark-histogram``, which would take them for their values.
+
+All contenders run in this one process, one after the other, so their thread pools can disturb each
+other, and noise of the machine meets some of them only. ``fastloss bench`` is more careful: each
+contender has a process of its own, and they take turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from problems import LARGE_SIZES, SIZES, parse_sizes
+from suite import Suite, machine, start
+
+from fastloss.settings import threads_to_use
 
 # To look for doctests in a lesson would be to run it.
 collect_ignore_glob = ["lessons/[0-9]*.py"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the suite."""
+    group = parser.getgroup("fastloss", "the benchmark suite of fastloss")
+    group.addoption(
+        "--sizes",
+        type=parse_sizes,
+        metavar="SIZES",
+        help=f"names, NxDxC or 'all', between commas (default: {','.join(SIZES)}; "
+        f"larger: {','.join(LARGE_SIZES)})",
+    )
+    group.addoption("--peers", action="store_true", help="measure other libraries too")
+    group.addoption(
+        "--no-limit", action="store_true", help="do not measure the limit of the machine"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the median first: means follow every interruption."""
+    if config.option.benchmark_columns is None:
+        config.option.benchmark_columns = ["median", "iqr", "min", "max", "rounds", "iterations"]
+
+
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
+    """Let two runs on one machine compare as such, unless their numbers of threads differ."""
+    for name in ("hz_actual", "hz_actual_friendly"):  # the clock at this moment
+        machine_info["cpu"].pop(name, None)
+    machine_info["threads"] = threads_to_use()
+
+
+def pytest_benchmark_update_json(
+    config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]
+) -> None:
+    """Store what a reader needs to judge the figures."""
+    output_json["fastloss"] = machine()
+
+
+@pytest.fixture(scope="session")
+def suite(request: pytest.FixtureRequest) -> Iterator[Suite]:
+    """Measure contenders; the limits of the machine are kept for the session."""
+    with start(measure_limit=not request.config.getoption("no_limit")) as suite:
+        yield suite

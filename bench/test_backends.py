@@ -4,24 +4,35 @@ pytest-benchmark's own table and histogram (``--benchmark-histogram``) compare b
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
-from problems import make_objective, pairs
+from problems import MOST_SECONDS, backend_cases, chosen_sizes, make_problem, seconds_of_call
+from suite import CALIBRATED, Contender, Suite, errors_of_loss_and_grad
 
-SIZES = {"small": (200, 65, 10), "minibatch": (256, 3073, 10), "large": (4000, 3073, 10)}
-# Python loops take seconds there and minutes over the rounds.
-TOO_LARGE_FOR_LOOPS = {"minibatch", "large"}
+from fastloss import tables
+
+pytestmark = CALIBRATED
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("loss", "backend"), pairs(), ids="-".join)
-def test_loss_and_gradient(benchmark: Any, loss: str, backend: str, size: str) -> None:
-    if backend == "naive" and size in TOO_LARGE_FOR_LOOPS:
-        pytest.skip("Python loops are too slow for this size")
-    n_rows, n_features, n_classes = SIZES[size]
-    benchmark.group = f"{loss} {n_rows} x {n_features} x {n_classes}"
-    objective, W = make_objective(loss, backend, SIZES[size])
-    # Compiled before the clock starts.
-    expected = objective(W)[0]
-    assert benchmark(objective, W)[0] == pytest.approx(expected)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of each case, with ids such as ``softmax-200x65x10-numba``."""
+    cases = backend_cases(chosen_sizes(metafunc.config))
+    metafunc.parametrize(("loss", "size", "backend"), cases, ids=map("-".join, cases))
+
+
+def test_loss_and_grad(benchmark: Any, suite: Suite, loss: str, size: str, backend: str) -> None:
+    problem = make_problem(size)
+    needed = seconds_of_call(loss, backend, problem)
+    if needed > MOST_SECONDS:
+        pytest.skip(f"one call would take about {tables.seconds(needed)}")
+    contender = Contender(
+        name=backend,
+        kind="backend",
+        loss=loss,
+        problem=problem,
+        call=partial(problem.objective(loss, backend), problem.W),
+        check=errors_of_loss_and_grad(backend, loss, problem),
+    )
+    suite.measure(benchmark, f"{loss} {problem.title}", contender)
