@@ -208,6 +208,14 @@ def test_a_control_alone_is_no_drift():
     assert result.drift == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("contenders", "control", "drift"), [(1.08, 1.03, 1.03), (1.03, 1.08, 1.03), (0.92, 0.97, 0.97)]
+)
+def test_the_smaller_of_the_two_changes_is_the_drift(contenders, control, drift):
+    before, after = pair(5, slower=slowed(contenders), control_slower=control)
+    assert compare_runs(before, after).drift == pytest.approx(drift, abs=0.01)
+
+
 def test_slower_contenders_are_not_excused_by_a_faster_control():
     result = compare_runs(*pair(4, slower=slowed(1.2), control_slower=0.9), fail_above=0.05)
     assert result.drift == 1.0
@@ -437,13 +445,15 @@ def damaged(change):
         damaged(lambda record: record.update(unknown=1)),
         damaged(lambda record: record["cells"][0]["timings"][0].update(seconds=[])),
         damaged(lambda record: record["cells"][0]["timings"][0].update(seconds=[1.0, -1.0])),
+        damaged(lambda record: record["cells"][0]["timings"][0].update(seconds=[0.0])),
+        damaged(lambda record: record["cells"][0]["timings"][0].update(seconds=[float("inf")])),
         damaged(lambda record: record["cells"][0]["timings"][0].update(seconds=[float("nan")])),
         damaged(lambda record: record["cells"][0]["timings"][0].update(seconds=["1"])),
         damaged(lambda record: record["cells"][0]["timings"][0].update(fraction=0.0)),
         damaged(lambda record: record["cells"][0].update(n_rows=None)),
         damaged(lambda record: record["control"].update(seconds=None)),
     ],
-    ids=range(18),
+    ids=range(20),
 )
 def test_what_is_no_result_file_is_one_line_and_exit_code_2(files, text):
     before, after = files(*pair(0))
