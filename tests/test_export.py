@@ -168,7 +168,12 @@ def test_asv_loads_the_result_file(asv, saved, tmp_path):
     values = loaded.get_result_value(BENCHMARK, params)
     assert values == pytest.approx([timing.summary.median for timing in timings])
     assert loaded.get_result_samples(BENCHMARK, params) == [t.full_seconds for t in timings]
-    assert "'~naive'" in loaded.get_result_params("softmax.1600x64x10.float32")[0]
+    largest = "softmax.1600x64x10.float32"
+    params = loaded.get_result_params(largest)
+    assert params[0][0] == "'~naive'"
+    naive = run.cells[-1].timing("naive")
+    assert loaded.get_result_samples(largest, params)[0] == naive.full_seconds
+    assert loaded.get_result_value(largest, params)[0] == pytest.approx(naive.summary.median)
 
 
 @pytest.mark.parametrize("n_rounds", [1, 3, 7, 8, 9, 15])
