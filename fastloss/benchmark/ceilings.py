@@ -1,12 +1,15 @@
 """How fast the machine can go at best: reading memory, and multiplying and adding.
 
-Imported in the processes that measure it, because it imports Numba.
+Imported in the processes that measure it, because it imports Numba. Each thread runs compiled code
+that holds no lock of Python. Numba's own threads would do as well on an idle machine. On a busy one
+they spin at the end of each call, for milliseconds if both have landed on one core.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +24,15 @@ from fastloss.benchmark.measure import time_calls
 from fastloss.kernel_cache import compile_cached, kernel_name
 from fastloss.kernels.simd.emitter import INT64, emitter
 from fastloss.kernels.simd.target import target
+from fastloss.settings import threads_to_use
+
+# A call reads at least so many bytes, and adds so many times: some milliseconds, beside which the
+# 0.1 ms that it takes to start threads do not count.
+_MIN_BYTES = 2**28
+_N_ROUNDS = 200_000
+# Enough sums to keep two units busy for the four or five cycles that one multiply-add takes, and
+# few enough for the sixteen registers of AVX2.
+_N_SUMS = 12
 
 
 @dataclass(frozen=True)
@@ -48,28 +60,40 @@ class ArithmeticTask:
     order: int = 1536
 
     def bind(self) -> Callable[[], float]:
-        return lambda: max(self._product(), self._in_registers())
+        return lambda: max(self.in_blas(), self.in_registers())
 
-    def _product(self) -> float:
+    def in_blas(self) -> float:
+        """The speed of a matrix product."""
         a = np.ones((self.order, self.order), self.dtype)
         product = partial(np.matmul, a, a, np.empty_like(a))
         return 2.0 * self.order**3 / _best(product, self.seconds)
 
-    def _in_registers(self) -> float:
+    def in_registers(self) -> float:
+        """The speed of multiply-adds that wait for no memory."""
         lanes = target().vector_bytes // np.dtype(self.dtype).itemsize
-        sums = np.zeros((numba.get_num_threads(), _N_SUMS * lanes), self.dtype)
-        add = _compiled(multiply_adds, (from_dtype(sums.dtype)[:, ::1], int64))
-        seconds = _best(partial(add, sums, _N_ROUNDS), self.seconds)
+        sums = np.zeros((threads_to_use(), _N_SUMS * lanes), self.dtype)
+        add = _compiled(multiply_adds, (from_dtype(sums.dtype)[::1], int64))
+        seconds = _best_in_threads([partial(add, each, _N_ROUNDS) for each in sums], self.seconds)
         return 2.0 * sums.size * _N_ROUNDS / seconds
 
 
-# Enough sums to keep two units busy for the four or five cycles that one multiply-add takes, and
-# few enough for the sixteen registers of AVX2. The rounds take less than a millisecond.
-_N_SUMS, _N_ROUNDS = 12, 40_000
+def _bandwidth(values: NDArray[np.float32], seconds: float) -> float:
+    # Small arrays are read several times a call, or starting the threads would be measured.
+    n_repeats = max(1, _MIN_BYTES // values.nbytes)
+    chunks = np.array_split(values, threads_to_use())
+    read = _compiled(read_chunk, (float32[::1], int64), fastmath=True)
+    best = _best_in_threads([partial(read, chunk, n_repeats) for chunk in chunks], seconds)
+    return n_repeats * values.nbytes / best
+
+
+def _best_in_threads(calls: list[Callable[[], Any]], seconds: float) -> float:
+    """Return the shortest time of all calls together, each in a thread."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return _best(lambda: list(pool.map(lambda call: call(), calls)), seconds)
 
 
 def _best(call: Callable[[], Any], seconds: float) -> float:
-    """Shortest time of the call: a ceiling is what the machine can do undisturbed."""
+    """Return the shortest time of the call: a ceiling is what the machine can do undisturbed."""
     call()
     best = np.inf
     end = time.perf_counter() + seconds
@@ -78,26 +102,27 @@ def _best(call: Callable[[], Any], seconds: float) -> float:
     return float(best)
 
 
-def _bandwidth(values: NDArray[np.float32], seconds: float) -> float:
-    # Small arrays are read several times a launch, or the launch itself would be measured.
-    n_repeats = max(1, 2**24 // values.nbytes)
-    # A cache line of its own for the sum of each thread.
-    sums = np.zeros((numba.get_num_threads(), 16), np.float32)
-    add = _compiled(sum_chunks, (float32[::1], float32[:, ::1], int64), fastmath=True)
-    best = _best(partial(add, values, sums, n_repeats), seconds)
-    return n_repeats * values.nbytes / best
-
-
 def _compiled(function: Any, signature: tuple[Any, ...], **options: Any) -> Any:
-    """Compile for Numba's threads, or load from the cache: every run measures ceilings."""
+    """Compile a function, or load it from the cache: every run measures ceilings."""
     name = kernel_name(function.__name__, function, signature)
-    return compile_cached(function, name, signature, numba.njit, parallel=True, **options)
+    return compile_cached(function, name, signature, numba.njit, **options)
+
+
+def read_chunk(chunk: Any, n_repeats: int) -> float:
+    """Return ``n_repeats`` times the sum of a chunk."""
+    sums = np.zeros(n_repeats, np.float32)
+    for k in range(n_repeats):
+        total = np.float32(0)
+        for i in range(len(chunk)):
+            total += chunk[i]
+        # Stored every time, so that no repetition can be left out.
+        sums[k] = total
+    return float(sums.sum())
 
 
 def multiply_adds(sums: Any, n_rounds: int) -> None:
-    """Add products to the numbers of ``sums``, a row a thread, ``n_rounds`` times."""
-    for k in numba.prange(len(sums)):
-        _multiply_adds(sums[k], n_rounds)
+    """Add a product to each number of ``sums``, ``n_rounds`` times."""
+    _multiply_adds(sums, n_rounds)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -121,16 +146,3 @@ def _multiply_adds(typing_context: Any, sums: Any, n_rounds: Any) -> Any:
         return context.get_dummy_value()
 
     return void(sums, int64), generate
-
-
-def sum_chunks(values: Any, sums: Any, n_repeats: int) -> None:
-    """Add the sum of each of ``len(sums)`` chunks to ``sums[:, 0]``, ``n_repeats`` times."""
-    n_chunks = sums.shape[0]
-    for k in numba.prange(n_chunks):
-        chunk = values[k * values.shape[0] // n_chunks : (k + 1) * values.shape[0] // n_chunks]
-        for _ in range(n_repeats):
-            total = np.float32(0)
-            for i in range(chunk.shape[0]):
-                total += chunk[i]
-            # Stored every time, so that no repetition can be left out.
-            sums[k, 0] += total
