@@ -1,4 +1,4 @@
-"""What a question of the lecture is: what is asked, the answer, and the list of all questions."""
+"""Questions of the lecture: their data, answers and registry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Numbers = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Problems:
-    """Where the data are; ``n_rows`` of MNIST are enough for an answer."""
+    """Data for the questions, loaded on first use; ``n_rows`` limits the rows of MNIST."""
 
     folder: Path | None = None
     n_rows: int | None = 5000
@@ -36,7 +36,7 @@ class Problems:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said, and the numbers behind it."""
+    """An answer in words, and a table of its numbers."""
 
     said: str
     table: Table
@@ -44,7 +44,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """``answer`` computes the answer, and raises `AssertionError` where it is not so."""
+    """A question. ``answer`` computes the answer, and raises AssertionError if it is wrong."""
 
     name: str
     asked: str
@@ -55,7 +55,7 @@ QUESTIONS: dict[str, Question] = {}
 
 
 def question(name: str, asked: str) -> Callable[[Callable[[Problems], Answer]], Any]:
-    """Registers the function that answers."""
+    """Register the decorated function as the answer to a question."""
 
     def register(answer: Callable[[Problems], Answer]) -> Callable[[Problems], Answer]:
         QUESTIONS[name] = Question(name, asked, answer)
@@ -65,12 +65,12 @@ def question(name: str, asked: str) -> Callable[[Callable[[Problems], Answer]], 
 
 
 def losses_of(scores: ArrayLike, labels: ArrayLike, loss: str | fastloss.Loss = "hinge") -> Numbers:
-    """The loss of each row of scores."""
+    """Return the loss of each row of scores."""
     return fastloss.score_gradient(np.asarray(scores, float), labels, loss=loss)[0]
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]], n_labels: int = 1) -> Table:
-    """Numbers to four digits."""
+    """Make a table; format numbers to four digits."""
 
     def shown(value: object) -> str:
         return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)

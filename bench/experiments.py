@@ -1,8 +1,8 @@
-"""What the lecture's questions and the gallery compute: data, the ladder, penalties, directions.
+"""Experiments for the lecture's questions and the gallery: data, the ladder, and penalties.
 
-The data sets' own files are read from a folder that holds ``cifar-10-batches-bin`` and ``mnist``
-(CIFAR-10: A. Krizhevsky, 2009; MNIST: Y. LeCun, C. Cortes and C. Burges). Without it, synthetic
-problems of the same kind stand in.
+The data sets are read from a folder that holds ``cifar-10-batches-bin`` and ``mnist`` (CIFAR-10: A.
+Krizhevsky, 2009; MNIST: Y. LeCun, C. Cortes and C. Burges). Without it, similar synthetic problems
+stand in.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ import fastloss
 from fastloss import data, optim
 from fastloss.arrays import Floats
 
-#: Names the folder of the data where no argument does.
+#: Environment variable for the folder of the data, used if no argument names it.
 DATA_VARIABLE = "FASTLOSS_DATA"
 _N_TRAIN, _N_HELD_OUT = 3500, 500
 
 
 @dataclass(frozen=True)
 class Images:
-    """Rows to train on and rows held out, float32, without the mean of the former."""
+    """Training rows and held-out rows, float32, less the mean of the training rows."""
 
     train: data.Dataset
     held_out: data.Dataset
 
     def objective(self, loss: str, n_rows: int | None = None, **options: Any) -> fastloss.Objective:
-        """Of the first ``n_rows`` to train on, with a bias."""
+        """Return the objective of the first ``n_rows`` training rows, with a bias."""
         rows = self.train.rows(slice(n_rows))
         return fastloss.Objective(rows.X, rows.y, loss=loss, intercept=True, **options)
 
     def weights(self, scale: float, seed: int = 0) -> Floats:
-        """A random start, bias included."""
+        """Return random weights for a start, including the bias."""
         shape = self.train.X.shape[1] + 1, self.train.n_classes
         rng = np.random.default_rng(seed)
         return rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
 
     def predictions(self, W: Floats) -> NDArray[np.intp]:
-        """Of the rows held out."""
+        """Predict the classes of the held-out rows."""
         return (self.held_out.X @ W[:-1] + W[-1]).argmax(axis=1)
 
     def accuracy(self, W: Floats) -> float:
-        """On the rows held out."""
+        """Return the accuracy on the held-out rows."""
         return float((self.predictions(W) == self.held_out.y).mean())
 
     def confusion(self, W: Floats) -> NDArray[np.int64]:
-        """Counts of the rows held out: true class by predicted class."""
+        """Count the held-out rows by true class and predicted class."""
         counts = np.zeros((self.train.n_classes,) * 2, np.int64)
         np.add.at(counts, (self.held_out.y, self.predictions(W)), 1)
         return counts
 
     @property
     def told(self) -> str:
-        """What they are, for a caption."""
+        """Name and sizes, for a caption."""
         sizes = f"{len(self.train):,} rows to train on, {len(self.held_out):,} held out"
         return f"{self.train.name}, {sizes}"
 
@@ -77,7 +77,7 @@ def _images(train: data.Dataset, held_out: data.Dataset, scale: float) -> Images
 
 
 def _stand_in(n_rows: int, image_shape: tuple[int, ...], scale: float) -> Images:
-    """Half of the pixels say nothing of the class, as the corners of most photographs do."""
+    """Make a synthetic problem; half of its pixels are noise, like the corners of photographs."""
     n_pixels = math.prod(image_shape)
     rows = data.synthetic(n_rows + _N_HELD_OUT, n_pixels // 2, 10, seed=0)
     noise = np.random.default_rng(0).standard_normal((len(rows), n_pixels // 2), np.float32)
@@ -87,16 +87,16 @@ def _stand_in(n_rows: int, image_shape: tuple[int, ...], scale: float) -> Images
 
 
 def data_folder(given: Path | None) -> Path | None:
-    """The folder given, else the environment's; one that is named must be there."""
+    """Return the given folder, or that in the environment, or None; raise if it is missing."""
     named = given or (Path(os.environ[DATA_VARIABLE]) if DATA_VARIABLE in os.environ else None)
     if named is not None and not named.is_dir():
-        raise FileNotFoundError(f"the folder of the data is not there: {named}")
+        raise FileNotFoundError(f"the data folder does not exist: {named}")
     return named
 
 
 @contextmanager
 def clear_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Data that are missing or damaged end a script in one line."""
+    """End the script in one line if data are missing or damaged."""
     try:
         yield
     except (FileNotFoundError, data.DataFormatError) as error:
@@ -104,7 +104,7 @@ def clear_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
 
 
 def cifar10(folder: Path | None) -> Images:
-    """The lecture's problem: 3,500 images to train on, 500 held out; pixels of 0 to 255."""
+    """Load the lecture's problem: 3,500 training images, 500 held out, pixels of 0 to 255."""
     if folder is None:
         # Pixels of CIFAR-10 have a standard deviation of about 64.
         return _stand_in(_N_TRAIN, (3, 8, 8), 64.0)
@@ -115,7 +115,7 @@ def cifar10(folder: Path | None) -> Images:
 
 
 def mnist(folder: Path | None, n_rows: int | None = None) -> Images:
-    """The first ``n_rows`` images to train on, all those of the test set; pixels of 0 to 1."""
+    """Load the first ``n_rows`` training images and the test set; pixels of 0 to 1."""
     if folder is None:
         return _stand_in(n_rows or _N_TRAIN, (10, 10), 0.25)
     rows = data.load(folder / "mnist").rows(slice(n_rows))
@@ -124,16 +124,16 @@ def mnist(folder: Path | None, n_rows: int | None = None) -> Images:
 
 # The ladder
 
-#: What the lecture reports after 1000 tries, on all of CIFAR-10.
+#: Accuracies in the lecture after 1000 tries, on all of CIFAR-10.
 LECTURE = {"random search": 0.155, "random local search": 0.214}
 
 
 def ladder(images: Images, n_evaluations: int = 1000, seed: int = 0) -> dict[str, optim.Result]:
-    """The lecture's four ways down, from one start, each with as many evaluations of the loss.
+    """Run the lecture's four methods from one start, with the same number of evaluations.
 
-    An evaluation is one of all rows: SGD's batches of 256 count in part. The loss is the SVM's
-    without a penalty, the pixels are 0 to 255 less their mean, the start is 1e-4 randn. Learning
-    rates are those with the best accuracy on the rows held out.
+    An evaluation covers all rows: SGD's batches of 256 count in part. The loss is the SVM loss
+    without a penalty, pixels are 0 to 255 less their mean, and the start is 1e-4 randn. The
+    learning rates gave the best accuracy on the held-out rows.
     """
     return {name: climb(images, method, n_evaluations, seed) for name, method in RUNGS.items()}
 
@@ -147,7 +147,7 @@ RUNGS: Mapping[str, optim.Method] = {
 
 
 def climb(images: Images, method: optim.Method, n_evaluations: int, seed: int) -> optim.Result:
-    """One method of the ladder."""
+    """Run one method of the ladder."""
     return optim.minimize(
         images.objective("hinge"),
         images.weights(1e-4, seed),
@@ -164,26 +164,28 @@ def climb(images: Images, method: optim.Method, n_evaluations: int, seed: int) -
 
 @dataclass(frozen=True)
 class Penalised:
-    """Weights that a penalty has left, of pixels that are not the same in every image."""
+    """Weights trained with a penalty. Shares ignore pixels that are the same in every image."""
 
     W: Floats
-    sizes: NDArray[np.floating[Any]]  # |w| of each, the bias left out
+    sizes: NDArray[np.floating[Any]]  # |w| without the bias and without those pixels
     accuracy: float
 
     @property
     def share_zero(self) -> float:
-        """Of the weights."""
+        """Share of the weights that are 0."""
         return float((self.sizes == 0).mean())
 
     @property
     def share_small(self) -> float:
-        """Of the weights: below a thousandth of the largest."""
+        """Share of the weights below a thousandth of the largest."""
         return float((self.sizes < 1e-3 * self.sizes.max()).mean())
 
 
 def sparsity(images: Images, l1: float, l2: float, n_steps: int) -> dict[str, Penalised]:
-    """Softmax without a penalty, with L2, with L1 by its subgradient, and with L1 by its proximal
-    operator: as many steps of gradient descent with momentum, at the same learning rate."""
+    """Train softmax without a penalty, with L2, and with L1 by subgradient and by proximal steps.
+
+    All four take the same number of steps with momentum at the same learning rate.
+    """
     lr = _safe_rate(images)
     start = np.zeros_like(images.weights(0.0))
 
@@ -212,7 +214,7 @@ def proximal_descent(
 
         W <- shrink(V - lr grad(V)),   shrink(w) = sign(w) max(|w| - lr l1, 0)
 
-    A step with a subgradient of ``|w|`` passes 0 by; shrinking stops there, so zeros are exact.
+    A step with a subgradient of ``|w|`` jumps over 0; shrinking stops at 0, so zeros are exact.
     Source: Beck and Teboulle, *A fast iterative shrinkage-thresholding algorithm*, 2009.
     """
     rate, threshold = W.dtype.type(lr), W.dtype.type(lr * l1)
@@ -227,13 +229,13 @@ def proximal_descent(
 
 
 def _safe_rate(images: Images) -> float:
-    """1 / L, L being the largest curvature that softmax can have: half that of ``X.T @ X / N``."""
+    """Return 1 / L for softmax's largest curvature L, half the top eigenvalue of X.T @ X / N."""
     X = images.train.X.astype(np.float64)
     return 2.0 / (float(np.linalg.eigvalsh(X.T @ X / len(X))[-1]) + 1.0)  # 1: the bias
 
 
 def overfitted(images: Images, loss: str) -> optim.Result:
-    """Gradient descent on 20 rows, until the loss is as good as 0."""
+    """Run gradient descent on 20 rows until the loss is below 1e-3."""
     return optim.minimize(
         images.objective(loss, 20),
         np.zeros_like(images.weights(0.0)),

@@ -1,9 +1,9 @@
-"""Writes GALLERY.md and its pictures, light and dark; nothing in them is typed.
+"""Write GALLERY.md and its pictures, light and dark, from computed numbers.
 
 python bench/gallery.py --data-folder path      # or: make gallery DATA=path
 
-``path`` holds ``cifar-10-batches-bin`` and ``mnist``; without it synthetic data stand in, and the
-page says so. About four minutes on two cores.
+``path`` holds ``cifar-10-batches-bin`` and ``mnist``. Without it, synthetic data stand in, and the
+page says so. It takes about four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ PICTURES = Path("bench") / "plots" / "gallery"
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is computed."""
+    """Amounts of computation."""
 
     n_evaluations: int = 1000  # of each rung of the ladder
     n_seeds: int = 10  # of random search
     n_epochs: int = 30
-    n_rows: int | None = None  # of MNIST; all
+    n_rows: int | None = None  # of MNIST; None: all
     n_steps: int = 300  # of each penalty
 
 
 @dataclass(frozen=True)
 class Studio:
-    """What the pictures are made from, computed once, and where they go."""
+    """Data and trained weights for the pictures, computed once, and the folder for the pictures."""
 
     folder: Path | None
     out: Path = ROOT
@@ -76,13 +76,13 @@ class Studio:
 
     @cached_property
     def svm_on_cifar10(self) -> optim.Result:
-        """With enough of a penalty for templates that can be seen."""
+        """SVM on CIFAR-10, with a penalty large enough for visible templates."""
         method = optim.SGD(lr=3e-7, schedule=optim.Cosine(self.effort.n_epochs))
         return self._train(self.cifar10, "hinge", SVM_L2, method, self.cifar10.weights(1e-6))
 
     @cached_property
     def softmax_on_mnist(self) -> dict[str, optim.Result]:
-        """By method."""
+        """Softmax on MNIST, by method."""
         schedule = optim.Cosine(self.effort.n_epochs)
         methods: dict[str, optim.Method] = {
             "SGD": optim.SGD(lr=0.1, schedule=schedule),
@@ -109,7 +109,7 @@ class Studio:
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture on the page: file stem, what it shows, what to see in it."""
+    """A picture on the page: its file stem, title and explanation."""
 
     name: str
     title: str
@@ -117,7 +117,7 @@ class Entry:
 
 
 def draw_ladder(studio: Studio) -> Entry:
-    """The lecture's ladder."""
+    """Draw the accuracy of the lecture's ladder of methods."""
     n_evaluations, n_seeds = studio.effort.n_evaluations, studio.effort.n_seeds
     rungs = ladder(studio.cifar10, n_evaluations)
     accuracies = {
@@ -137,18 +137,18 @@ def draw_ladder(studio: Studio) -> Entry:
     return Entry(
         "ladder",
         "From random search to SGD",
-        f"Four ways down from one start, {n_evaluations:,} evaluations of the SVM's loss each "
-        f"(SGD's batches count in part). {_told(studio.cifar10)} After ten, SGD is at "
-        f"{percent(accuracies['SGD'][min(10, n_evaluations)])}; gradient descent ends at "
-        f"{percent(accuracies['gradient descent'][-1])}. Random search ends at "
-        f"{percent(float(np.mean(ends)))} in the mean of {n_seeds} "
-        f"seeds ({percent(min(ends))} to {percent(max(ends))}); the lecture's, on all of CIFAR-10, "
-        f"at {percent(LECTURE['random search'])}. Learning rates were chosen on the rows held out.",
+        f"Four methods from the same start, with {n_evaluations:,} evaluations of the SVM loss "
+        f"each (SGD's batches count in part). {_told(studio.cifar10)} SGD reaches "
+        f"{percent(accuracies['SGD'][min(10, n_evaluations)])} after 10 evaluations; gradient "
+        f"descent ends at {percent(accuracies['gradient descent'][-1])}. Random search ends at "
+        f"{percent(float(np.mean(ends)))} on average over {n_seeds} seeds ({percent(min(ends))} to "
+        f"{percent(max(ends))}); the lecture reports {percent(LECTURE['random search'])} on all of "
+        "CIFAR-10. The learning rates were chosen on the held-out rows.",
     )
 
 
 def draw_loss_curves(studio: Studio) -> Entry:
-    """Three methods on MNIST."""
+    """Draw loss and accuracy of three methods on MNIST."""
     runs = studio.softmax_on_mnist
     plots.plot_loss_curves(
         {name: run.history for name, run in runs.items()},
@@ -160,39 +160,39 @@ def draw_loss_curves(studio: Studio) -> Entry:
     return Entry(
         "loss-curves",
         "Loss and accuracy while training",
-        f"Batches of 256, learning rates that fall along half a cosine. Lowest in the end: {best}, "
-        f"{runs[best].loss:.4f}. {_told(studio.mnist)}",
+        "Batches of 256 rows, and learning rates that fall along half a cosine. Lowest final loss: "
+        f"{best}, {runs[best].loss:.4f}. {_told(studio.mnist)}",
     )
 
 
 def draw_cifar10_templates(studio: Studio) -> Entry:
-    """Weights of the SVM as images."""
+    """Draw the weights of the SVM as images."""
     images, W = studio.cifar10, studio.svm_on_cifar10.W
     shape, names = images.train.image_shape or (), images.train.class_names
     plots.plot_templates(W, shape, names, studio.stem("templates-cifar10"))
     return Entry(
         "templates-cifar10",
         "What a linear classifier looks for in CIFAR-10",
-        "It has one image a class, into which all poses have to go. SVM, "
-        f"l2 = {SVM_L2:,.0f}, {percent(images.accuracy(W))} right. {_told(images)}",
+        "The classifier has one image per class, which must represent all poses. SVM, "
+        f"l2 = {SVM_L2:,.0f}, accuracy {percent(images.accuracy(W))}. {_told(images)}",
     )
 
 
 def draw_mnist_templates(studio: Studio) -> Entry:
-    """Weights of softmax as images."""
+    """Draw the weights of softmax as images."""
     images, W = studio.mnist, _end_of(studio.softmax_on_mnist)
     shape, names = images.train.image_shape or (), images.train.class_names
     plots.plot_templates(W, shape, names, studio.stem("templates-mnist"))
     return Entry(
         "templates-mnist",
-        "What it looks for in digits",
-        "Ink in the places of one colour speaks for the class, in those of the other against it. "
-        + _told(images),
+        "What a linear classifier looks for in digits",
+        "Ink in places of one colour is evidence for the class, in places of the other colour "
+        f"against it. {_told(images)}",
     )
 
 
 def draw_confusion(studio: Studio) -> Entry:
-    """Which digits are taken for which."""
+    """Draw the confusion matrix of softmax on digits."""
     images, W = studio.mnist, _end_of(studio.softmax_on_mnist)
     counts = images.confusion(W)
     names = images.train.class_names
@@ -201,14 +201,14 @@ def draw_confusion(studio: Studio) -> Entry:
     i, j = np.unravel_index(wrong.argmax(), wrong.shape)
     return Entry(
         "confusion",
-        "What is taken for what",
-        f"The most frequent error, {wrong[i, j]} times: {names[i]} taken for {names[j]}. "
+        "Which digits are confused",
+        f"The most frequent error, made {wrong[i, j]} times, is to take {names[i]} for {names[j]}. "
         + _told(images),
     )
 
 
 def draw_margins(studio: Studio) -> Entry:
-    """Hinge and softmax against the lead of the true score."""
+    """Draw hinge and softmax against the lead of the true score."""
     lead = np.linspace(-3, 5, 161)
     rows = np.outer(lead, [1, 0, 0])
     labels = [0] * len(lead)
@@ -227,13 +227,13 @@ def draw_margins(studio: Studio) -> Entry:
     return Entry(
         "svm-against-softmax",
         "SVM against softmax",
-        f"At a lead of 2 the hinge is 0, softmax still {at_2:.2f}. Far behind, both grow in "
-        "proportion; the squared hinge grows faster.",
+        f"At a lead of 2 the hinge loss is 0, and softmax is still {at_2:.2f}. At a large negative "
+        "lead both grow linearly; the squared hinge grows faster.",
     )
 
 
 def draw_line(studio: Studio) -> Entry:
-    """Losses along a random line."""
+    """Draw losses along a random line."""
     images = studio.cifar10
     W = images.weights(1e-4)
     W1 = slices.random_direction(W, seed=1)
@@ -257,13 +257,13 @@ def draw_line(studio: Studio) -> Entry:
     return Entry(
         "slice-line",
         "The loss along a line",
-        f"The hinge of one row is made of straight pieces: it bends at {bends} of {len(a)} points. "
+        f"The hinge loss of one row is piecewise linear: it bends at {bends} of {len(a)} points. "
         f"Every curve is convex. {_told(images)}",
     )
 
 
 def draw_plane(studio: Studio) -> Entry:
-    """Losses on the plane through the start, the end and a random direction."""
+    """Draw losses on the plane through the start, the end and a random direction."""
     images, end = studio.cifar10, studio.svm_on_cifar10.W
     way = end - images.weights(1e-6)
     a, b = np.linspace(-2, 1, 61), np.linspace(-1.5, 1.5, 61)
@@ -283,14 +283,14 @@ def draw_plane(studio: Studio) -> Entry:
     return Entry(
         "slice-plane",
         "The loss on a plane",
-        f"L(W + a W1 + b W2), W1 the way that training took. The lowest of the {losses.size:,} "
-        f"points, {losses[i, j]:.3f}, is at a = {a[i]:.2f}, b = {b[j]:.2f}; at W it is "
-        f"{losses[40, 30]:.3f}. {_told(images)}",
+        "L(W + a W1 + b W2), where W1 is the step from the start to the trained W. The lowest of "
+        f"the {losses.size:,} points, {losses[i, j]:.3f}, is at a = {a[i]:.2f}, b = {b[j]:.2f}; "
+        f"the loss at W is {losses[40, 30]:.3f}. {_told(images)}",
     )
 
 
 def draw_sparsity(studio: Studio) -> Iterator[Entry]:
-    """How many weights are small, by penalty; and what the two penalties look like."""
+    """Draw the shares of small weights for each penalty, and the templates of L1 and L2."""
     l1, l2, n_steps = 3e-4, 1e-3, studio.effort.n_steps
     images = studio.mnist
     found = sparsity(images, l1, l2, n_steps)
@@ -303,12 +303,11 @@ def draw_sparsity(studio: Studio) -> Iterator[Entry]:
     yield Entry(
         "sparsity",
         "L1 against L2: how many weights are left",
-        f"L1 with a proximal step sets {percent(proximal.share_zero)} of the weights to 0; by its "
-        "subgradient it makes "
-        f"{percent(found['L1, subgradient'].share_small)} of them smaller than a thousandth of the "
-        f"largest, but sets {percent(found['L1, subgradient'].share_zero)} to 0. L2 leaves "
-        f"{percent(1 - found['L2'].share_small)} above that. Accuracies: "
-        + ", ".join(f"{name} {percent(each.accuracy)}" for name, each in found.items())
+        f"L1 with a proximal step sets {percent(proximal.share_zero)} of the weights to 0. With a "
+        f"subgradient it sets {percent(found['L1, subgradient'].share_zero)} to 0, but makes "
+        f"{percent(found['L1, subgradient'].share_small)} smaller than a thousandth of the "
+        f"largest. L2 leaves {percent(1 - found['L2'].share_small)} above that size. Accuracies: "
+        + "; ".join(f"{name} {percent(each.accuracy)}" for name, each in found.items())
         + f". Softmax, l1 = {l1:g} or l2 = {l2:g}, {n_steps} steps. {_told(images)}",
     )
     names = images.train.class_names[:5]
@@ -323,12 +322,12 @@ def draw_sparsity(studio: Studio) -> Iterator[Entry]:
     yield Entry(
         "templates-l1-l2",
         "L1 against L2: which weights are left",
-        f"Colours are shares of the largest weight of each penalty. {_told(images)}",
+        f"Colours show weights relative to the largest weight of each penalty. {_told(images)}",
     )
 
 
 def _draw_shares(figure: Figure, found: dict[str, Penalised]) -> None:
-    """The share of the weights that are at most so large."""
+    """Draw the share of weights below each size."""
     ax = figure.subplots()
     low = 1e-7
     ends = []
@@ -349,7 +348,7 @@ def _draw_shares(figure: Figure, found: dict[str, Penalised]) -> None:
 
 
 def _end_of(runs: dict[str, optim.Result]) -> Floats:
-    """The weights with the lowest loss."""
+    """Return the weights with the lowest loss."""
     return min(runs.values(), key=lambda run: run.loss).W
 
 
@@ -357,7 +356,7 @@ def _told(images: Images) -> str:
     return f"*{images.told}.*"
 
 
-#: In the order of the page.
+#: Drawing functions, in the order of the page.
 DRAWN: tuple[Callable[[Studio], Entry | Iterator[Entry]], ...] = (
     draw_ladder,
     draw_loss_curves,
@@ -372,18 +371,18 @@ DRAWN: tuple[Callable[[Studio], Entry | Iterator[Entry]], ...] = (
 
 
 def draw_all(studio: Studio) -> Iterator[Entry]:
-    """Every picture, one after the other."""
+    """Draw every picture, and yield its entry."""
     for draw in DRAWN:
         drawn = draw(studio)
         yield from [drawn] if isinstance(drawn, Entry) else drawn
 
 
 def page(entries: list[Entry], studio: Studio) -> Iterator[str]:
-    """The lines of GALLERY.md."""
+    """Yield the lines of GALLERY.md."""
     sources = {images.train.source for images in (studio.cifar10, studio.mnist)}
     yield "# Gallery"
     yield "\n<!-- Written by bench/gallery.py; do not edit. -->\n"
-    yield "What the losses do, in pictures, after Stanford CS231n's lectures on loss functions and"
+    yield "Pictures of the losses, after Stanford CS231n's lectures on loss functions and"
     yield "optimization. One command computes and draws them all:\n"
     yield "```\nmake gallery DATA=path/to/data\n```\n"
     yield "The folder holds `cifar-10-batches-bin` and `mnist`; without `DATA`, synthetic problems"
@@ -393,7 +392,8 @@ def page(entries: list[Entry], studio: Studio) -> Iterator[str]:
         yield plots.embed((PICTURES / entry.name).as_posix(), entry.title)
         yield f"\n{entry.see}"
     yield "\n## The lecture's questions\n"
-    yield "Computed and asserted by `python bench/questions.py`, which takes names of questions."
+    yield "`python bench/questions.py` computes the answers and asserts them; it accepts names of"
+    yield "questions."
     problems = Problems(studio.folder)
     for name, question in QUESTIONS.items():
         answer = question.answer(problems)

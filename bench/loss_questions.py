@@ -23,7 +23,7 @@ LESSON, LABELS = np.array([CAT, CAR, FROG]), np.array([0, 1, 2])
 
 @question("svm-q1", "What happens to the loss if the car's scores change a bit?")
 def svm_q1(problems: Problems) -> Answer:
-    slack = CAR[1] - max(CAR[0], CAR[2]) - 1  # what the true class has beyond the margin
+    slack = CAR[1] - max(CAR[0], CAR[2]) - 1  # lead of the true score beyond the margin
     rng = np.random.default_rng(0)
     sizes = np.array([0.1, 0.5, slack / 2, 1.2, 2.0])
     worst = []
@@ -33,8 +33,8 @@ def svm_q1(problems: Problems) -> Answer:
     assert_allclose(worst[:3], 0, atol=1e-15)
     assert_array_less(0, worst[3:])
     return Answer(
-        f"Nothing: its true score is {slack:.1f} beyond the margin, so no score that moves by less "
-        f"than {slack / 2:.2f} can cost anything.",
+        f"Nothing: the true score exceeds the margin by {slack:.1f}, so the loss stays 0 while "
+        f"every score changes by less than {slack / 2:.2f}.",
         table(["largest change of a score", "largest loss"], zip(sizes, worst, strict=True), 0),
     )
 
@@ -47,8 +47,8 @@ def svm_q2(problems: Problems) -> Answer:
     assert_array_less(losses[:-1][1:], losses[1:][1:])
     assert_allclose(losses[-1] / losses[-2], 1e3, rtol=0.01)
     return Answer(
-        "0, as soon as the true score is ahead by the margin; no largest: it grows as the true "
-        "score falls behind, in proportion.",
+        "The smallest is 0, reached when the true score leads by the margin. There is no largest: "
+        "the loss grows linearly as the true score falls behind.",
         table(["true score less the others", "loss"], zip(gaps, losses, strict=True), 0),
     )
 
@@ -66,8 +66,8 @@ def _at_the_start(
     losses = [images.objective(loss).loss(images.weights(scale)) for scale in scales]
     assert_allclose(losses[-1], expected(C), rtol=1e-3)
     return Answer(
-        f"{formula} = {expected(C):.4g}, for {C} classes: the first thing to check when a training "
-        f"starts. ({images.told}.)",
+        f"{formula} = {expected(C):.4g}, for {C} classes. Check this first when a training starts. "
+        f"({images.told}.)",
         table(["scale of W", "loss"], zip(scales, losses, strict=True), 0),
     )
 
@@ -84,7 +84,7 @@ def svm_q4(problems: Problems) -> Answer:
     ]
     assert_array_equal(gradients[0], gradients[1])
     return Answer(
-        "Every loss is larger by the margin, 1; the gradient, and so the best W, is the same.",
+        "Every loss is larger by the margin, 1. The gradient is the same, and so is the best W.",
         _of_the_lesson(["without the true class", "with it"], losses),
     )
 
@@ -101,7 +101,7 @@ def svm_q5(problems: Problems) -> Answer:
     kinds = {"sum": Hinge(), "mean": Hinge(class_reduction="mean")}
     objectives = {name: fastloss.Objective(X, y, loss=loss) for name, loss in kinds.items()}
     ends = {
-        # The gradient is smaller by C - 1: so must the step be larger.
+        # The gradient is C - 1 times as small, so the step is C - 1 times as large.
         name: optim.minimize(
             objective,
             np.zeros((X.shape[1], C), np.float32),
@@ -114,8 +114,8 @@ def svm_q5(problems: Problems) -> Answer:
     largest = np.abs(ends["sum"].W).max()
     assert_allclose(ends["mean"].W, ends["sum"].W, atol=1e-3 * largest)
     return Answer(
-        "Nothing that matters: the loss and its gradient are smaller by C - 1, so steps larger by "
-        "C - 1 lead to the same W.",
+        "Nothing important: the loss and its gradient are divided by C - 1, so steps C - 1 times "
+        "as large lead to the same W.",
         table(
             ["over classes", "loss after 20 steps", "times"],
             [
@@ -133,8 +133,9 @@ def svm_q6(problems: Problems) -> Answer:
     ratios = [each[2] / each[0] for each in losses]
     assert ratios[1] > 2 * ratios[0]
     return Answer(
-        f"Another loss, with another best W: large violations weigh more. The frog is "
-        f"{ratios[0]:.1f} times as bad as the cat by the hinge, {ratios[1]:.1f} times squared.",
+        "It is a different loss with a different best W: large violations count more. The frog's "
+        f"loss is {ratios[0]:.1f} times the cat's with the hinge, and {ratios[1]:.1f} times with "
+        "the squared hinge.",
         _of_the_lesson(["hinge", "squared"], losses),
     )
 
@@ -150,7 +151,8 @@ def svm_q7(problems: Problems) -> Answer:
     with_penalty = [penalised.loss(factor * W) for factor in factors]
     assert_allclose(with_penalty[1] / with_penalty[0], 4, rtol=1e-5)
     return Answer(
-        "No: 2W has it too, and so has every larger multiple. A penalty prefers the smallest.",
+        "No: 2W also has a loss of 0, and so has every larger multiple. A penalty prefers the "
+        "smallest W.",
         table(
             ["weights", "loss", "loss with an L2 penalty"],
             [
@@ -173,8 +175,8 @@ def softmax_q1(problems: Problems) -> Answer:
     assert_allclose(losses[4], np.log(3))
     assert_allclose(losses[-1], 1e3, rtol=1e-3)
     return Answer(
-        "0 is a limit that no finite scores reach; there is no largest. The SVM's loss is 0 from a "
-        "lead of 1 on, this one always asks for more.",
+        "The loss approaches 0, but no finite scores reach it. There is no largest loss. The SVM "
+        "loss is 0 from a lead of 1 on, while softmax always gains from a larger lead.",
         table(["true score less the others", "loss"], zip(gaps, losses, strict=True), 0),
     )
 
@@ -193,13 +195,13 @@ def svm_against_softmax(problems: Problems) -> Answer:
         for loss in ("hinge", "softmax")
     )
     assert_array_equal(hinge[:, [0, 2]], 0)
-    assert_allclose(hinge[:, 1], [1, 0, 0])  # the second row is at the margin, not beyond it
+    assert_allclose(hinge[:, 1], [1, 0, 0])  # the second row is exactly at the margin
     assert_array_less(softmax[1:], softmax[:-1])
     assert softmax[1, 1] > 100 * softmax[1, 0] > 100 * 100 * softmax[1, 2]
     return Answer(
-        "The SVM's loss is 0 for all three: how far a true score is beyond the margin does not "
-        "matter to it, and only the second, which is just at the margin, feels a move. Softmax "
-        "tells the three apart, and gains from every move of the true score, for ever.",
+        "The SVM loss is 0 for all three: it does not depend on how far a true score exceeds the "
+        "margin. Only the second row, which is exactly at the margin, reacts to a change. Softmax "
+        "distinguishes the three rows, and falls with every rise of the true score.",
         table(
             [
                 "scores, the first is true",

@@ -1,10 +1,11 @@
-"""The questions of CS231n's lecture on loss functions, answered by computing.
+"""Answer the questions of CS231n's lecture on loss functions by computing.
 
-python bench/questions.py                       # all of them
-python bench/questions.py svm-q3 overfit        # these; --list names them
+python bench/questions.py                       # all questions
+python bench/questions.py svm-q3 overfit        # some; --list shows the names
 
-Each answer asserts what it says and shows the numbers. Source: Stanford CS231n, lecture 3, "Loss
-functions and optimization". On CIFAR-10 and MNIST with ``--data-folder``, else on synthetic data.
+Each answer asserts its claims and shows the numbers. The data are CIFAR-10 and MNIST with
+``--data-folder``, else synthetic. Source: Stanford CS231n, lecture 3, "Loss functions and
+optimization".
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-# Each of these modules adds its questions to the list.
+# These modules register their questions.
 import loss_questions  # noqa: F401
 import training_questions  # noqa: F401
 from asking import QUESTIONS, Problems
@@ -22,12 +23,12 @@ __all__ = ["QUESTIONS"]
 
 
 def main() -> None:
-    """Ask the questions named, or all."""
+    """Answer the questions named on the command line, or all."""
     from rich.console import Console
 
     parser = argparse.ArgumentParser(description="Answer the lecture's questions by computing.")
-    parser.add_argument("names", nargs="*", metavar="name", help="of a question; all unless given")
-    parser.add_argument("--list", action="store_true", help="only name the questions")
+    parser.add_argument("names", nargs="*", metavar="name", help="name of a question; default: all")
+    parser.add_argument("--list", action="store_true", help="only list the questions")
     parser.add_argument("--data-folder", type=Path, help="holds cifar-10-batches-bin and mnist")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in QUESTIONS]:

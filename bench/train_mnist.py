@@ -1,25 +1,25 @@
-"""How soon L-BFGS reaches the loss that scikit-learn's logistic regression ends with, on MNIST.
+"""Time L-BFGS on MNIST until it reaches the final loss of scikit-learn's logistic regression.
 
 python bench/train_mnist.py --data path/to/mnist
 python bench/train_mnist.py --data path/to/mnist --intelex-python path/to/venv/bin/python
 
-The objective is scikit-learn's, mean cross-entropy plus 0.5 / N times the squared weights without
-the intercept (C = 1), over pixels in [0, 1]: one array for all, in a file. Everybody fits in a
-fresh process with the same number of threads, one at a time, in an order drawn anew each round;
-imports, reading the array and, of fastloss, compiling are not timed. The losses that are compared
-are nobody's own: all solutions are evaluated with fastloss's `Objective` in float64.
+The objective is scikit-learn's: mean cross-entropy plus 0.5 / N times the squared weights without
+the intercept (C = 1). All contenders read the same file of pixels in [0, 1]. Each fit runs alone in
+a new process with a set number of threads, and each round has a new random order. Imports, reading
+the array and fastloss's compiling are not timed. fastloss's `Objective` evaluates all solutions in
+float64.
 
-"fastloss to X" is L-BFGS from 0 on the array as it is, stopped at the first iteration whose loss is
-no higher than what X ended with in a fit before the first round. "centred" does the same after
-subtracting the mean of each pixel, which is timed too; its solution is taken back to the array as
-it was (the intercept is not penalised, so the minimum is the same).
+"fastloss to X" is L-BFGS from 0 on the given array. It stops at the first iteration whose loss is
+no higher than the final loss of X in a fit before the first round. "centred" first subtracts the
+mean of each pixel, which is timed too. Its solution is converted back to the given array. (The
+intercept is not penalised, so the minimum is the same.)
 
-A peer runs with all threads and with one, and is compared by whichever is faster: threads that wait
-for each other by spinning lose twenty times their speed where anything else runs beside them. How
-much of the machine other processes used is measured during each fit; where that is more than a
-twentieth, the ratios say nothing, and the script says so and fails.
+A peer runs with all threads and with one, and the faster of the two is compared. Threads that spin
+while they wait become twenty times as slow if anything else runs beside them. The script measures
+the share of the machine that other processes use during each fit. Above a twentieth the ratios are
+meaningless, and the script fails with that message.
 
-scikit-learn-intelex is a package of its own that patches scikit-learn: point --intelex-python to an
+scikit-learn-intelex is a separate package that patches scikit-learn. Point --intelex-python to an
 interpreter that has it, or install it into this one.
 """
 
@@ -43,13 +43,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-# fastloss is imported where it is used: an interpreter that has scikit-learn-intelex need not
-# have it.
+# fastloss is imported inside functions: an interpreter with scikit-learn-intelex may lack it.
 
 RESULT = Path(__file__).parent / "results" / "studies" / "train-mnist.json"
 MAX_ITERATIONS = 100
 MOST_STEPS = 1000
-#: What other processes may use of the machine during a fit.
+#: Largest share of the machine that other processes may use during a fit.
 MOST_BY_OTHERS = 0.05
 
 Fit: TypeAlias = tuple[float, int, NDArray[Any]]  # seconds, iterations, W (D + 1, C)
@@ -59,14 +58,14 @@ Fit: TypeAlias = tuple[float, int, NDArray[Any]]  # seconds, iterations, W (D + 
 
 
 def fit_sklearn(X: NDArray[Any], y: NDArray[np.int64], *, patched: bool) -> Fit:
-    """``LogisticRegression(C=1, max_iter=100)``, of scikit-learn-intelex if ``patched``."""
+    """Fit ``LogisticRegression(C=1, max_iter=100)``, of scikit-learn-intelex if ``patched``."""
     if patched:
         import_module("sklearnex").patch_sklearn(verbose=False)
     from sklearn.linear_model import LogisticRegression
 
     def fit(X: NDArray[Any], y: NDArray[np.int64], max_iter: int) -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has not converged
+            warnings.simplefilter("ignore")  # the warning that the fit has not converged
             return LogisticRegression(C=1.0, solver="lbfgs", max_iter=max_iter).fit(X, y)
 
     fit(X[:1000], y[:1000], 2)
@@ -80,7 +79,7 @@ def fit_sklearn(X: NDArray[Any], y: NDArray[np.int64], *, patched: bool) -> Fit:
 def fit_fastloss(
     X: NDArray[Any], y: NDArray[np.int64], *, target: float, n_threads: int, centred: bool
 ) -> Fit:
-    """L-BFGS until the loss is no higher than ``target``."""
+    """Run L-BFGS until the loss is no higher than ``target``."""
     from fastloss import Objective
     from fastloss.optim import minimize
 
@@ -111,7 +110,7 @@ def fit_fastloss(
 
 
 def run_contender(name: str, folder: Path, n_threads: int) -> None:
-    """Fit, and leave W in the folder; seconds and iterations go to standard output."""
+    """Fit, save W in the folder, and print seconds and iterations."""
     X, y = np.load(folder / "X.npy"), np.load(folder / "y.npy")
     kind, _, target = name.partition(":")
     if kind in ("sklearn", "intelex"):
@@ -128,7 +127,7 @@ def run_contender(name: str, folder: Path, n_threads: int) -> None:
 
 
 class Bench:
-    """The arrays in a folder, and who fits them."""
+    """The arrays in a folder, and the fits of all contenders."""
 
     def __init__(
         self, X: NDArray[Any], y: NDArray[np.int64], folder: Path, n_threads: int, intelex: str
@@ -138,12 +137,11 @@ class Bench:
         np.save(folder / "X.npy", X)
         np.save(folder / "y.npy", y)
         self.folder, self.n_threads, self.intelex = folder, n_threads, intelex
-        # The judge of all solutions.
+        # Evaluates all solutions.
         self.exact = Objective(X.astype(np.float64), y, l2=0.5 / len(X), intercept=True)
 
     def fit(self, name: str, n_threads: int) -> dict[str, float]:
-        """One fit in a process of its own: seconds, iterations, the loss in float64, and the share
-        of the machine that others used meanwhile."""
+        """Fit in a new process; return seconds, iterations, the float64 loss and others' load."""
         threads = {
             f"{library}_NUM_THREADS": str(n_threads)
             for library in ("OMP", "OPENBLAS", "MKL", "NUMBA", "FASTLOSS")
@@ -164,7 +162,7 @@ class Bench:
         return {"seconds": seconds, "iterations": iterations, "loss": loss, "others": others}
 
     def run(self, n_rounds: int, seed: int) -> tuple[dict[str, float], dict[str, list[Any]]]:
-        """The losses to reach, and the fits of each contender, a round after the other."""
+        """Return the loss of each peer to reach, and the fits of each contender, by round."""
         peers = ["sklearn", "intelex"] if self.intelex else ["sklearn"]
         targets = {peer: self.fit(peer, 1)["loss"] for peer in peers}
         names = {}
@@ -189,7 +187,7 @@ class Bench:
 
 
 def _machine_seconds() -> tuple[float, float, float]:
-    """Time on the wall, busy time of all CPUs, and that of this process and its children."""
+    """Return wall time, busy time of all CPUs, and CPU time of this process and its children."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     user, nice, system, _, _, irq, soft_irq = map(int, fields[:7])
     busy = (user + nice + system + irq + soft_irq) / os.sysconf("SC_CLK_TCK")
@@ -202,7 +200,7 @@ def _share_of_others(before: tuple[float, ...], after: tuple[float, ...]) -> flo
 
 
 def compare(targets: dict[str, float], fits: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """How many times as fast fastloss reaches what each peer ends with, and whether it does."""
+    """Return how many times as fast fastloss reaches each peer's final loss, and if it does."""
     from fastloss.benchmark.measure import Ratio
 
     seconds = {name: [fit["seconds"] for fit in runs] for name, runs in fits.items()}
@@ -211,7 +209,7 @@ def compare(targets: dict[str, float], fits: dict[str, list[Any]]) -> list[dict[
         best = min((peer, f"{peer}, 1 thread"), key=lambda name: np.median(seconds[name]))
         for kind in ("fastloss", "centred"):
             name = f"{kind} to {peer}"
-            # The loss in float32 is known to 1e-7; scikit-learn's own fits differ by more.
+            # A float32 loss is exact to about 1e-7; repeated fits of scikit-learn differ by more.
             reached = max(fit["loss"] for fit in fits[name]) <= target * (1 + 1e-6)
             ratio = asdict(Ratio.of(seconds[best], seconds[name]))
             rows.append({"peer": best, "contender": name, "reached": reached, "ratio": ratio})
@@ -219,7 +217,7 @@ def compare(targets: dict[str, float], fits: dict[str, list[Any]]) -> list[dict[
 
 
 def report(record: dict[str, Any]) -> None:
-    """Times and ratios, for the reader."""
+    """Print times and ratios."""
     from fastloss.benchmark.measure import Summary
 
     print(f"{record['rows']:,} rows, {record['dtype']}, {record['threads']} threads")
@@ -240,10 +238,10 @@ def report(record: dict[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compare, print, and write the JSON file."""
+    """Compare the contenders, print the report, and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of MNIST's files")
-    parser.add_argument("--rows", type=int, help="only the first so many")
+    parser.add_argument("--rows", type=int, help="use only the first rows")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
@@ -285,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not all(row["reached"] for row in record["comparisons"]):
         sys.exit("a loss was not reached")
     if not record["quiet"]:
-        sys.exit("other processes used the machine meanwhile: the ratios above say nothing")
+        sys.exit("other processes used the machine during a fit: the ratios above are meaningless")
 
 
 if __name__ == "__main__":

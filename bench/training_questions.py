@@ -14,7 +14,7 @@ from fastloss.plots import percent
 # What a practitioner checks
 
 
-@question("initial-loss", "Is the first loss what it should be?")
+@question("initial-loss", "Does the first loss have the expected value?")
 def initial_loss(problems: Problems) -> Answer:
     images = problems.cifar10
     C = images.train.n_classes
@@ -28,8 +28,8 @@ def initial_loss(problems: Problems) -> Answer:
     found = {loss: images.objective(loss).loss(images.weights(1e-8)) for loss in expected}
     assert_allclose([*found.values()], [*expected.values()], rtol=1e-3)
     return Answer(
-        "If it is not, the loss, the scale of the start or the data are wrong, before anything was "
-        "trained.",
+        "If not, the loss, the scale of the start or the data are wrong. This shows before "
+        "any training.",
         table(
             ["loss", "expected", "found"],
             [[loss, float(expected[loss]), found[loss]] for loss in expected],
@@ -48,7 +48,8 @@ def more_regularisation(problems: Problems) -> Answer:
     assert_allclose(penalties, np.array(strengths) * np.square(W[:-1], dtype=np.float64).sum())
     assert_array_less(penalties[:-1], penalties[1:])
     return Answer(
-        "It must, at the same W: the data loss stays, the penalty grows in proportion.",
+        "Yes, at the same W: the data loss is unchanged, and the penalty grows in proportion to "
+        "its strength.",
         table(
             ["l2", "data loss", "penalty", "loss"],
             [[l2, *both, sum(both)] for l2, both in zip(strengths, terms, strict=True)],
@@ -57,7 +58,7 @@ def more_regularisation(problems: Problems) -> Answer:
     )
 
 
-@question("overfit", "Can it learn 20 rows by heart?")
+@question("overfit", "Can the classifier learn 20 rows by heart?")
 def overfit(problems: Problems) -> Answer:
     images = problems.cifar10
     rows = images.train.rows(slice(20))
@@ -68,8 +69,8 @@ def overfit(problems: Problems) -> Answer:
     assert results["hinge"].loss == 0.0
     assert 0.0 < results["softmax"].loss < 0.01
     return Answer(
-        "Yes, all 20: the SVM's loss reaches 0 exactly, softmax's comes close. A model that cannot "
-        "do that has a bug.",
+        "Yes, all 20: the SVM loss reaches 0 exactly, and softmax comes close. If a model cannot "
+        "do this, the code has a bug.",
         table(
             ["loss", "at the start", "at the end", "steps of gradient descent"],
             [
@@ -94,8 +95,9 @@ def l1_against_l2(problems: Problems) -> Answer:
         found[name] = [float((x @ W)[0, 0]), l1.terms(W)[1], l2.terms(W)[1]]
     assert_allclose(np.array([*found.values()]), np.array([[1, 1, 1], [1, 1, 0.25]]))
     return Answer(
-        "Both weights give x = [1, 1, 1, 1] the same score. L2 prefers the weights that are spread "
-        "out; L1 does not mind, so the data decide, and weights that do not pay become 0.",
+        "Both choices give x = [1, 1, 1, 1] the same score. L2 prefers weights that are spread "
+        "out. L1 is the same for both, so the data decide, and weights that gain too little become "
+        "0.",
         table(
             ["weights", "score", "L1", "L2"],
             [[name, *numbers] for name, numbers in found.items()],
@@ -112,9 +114,9 @@ def sparsity_answer(problems: Problems) -> Answer:
     assert found["L1, proximal"].share_zero > 0.25
     assert found["L1, subgradient"].share_small > 2 * found["L2"].share_small
     return Answer(
-        "L1 leaves few, L2 nearly all. A subgradient step passes 0 by, so it leaves weights that "
-        "are tiny but not 0; a proximal step makes them 0. Pixels that are the same in every image "
-        f"do not count. ({images.told}; softmax, l1 = 3e-4 or l2 = 1e-3, 150 steps.)",
+        "L1 leaves few, and L2 nearly all. A subgradient step jumps over 0, so it leaves weights "
+        "that are tiny but not 0; a proximal step makes them 0. Pixels that are the same in every "
+        f"image do not count. ({images.told}; softmax, l1 = 3e-4 or l2 = 1e-3, 150 steps.)",
         table(
             ["penalty", "weights of 0", "below 1/1000 of the largest", "accuracy, held out"],
             [
@@ -144,12 +146,12 @@ def slice_line(problems: Problems) -> Answer:
             assert bends.min() > -1e-9  # convex
             counts[loss, n_rows] = int((bends > 1e-9).sum())
             rows.append([loss, n_rows, counts[loss, n_rows], losses.min()])
-    # Each wrong class of a row bends its line once, as a rule between two points of the grid.
+    # Each wrong class bends the line of a row once, usually between two points of the grid.
     assert 1 <= counts["hinge", 1] <= 2 * (images.train.n_classes - 1)
     assert counts["softmax", 1] > 10 * counts["hinge", 1]
     return Answer(
-        "A bowl: it is convex. For one row the SVM's is made of straight pieces, that bend where a "
-        "class reaches the margin; the mean of many rows looks smooth, and softmax is.",
+        "A bowl: it is convex. The SVM loss of one row is piecewise linear, and bends where a "
+        "class reaches the margin. The mean of many rows looks smooth; softmax is smooth.",
         table(["loss", "rows", f"points of {len(a) - 2} where it bends", "lowest"], rows),
     )
 
@@ -171,8 +173,8 @@ def slice_plane(problems: Problems) -> Answer:
         np.unravel_index(place, losses.shape) for place in (losses.argmin(), losses.argmax())
     )
     return Answer(
-        "A bowl again, with one lowest point. The scores of W, W1 and W2 give it all, so X is read "
-        f"once for the {losses.size} points.",
+        "A bowl again, with one lowest point. The scores of W, W1 and W2 determine all "
+        f"{losses.size} points, so X is read once.",
         table(
             ["", "a", "b", "loss"],
             [

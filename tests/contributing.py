@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md, as they stand there."""
+"""The source code of the examples in CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import fastloss
 
 PAGE = Path(fastloss.__file__).parents[1] / "CONTRIBUTING.md"
 
-#: The source of each example by the name of its file, which the first line says.
+#: Source of each example, by the file name in its first line.
 EXAMPLES: dict[str, str] = dict(
     re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
 )

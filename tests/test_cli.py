@@ -1,4 +1,4 @@
-"""The command line as a user meets it."""
+"""Tests of ``fastloss bench``, ``check``, ``doctor`` and ``warmup``, as a user runs them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cifar10_folder():
 
 @pytest.fixture
 def candidates(tmp_path, monkeypatch):
-    """A module of a user in the current folder: one right function, one wrong one."""
+    """Return the name of a module in the current folder, with a right and a wrong function."""
     (tmp_path / "users_module.py").write_text(
         "import numpy as np\n"
         "def right(W, X, y):\n"
@@ -71,7 +71,7 @@ def test_bench_prints_tables_and_saves_files(tmp_path):
         "Saved",
     ):
         assert text in result.stdout
-    # No escape codes and no progress bar where there is no terminal.
+    # No escape codes and no progress bar without a terminal.
     assert "\x1b" not in result.stdout
     assert result.stderr == ""
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -117,7 +117,7 @@ def test_bench_lists_skipped_peers(tmp_path, monkeypatch):
         assert text in result.stdout
 
 
-def test_an_interrupted_bench_saves_what_it_has(tmp_path, monkeypatch):
+def test_interrupted_bench_saves_its_cells(tmp_path, monkeypatch):
     measure_cell, calls = plan_module.measure_cell, []
 
     def interrupt_second(*arguments):
@@ -167,7 +167,7 @@ def test_check_passes_every_loss(tmp_path):
     assert "20 rows x 5 features" in result.stdout
 
 
-def test_check_of_a_candidate_fails_with_the_report(candidates):
+def test_check_of_a_wrong_candidate_fails_with_the_report(candidates):
     assert run("check", "--candidate", f"{candidates}:right").exit_code == 0
     result = run("check", "--candidate", f"{candidates}:wrong")
     assert result.exit_code == 1
@@ -175,7 +175,7 @@ def test_check_of_a_candidate_fails_with_the_report(candidates):
     assert "wrong" in result.stdout
 
 
-def test_doctor_looks_at_everything():
+def test_doctor_reports_every_topic():
     result = run("doctor")
     assert result.exit_code == 0, result.output
     for topic in ("CPU", "threads", "Numba", "vectors", "costs", "kernel cache", "BLAS"):
@@ -190,8 +190,8 @@ def test_doctor_looks_at_everything():
         ("NUMBA_NUM_THREADS", "0", "backend 'fused' cannot run: numba cannot be imported"),
     ],
 )
-def test_warmup_says_at_once_what_it_cannot_do(variable, value, message):
-    """Instead of measuring for minutes first, or of counting kernels that are not there."""
+def test_warmup_fails_at_once_with_the_reason(variable, value, message):
+    """It neither measures for minutes first nor counts kernels that do not exist."""
     command = [sys.executable, "-m", "fastloss", "warmup", "--loss", "hinge", "--dtype", "float32"]
     environment = {**os.environ, variable: value}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
@@ -202,7 +202,7 @@ def test_warmup_says_at_once_what_it_cannot_do(variable, value, message):
 
 
 def test_warmup_fills_the_cache_that_doctor_counts(tmp_path):
-    """In processes of their own, because a process reads NUMBA_CACHE_DIR once."""
+    """Commands run in their own processes, because a process reads NUMBA_CACHE_DIR once."""
 
     def fastloss(*arguments: str) -> str:
         return subprocess.run(
@@ -220,12 +220,12 @@ def test_warmup_fills_the_cache_that_doctor_counts(tmp_path):
     assert "0 kernels" in fastloss("doctor")
     out = fastloss("warmup", "--loss", "hinge", "--dtype", "float32", "--no-calibrate")
     assert out.startswith("3 kernels ready in")
-    # The loss, and what goes through X of few and of many classes, and through scores.
+    # One kernel each for the loss, narrow and strips, and one for each unit of wide.
     n_units = len(units(100, 100, np.dtype(np.float32)))
     assert f"{3 + n_units} kernels" in fastloss("doctor")
 
 
-def test_without_its_packages_the_command_says_what_to_install():
+def test_missing_typer_names_the_extra_to_install():
     code = "import sys; sys.modules['typer'] = None\nfrom fastloss.__main__ import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
@@ -248,7 +248,7 @@ def test_readme_commands_exist():
         ("--json", "users_module.py", "--candidate", "users_module:right"),
     ],
 )
-def test_bench_overwrites_nothing_that_it_reads_or_writes(candidates, tmp_path, options):
+def test_bench_refuses_an_output_over_another_file(candidates, tmp_path, options):
     np.savez(tmp_path / "d.npz", X=np.ones((4, 2)), y=np.arange(4) % 2)
     before = [(tmp_path / name).read_bytes() for name in ("d.npz", "users_module.py")]
     result = run("bench", "--data", "d.npz", "--out", "o", *options)
@@ -265,7 +265,7 @@ def test_bench_overwrites_nothing_that_it_reads_or_writes(candidates, tmp_path, 
         ("raise SystemExit(5)", "SystemExit: 5"),
     ],
 )
-def test_a_candidate_that_cannot_be_imported_is_one_line(candidates, tmp_path, code, told):
+def test_candidate_that_cannot_be_imported_is_one_line(candidates, tmp_path, code, told):
     (tmp_path / "users_module.py").write_text(code)
     result = run("bench", "--candidate", "users_module:f", "--out", "o")
     assert result.exit_code == 2
@@ -275,7 +275,7 @@ def test_a_candidate_that_cannot_be_imported_is_one_line(candidates, tmp_path, c
     )
 
 
-def test_plots_that_fail_cost_a_line(tmp_path, monkeypatch):
+def test_failed_plot_costs_one_line(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("no fonts")
 

@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md: one file each, and no list names them."""
+"""Tests that the examples of CONTRIBUTING.md run, and that every table includes them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ OPTIONS = {
 
 
 def squared_error_of(loss, s, y, exp, log):
-    """The definition of the example, as in `oracle`."""
+    """Return loss and gradient of the example by its definition, as in `oracle`."""
     errors = [s_j - (loss.scale if j == y else 0) for j, s_j in enumerate(s)]
     return sum(e * e for e in errors), [2 * e for e in errors]
 
 
 @pytest.fixture
 def load(tmp_path, monkeypatch):
-    """Import an example from a file, where processes of the harness find it too."""
+    """Return a function that imports an example from a file that other processes find too."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def load_it(name: str) -> ModuleType:
@@ -64,7 +64,7 @@ def einsum(load) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-def test_a_new_loss_runs_everywhere(dtype, squared_error):
+def test_new_loss_runs_on_every_backend(dtype, squared_error):
     data = make_data(61, 13, 5, dtype, dtype, intercept=True)
     for loss, scale in (("squared_error", 1.0), (squared_error(scale=3.0), 3.0)):
         expected = reference(data.W, data.X, data.y, squared_error(scale), **OPTIONS)
@@ -83,7 +83,7 @@ def test_a_new_loss_runs_everywhere(dtype, squared_error):
 
 @pytest.mark.parametrize("types", [("f4", "f4"), ("f8", "f8"), ("u1", "f8")], ids="-".join)
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_a_new_backend_runs_every_loss(loss, types, einsum):
+def test_new_backend_runs_every_loss(loss, types, einsum):
     data = make_data(61, 13, 5, *types, intercept=True)
     assert_close(
         fastloss.loss_and_grad(data.W, data.X, data.y, loss, backend=einsum, **OPTIONS),
@@ -92,7 +92,7 @@ def test_a_new_backend_runs_every_loss(loss, types, einsum):
     )
 
 
-def test_a_new_loss_on_a_new_backend(squared_error, einsum):
+def test_new_loss_runs_on_a_new_backend(squared_error, einsum):
     data = make_data(61, 13, 5)
     assert_close(
         fastloss.loss_and_grad(data.W, data.X, data.y, "squared_error", backend=einsum),
@@ -101,7 +101,7 @@ def test_a_new_loss_on_a_new_backend(squared_error, einsum):
     )
 
 
-def test_auto_takes_a_new_backend_that_predicts_the_least(einsum, ran):
+def test_auto_chooses_a_new_backend_that_predicts_the_least_time(einsum, ran):
     told = fastloss.explain(5000, 100, 10)
     assert told.backend != einsum
     assert (einsum, 1) in told.predicted
@@ -115,7 +115,7 @@ def test_auto_takes_a_new_backend_that_predicts_the_least(einsum, ran):
     assert set(ran) == {einsum}
 
 
-def test_tables_have_a_new_loss_and_a_new_backend(squared_error, einsum):
+def test_tables_include_a_new_loss_and_a_new_backend(squared_error, einsum):
     plan = Plan.make(
         losses=["squared_error"],
         sizes=[(60, 8, 3)],
@@ -124,7 +124,7 @@ def test_tables_have_a_new_loss_and_a_new_backend(squared_error, einsum):
         ),
     )
     assert plan.backends == fastloss.available_backends()
-    # Fewer, because compiled ones are compiled afresh in each run.
+    # Only two backends, because compiled ones are compiled anew in each run.
     plan.backends, plan.feature_counts = ("numpy", einsum), (4,)
     results = plan.run()
     assert f"| squared_error | 60 x 8 x 3 float32 | {einsum} |" in (
@@ -133,8 +133,8 @@ def test_tables_have_a_new_loss_and_a_new_backend(squared_error, einsum):
     assert {f"analytic, {einsum}", f"per element, {einsum} loss"} <= set(results.gradient.methods)
 
 
-def test_a_new_backend_comes_after_the_others_of_the_same_order(einsum):
-    """Its place in tables and plots; a lower order moves it, and nothing else names it."""
+def test_new_backend_comes_after_the_others_of_the_same_order(einsum):
+    """``order`` sets the place in tables and plots."""
     default = fastloss.available_backends()
     assert default[:2] == ("naive", "numpy")
     assert default[-1] == einsum
@@ -142,13 +142,13 @@ def test_a_new_backend_comes_after_the_others_of_the_same_order(einsum):
     assert fastloss.available_backends()[:3] == (einsum, "naive", "numpy")
 
 
-def test_a_new_loss_comes_after_the_others(squared_error):
+def test_new_loss_comes_after_the_others(squared_error):
     assert fastloss.available_losses()[:3] == ("softmax", "hinge", "squared_hinge")
     assert fastloss.available_losses()[-1] == "squared_error"
     assert Plan.make().losses == list(fastloss.available_losses())
 
 
-def test_a_new_backend_has_a_title_and_a_colour_of_its_own(einsum):
+def test_new_backend_has_its_own_title_and_colour(einsum):
     type(registered_backends()[einsum]).title = "Einstein's sums"
     methods = gradient_study.gradient_methods(("numpy", einsum))
     assert methods[1].label == "per element, Einstein's sums loss"

@@ -1,4 +1,4 @@
-"""Whatever goes into a number is checked and converted once, at the door."""
+"""Tests that inputs are validated and converted once, where they enter the package."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def objective(**keywords) -> fastloss.Objective:
     return fastloss.Objective(DATA.X, DATA.y, **keywords)
 
 
-# Memory that is kept between calls
+# Buffers kept between calls
 
 
 @pytest.mark.parametrize("backend", fastloss.available_backends())
-def test_a_minibatch_serves_several_threads(backend):
+def test_minibatch_serves_several_threads(backend):
     rng = np.random.default_rng(0)
     weights = rng.uniform(0.5, 2, 60)
     batch = objective(backend=backend, n_threads=1, sample_weight=weights).minibatch(50)
@@ -65,26 +65,26 @@ MASK = np.arange(60) % 2 == 0
         (np.ma.array([0, 1], mask=[0, 1]), TypeError, "rows is a masked array"),
     ],
 )
-def test_rows_are_checked(rows, error, match):
+def test_wrong_rows_are_refused(rows, error, match):
     for select in (objective().batch, DATA.rows):
         with pytest.raises(error, match=match):
             select(rows)
 
 
 @pytest.mark.parametrize("rows", [MASK, MASK[:2], [0.5, 1.0], [0.0, 1.0]])
-def test_row_numbers_of_a_minibatch_are_no_masks_and_no_floats(rows):
+def test_minibatch_refuses_masks_and_floats(rows):
     with pytest.raises(TypeError, match="rows must hold integers"):
         objective().minibatch(2)(rows, W)
 
 
-def test_rows_by_mask_numbers_and_slice_are_the_same():
+def test_masks_indices_and_slices_select_the_same_rows():
     expected = objective().batch(slice(None, None, 2))(W)
     for rows in (MASK, MASK.tolist(), np.flatnonzero(MASK), tuple(range(0, 60, 2))):
         assert objective().batch(rows)(W)[0] == pytest.approx(expected[0], rel=1e-14)
         assert len(DATA.rows(rows)) == 30
 
 
-def test_candidates_are_counted_in_whole_rows():
+def test_fractional_n_candidates_is_refused():
     with pytest.raises(TypeError, match="n_candidates must be an integer"):
         objective().minibatch(2, 10.5)
 
@@ -93,7 +93,7 @@ def test_candidates_are_counted_in_whole_rows():
 
 
 @pytest.mark.parametrize("dtype", [int, np.uint8, np.float16])
-def test_flat_of_other_numbers_has_the_gradient_of_floats(dtype):
+def test_flat_converts_other_numbers_to_floats(dtype):
     loss, gradient = objective().flat(np.ones(12, dtype))
     expected = objective().flat(np.ones(12))
     assert (loss, gradient.dtype) == (expected[0], np.float64)
@@ -101,23 +101,23 @@ def test_flat_of_other_numbers_has_the_gradient_of_floats(dtype):
 
 
 @pytest.mark.parametrize("w", [np.ones(12, complex), np.ones(12, bool), ["1"] * 12])
-def test_flat_wants_real_numbers(w):
+def test_flat_refuses_numbers_that_are_not_real(w):
     with pytest.raises(TypeError, match="w must hold real numbers"):
         objective().flat(w)
 
 
-def test_accuracy_wants_floats_for_weights():
+def test_accuracy_refuses_integer_weights():
     with pytest.raises(TypeError, match="W must be float32 or float64"):
         optim.accuracy(objective(), np.ones((4, 3), int))
 
 
-def test_slices_want_real_numbers():
+def test_slices_refuse_numbers_that_are_not_real():
     for arguments in ((W.astype(complex), W, [1.0]), (W, W, ["1"]), (W, W, [True])):
         with pytest.raises(TypeError, match="must hold real numbers"):
             slices.line(objective(), *arguments)
 
 
-def test_a_gradient_must_be_real():
+def test_complex_gradient_is_refused():
     for minimise in (
         lambda f: optim.minimize(f, W, optim.GradientDescent(), max_steps=1),
         lambda f: fastloss.check_gradient(f, W),
@@ -126,12 +126,12 @@ def test_a_gradient_must_be_real():
             minimise(lambda V: (1.0, V.astype(complex)))
 
 
-def test_floats_are_not_cut_to_uint8():
+def test_objective_is_not_cast_to_uint8():
     with pytest.raises(TypeError, match="dtype must be float32 or float64"):
         objective().astype(np.uint8)
 
 
-def test_a_loss_is_a_float_whatever_a_backend_returns(monkeypatch):
+def test_loss_is_a_float_whatever_a_backend_returns(monkeypatch):
     class Sloppy(type(fastloss.backends.get_backend("numpy"))):
         name = "sloppy"
 
@@ -164,7 +164,7 @@ def test_a_loss_is_a_float_whatever_a_backend_returns(monkeypatch):
         ("resume", lambda **k: optim.minimize(objective(), W, max_steps=1, **k)),
     ],
 )
-def test_yes_or_no_is_a_bool(name, make, value):
+def test_flags_must_be_bools(name, make, value):
     with pytest.raises(TypeError, match=f"{name} must be True or False, got "):
         make(**{name: value})
 
@@ -178,7 +178,7 @@ def test_numpy_bools_are_bools():
 
 
 @pytest.mark.parametrize("value", ["max", "Sum", None, ["sum"], True])
-def test_choices_are_names(value):
+def test_unknown_reductions_are_refused(value):
     with pytest.raises(ValueError, match="class_reduction must be 'sum' or 'mean', got "):
         fastloss.Hinge(class_reduction=value)
     with pytest.raises(ValueError, match="reduction must be 'mean' or 'sum', got "):
@@ -186,7 +186,7 @@ def test_choices_are_names(value):
 
 
 @pytest.mark.parametrize("number", [np.float32(0.3), np.float16(0.3), Fraction(3, 10)], ids=repr)
-def test_any_real_number_is_a_parameter_and_becomes_a_float(number):
+def test_real_parameters_become_floats(number):
     plain = float(number)
     for loss in (fastloss.Hinge, fastloss.CrammerSinger, fastloss.OneVsAll, fastloss.Softmax):
         assert loss(number) == loss(plain)
@@ -201,7 +201,7 @@ def test_any_real_number_is_a_parameter_and_becomes_a_float(number):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "gradient_descent"])
-def test_a_schedule_spans_a_run_that_counts_steps(optimizer):
+def test_schedule_spans_a_run_limited_by_steps(optimizer):
     prepared = Prepared.of(Splits(DATA))
     for limits in ({"steps": 30}, {"steps": 30, "epochs": 1000.0}):
         settings = Settings(optimizer=optimizer, schedule="cosine", **limits)
@@ -212,7 +212,7 @@ def test_a_schedule_spans_a_run_that_counts_steps(optimizer):
         assert 0 < rates[-1] < 0.02 * filled.lr
 
 
-def test_a_schedule_spans_the_shorter_of_two_limits():
+def test_schedule_spans_the_shorter_of_two_limits():
     settings = Settings(schedule="cosine", lr=1.0, steps=90, epochs=7.0, batch_size=20)
     assert make_method(settings, 60).schedule == optim.Cosine(7.0)
     assert make_method(settings, 600).schedule == optim.Cosine(3.0)
@@ -229,7 +229,7 @@ def test_a_schedule_spans_the_shorter_of_two_limits():
         np.concatenate([np.full(770, 0), np.repeat(np.arange(1, 8), [10, 10, 5, 2, 1, 1, 1])]),
     ],
 )
-def test_validation_rows_have_each_class_in_its_share(tmp_path, labels):
+def test_validation_rows_have_each_class_in_proportion(tmp_path, labels):
     np.savez(tmp_path / "d.npz", X=np.arange(800.0)[:, None], y=labels)
     splits = load_splits(tmp_path / "d.npz", seed=3)
     counts, found = (np.bincount(s.y, minlength=8) for s in (splits.train, splits.validation))

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all; damaged archives are named with the problem."""
+"""Tests that files are written whole or not at all, and that errors name damaged archives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def names_in(folder) -> list[str]:
 
 
 def interrupted(path, error: BaseException) -> None:
-    """Write half of a file, and stop with the error."""
+    """Write half of a file, then raise the error."""
     with files.written_whole(path) as stream:
         stream.write(b"half")
         raise error
@@ -32,7 +32,7 @@ def interrupted(path, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize(("content", "expected"), [("é\n", b"\xc3\xa9\n"), (b"\xff", b"\xff")])
-def test_text_and_bytes_are_written_and_folders_made(tmp_path, content, expected):
+def test_write_makes_folders_for_text_and_bytes(tmp_path, content, expected):
     path = tmp_path / "new" / "folder" / "file"
     for _ in range(2):
         files.write(path, content)
@@ -42,7 +42,7 @@ def test_text_and_bytes_are_written_and_folders_made(tmp_path, content, expected
 
 @pytest.mark.parametrize("error", [RuntimeError(), KeyboardInterrupt(), OSError(28, "disk full")])
 @pytest.mark.parametrize("old", [None, b"old"])
-def test_an_error_while_writing_changes_nothing(tmp_path, error, old):
+def test_error_while_writing_changes_nothing(tmp_path, error, old):
     path = tmp_path / "file"
     if old is not None:
         path.write_bytes(old)
@@ -52,7 +52,7 @@ def test_an_error_while_writing_changes_nothing(tmp_path, error, old):
     assert old is None or path.read_bytes() == old
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
+def test_two_writers_of_one_file_do_not_mix(tmp_path):
     path = tmp_path / "file"
     with files.written_whole(path) as first, files.written_whole(path) as second:
         first.write(b"first")
@@ -61,14 +61,14 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
     assert names_in(tmp_path) == ["file"]
 
 
-def test_the_longest_name_can_be_written(tmp_path):
+def test_longest_file_name_can_be_written(tmp_path):
     path = tmp_path / ("x" * 255)
     files.write(path, "content")
     assert path.read_text() == "content"
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_link_stays_and_its_target_is_replaced(tmp_path, exists):
+def test_link_stays_and_its_target_is_replaced(tmp_path, exists):
     target, link = tmp_path / "elsewhere" / "file", tmp_path / "link"
     target.parent.mkdir()
     if exists:
@@ -101,7 +101,7 @@ def test_permissions_of_a_new_file_follow_the_umask(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in this system's folders")
-def test_a_pipe_is_written_to_and_stays(tmp_path):
+def test_pipe_is_written_to_and_stays(tmp_path):
     pipe, received = tmp_path / "pipe", []
     os.mkfifo(pipe)
     files.check_writable(pipe)
@@ -117,7 +117,7 @@ def test_a_pipe_is_written_to_and_stays(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/null"), reason="no /dev/null")
-def test_a_device_is_written_to_and_stays(tmp_path):
+def test_device_is_written_to_and_stays(tmp_path):
     (tmp_path / "link").symlink_to("/dev/null")
     for path in ("/dev/null", tmp_path / "link"):
         files.check_writable(path)
@@ -128,7 +128,7 @@ def test_a_device_is_written_to_and_stays(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_a_full_device_is_an_error():
+def test_full_device_is_an_error():
     with pytest.raises(OSError, match="No space left"):
         files.write("/dev/full", "content")
 
@@ -138,7 +138,7 @@ def write_or_check(function, path) -> None:
 
 
 @pytest.mark.parametrize("function", [files.write, files.check_writable])
-def test_a_read_only_folder_is_named(tmp_path, function):
+def test_read_only_folder_is_named_in_the_error(tmp_path, function):
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o555)
     if os.access(folder, os.W_OK):
@@ -148,7 +148,7 @@ def test_a_read_only_folder_is_named(tmp_path, function):
 
 
 @pytest.mark.parametrize("function", [files.write, files.check_writable])
-def test_places_that_cannot_be_files_are_named(tmp_path, function):
+def test_folder_as_a_file_is_named_in_the_error(tmp_path, function):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"cannot write: .*'.*/file/inside'"):
         write_or_check(function, tmp_path / "file" / "inside")
@@ -157,7 +157,7 @@ def test_places_that_cannot_be_files_are_named(tmp_path, function):
     assert names_in(tmp_path) == ["file"]
 
 
-def test_checking_changes_nothing(tmp_path):
+def test_check_writable_changes_nothing(tmp_path):
     (tmp_path / "file").write_text("old")
     for name in ("file", "other"):
         files.check_writable(tmp_path / name)
@@ -173,14 +173,14 @@ def written_with_interrupts(path, n_interrupts: int) -> None:
 
 
 @pytest.mark.parametrize(("n_interrupts", "left"), [(1, ["file"]), (2, [])])
-def test_ctrl_c_waits_until_the_file_is_there_but_not_twice(tmp_path, n_interrupts, left):
+def test_first_ctrl_c_waits_for_the_file_second_does_not(tmp_path, n_interrupts, left):
     with pytest.raises(KeyboardInterrupt):
         written_with_interrupts(tmp_path / "file", n_interrupts)
     assert names_in(tmp_path) == left
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_interrupt_is_not_hidden_by_the_archive_that_it_left_open(tmp_path):
+def test_interrupt_is_not_hidden_by_an_unclosed_archive(tmp_path):
     error = ValueError("Can't close the ZIP file")
     error.__context__ = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
@@ -190,7 +190,7 @@ def test_an_interrupt_is_not_hidden_by_the_archive_that_it_left_open(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/fd/1"), reason="no names for open streams")
 @pytest.mark.parametrize("place", ["/dev/stdout", "/dev/fd/1", "link"])
-def test_an_open_stream_is_written_to_where_it_is(tmp_path, place):
+def test_open_stream_is_written_at_its_position(tmp_path, place):
     (tmp_path / "link").symlink_to("/dev/stdout")
     code = """if True:
         import sys
@@ -210,7 +210,7 @@ def test_an_open_stream_is_written_to_where_it_is(tmp_path, place):
 
 @pytest.fixture
 def named_twice(tmp_path, monkeypatch):
-    """A folder with a file of two names, and links to one that does not exist yet."""
+    """Return a folder: a file with two names, a folder with two, and links to a missing file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").write_text("old")
     (tmp_path / "folder").mkdir()
@@ -241,7 +241,7 @@ def test_two_names_of_one_file_are_refused(named_twice, one, other):
     assert names_in(named_twice / "folder") == []
 
 
-def test_the_file_that_standard_output_goes_to_is_refused(tmp_path):
+def test_file_behind_standard_output_is_refused(tmp_path):
     code = "from fastloss import files; files.check_outputs([('--json', 'out')], [])"
     with (tmp_path / "out").open("wb") as out:
         done = subprocess.run(
@@ -251,11 +251,11 @@ def test_the_file_that_standard_output_goes_to_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/null"), reason="no /dev/null")
-def test_a_device_takes_any_number_of_outputs():
+def test_device_takes_several_outputs():
     files.check_outputs([("--one", "/dev/null"), ("--two", "/dev/null")], [])
 
 
-def test_each_output_must_be_writable(tmp_path):
+def test_unwritable_output_is_refused(tmp_path):
     with pytest.raises(IsADirectoryError):
         files.check_outputs([("--one", tmp_path / "a"), ("--two", tmp_path)], [])
 
@@ -269,7 +269,7 @@ def archive(tmp_path):
     return tmp_path / "a.npz"
 
 
-def test_an_archive_is_read_whole_or_by_choice(archive):
+def test_archive_is_read_whole_or_by_choice(archive):
     whole = files.read_archive(archive)
     assert list(whole) == ["X", "y"]
     np.testing.assert_array_equal(whole["X"], np.arange(6.0))
@@ -277,12 +277,12 @@ def test_an_archive_is_read_whole_or_by_choice(archive):
     assert files.read_archive(archive, lambda names: ()) == {}
 
 
-def test_a_missing_archive(tmp_path):
+def test_missing_archive_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent"):
         files.read_archive(tmp_path / "absent")
 
 
-def test_any_damage_is_a_data_format_error(archive):
+def test_truncated_archive_is_a_data_format_error(archive):
     whole = archive.read_bytes()
     for cut in range(0, len(whole), 7):
         archive.write_bytes(whole[:cut])
@@ -294,7 +294,7 @@ def test_any_damage_is_a_data_format_error(archive):
 @pytest.mark.parametrize(
     ("content", "found"), [(b"", "an empty file"), (b"%PDF-1.7", "it starts with b'%PDF'")]
 )
-def test_a_foreign_file_is_refused_with_its_first_bytes(archive, content, found):
+def test_foreign_file_is_refused_with_its_first_bytes(archive, content, found):
     archive.write_bytes(content)
     with pytest.raises(DataFormatError) as caught:
         files.read_archive(archive)
@@ -307,7 +307,7 @@ def test_objects_in_an_archive_are_refused(archive):
         files.read_archive(archive)
 
 
-def test_an_archive_of_another_kind_is_not_replaced(archive, tmp_path):
+def test_archive_of_another_kind_is_not_replaced(archive, tmp_path):
     files.check_archive(archive, "X")
     with pytest.raises(FileExistsError, match=r"another archive is there, of X, y; .*a\.npz"):
         files.check_archive(archive, "model")
@@ -317,7 +317,7 @@ def test_an_archive_of_another_kind_is_not_replaced(archive, tmp_path):
     files.check_archive(tmp_path / "absent", "model")
 
 
-def test_error_message_and_pickling():
+def test_data_format_error_keeps_message_and_offset_when_pickled():
     error = DataFormatError("a.bin", "bad", 7)
     assert isinstance(error, ValueError)
     assert str(error) == "a.bin, byte 7: bad"

@@ -1,4 +1,4 @@
-"""The lessons run, hold what they claim, open as notebooks, and their exercises have solutions."""
+"""Tests that the lessons run, open as notebooks, and have correct solutions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fastloss.lessons import tools
 ROOT = Path(fastloss.__file__).parents[1]
 LESSONS = lessons.all_lessons()
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.path.stem)
-# The others measure for ten seconds each; .ci/run plays them too.
+# Lessons 2 to 5 measure for ten seconds each; .ci/run runs them too.
 each_lesson_to_run = pytest.mark.parametrize(
     "lesson",
     [
@@ -50,7 +50,7 @@ def test_the_course_is_complete():
 
 @pytest.fixture
 def run_script(tmp_path):
-    """Runs a script with plain Python, in an empty folder, warnings as errors."""
+    """Return a function that runs a script in an empty folder, with warnings as errors."""
 
     def run_it(path: Path) -> tuple[str, Path]:
         done = subprocess.run(
@@ -69,8 +69,8 @@ def run_script(tmp_path):
 
 
 @each_lesson_to_run
-def test_runs_as_a_script_and_keeps_a_figure(lesson, run_script):
-    """Each asserts what it claims; so it is enough that it ends well."""
+def test_lesson_runs_as_a_script_and_saves_a_figure(lesson, run_script):
+    """A lesson asserts its own claims, so its exit code is enough."""
     if lesson.number == 1:
         pytest.importorskip("line_profiler")
     pytest.importorskip("matplotlib")
@@ -97,7 +97,7 @@ def test_lesson_has_a_summary_exercises_and_assertions(lesson):
 
 
 @each_lesson
-def test_opens_as_a_notebook_and_comes_back(lesson, tmp_path):
+def test_notebook_holds_the_cells_of_the_lesson(lesson, tmp_path):
     jupytext = pytest.importorskip("jupytext")
     target = tmp_path / "new folder" / "lesson.ipynb"
     lesson.save_notebook(target)
@@ -139,7 +139,7 @@ print("playing", __name__)
 
 @pytest.fixture
 def small_lesson(tmp_path, monkeypatch) -> Callable[[str], Path]:
-    """A course of one lesson, with this code in it."""
+    """Return a function that writes a course of one lesson that contains the given code."""
 
     def make(code: str) -> Path:
         (tmp_path / "course").mkdir(exist_ok=True)
@@ -152,7 +152,7 @@ def small_lesson(tmp_path, monkeypatch) -> Callable[[str], Path]:
     return make
 
 
-def test_a_lesson_is_read_from_its_script(small_lesson):
+def test_lesson_is_read_from_its_script(small_lesson):
     small_lesson("x = 1")
     (lesson,) = lessons.all_lessons()
     assert (lesson.number, lesson.title) == (3, "A small one")
@@ -167,7 +167,7 @@ def test_a_lesson_is_read_from_its_script(small_lesson):
         assert cell.source.splitlines()[0] in lines[cell.line - 1]
 
 
-def test_play_keeps_the_lines_of_the_script(small_lesson):
+def test_play_keeps_the_line_numbers_of_the_script(small_lesson):
     path = small_lesson("raise KeyError('here')")
     (lesson,) = lessons.all_lessons()
     with pytest.raises(KeyError, match="here") as caught:
@@ -177,7 +177,7 @@ def test_play_keeps_the_lines_of_the_script(small_lesson):
     assert path.read_text().splitlines()[last.lineno] == "raise KeyError('here')"
 
 
-def test_a_first_line_without_a_title_is_an_error(small_lesson):
+def test_first_line_without_a_title_is_an_error(small_lesson):
     path = small_lesson("x = 1")
     path.write_text(path.read_text().replace("# # Lesson 3: A small one", "# # Three"))
     (lesson,) = lessons.all_lessons()
@@ -185,8 +185,8 @@ def test_a_first_line_without_a_title_is_an_error(small_lesson):
         _ = lesson.title
 
 
-def test_an_installed_wheel_has_them(tmp_path, run_python):
-    """As the wheel lays them out: the scripts inside the package, and no ``bench`` beside it."""
+def test_lessons_are_found_in_an_installed_wheel(tmp_path, run_python):
+    """The layout is the wheel's: scripts inside the package, and no ``bench`` beside it."""
     shutil.copytree(
         ROOT / "fastloss", tmp_path / "fastloss", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -206,7 +206,7 @@ def test_an_installed_wheel_has_them(tmp_path, run_python):
     assert output.splitlines() == [str(tmp_path / target), *(lesson.title for lesson in LESSONS)]
 
 
-def test_no_lessons_is_said(tmp_path, monkeypatch):
+def test_missing_lessons_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(lessons, "__file__", str(tmp_path / "a" / "b" / "__init__.py"))
     with pytest.raises(FileNotFoundError, match=r"no lessons in .*bench.lessons or .*scripts"):
         lessons.folder()
@@ -215,7 +215,7 @@ def test_no_lessons_is_said(tmp_path, monkeypatch):
 # --- the command ----------------------------------------------------------------------------------
 
 
-def test_the_command_lists_them():
+def test_command_lists_the_lessons():
     result = run("lesson")
     assert result.exit_code == 0, result.output
     listed = set(re.findall(r"[\w-]+", result.stdout))
@@ -225,7 +225,7 @@ def test_the_command_lists_them():
         assert set(words) <= listed
 
 
-def test_the_command_runs_one_and_says_where_its_figure_is(small_lesson, tmp_path):
+def test_command_runs_a_lesson_and_prints_the_path_of_its_figure(small_lesson, tmp_path):
     pytest.importorskip("matplotlib")
     path = small_lesson("keep_picture(lambda figure: figure.subplots().plot([1, 2]), '3-small')")
     result = run("lesson", "3", "--out", tmp_path / "figures")
@@ -237,14 +237,14 @@ def test_the_command_runs_one_and_says_where_its_figure_is(small_lesson, tmp_pat
     assert (tmp_path / "figures" / "3-small-dark.svg").exists()
 
 
-def test_step_waits_before_each_piece_of_code(small_lesson, tmp_path):
+def test_step_waits_before_each_cell_of_code(small_lesson, tmp_path):
     small_lesson("print('second')")
     result = CliRunner().invoke(app, ["lesson", "3", "--step"], input="\n\n")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("Enter runs it.") == 2
 
 
-def test_all_runs_each_and_names_those_that_fail(monkeypatch, tmp_path):
+def test_all_runs_every_lesson_and_names_those_that_fail(monkeypatch, tmp_path):
     commands = []
 
     def pretend(command, *, check):
@@ -261,7 +261,7 @@ def test_all_runs_each_and_names_those_that_fail(monkeypatch, tmp_path):
     assert result.stderr == "fastloss: failed: lesson 2\n"
 
 
-def test_the_command_writes_a_notebook(tmp_path):
+def test_command_writes_a_notebook(tmp_path):
     pytest.importorskip("jupytext")
     result = run("lesson", "6", "--notebook", tmp_path / "six.ipynb")
     assert result.exit_code == 0, result.output
@@ -283,13 +283,13 @@ def test_the_command_writes_a_notebook(tmp_path):
         ),
     ],
 )
-def test_a_wrong_word_is_one_clear_line(arguments, message):
+def test_wrong_arguments_are_reported_in_one_line(arguments, message):
     result = run("lesson", *arguments)
     assert result.exit_code == 2
     assert result.stderr == f"fastloss: {message}\n"
 
 
-def test_a_missing_package_of_a_lesson_is_one_clear_line(small_lesson, tmp_path):
+def test_missing_package_of_a_lesson_is_reported_in_one_line(small_lesson, tmp_path):
     small_lesson("import no_such_profiler")
     result = run("lesson", "3", "--out", tmp_path)
     assert result.exit_code == 2
@@ -299,7 +299,7 @@ def test_a_missing_package_of_a_lesson_is_one_clear_line(small_lesson, tmp_path)
     )
 
 
-def test_jupytext_missing_is_one_clear_line(monkeypatch, tmp_path):
+def test_missing_jupytext_is_reported_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "jupytext", None)
     result = run("lesson", "1", "--notebook", tmp_path / "one.ipynb")
     assert result.exit_code == 2
@@ -307,8 +307,8 @@ def test_jupytext_missing_is_one_clear_line(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_claim_that_fails_is_seen(small_lesson, tmp_path):
-    """Not made into one line: the traceback says which claim, and where."""
+def test_failed_claim_shows_its_traceback(small_lesson, tmp_path):
+    """One line would not say which claim failed, nor where."""
     small_lesson("assert 1 > 2, 'one is not more'")
     result = run("lesson", "3", "--out", tmp_path)
     assert result.exit_code == 1
@@ -316,7 +316,7 @@ def test_a_claim_that_fails_is_seen(small_lesson, tmp_path):
     assert "AssertionError: one is not more" in result.stderr
 
 
-# --- what the lessons share -----------------------------------------------------------------------
+# --- tools of the lessons -------------------------------------------------------------------------
 
 
 def test_take_turns_measures_every_contender_in_every_round():
@@ -337,13 +337,13 @@ def test_peak_bytes_sees_temporaries_and_the_result():
     a = np.ones(100_000)
     assert tools.peak_bytes(lambda: a.sum()) < 0.1 * a.nbytes
     np.testing.assert_allclose(tools.peak_bytes(lambda: a + 1), a.nbytes, rtol=0.01)
-    # Not an operator on a temporary, whose memory NumPy may use again.
+    # np.add, not ``a + 1``: NumPy may reuse the memory of an operator's temporary.
     np.testing.assert_allclose(
         tools.peak_bytes(lambda: np.exp(np.add(a, 1))), 2 * a.nbytes, rtol=0.01
     )
 
 
-def test_a_picture_shows_itself_in_a_notebook(tmp_path, capsys):
+def test_picture_shows_itself_in_a_notebook(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     with tools.saving_to(tmp_path / "here") as paths:
         picture = tools.keep_picture(lambda figure: figure.subplots().plot([1, 2]), "a", 3.0, 2.0)
@@ -365,7 +365,7 @@ def problem(dtype: Any = np.float64) -> Problem:
 
 
 def assert_is(loss: str, function: Callable[..., Any], dtype: Any = np.float64) -> None:
-    """The function computes a loss of fastloss and its gradient."""
+    """Assert that the function computes a loss of fastloss and its gradient."""
     W, X, y = problem(dtype)
     expected, expected_dW = fastloss.loss_and_grad(W, X, y, loss=loss, backend="naive")
     value, dW = function(W, X, y)
@@ -375,7 +375,7 @@ def assert_is(loss: str, function: Callable[..., Any], dtype: Any = np.float64) 
 
 
 def names_of(number: int, *functions: str) -> dict[str, Any]:
-    """Functions of a lesson, without what it measures: its imports and their cells alone."""
+    """Return a lesson's namespace after only its imports and the cells of these functions."""
     cells = [cell.source for cell in lessons.find_lesson(number).cells if cell.kind == "code"]
     namespace: dict[str, Any] = {"__name__": "lesson"}
     exec(cells[0], namespace)
@@ -471,7 +471,7 @@ def check_ridge_classes():
     arithmetic, bandwidth = 300e9, 24e9
     for itemsize in (1, 4, 8):
         classes = solutions.ridge_classes(arithmetic, bandwidth, itemsize)
-        # There, reading and computing take the same time.
+        # At the ridge, reading and computing take the same time.
         np.testing.assert_allclose(itemsize / bandwidth, 4 * classes / arithmetic)
 
 
@@ -558,7 +558,7 @@ CHECKS = {
 }
 
 
-def test_every_exercise_has_a_solution_that_is_checked():
+def test_every_exercise_has_a_checked_solution():
     named = [
         re.findall(r"`solutions\.(\w+)`", exercise)
         for lesson in LESSONS

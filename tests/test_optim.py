@@ -1,4 +1,4 @@
-"""fastloss.optim: what each method computes, checked against the formulas written out."""
+"""Tests of each method in fastloss.optim against its formulas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def start(dtype=np.float32) -> np.ndarray:
 
 
 def quadratic(W):
-    """Minimum 1 at 3, with a different curvature in each entry."""
+    """A quadratic with minimum 1 at 3, and a different curvature in each entry."""
     curvature = np.arange(1, W.size + 1).reshape(W.shape)
     return 1.0 + 0.5 * float((curvature * (W - 3.0) ** 2).sum()), curvature * (W - 3.0)
 
@@ -35,12 +35,12 @@ def orders(seed: int, n_rows: int, n_epochs: int) -> list[np.ndarray]:
     return [np.random.default_rng([seed, e]).permutation(n_rows) for e in range(n_epochs)]
 
 
-# --- what every method keeps --------------------------------------------------------------------
+# --- all methods --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", METHODS)
-def test_the_loss_falls_and_is_that_of_the_result(name, dtype):
+def test_loss_falls_and_is_the_loss_of_the_result(name, dtype):
     f, W = objective(dtype), 10 * start(dtype)
     before = W.copy()
     result = optim.minimize(f, W, name, max_steps=40)
@@ -70,7 +70,7 @@ def test_float64_parameters_of_a_method_do_not_widen_w(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_history(name):
+def test_history_has_increasing_steps_and_one_row_per_record(name):
     f, W = objective(), start()
     result = optim.minimize(f, W, name, max_steps=7, record_every=2, validation=f)
     steps = result.history.column("step")
@@ -86,7 +86,7 @@ def test_history(name):
     assert len(result.history[1:3]) == 2
 
 
-def test_unknown_column_lists_the_known():
+def test_unknown_column_lists_known_columns():
     with pytest.raises(ValueError, match="unknown column 'los'; known: 'step', 'epoch'"):
         optim.History().column("los")
 
@@ -107,7 +107,7 @@ def test_random_search_keeps_the_best_of_its_draws():
     np.testing.assert_array_equal(result.history.column("loss"), np.minimum.accumulate(losses))
 
 
-def test_random_local_search_takes_the_steps_that_help():
+def test_random_local_search_takes_steps_that_lower_the_loss():
     f, W = objective(), start()
     result = optim.minimize(f, W, optim.RandomLocalSearch(step=0.05), max_steps=30, seed=2)
     g = f.reproducible(W)
@@ -141,14 +141,14 @@ RULES = {
     ),
     "nesterov": (
         optim.GradientDescent(lr=0.05, momentum=0.8, nesterov=True),
-        # As CS231n has it.
+        # The form in CS231n.
         lambda v, g: (0.8 * v - 0.05 * g, -0.8 * v + 1.8 * (0.8 * v - 0.05 * g)),
     ),
 }
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_rules_of_gradient_descent(rule):
+def test_gradient_descent_follows_its_formula(rule):
     method, step = RULES[rule]
     W = np.zeros((2, 3))
     result = optim.minimize(quadratic, W, method, max_steps=15)
@@ -160,7 +160,7 @@ def test_rules_of_gradient_descent(rule):
     assert result.n_evaluations == 16
 
 
-def test_adam_is_the_paper_s():
+def test_adam_follows_its_formula():
     method = optim.Adam(lr=0.3, beta1=0.8, beta2=0.9, eps=0.1, batch_size=None)
     result = optim.minimize(quadratic, np.zeros((2, 3)), method, max_steps=12)
     W, m, v = np.zeros((3, 2, 3))
@@ -184,9 +184,9 @@ def test_line_search_finds_its_step_size(lr):
     assert np.all(losses[1:] <= losses[:-1] - 1e-4 * rates[1:] * slopes)
 
 
-def test_line_search_stalls_where_nothing_is_gained():
+def test_line_search_stalls_if_no_step_lowers_the_loss():
     def kink(W):
-        return float(np.abs(W).sum()), np.full_like(W, -1.0)  # points the wrong way
+        return float(np.abs(W).sum()), np.full_like(W, -1.0)  # the wrong sign
 
     result = optim.minimize(
         kink, np.ones((1, 2)), optim.GradientDescent(line_search=True), max_steps=10
@@ -216,7 +216,7 @@ def test_line_search_stalls_where_nothing_is_gained():
         (lambda: optim.InverseTime(-1.0), "rate must be finite and >= 0, got -1.0"),
     ],
 )
-def test_bad_parameters(method, match):
+def test_bad_parameters_are_refused(method, match):
     with pytest.raises(ValueError, match=match):
         method()
 
@@ -226,7 +226,7 @@ def test_bad_parameters(method, match):
 
 @pytest.mark.parametrize("batch_size", [1, 32, 100, 300, 1000])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_sgd_walks_through_a_permutation_each_epoch(batch_size, shuffle):
+def test_sgd_visits_every_row_once_in_each_epoch(batch_size, shuffle):
     f, W = objective(np.float64), start(np.float64)
     method = optim.SGD(lr=0.2, batch_size=batch_size, shuffle=shuffle)
     result = optim.minimize(f, W, method, max_epochs=2, seed=11)
@@ -278,7 +278,7 @@ def test_rows_that_do_not_count_are_never_drawn():
 
 
 @pytest.mark.parametrize("n_rows", [0, 61])
-def test_minibatch_of_a_wrong_size(n_rows):
+def test_minibatch_of_a_wrong_size_is_refused(n_rows):
     with pytest.raises(ValueError, match=rf"n_rows must be in \[1, 60\], got {n_rows}"):
         objective(n=60).minibatch(n_rows)
 
@@ -291,18 +291,18 @@ def test_minibatch_of_a_wrong_size(n_rows):
         ([0, 1, 2], ValueError, r"rows must have shape \(2,\), got \(3,\)"),
     ],
 )
-def test_rows_of_a_minibatch_are_checked(rows, error, match):
+def test_wrong_rows_of_a_minibatch_are_refused(rows, error, match):
     with pytest.raises(error, match=match):
         objective(n=60).minibatch(2)(np.array(rows), start())
 
 
-def test_labels_are_checked_of_all_rows():
+def test_labels_outside_the_batch_are_checked():
     with pytest.raises(ValueError, match=r"= 3 is not in \[0, 3\)"):
         objective(n=60).minibatch(2)(np.array([0, 1]), start()[:, :3].copy())
 
 
 @pytest.mark.parametrize("kind", ["uint8", "fortran", "read-only"])
-def test_batches_of_any_layout(kind):
+def test_batches_of_any_layout_average_to_the_objective(kind):
     problem = fastloss.data.synthetic(100, 12, 4, seed=3)
     X = np.abs(10 * problem.X).astype(np.uint8).astype(np.float32)
     expected = optim.minimize(
@@ -317,8 +317,8 @@ def test_batches_of_any_layout(kind):
 
 
 @pytest.mark.parametrize("method", [optim.SGD(), optim.Adam()])
-def test_batches_need_rows(method):
-    with pytest.raises(TypeError, match="f must be an Objective, whose rows make batches"):
+def test_batches_of_a_callable_are_refused(method):
+    with pytest.raises(TypeError, match="f must be an Objective, because batches need rows"):
         optim.minimize(quadratic, np.zeros((2, 3)), method)
 
 
@@ -336,14 +336,14 @@ def test_batches_need_rows(method):
         (optim.Warmup(2, optim.InverseTime(1), start=0.5), {0: 0.5, 1: 0.375, 2: 1 / 3, 3: 0.25}),
     ],
 )
-def test_schedules(schedule, factors):
+def test_schedules_follow_their_formulas(schedule, factors):
     assert isinstance(schedule, optim.Schedule)
     for epoch, factor in factors.items():
         np.testing.assert_allclose(schedule(epoch), factor, rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", [optim.GradientDescent, optim.SGD, optim.Adam])
-def test_the_schedule_scales_the_learning_rate(method):
+def test_schedule_scales_the_learning_rate(method):
     schedule = optim.InverseTime(rate=1.0)
     result = optim.minimize(
         objective(), start(), method(lr=0.4, schedule=schedule), max_steps=6, record_every=1
@@ -357,14 +357,14 @@ def test_the_schedule_scales_the_learning_rate(method):
 # --- L-BFGS -------------------------------------------------------------------------------------
 
 
-def test_lbfgs_is_scipy_s():
+def test_lbfgs_takes_the_steps_of_scipy():
     scipy_optimize = pytest.importorskip("scipy.optimize")
     f, W = objective(np.float64), start(np.float64)
     result = optim.minimize(f, W, "lbfgs", max_steps=500)
     expected = scipy_optimize.minimize(f.flat, W.ravel(), jac=True, options={"gtol": 1e-8})
     assert result.why == "converged"
     np.testing.assert_allclose(result.loss, expected.fun, rtol=1e-9)
-    # Not one evaluation beside those that SciPy asks for.
+    # fastloss adds no evaluation to SciPy's.
     n_evaluations = 0
 
     def counted(w):
@@ -383,13 +383,13 @@ def test_lbfgs_takes_any_callable():
     np.testing.assert_allclose(result.W, 3.0, rtol=1e-5)
 
 
-def test_lbfgs_without_scipy(monkeypatch):
+def test_lbfgs_without_scipy_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ImportError, match=r"needs SciPy, .*: pip install 'fastloss\[optim\]'"):
         optim.minimize(objective(), start(), "lbfgs")
 
 
-def test_nothing_is_imported_that_is_not_used(run_python):
+def test_unused_libraries_are_not_imported(run_python):
     code = """
     import sys, fastloss
     assert "fastloss.optim" not in sys.modules
@@ -403,7 +403,7 @@ def test_nothing_is_imported_that_is_not_used(run_python):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
-def test_accuracy(dtype):
+def test_accuracy_counts_rows_that_are_not_ignored(dtype):
     X = np.random.default_rng(0).integers(0, 9, (5000, 300)).astype(dtype)
     y = np.arange(5000) % 5
     f = fastloss.Objective(X, y, intercept=True, ignore_index=4)
@@ -415,7 +415,7 @@ def test_accuracy(dtype):
         optim.accuracy(f, W[:-1])
 
 
-# --- methods of one's own -----------------------------------------------------------------------
+# --- registered methods -------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -431,7 +431,7 @@ class SignDescent(optim.Method):
         return optim.State(state.step + 1, W, *setting.function.value_and_gradient(W))
 
 
-def test_a_method_of_one_s_own():
+def test_registered_method_runs_by_name():
     optim.register_method(SignDescent)
     try:
         result = optim.minimize(quadratic, np.zeros((2, 3)), "sign_descent", max_steps=30)
@@ -444,7 +444,7 @@ def test_a_method_of_one_s_own():
         optim.minimize(quadratic, np.zeros((2, 3)), "sign_descent")
 
 
-def test_invalid_methods_are_errors():
+def test_invalid_methods_are_refused():
     with pytest.raises(TypeError, match=r"method must be a name or a .*Method, got 3"):
         optim.get_method(3)
     with pytest.raises(TypeError, match=r"method must be a fastloss\.optim\.Method"):

@@ -1,4 +1,4 @@
-"""fastloss.optim: when a run stops and what it says; divergence, interrupts, checkpoints, bits."""
+"""Tests of runs in fastloss.optim: bits, stopping, divergence, interrupts and checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fastloss.backends import get_backend
 from fastloss.backends.background import compilations
 from fastloss.optim import run as optim_run
 
-#: Every method, in every form whose state differs.
+#: Every method, in each variant with another kind of state.
 METHODS = {
     "random_search": optim.RandomSearch(0.1),
     "random_local_search": optim.RandomLocalSearch(0.05),
@@ -69,7 +69,7 @@ def timeless(history: optim.History) -> list[optim.Record]:
 
 
 def assert_same(result: optim.Result, expected: optim.Result) -> None:
-    """To the bit, in all but the time."""
+    """Assert that two results have the same bits, apart from times."""
     np.testing.assert_array_equal(result.W, expected.W)
     assert timeless(result.history) == timeless(expected.history)
     assert (result.loss, result.n_steps) == (expected.loss, expected.n_steps)
@@ -79,7 +79,7 @@ def assert_same(result: optim.Result, expected: optim.Result) -> None:
 
 @contextmanager
 def failing_at(number: int, error: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
-    """The evaluation of this number raises ``error``, be it of all rows or of a batch."""
+    """Raise ``error`` in the evaluation of this number, of all rows or of a batch."""
     backend = type(get_backend("fused"))
     countdown = [number]
 
@@ -104,7 +104,7 @@ def failing_at(number: int, error: type[BaseException] = KeyboardInterrupt) -> I
 
 @each_method
 @pytest.mark.parametrize("backend", ["auto", "numpy", "fused"])
-def test_the_same_bits_on_any_number_of_threads(name, backend):
+def test_same_bits_on_any_number_of_threads(name, backend):
     results = [
         run(name, objective(backend=backend, n_threads=n), validation=objective())
         for n in (1, 2, 3)
@@ -114,7 +114,7 @@ def test_the_same_bits_on_any_number_of_threads(name, backend):
 
 
 @pytest.mark.parametrize("shape", [(3000, 300, 10), (400, 300, 100)], ids=["narrow", "wide"])
-def test_the_same_bits_on_any_number_of_threads_where_threads_have_work(shape):
+def test_same_bits_on_any_number_of_threads_for_many_rows(shape):
     n, d, c = shape
     problem = fastloss.data.synthetic(n, d, c, seed=0)
     f = fastloss.Objective(problem.X, problem.y, l2=1e-3)
@@ -129,7 +129,7 @@ def test_the_same_bits_on_any_number_of_threads_where_threads_have_work(shape):
 
 @dataclasses.dataclass(frozen=True)
 class Watching(fastloss.Loss):
-    """A loss for NumPy alone, which notes how many threads BLAS may use."""
+    """A loss without kernels that notes how many threads BLAS may use."""
 
     name: ClassVar[str] = "watching"
     seen: ClassVar[set[int]] = set()
@@ -145,14 +145,14 @@ class Watching(fastloss.Loss):
 
 @pytest.mark.parametrize("name", ["sgd", "gradient_descent", "random_search", "lbfgs"])
 def test_blas_runs_on_one_thread(name):
-    """Its bits may depend on the number, though they do not on every machine and shape."""
+    """With more threads, the bits of BLAS differ on some machines and shapes."""
     Watching.seen.clear()
     run(name, objective(loss=Watching(), n_threads=2))
     assert Watching.seen == {1}
 
 
-def test_auto_does_not_change_its_mind_in_a_run(monkeypatch, ran):
-    """A run waits for kernels that another thread compiles, and then uses them throughout."""
+def test_auto_keeps_its_backend_throughout_a_run(monkeypatch, ran):
+    """A run waits for kernels that another thread compiles, then uses them throughout."""
     is_compiled = threading.Event()
     waited = []
     for name in ("numba", "fused"):
@@ -164,7 +164,7 @@ def test_auto_does_not_change_its_mind_in_a_run(monkeypatch, ran):
     assert set(ran) == {"fused"}
 
 
-def test_a_run_that_need_not_be_reproducible_starts_at_once(monkeypatch, ran):
+def test_run_that_need_not_be_reproducible_does_not_wait_for_kernels(monkeypatch, ran):
     for name in ("numba", "fused"):
         monkeypatch.setattr(type(get_backend(name)), "ready", lambda *_: False)
     monkeypatch.setattr(compilations, "start", lambda *_: False)
@@ -173,7 +173,7 @@ def test_a_run_that_need_not_be_reproducible_starts_at_once(monkeypatch, ran):
 
 
 @each_method
-def test_seeds(name):
+def test_same_seed_gives_the_same_run(name):
     assert_same(run(name), run(name))
     if name in ("gradient_descent", "gradient_descent_momentum", "line_search"):
         return
@@ -181,7 +181,7 @@ def test_seeds(name):
     assert same == (name in ("lbfgs", "sgd_in_order", "adam_all_rows"))
 
 
-# --- why it stops ---------------------------------------------------------------------------------
+# --- stopping -------------------------------------------------------------------------------------
 
 
 @each_method
@@ -189,7 +189,7 @@ def test_seeds(name):
     ("why", "limit"),
     [("max_steps", 5), ("max_epochs", 1), ("max_evaluations", 2.5), ("max_seconds", 1e-9)],
 )
-def test_limits(name, why, limit):
+def test_run_stops_at_its_limit(name, why, limit):
     options = {"max_steps": None, "tolerance": 0.0, why: limit}
     result = run(name, **options)
     assert result.why == why
@@ -205,19 +205,19 @@ def test_limits(name, why, limit):
         assert result.n_steps == 0
 
 
-def test_without_a_limit():
+def test_run_without_a_limit_has_a_default():
     assert run("sgd", max_steps=None).why == "max_epochs"
     assert run("random_search", max_steps=None).n_steps == 1000
 
 
 @pytest.mark.parametrize("name", ["gradient_descent", "line_search", "adam_all_rows", "lbfgs"])
-def test_converges(name):
+def test_run_converges_at_the_tolerance(name):
     result = run(name, max_steps=5000, tolerance=1e-2)
     assert result.why == "converged"
     assert np.abs(objective()(result.W)[1]).max() <= 1e-2
 
 
-def test_callback():
+def test_callback_sees_each_record_and_stops_the_run():
     seen = []
 
     def callback(record):
@@ -268,13 +268,13 @@ def test_divergence_in_the_last_step_is_noticed(tmp_path):
     assert not path.exists()
 
 
-def test_a_rise_that_is_noise_does_not_stop_a_run():
+def test_noisy_rise_does_not_stop_a_run():
     result = optim.minimize(objective(), start(), optim.SGD(lr=30.0), max_epochs=3)
     assert result.history.column("loss").max() > 2 * result.history[0].loss
 
 
 @each_method
-def test_a_start_that_is_not_finite(name):
+def test_nonfinite_start_is_an_error(name):
     W = start()
     W[3, 1] = np.nan
     with pytest.raises(ValueError, match=r"the loss at the start is nan: W\[3, 1\] is nan"):
@@ -308,7 +308,7 @@ def test_a_start_that_is_not_finite(name):
         ({"f": lambda W: (1.0, W[:2]), "method": "lbfgs"}, ValueError, "must have the shape of W"),
     ],
 )
-def test_bad_arguments(options, error, match):
+def test_bad_arguments_are_refused(options, error, match):
     if options.get("method") == "lbfgs":
         pytest.importorskip("scipy")
     with pytest.raises(error, match=match) as caught:
@@ -321,8 +321,8 @@ def test_bad_arguments(options, error, match):
 
 @each_exact_method
 @pytest.mark.parametrize("at", [2, 3, 7, 8, 11, 16, 25])
-def test_an_interrupted_run_goes_on_with_the_same_bits(name, at, tmp_path):
-    """Wherever the interrupt comes: in a step, a record, a line search, at an epoch's end."""
+def test_interrupted_run_resumes_with_the_same_bits(name, at, tmp_path):
+    """The interrupts come in a step, a record, a line search and at an epoch's end."""
     path = tmp_path / "run.npz"
     with failing_at(at):
         stopped = run(name, checkpoint=path)
@@ -333,7 +333,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(name, at, tmp_path):
 
 
 @each_exact_method
-def test_a_run_in_many_parts(name, tmp_path):
+def test_run_in_many_parts_has_the_same_bits(name, tmp_path):
     path = tmp_path / "run.npz"
     run(name, checkpoint=path, max_steps=3)
     for n_steps in (4, 7, 8, 20):
@@ -343,17 +343,17 @@ def test_a_run_in_many_parts(name, tmp_path):
 
 
 @pytest.mark.parametrize("at", [29, 30])
-def test_an_interrupt_at_the_very_end(at, tmp_path):
-    """In the last step, and when all steps are taken but the end is not recorded."""
+def test_interrupt_at_the_end_resumes_with_the_same_bits(at, tmp_path):
+    """The interrupts come in the last step, and between the last step and its record."""
     path = tmp_path / "run.npz"
-    # The kernel runs for each of the 24 batches, and for the 6 records.
+    # 30 evaluations: 24 batches and 6 records.
     with failing_at(at):
         stopped = run("sgd", checkpoint=path)
     assert (stopped.why, stopped.n_steps) == ("interrupted", N_STEPS - (at == 29))
     assert_same(run("sgd", checkpoint=path, resume=True), run("sgd"))
 
 
-def test_an_interrupted_lbfgs_goes_on_from_where_it_was(tmp_path):
+def test_interrupted_lbfgs_resumes_from_its_last_weights(tmp_path):
     path = tmp_path / "run.npz"
     with failing_at(6):
         stopped = run("lbfgs", checkpoint=path)
@@ -366,7 +366,7 @@ def test_an_interrupted_lbfgs_goes_on_from_where_it_was(tmp_path):
 
 @pytest.mark.parametrize("where", ["callback", "validation"])
 @pytest.mark.parametrize("name", ["sgd_momentum", "gradient_descent"])
-def test_interrupts_elsewhere(where, name, tmp_path):
+def test_interrupt_in_a_callback_resumes_with_the_same_bits(where, name, tmp_path):
     calls = []
 
     def raises_at_the_third(_):
@@ -382,7 +382,7 @@ def test_interrupts_elsewhere(where, name, tmp_path):
     assert_same(resumed, run(name, **{where: lambda _: 0.0}))
 
 
-def test_an_interrupt_without_a_checkpoint_returns_the_last_step():
+def test_interrupt_without_a_checkpoint_returns_the_last_step():
     with failing_at(9):
         stopped = run("sgd")
     assert stopped.why == "interrupted"
@@ -391,21 +391,21 @@ def test_an_interrupt_without_a_checkpoint_returns_the_last_step():
 
 
 @pytest.mark.parametrize("name", ["gradient_descent", "sgd"])
-def test_an_interrupt_before_there_is_anything(name):
+def test_interrupt_before_the_first_record_is_raised(name):
     with pytest.raises(KeyboardInterrupt), failing_at(1):
         run(name)
 
 
 @each_exact_method
-def test_a_run_that_fails_can_go_on_too(name, tmp_path):
+def test_failed_run_resumes_with_the_same_bits(name, tmp_path):
     path = tmp_path / "run.npz"
     with pytest.raises(ZeroDivisionError), failing_at(9, ZeroDivisionError):
         run(name, checkpoint=path)
     assert_same(run(name, checkpoint=path, resume=True), run(name))
 
 
-def test_ctrl_c(run_python, tmp_path):
-    """A real signal, at a moment of its own choosing."""
+def test_ctrl_c_at_any_moment_resumes_with_the_same_bits(run_python, tmp_path):
+    """A timer interrupts the main thread at an unplanned moment."""
     code = f"""
         import _thread, os, threading
         import numpy as np
@@ -428,7 +428,7 @@ def test_ctrl_c(run_python, tmp_path):
     assert run_python(code).split() == ["interrupted", "True", "True"]
 
 
-def test_checkpoints_on_the_way(tmp_path, monkeypatch):
+def test_checkpoints_are_written_at_their_interval(tmp_path, monkeypatch):
     path = tmp_path / "run.npz"
     steps = []
     save = optim_run.Checkpoint.save
@@ -444,13 +444,13 @@ def test_checkpoints_on_the_way(tmp_path, monkeypatch):
     run("sgd", checkpoint=path)
     assert steps == [24]
     steps.clear()
-    seconds = itertools.count(step=31.0)  # at each look at the clock
+    seconds = itertools.count(step=31.0)  # every reading of the clock is 31 s later
     monkeypatch.setattr(time, "perf_counter", lambda: next(seconds))
     run("sgd", checkpoint=path)
     assert steps == [*range(1, N_STEPS), 24]
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "run.npz"
     run("sgd", checkpoint=path, max_steps=5)
     before = path.read_bytes()
@@ -469,7 +469,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
     assert_same(run("sgd", checkpoint=path, resume=True), run("sgd"))
 
 
-def test_a_checkpoint_does_not_replace_other_archives(tmp_path):
+def test_checkpoint_does_not_replace_another_archive(tmp_path):
     path = tmp_path / "d.npz"
     np.savez(path, X=np.ones(3))
     with pytest.raises(FileExistsError, match="another archive is there, of X"):
@@ -482,7 +482,7 @@ def test_a_checkpoint_does_not_replace_other_archives(tmp_path):
         run("sgd", checkpoint=tmp_path)
 
 
-def test_an_interrupt_while_a_checkpoint_is_written_keeps_the_result(tmp_path, monkeypatch):
+def test_interrupt_while_a_checkpoint_is_written_keeps_the_result(tmp_path, monkeypatch):
     savez = np.savez
 
     def interrupted(stream, **arrays):
@@ -497,7 +497,7 @@ def test_an_interrupt_while_a_checkpoint_is_written_keeps_the_result(tmp_path, m
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_an_entry_of_X_that_is_not_finite_is_named(bad):
+def test_nonfinite_entry_of_X_is_named(bad):
     X = np.ones((5, 3))
     X[1, 2] = np.nan  # ignored
     X[3, 1] = bad
@@ -507,7 +507,7 @@ def test_an_entry_of_X_that_is_not_finite_is_named(bad):
         optim.minimize(f, np.zeros((3, 2)))
 
 
-def test_a_finished_run_is_not_repeated(tmp_path):
+def test_finished_run_is_not_repeated(tmp_path):
     path = tmp_path / "run.npz"
     expected = run("sgd", checkpoint=path)
     with failing_at(2, ZeroDivisionError):
@@ -528,7 +528,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_a_checkpoint_of_another_run(kind, tmp_path):
+def test_checkpoint_of_another_run_is_refused(kind, tmp_path):
     path = tmp_path / "run.npz"
     run("sgd", checkpoint=path)
     of_objective, of_run, match = OTHERS[kind]
@@ -539,7 +539,7 @@ def test_a_checkpoint_of_another_run(kind, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["X", "labels", "callable"])
-def test_a_checkpoint_of_other_data(what, tmp_path):
+def test_checkpoint_of_other_data_is_refused(what, tmp_path):
     path = tmp_path / "run.npz"
     run("gradient_descent", checkpoint=path)
     f = objective()
@@ -556,7 +556,7 @@ def test_a_checkpoint_of_other_data(what, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["cut", "flipped", "empty", "text", "model", "missing"])
-def test_a_file_that_is_no_checkpoint(content, tmp_path):
+def test_file_that_is_no_checkpoint_is_refused(content, tmp_path):
     path = tmp_path / "run.npz"
     run("sgd", checkpoint=path)
     whole = path.read_bytes()
@@ -581,13 +581,13 @@ def test_a_file_that_is_no_checkpoint(content, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_cut_anywhere(tmp_path):
+def test_truncated_checkpoint_is_refused(tmp_path):
     path = tmp_path / "run.npz"
     run("sgd_momentum", checkpoint=path, max_steps=2)
     whole = path.read_bytes()
     for cut in range(0, len(whole), 29):
         path.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match="is not a checkpoint of fastloss, or is damaged"):
+        with pytest.raises(ValueError, match="is not a checkpoint of fastloss, or it is damaged"):
             optim_run.Checkpoint.load(path)
 
 
@@ -595,7 +595,7 @@ def test_a_checkpoint_cut_anywhere(tmp_path):
 
 
 def norm(W):
-    """A norm whose slope at 0 is written as 0 / 0, as it often is."""
+    """A norm whose gradient at 0 is 0 / 0, a common mistake."""
     length = float(np.sqrt(np.square(W).sum()))
     with np.errstate(invalid="ignore"):
         return 1.0 + length, W / length if length else np.full_like(W, np.nan)
@@ -610,7 +610,7 @@ FULL = [
 
 
 @pytest.mark.parametrize("method", FULL, ids=lambda method: method.name)
-def test_a_gradient_that_is_not_finite_ends_the_run(method):
+def test_nonfinite_gradient_ends_the_run(method):
     if method.name == "lbfgs":
         pytest.importorskip("scipy")
     with pytest.raises(ValueError, match="the gradient after step 0 has an entry that is not"):
@@ -630,12 +630,12 @@ def test_a_gradient_that_is_not_finite_ends_the_run(method):
 
 
 @pytest.mark.parametrize("method", [FULL[1], FULL[3]], ids=lambda method: method.name)
-def test_time_counts_within_a_step(method):
+def test_max_seconds_ends_a_run_within_a_step(method):
     if method.name == "lbfgs":
         pytest.importorskip("scipy")
     evaluations = []
 
-    def slow_and_wrong(W):  # uphill, so that a line search goes on and on
+    def slow_and_wrong(W):  # the wrong sign, so that a line search never ends
         evaluations.append(1)
         time.sleep(0.02)
         return float(np.square(W).sum()), -2 * W
@@ -646,7 +646,7 @@ def test_time_counts_within_a_step(method):
     assert len(evaluations) < 15
 
 
-def test_a_schedule_of_numpy_scalars_leaves_the_learning_rate_as_it_is():
+def test_schedule_of_numpy_scalars_keeps_the_type_of_the_learning_rate():
     method = optim.SGD(lr=0.1, schedule=lambda epoch: np.float32(1.0))
     objective = fastloss.Objective(np.eye(3), [0, 1, 2])
     result = optim.minimize(objective, np.zeros((3, 3)), method, max_steps=1)

@@ -1,4 +1,4 @@
-"""Pictures: what is written, the same each time, legible on both backgrounds, labelled."""
+"""Tests of pictures: their files, colours, labels and shapes."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def draw_nothing_much(figure: Figure) -> None:
 
 
 def text_of(path: Path) -> str:
-    """All the text of an SVG."""
+    """Return all text in an SVG."""
     return " ".join("".join(element.itertext()) for element in ET.parse(path).iter())
 
 
 # Files
 
 
-def test_a_picture_is_four_files_and_nothing_else(tmp_path):
+def test_picture_writes_exactly_four_files(tmp_path):
     paths = plots.picture(draw_nothing_much, tmp_path / "new" / "mnist-0.1", 4, 3)
     assert paths == [tmp_path / "new" / f"mnist-0.1{suffix}" for suffix in SUFFIXES]
     assert {*(tmp_path / "new").iterdir()} == {*paths}
@@ -48,15 +48,15 @@ def test_a_picture_is_four_files_and_nothing_else(tmp_path):
         assert "a <label> & more" in text_of(path)
 
 
-def test_the_same_picture_is_the_same_file_whatever_the_user_has_set(tmp_path):
+def test_equal_pictures_are_equal_files_under_any_rcparams(tmp_path):
     first = [path.read_bytes() for path in plots.picture(draw_nothing_much, tmp_path / "a")]
     with mpl.rc_context({"font.size": 20, "xtick.labelsize": 20, "axes.spines.left": False}):
         second = [path.read_bytes() for path in plots.picture(draw_nothing_much, tmp_path / "a")]
-        assert mpl.rcParams["font.size"] == 20  # and it is still set
+        assert mpl.rcParams["font.size"] == 20  # the user's setting is kept
     assert first == second
 
 
-def test_both_backgrounds_are_their_own(tmp_path):
+def test_each_theme_has_its_background(tmp_path):
     light, _, dark, _ = plots.picture(draw_nothing_much, tmp_path / "a")
     corners = []
     for path in (light, dark):
@@ -65,7 +65,7 @@ def test_both_backgrounds_are_their_own(tmp_path):
     assert corners == [(255, 255, 255), (13, 17, 23)]
 
 
-def test_a_drawing_that_fails_leaves_the_old_picture(tmp_path):
+def test_failed_drawing_keeps_the_old_picture(tmp_path):
     (path, *_) = plots.picture(draw_nothing_much, tmp_path / "a")
     before = path.read_bytes()
     with pytest.raises(ValueError, match="unknown_command"):
@@ -74,7 +74,7 @@ def test_a_drawing_that_fails_leaves_the_old_picture(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_without_matplotlib_one_line_says_what_to_install(run_python):
+def test_missing_matplotlib_names_the_extra_to_install(run_python):
     told = run_python(
         """
         import sys
@@ -89,7 +89,7 @@ def test_without_matplotlib_one_line_says_what_to_install(run_python):
     assert told.strip() == "pictures need Matplotlib: pip install 'fastloss[bench]'"
 
 
-def test_embedded_pictures_follow_the_page():
+def test_embedded_pictures_follow_the_theme_of_the_page():
     seen = {}
 
     class Reader(HTMLParser):
@@ -105,7 +105,7 @@ def test_embedded_pictures_follow_the_page():
 
 
 @pytest.mark.parametrize("page", ["README.md", "BENCHMARKS.md", "GALLERY.md"])
-def test_every_picture_of_a_page_is_there(page):
+def test_every_picture_of_a_page_exists(page):
     if not (ROOT / page).exists():
         pytest.skip(f"{page} is not part of this installation")
     text = (ROOT / page).read_text()
@@ -117,8 +117,8 @@ def test_every_picture_of_a_page_is_there(page):
 
 # Colours
 
-# Linear RGB as it is seen with one kind of cones missing: G. Machado, M. Oliveira and L. Fernandes,
-# A physiologically-based model for simulation of color vision deficiency, 2009.
+# Linear RGB as seen without one kind of cones. G. Machado, M. Oliveira and L. Fernandes, A
+# physiologically-based model for simulation of color vision deficiency, 2009.
 SIGHTS = {
     "full": np.eye(3),
     "protanopia": [
@@ -145,7 +145,7 @@ def linear(colour: str) -> np.ndarray:
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIE L*a*b*, in which a distance of 2 can just be seen."""
+    """Convert to CIE L*a*b*, in which a distance of 2 is just visible."""
     to_xyz = [
         [0.4124564, 0.3575761, 0.1804375],
         [0.2126729, 0.7151522, 0.0721750],
@@ -157,7 +157,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("theme", plots.THEMES, ids=["light", "dark"])
 @pytest.mark.parametrize("sight", SIGHTS)
-def test_colours_are_told_apart_by_everyone(theme, sight):
+def test_colours_differ_for_every_kind_of_sight(theme, sight):
     seen = [lab(np.array(SIGHTS[sight]) @ linear(colour)) for colour in theme.hues]
     for a, b in itertools.combinations(seen, 2):
         assert np.linalg.norm(a - b) > 11
@@ -165,7 +165,7 @@ def test_colours_are_told_apart_by_everyone(theme, sight):
 
 @pytest.mark.parametrize("theme", plots.THEMES, ids=["light", "dark"])
 def test_colours_stand_out_from_the_background(theme):
-    """Contrast as WCAG 2.1 has it: 3 for graphics, 7 for text that is easy to read."""
+    """WCAG 2.1 asks for a contrast of 3 for graphics and 7 for easily legible text."""
 
     def contrast(colour):
         light, paper = (linear(c) @ [0.2126, 0.7152, 0.0722] + 0.05 for c in (colour, theme.paper))
@@ -176,7 +176,7 @@ def test_colours_stand_out_from_the_background(theme):
     assert contrast(theme.faint) < 2
 
 
-def test_names_of_colours_are_those_of_the_theme(tmp_path):
+def test_colour_names_resolve_to_the_theme(tmp_path):
     seen = []
     plots.picture(
         lambda figure: seen.append([to_rgb(c) for c in (plots.GREY, plots.INK, plots.PAPER)]),
@@ -200,7 +200,7 @@ def test_names_of_colours_are_those_of_the_theme(tmp_path):
         ([0.5, 0.5, 0.5, 0.56], [0.365, 0.465, 0.565, 0.665]),
     ],
 )
-def test_labels_move_apart_no_more_than_they_must(places, expected):
+def test_labels_move_apart_by_the_least_distance(places, expected):
     np.testing.assert_allclose(plots.apart(places, 0.1), expected, atol=1e-12)
 
 
@@ -283,11 +283,11 @@ def test_loss_curves_without_accuracies_have_one_panel(tmp_path):
     text = text_of(svg)
     assert "seconds" in text
     assert "accuracy" not in text
-    # A run that ended where it began is a point.
+    # A run with one record is drawn as a point.
     plots.plot_loss_curves({"run": history[:1]}, tmp_path / "b")
 
 
-def test_the_ladder_has_its_remarks(histories, tmp_path):
+def test_ladder_labels_have_their_remarks(histories, tmp_path):
     _, svg, *_ = plots.plot_ladder(
         histories, tmp_path / "a", text="Up", remarks={"guesses": " (as ever)"}
     )
@@ -303,12 +303,12 @@ def test_the_ladder_has_its_remarks(histories, tmp_path):
         (({"empty": optim.History()},), "'empty' has no records"),
     ],
 )
-def test_histories_that_cannot_be_drawn(arguments, message, tmp_path):
+def test_missing_histories_are_refused(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         plots.plot_loss_curves(*arguments, tmp_path / "a")
 
 
-def test_curves_against_something_else(histories, tmp_path):
+def test_curves_can_be_drawn_against_another_column(histories, tmp_path):
     with pytest.raises(ValueError, match=r"against must be one of .*seconds.*'hours'"):
         plots.plot_loss_curves(histories, tmp_path / "a", against="hours")
 
@@ -329,7 +329,7 @@ def test_templates_leave_the_bias_out(shape, bias, tmp_path):
 @pytest.mark.parametrize(
     ("first", "other"), [((3, 4, 5), (4, 5, 3)), ((4, 5), (4, 5, 1)), ((4, 5), (1, 4, 5))]
 )
-def test_templates_of_colours_in_any_place_are_the_same(first, other, tmp_path):
+def test_colour_axis_first_or_last_gives_the_same_templates(first, other, tmp_path):
     W = np.random.default_rng(0).standard_normal((math.prod(first), 2))
     moved = W
     if first[0] == 3:
@@ -356,12 +356,12 @@ def test_templates_of_zeros_can_be_drawn(tmp_path):
         (np.ones((20, 2)), (4, 5), "abc", "class_names must hold 2 names, .* got 3"),
     ],
 )
-def test_templates_of_another_shape(W, shape, names, message, tmp_path):
+def test_templates_of_a_wrong_shape_are_refused(W, shape, names, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         plots.plot_templates(W, shape, names, tmp_path / "a")
 
 
-def test_the_confusion_matrix_shows_shares_of_rows(tmp_path):
+def test_confusion_matrix_shows_shares_of_rows(tmp_path):
     _, svg, *_ = plots.plot_confusion([[30, 10], [0, 0]], ["yes", "no"], tmp_path / "a")
     text = text_of(svg)
     for part in ("75 %", "25 %", "75.0 % of 40 rows right", "predicted class", "true class"):
@@ -369,7 +369,7 @@ def test_the_confusion_matrix_shows_shares_of_rows(tmp_path):
     assert "nan" not in text
 
 
-def test_a_confusion_matrix_of_many_classes_has_no_names(tmp_path):
+def test_confusion_matrix_of_many_classes_has_no_names(tmp_path):
     names = [f"class {i}" for i in range(40)]
     _, svg, *_ = plots.plot_confusion(np.eye(40, dtype=int), names, tmp_path / "a")
     assert "class 7" not in text_of(svg)
@@ -384,7 +384,7 @@ def test_a_confusion_matrix_of_many_classes_has_no_names(tmp_path):
         (np.eye(3), "class_names must hold 3 names"),
     ],
 )
-def test_no_confusion_matrix(matrix, message, tmp_path):
+def test_invalid_confusion_matrix_is_refused(matrix, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         plots.plot_confusion(matrix, "ab", tmp_path / "a")
 
@@ -400,7 +400,7 @@ def test_slices_and_surfaces_are_drawn(tmp_path):
         assert part in text_of(svg)
 
 
-def test_slices_of_another_shape(tmp_path):
+def test_slices_of_a_wrong_shape_are_refused(tmp_path):
     a, b = np.zeros(3), np.zeros(4)
     with pytest.raises(ValueError, match=r"losses\['x'\] must have the shape of a, \(3,\)"):
         plots.plot_slice(a, {"x": b}, tmp_path / "a", text="")

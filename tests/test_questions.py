@@ -1,4 +1,4 @@
-"""The lecture's questions are answered rightly, and the gallery that shows them can be drawn."""
+"""Tests that the answers to the lecture's questions hold, and that the gallery can be drawn."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from fastloss import data
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data"
-# "real" skips, with a reason, where the files are not there.
 FOLDERS = [
     pytest.param(None, id="synthetic"),
     pytest.param(
         REAL,
         id="real",
-        marks=pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data: {REAL} is not there"),
+        marks=pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data: {REAL} does not exist"),
     ),
 ]
 
@@ -62,14 +61,13 @@ def test_answer_holds(name, problems):
             np.zeros_like(images.train.X[:20]), images.train.y[:20], loss=loss, intercept=True))),
     ],
 )  # fmt: skip
-def test_a_wrong_answer_is_found(name, broken, monkeypatch):
-    """Asserted, not only printed."""
+def test_wrong_answer_fails_its_assertion(name, broken, monkeypatch):
     monkeypatch.setattr(experiments.Images, *broken)
     with pytest.raises(AssertionError):
         questions.QUESTIONS[name].answer(Problems(n_rows=500))
 
 
-def test_questions_of_the_lecture_are_all_there():
+def test_questions_of_the_lecture_are_complete():
     expected = [f"svm-q{i}" for i in range(1, 8)] + ["softmax-q1", "softmax-q2"]
     assert [name for name in questions.QUESTIONS if "-q" in name] == expected
 
@@ -84,7 +82,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_questions_by_name_from_the_command_line():
+def test_command_answers_the_named_questions():
     done = run("svm-q6", "l1-against-l2")
     assert done.returncode == 0, done.stderr
     assert "83.25" in done.stdout
@@ -92,16 +90,16 @@ def test_questions_by_name_from_the_command_line():
     assert "softmax" not in done.stdout
 
 
-def test_unknown_question_is_one_clear_line():
+def test_unknown_question_or_folder_is_reported_in_one_line():
     done = run("svm-q9")
     assert done.returncode == 2
     assert "no question is called 'svm-q9'; there are svm-q1, " in done.stderr
     done = run("svm-q3", "--data-folder", "/no/such/folder")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].endswith("not there: /no/such/folder")
+    assert done.stderr.splitlines()[-1].endswith("does not exist: /no/such/folder")
 
 
-def test_the_environment_may_name_the_data(monkeypatch, tmp_path):
+def test_data_folder_comes_from_the_argument_or_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv(experiments.DATA_VARIABLE, str(tmp_path))
     assert experiments.data_folder(None) == tmp_path
     assert experiments.data_folder(ROOT) == ROOT
@@ -112,7 +110,7 @@ def test_the_environment_may_name_the_data(monkeypatch, tmp_path):
 # Experiments
 
 
-def test_every_rung_gets_as_many_evaluations_and_the_same_start():
+def test_all_rungs_have_the_same_start_and_number_of_evaluations():
     images = experiments.cifar10(None)
     rungs = experiments.ladder(images, n_evaluations=20)
     assert [*rungs] == ["random search", "random local search", "gradient descent", "SGD"]
@@ -125,8 +123,8 @@ def test_every_rung_gets_as_many_evaluations_and_the_same_start():
         assert each[-1] < each[0]
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data: {REAL} is not there")
-def test_the_ladder_on_cifar10_is_that_of_the_lecture():
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data: {REAL} does not exist")
+def test_ladder_on_cifar10_has_the_order_of_the_lecture():
     images = experiments.cifar10(REAL)
     assert (len(images.train), len(images.held_out)) == (3500, 500)
     np.testing.assert_array_equal(images.train.y, data.load(REAL / "cifar-10-batches-bin").y[:3500])
@@ -139,8 +137,8 @@ def test_the_ladder_on_cifar10_is_that_of_the_lecture():
     assert ends["SGD"] > 0.35
 
 
-def test_the_proximal_step_finds_the_minimum_of_the_penalised_loss():
-    """Where w = 0 the loss's slope is at most l1, elsewhere it is -l1 sign(w)."""
+def test_proximal_steps_reach_the_minimum_of_the_penalised_loss():
+    """At the minimum, the loss's slope is -l1 sign(w), or at most l1 in size if w = 0."""
     rows = data.synthetic(200, 10, 3, dtype=np.float64)
     l1, options = 0.05, {"intercept": True, "backend": "numpy"}
     smooth = fastloss.Objective(rows.X, rows.y, **options)
@@ -154,7 +152,7 @@ def test_the_proximal_step_finds_the_minimum_of_the_penalised_loss():
     np.testing.assert_allclose(gradient[-1], 0, atol=1e-6)
 
 
-def test_a_confusion_matrix_counts_every_row_held_out():
+def test_confusion_matrix_counts_every_held_out_row():
     images = experiments.mnist(None, 500)
     W = images.weights(0.1)
     counts = images.confusion(W)
@@ -167,7 +165,7 @@ def test_a_confusion_matrix_counts_every_row_held_out():
 
 
 @pytest.mark.deep
-def test_the_gallery_is_drawn_and_its_page_written(tmp_path):
+def test_gallery_page_shows_every_picture_and_question(tmp_path):
     effort = gallery.Effort(n_evaluations=12, n_seeds=2, n_epochs=2, n_rows=600, n_steps=20)
     studio = gallery.Studio(None, tmp_path, effort)
     entries = list(gallery.draw_all(studio))

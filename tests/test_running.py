@@ -1,4 +1,4 @@
-"""What goes on in threads and processes ends, and leaves nothing behind."""
+"""Tests that threads and processes end, and leave no limits or workers behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def blas_now() -> list[int]:
 
 @several_cpus
 @pytest.mark.parametrize("kind", [MemoryError, KeyboardInterrupt, SystemExit])
-def test_an_error_in_a_helper_reaches_the_caller_and_the_team_goes_on(kind):
+def test_error_in_a_helper_reaches_the_caller_and_spares_the_team(kind):
     team = Team()
     seen = threading.Event()
 
@@ -58,7 +58,7 @@ def test_an_error_in_a_helper_reaches_the_caller_and_the_team_goes_on(kind):
 
 
 @several_cpus
-def test_nobody_waits_for_a_helper_that_cannot_begin():
+def test_run_does_not_wait_for_a_busy_helper():
     team = Team()
     busy, leave = threading.Event(), threading.Event()
 
@@ -78,7 +78,7 @@ def test_nobody_waits_for_a_helper_that_cannot_begin():
 
 
 @several_cpus
-def test_a_system_without_room_for_threads_runs_on_the_calling_one(monkeypatch):
+def test_failed_thread_start_runs_on_the_calling_thread(monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
@@ -91,7 +91,7 @@ def test_a_system_without_room_for_threads_runs_on_the_calling_one(monkeypatch):
     compilations.wait()
 
 
-def test_a_wait_for_a_compilation_has_an_end():
+def test_wait_for_a_compilation_times_out():
     compilations, go_on = Compilations(), threading.Event()
     compilations.start("key", lambda: go_on.wait(30))
     began = time.monotonic()
@@ -105,14 +105,14 @@ def test_a_wait_for_a_compilation_has_an_end():
 
 
 @several_cpus
-def test_overlapping_limits_of_blas_are_given_back_in_any_order():
+def test_overlapping_blas_limits_are_restored_in_any_order():
     before = blas_now()
     first, second = blas_threads(1), blas_threads(2)
     first.__enter__()
     other = threading.Thread(target=second.__enter__)
     other.start()
     other.join()
-    assert set(blas_now()) == {1}  # the least
+    assert set(blas_now()) == {1}  # the smaller limit counts
     first.__exit__(None, None, None)
     assert set(blas_now()) == {2}
     second.__exit__(None, None, None)
@@ -120,7 +120,7 @@ def test_overlapping_limits_of_blas_are_given_back_in_any_order():
 
 
 @several_cpus
-def test_limits_of_blas_survive_calls_from_several_threads():
+def test_blas_limits_are_restored_after_calls_from_several_threads():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((500, 20)), rng.integers(0, 3, 500)
     objective = fastloss.Objective(X, y, backend="numpy")
@@ -193,13 +193,13 @@ print("done")
 """
 
 
-def test_an_interrupt_anywhere_leaves_no_limit_behind(run_python):
+def test_interrupt_anywhere_leaves_no_limit_behind(run_python):
     pytest.importorskip("numba")
     assert run_python(INTERRUPTED) == "done\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_does_not_keep_the_limits_of_other_threads(run_python):
+def test_forked_child_drops_the_limits_of_other_threads(run_python):
     code = """
         import os, threading, warnings
         import numpy as np
@@ -240,7 +240,7 @@ class Sleep:
 
 
 class Fork:
-    """Ends the process, but leaves a child that holds on to its pipes."""
+    """A task that ends the process, but leaves a child that keeps the pipes open."""
 
     def bind(self):
         if os.fork():
@@ -249,13 +249,13 @@ class Fork:
         os._exit(0)
 
 
-def test_a_contender_that_never_answers_is_an_error():
+def test_contender_that_never_answers_is_an_error():
     with Worker(1, most_seconds=1.0) as worker, pytest.raises(WorkerError, match=r"in 1 s"):
         worker.prepare(Sleep())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_the_end_of_a_contender_is_seen_though_a_child_keeps_its_pipes():
+def test_end_of_a_contender_is_noticed_while_its_child_keeps_the_pipes():
     began = time.monotonic()
     with Worker(1) as worker, pytest.raises(WorkerError, match="ended with code 3"):
         worker.run(Fork())
@@ -263,7 +263,7 @@ def test_the_end_of_a_contender_is_seen_though_a_child_keeps_its_pipes():
 
 
 @pytest.mark.parametrize("submitted", [0, 1])
-def test_an_interrupt_while_trials_are_submitted_loses_none(submitted, monkeypatch):
+def test_interrupt_while_trials_are_submitted_loses_no_trial(submitted, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
     submit = ThreadPoolExecutor.submit
@@ -289,7 +289,7 @@ def test_an_interrupt_while_trials_are_submitted_loses_none(submitted, monkeypat
 # The number of threads
 
 
-def test_the_least_limit_counts(monkeypatch):
+def test_smallest_thread_limit_counts(monkeypatch):
     most = threads.usable_cpus()
     for name in threads.THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
@@ -312,13 +312,13 @@ def test_the_least_limit_counts(monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "9" * 5000])
-def test_a_bad_number_of_threads_names_its_variable(monkeypatch, value):
+def test_bad_number_of_threads_names_its_variable(monkeypatch, value):
     monkeypatch.setenv("FASTLOSS_NUM_THREADS", value)
     with pytest.raises(ValueError, match="FASTLOSS_NUM_THREADS must be an integer >= 1"):
         fastloss.explain(9, 9, 3)
 
 
-def test_a_bad_backend_names_its_variable(monkeypatch):
+def test_bad_backend_names_its_variable(monkeypatch):
     monkeypatch.setenv("FASTLOSS_BACKEND", "nope")
     with pytest.raises(ValueError, match="FASTLOSS_BACKEND: unknown backend 'nope'"):
         fastloss.explain(9, 9, 3)
@@ -340,7 +340,7 @@ def test_a_bad_backend_names_its_variable(monkeypatch):
         ("", {}, 2**31),
     ],
 )
-def test_the_quota_of_control_groups(tmp_path, groups, files, expected):
+def test_cpu_quota_of_control_groups(tmp_path, groups, files, expected):
     (tmp_path / "cgroup").write_text(groups)
     for name, text in files.items():
         path = tmp_path / "fs" / name
@@ -349,7 +349,7 @@ def test_the_quota_of_control_groups(tmp_path, groups, files, expected):
     assert cpu_quota(tmp_path / "cgroup", tmp_path / "fs") == expected
 
 
-def test_doctor_says_what_decides_the_number_of_threads(monkeypatch):
+def test_doctor_names_the_limit_that_decides_the_threads(monkeypatch):
     def found() -> str:
         return next(finding.found for finding in examine() if finding.topic == "threads")
 
@@ -364,7 +364,7 @@ def test_doctor_says_what_decides_the_number_of_threads(monkeypatch):
 
 @several_cpus
 @pytest.mark.parametrize("backend", ["numpy", "numba", "fused"])
-def test_every_backend_keeps_to_the_number_of_threads(backend, monkeypatch):
+def test_every_backend_respects_the_number_of_threads(backend, monkeypatch):
     if backend not in fastloss.available_backends():
         pytest.skip("no Numba")
     data = fastloss.data.synthetic(5000, 100, 5)
@@ -375,7 +375,7 @@ def test_every_backend_keeps_to_the_number_of_threads(backend, monkeypatch):
 
     class Spy(type(fastloss.Softmax())):
         def vectorized(self, scores, labels):
-            seen.append(min(blas_now()))  # other libraries may be loaded, but not used
+            seen.append(min(blas_now()))  # unused BLAS libraries may be loaded without a limit
             return super().vectorized(scores, labels)
 
     loss = Spy() if backend == "numpy" else "softmax"

@@ -1,4 +1,4 @@
-"""What surrounds a call, such as error settings, variables and folders, does not change numbers."""
+"""Tests that results do not depend on error settings, a broken Numba or interpreter shutdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastloss.training import Prepared, Settings, Splits, fill_in, fit
 
 BACKENDS = (*fastloss.available_backends(), "auto")
 rng = np.random.default_rng(0)
-TINY = 1e-25  # whose square is no float32
+TINY = 1e-25  # its square underflows in float32
 X, y = rng.standard_normal((40, 4)).astype(np.float32), rng.integers(0, 3, 40)
 W = rng.standard_normal((4, 3)).astype(np.float32)
 
@@ -26,7 +26,7 @@ W = rng.standard_normal((4, 3)).astype(np.float32)
 
 
 def losses(scale: float, **arguments: Any) -> list[Any]:
-    """A penalised loss and gradient of every loss, and the gradients of scores."""
+    """Return loss and gradient, with and without a penalty, and score gradients of every loss."""
     rows = X * np.float32(scale)
     return [
         result
@@ -92,7 +92,7 @@ def test_gradient_checks_and_flat_weights_do_not_depend_on_errstate():
         assert_same_where_floating_point_errors_raise(call)
 
 
-def test_a_plot_does_not_depend_on_errstate(tmp_path):
+def test_plot_does_not_depend_on_errstate(tmp_path):
     a = np.linspace(-1, 1, 9)
     with np.errstate(all="raise"):
         plots.plot_surface(a, a, 1e-300 * np.add.outer(a, a) ** 2, tmp_path / "s", text="tiny")
@@ -121,8 +121,8 @@ print(any("numba cannot be imported" in finding.found for finding in examine()))
 """
 
 
-def test_a_numba_that_cannot_be_imported_is_left_out(run_python):
-    """Kernels that were compiled before a setting or NumPy was changed are in the cache."""
+def test_numba_that_cannot_be_imported_is_left_out(run_python):
+    """The first run fills the cache with kernels; the second one must not use them."""
     run_python(BROKEN_NUMBA.replace("examine()", "[]"))
     output = run_python(BROKEN_NUMBA, NUMBA_NUM_THREADS="0").splitlines()
     reason = "numba cannot be imported (ValueError: Number of threads specified must be > 0.)"
@@ -157,12 +157,12 @@ def call():
 """
 
 
-def test_a_call_at_exit_needs_no_new_thread(run_python):
+def test_call_at_exit_needs_no_new_thread(run_python):
     output = run_python(AT_EXIT)
     assert output.splitlines() == [f"{backend} True" for backend in BACKENDS]
 
 
-def test_a_compilation_that_cannot_start_is_tried_again(monkeypatch):
+def test_compilation_that_cannot_start_is_tried_again(monkeypatch):
     made = []
     compilations = Compilations()
     with monkeypatch.context() as patch:

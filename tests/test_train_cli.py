@@ -1,4 +1,4 @@
-"""``fastloss train`` and ``fastloss predict`` as a user meets them."""
+"""Tests of ``fastloss train`` and ``fastloss predict``, as a user runs them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def images(tmp_path) -> Path:
 TINY = ("--epochs", "3", "--batch-size", "32")
 
 
-def test_train_says_what_it_did_and_saves_it(npz, tmp_path):
+def test_train_prints_a_report_and_saves_its_files(npz, tmp_path):
     out = tmp_path / "out"
     result = run("train", "--data", npz, *TINY, "--out", out)
     assert result.exit_code == 0, result.output
@@ -54,7 +54,7 @@ def test_train_says_what_it_did_and_saves_it(npz, tmp_path):
         *("Accuracy: train", "validation", "Time: loading", "Saved"),
     ):
         assert text in result.stdout
-    # No escape codes and no progress bar where there is no terminal.
+    # No escape codes and no progress bar without a terminal.
     assert "\x1b" not in result.stdout
     assert result.stderr == ""
     names = {path.stem for path in out.iterdir()}
@@ -71,7 +71,7 @@ def test_train_says_what_it_did_and_saves_it(npz, tmp_path):
         assert Path(name).name in result.stdout
 
 
-def test_images_have_templates(images, tmp_path):
+def test_images_get_templates(images, tmp_path):
     result = run("train", "--data", images, *TINY, "--standardize", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / "templates.png").exists()
@@ -92,12 +92,12 @@ def test_train_json_to_stdout_is_json_and_nothing_else(npz, tmp_path):
     LinearModel.load(tmp_path / "elsewhere" / "m.npz")
 
 
-def test_without_data_a_problem_is_drawn(tmp_path):
+def test_train_without_data_is_synthetic(tmp_path):
     result = run("train", "--epochs", "2", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "history.json").read_text())
     assert record["data"]["name"] == "synthetic"
-    # One row in ten is lost to noise.
+    # Noise costs one row in ten.
     assert 0.8 < record["accuracy"]["test"] < 0.95
 
 
@@ -121,7 +121,7 @@ def test_options_reach_the_run(npz, tmp_path, options):
             assert str(settings[name]) == value or float(settings[name]) == float(value)
 
 
-def test_the_same_seed_gives_the_same_model_on_any_number_of_threads(npz, tmp_path):
+def test_same_seed_gives_the_same_model_on_any_number_of_threads(npz, tmp_path):
     for threads in (1, 2):
         arguments = ("--seed", "5", "--threads", threads, "--out", tmp_path / f"{threads}")
         assert run("train", "--data", npz, *TINY, *arguments).exit_code == 0
@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_model_on_any_number_of_threads(npz, tmp_pa
     np.testing.assert_array_equal(one.W, two.W)
 
 
-def test_a_sweep_prints_its_trials_and_keeps_the_best(npz, tmp_path):
+def test_sweep_prints_its_trials_and_keeps_the_best(npz, tmp_path):
     sweep = "lr=1e-6|0.5|1e9,schedule=constant"
     result = run("train", "--data", npz, *TINY, "--sweep", sweep, "--out", tmp_path)
     assert result.exit_code == 0, result.output
@@ -146,8 +146,8 @@ def test_a_sweep_prints_its_trials_and_keeps_the_best(npz, tmp_path):
 
 
 @pytest.mark.parametrize("options", [(), ("--sweep", "lr=0.01|0.02|0.03|0.04")])
-def test_ctrl_c_keeps_what_was_learnt(npz, tmp_path, options, start_python):
-    """A process of its own, and a real signal, sent once it has begun to train."""
+def test_ctrl_c_keeps_the_trained_model(npz, tmp_path, options, start_python):
+    """A real signal is sent to another process once it has begun to train."""
     checkpoint, started = tmp_path / "c.npz", tmp_path / "started"
     arguments = ["train", "--data", str(npz), *options]
     arguments += ["--epochs", "1000000", "--schedule", "constant", "--out", str(tmp_path / "out")]
@@ -175,13 +175,13 @@ def test_ctrl_c_keeps_what_was_learnt(npz, tmp_path, options, start_python):
     stdout, stderr = process.communicate(timeout=100)
     assert process.returncode == 130, stderr
     assert stderr == ""
-    assert "Interrupted: what was learnt until then is kept" in stdout
+    assert "Interrupted; the model trained so far is kept." in stdout
     LinearModel.load(tmp_path / "out" / "model.npz")
     assert not json.loads((tmp_path / "out" / "history.json").read_text())["complete"]
     assert checkpoint.exists() == (not options)
 
 
-def test_resume_goes_on(npz, tmp_path):
+def test_resume_continues_only_the_same_run(npz, tmp_path):
     arguments = ("train", "--data", npz, *TINY, "--out", tmp_path, "--checkpoint", tmp_path / "c")
     assert run(*arguments).exit_code == 0
     result = run(*arguments, "--resume")
@@ -191,7 +191,7 @@ def test_resume_goes_on(npz, tmp_path):
     assert "is a checkpoint of another run: penalty" in result.stderr
 
 
-def test_an_interrupt_while_loading_says_so(npz, tmp_path, monkeypatch):
+def test_interrupt_while_loading_is_reported(npz, tmp_path, monkeypatch):
     def interrupt(*arguments, **keywords):
         raise KeyboardInterrupt
 
@@ -201,7 +201,7 @@ def test_an_interrupt_while_loading_says_so(npz, tmp_path, monkeypatch):
     assert result.stderr == "fastloss: interrupted\n"
 
 
-def test_the_bar_shows_on_a_terminal_alone(npz, tmp_path, monkeypatch):
+def test_bar_counts_every_step(npz, tmp_path, monkeypatch):
     shown = []
 
     class Bar:
@@ -243,7 +243,7 @@ def bad(tmp_path, npz) -> dict[str, tuple[tuple[object, ...], str]]:
             (*train, "--sweep", "lr=1|2", "--checkpoint", tmp_path / "c"),
             "either sweep or checkpoint",
         ),
-        "trials": ((*train, "--trials", 3), "trials are those of a sweep"),
+        "trials": ((*train, "--trials", 3), "trials need a sweep"),
         "diverges": (
             (*train, "--lr", 1e9, "--schedule", "constant"),
             "the learning rate was 1e+09: lower lr",
@@ -301,7 +301,7 @@ def trained(npz, tmp_path) -> Path:
     return tmp_path / "out" / "model.npz"
 
 
-def test_predict_reads_the_model_back(trained, npz, tmp_path):
+def test_predict_uses_the_saved_model(trained, npz, tmp_path):
     rows, model = data.load(npz), LinearModel.load(trained)
     classes = model.predict(rows.X)
     share = f"{np.mean(classes == rows.y):.2%}"
@@ -321,7 +321,7 @@ def test_predict_reads_the_model_back(trained, npz, tmp_path):
     assert table[7]["class"] == model.class_names[classes[7]]
 
 
-def test_predict_without_labels_counts(trained, npz, tmp_path):
+def test_predict_without_labels_counts_classes(trained, npz, tmp_path):
     X = data.load(npz).X
     np.savez(tmp_path / "x.npz", X=X)
     result = run("predict", trained, "--data", tmp_path / "x.npz", "--out", tmp_path / "p.csv")
@@ -331,7 +331,7 @@ def test_predict_without_labels_counts(trained, npz, tmp_path):
     assert (tmp_path / "p.csv").read_text().splitlines()[0] == "row,predicted,class"
 
 
-def test_predict_says_what_does_not_fit(trained, images, tmp_path):
+def test_predict_reports_data_that_do_not_fit(trained, images, tmp_path):
     for arguments, message in (
         (("--data", images), "X has 48 features a row, the model was trained on 12"),
         (("--data", tmp_path / "none"), "no such file"),
@@ -347,7 +347,7 @@ def test_predict_says_what_does_not_fit(trained, images, tmp_path):
 # The real files
 
 
-def test_mnist_with_the_defaults(real, tmp_path):
+def test_defaults_reach_90_percent_on_mnist(real, tmp_path):
     result = run("train", "--data", real / "mnist", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     accuracy = json.loads((tmp_path / "history.json").read_text())["accuracy"]
@@ -357,7 +357,7 @@ def test_mnist_with_the_defaults(real, tmp_path):
 
 
 @pytest.mark.parametrize("loss", ["softmax", "hinge"])
-def test_cifar10_with_the_defaults(real, tmp_path, loss):
+def test_defaults_reach_38_percent_on_cifar10(real, tmp_path, loss):
     folder = real / "cifar-10-batches-bin"
     result = run("train", "--data", folder, "--loss", loss, "--out", tmp_path)
     assert result.exit_code == 0, result.output
@@ -367,10 +367,10 @@ def test_cifar10_with_the_defaults(real, tmp_path, loss):
     assert (tmp_path / "templates.png").exists()
     result = run("predict", tmp_path / "model.npz", "--data", folder)
     assert result.exit_code == 2
-    assert "--split train takes the training rows" in result.stderr
+    assert "--split train uses the training rows" in result.stderr
 
 
-def test_a_truncated_file_of_the_real_data(real, tmp_path):
+def test_truncated_mnist_file_is_named(real, tmp_path):
     folder = tmp_path / "mnist"
     shutil.copytree(real / "mnist", folder)
     images = folder / "train-images-idx3-ubyte.gz"
@@ -399,7 +399,7 @@ def test_a_truncated_file_of_the_real_data(real, tmp_path):
         ("--save", "m.npz", "--json", "missing.json", "--checkpoint", "missing.json"),
     ],
 )
-def test_an_output_over_another_file_is_refused_at_once(npz, tmp_path, monkeypatch, options):
+def test_output_over_another_file_is_refused_before_training(npz, tmp_path, monkeypatch, options):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hard.npz").hardlink_to("d.npz")
     (tmp_path / "soft.npz").symlink_to("d.npz")
@@ -411,7 +411,7 @@ def test_an_output_over_another_file_is_refused_at_once(npz, tmp_path, monkeypat
     assert npz.read_bytes() == before
 
 
-def test_outputs_beside_the_data_are_fine(tmp_path, monkeypatch):
+def test_outputs_beside_the_data_are_allowed(tmp_path, monkeypatch):
     folder = cifar10(tmp_path)
     monkeypatch.setattr(cli_train, "save_pictures", lambda pictures: [])
     for _ in range(2):
@@ -422,7 +422,7 @@ def test_outputs_beside_the_data_are_fine(tmp_path, monkeypatch):
         assert "are the same file" in result.stderr
 
 
-def test_the_model_is_no_archive_of_something_else(npz, tmp_path, monkeypatch):
+def test_model_does_not_replace_another_archive(npz, tmp_path, monkeypatch):
     shutil.copy(npz, tmp_path / "other.npz")
     monkeypatch.setattr(Job, "run", None)
     result = run("train", "--data", npz, "--save", tmp_path / "other.npz", "--out", tmp_path)
@@ -431,7 +431,7 @@ def test_the_model_is_no_archive_of_something_else(npz, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["model.npz", "hard.npz"])
-def test_predictions_overwrite_nothing_that_is_read(npz, tmp_path, name):
+def test_predictions_do_not_replace_an_input(npz, tmp_path, name):
     assert run("train", "--data", npz, *TINY, "--out", tmp_path).exit_code == 0
     (tmp_path / "hard.npz").hardlink_to(npz)
     result = run("predict", tmp_path / "model.npz", "--data", npz, "--out", tmp_path / name)
@@ -440,7 +440,7 @@ def test_predictions_overwrite_nothing_that_is_read(npz, tmp_path, name):
 
 
 def cifar10(folder: Path, names: str = "a b c d e f g h i j") -> Path:
-    """A folder of 60 rows to train on and 60 for test, with the names of classes."""
+    """Write a folder of 60 training rows, 60 test rows and the class names."""
     rows = np.random.default_rng(0).integers(0, 256, (60, 3073)).astype(np.uint8)
     rows[:, 0] = np.arange(60) % 10
     (folder / "c").mkdir()
@@ -450,7 +450,7 @@ def cifar10(folder: Path, names: str = "a b c d e f g h i j") -> Path:
     return folder / "c"
 
 
-def test_any_class_name_is_shown_as_it_is(tmp_path):
+def test_any_class_name_is_shown_unchanged(tmp_path):
     names = ["[cat]", "[/b]", "$\\frac$", "a$b", "_x", "<&>", "\a", "猫", ":cat:", "\\$"]
     folder, out = cifar10(tmp_path, " ".join(names)), tmp_path / "o"
     result = run("train", "--data", folder, "--epochs", 1, "--out", out)
@@ -476,7 +476,7 @@ def test_brackets_in_paths_are_shown(npz, tmp_path):
     assert "z[/a][b]/loss.png" in result.stdout
 
 
-def test_a_picture_that_cannot_be_drawn_costs_a_line(tmp_path, monkeypatch):
+def test_failed_picture_costs_one_line(tmp_path, monkeypatch):
     def no_memory(*arguments, **keywords):
         raise MemoryError
 
@@ -493,7 +493,7 @@ def test_a_picture_that_cannot_be_drawn_costs_a_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "disk full"), KeyboardInterrupt()])
-def test_a_model_that_cannot_be_saved_costs_nothing_else(npz, tmp_path, monkeypatch, error):
+def test_failed_model_save_costs_no_other_output(npz, tmp_path, monkeypatch, error):
     def fail(*arguments):
         raise error
 
@@ -507,8 +507,7 @@ def test_a_model_that_cannot_be_saved_costs_nothing_else(npz, tmp_path, monkeypa
     assert (tmp_path / "loss.png").exists()
 
 
-def test_what_cannot_become_a_model_is_not_trained(npz, tmp_path, monkeypatch):
-    """Found before the training, not after it."""
+def test_data_that_cannot_become_a_model_fail_before_training(npz, tmp_path, monkeypatch):
     monkeypatch.setattr(job_module, "fit", None)
     rows = data.load(npz)
     for scale, options in ((1e200, ["--raw"]), (np.nan, [])):
@@ -522,7 +521,7 @@ def test_what_cannot_become_a_model_is_not_trained(npz, tmp_path, monkeypatch):
     assert "X[17, 3] is nan, expected a finite number" in result.stderr
 
 
-def test_predict_warns_of_rows_that_are_not_finite(npz, tmp_path):
+def test_predict_warns_of_nonfinite_rows(npz, tmp_path):
     assert run("train", "--data", npz, *TINY, "--out", tmp_path).exit_code == 0
     rows = data.load(npz)
     rows.X[17, 3] = np.inf
@@ -544,7 +543,7 @@ def test_predict_warns_of_rows_that_are_not_finite(npz, tmp_path):
         (PermissionError(13, "Permission denied", "f"), "[Errno 13] Permission denied: 'f'"),
     ],
 )
-def test_no_error_is_a_traceback(npz, tmp_path, monkeypatch, error, told):
+def test_errors_are_one_line_without_traceback(npz, tmp_path, monkeypatch, error, told):
     def fail(*arguments):
         raise error
 

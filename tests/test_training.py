@@ -1,4 +1,4 @@
-"""fastloss.training: what is filled in, which rows are which, sweeps, and what is remembered."""
+"""Tests of fastloss.training: default settings, splits, sweeps and jobs."""
 
 from __future__ import annotations
 
@@ -71,19 +71,19 @@ def test_default_settings_train_every_loss_with_every_method(prepared, loss, opt
 SCALE = Scale(n_rows=1000, squared_length=20.0, curvature=5.0)
 
 
-def test_given_settings_stay():
+def test_given_settings_are_kept():
     said = Settings(lr=0.5, l2=0.0, steps=7, batch_size=3, momentum=0.1, schedule="step")
     assert fill_in(said, SCALE) == said
 
 
-def test_a_limit_that_is_said_is_the_only_one():
+def test_given_limit_replaces_the_default_limit():
     assert fill_in(Settings(steps=7), SCALE).epochs is None
     assert fill_in(Settings(epochs=2), SCALE).steps is None
 
 
 @pytest.mark.parametrize("loss", available_losses())
 def test_defaults_follow_the_scale_of_the_rows(loss):
-    """Rows ten times as long, and the same scores from weights a tenth: lr a hundredth."""
+    """Rows 10 times as long need weights 1/10 as large for equal scores, and lr 1/100 as large."""
     far = Scale(1000, 2000.0, 500.0)
     one, other = (fill_in(Settings(loss=loss), scale) for scale in (SCALE, far))
     np.testing.assert_allclose(one.lr / other.lr, 100, rtol=0.05)
@@ -95,7 +95,7 @@ def test_defaults_follow_the_scale_of_the_rows(loss):
     assert one.epochs == 64  # 500 steps of 128 rows
 
 
-def test_the_scale_of_rows(prepared):
+def test_scale_matches_its_definition(prepared):
     X = np.column_stack([prepared.X, np.ones(len(prepared.X))]).astype(float)
     scale = prepared.scale
     assert scale.n_rows == len(X)
@@ -103,7 +103,7 @@ def test_the_scale_of_rows(prepared):
     np.testing.assert_allclose(scale.curvature, np.linalg.eigvalsh(X.T @ X / len(X))[-1], rtol=1e-2)
 
 
-def test_rows_of_zeros_have_a_scale_too():
+def test_rows_of_zeros_have_a_finite_learning_rate():
     rows = Dataset(np.zeros((6, 2)), np.arange(6) % 2, "zeros", ("a", "b"), None, "")
     scale = Prepared.of(Splits(rows)).scale
     assert (scale.squared_length, scale.curvature) == (1.0, 1.0)
@@ -121,7 +121,7 @@ def test_rows_of_zeros_have_a_scale_too():
         ({"steps": -1}, "steps must be >= 1, got -1"),
     ],
 )
-def test_settings_that_cannot_be(settings, match):
+def test_invalid_settings_are_refused(settings, match):
     with pytest.raises(ValueError, match=match):
         Settings(**settings)
 
@@ -136,7 +136,7 @@ def test_settings_that_cannot_be(settings, match):
         ({"batch_size": 0}, "batch_size must be >= 1"),
     ],
 )
-def test_parameters_that_a_method_does_not_take(settings, match):
+def test_parameters_that_a_method_does_not_take_are_refused(settings, match):
     with pytest.raises(ValueError, match=match):
         make_method(fill_in(Settings(**settings), SCALE))
 
@@ -151,14 +151,14 @@ def test_schedules_span_the_run(name):
         assert factors[-1] < 0.1
 
 
-def test_total_steps():
+def test_total_steps_is_the_smaller_limit():
     assert total_steps(Settings(epochs=2.5, batch_size=32), 100) == 10
     assert total_steps(Settings(epochs=3, batch_size=1000), 100) == 3
     assert total_steps(Settings(epochs=100, steps=7, batch_size=32), 100) == 7
     assert total_steps(Settings(epochs=9, optimizer="gradient_descent"), 100) == 9
 
 
-def test_short_numbers():
+def test_short_keeps_four_digits():
     assert [short(v) for v in (1e-5, 0.123456, 3, None)] == ["1e-05", "0.1235", "3", "None"]
 
 
@@ -179,7 +179,7 @@ def test_validation_rows_are_the_last_ones(tmp_path, n, validation):
     np.testing.assert_array_equal(splits.validation.y, whole.y[-validation:])
 
 
-def test_labels_in_order_are_drawn_from(tmp_path):
+def test_sorted_labels_are_drawn_from_in_proportion(tmp_path):
     X, y = np.arange(300.0).reshape(100, 3), np.arange(100) // 25
     np.savez(tmp_path / "d.npz", X=X, y=y)
     splits = load_splits(tmp_path / "d.npz", validation=40, seed=1)
@@ -191,27 +191,27 @@ def test_labels_in_order_are_drawn_from(tmp_path):
 
 
 @pytest.mark.parametrize("validation", [-1, 160, 161])
-def test_validation_leaves_rows_to_train_on(tmp_path, validation):
+def test_validation_must_leave_training_rows(tmp_path, validation):
     path = save_npz(tmp_path / "d.npz")
     with pytest.raises(ValueError, match=rf"validation must be in \[0, 160\).* got {validation}"):
         load_splits(path, validation=validation)
 
 
-def test_without_validation(tmp_path):
+def test_validation_of_0_sets_no_rows_aside(tmp_path):
     splits = load_splits(save_npz(tmp_path / "d.npz"), validation=0)
     assert splits.validation is None
     assert str(splits) == "d: 160 rows to train on, none for validation, none for test"
     assert Prepared.of(splits).X_validation is None
 
 
-def test_without_data_the_problem_is_drawn_with_the_seed():
+def test_synthetic_problem_depends_on_the_seed():
     one, same, other = (load_splits(None, seed=seed) for seed in (1, 1, 2))
     assert len(one.test) == 2000
     np.testing.assert_array_equal(one.test.X, same.test.X)
     assert not np.array_equal(one.test.X, other.test.X)
 
 
-def test_load_rows_without_labels(tmp_path):
+def test_load_rows_accepts_missing_labels(tmp_path):
     np.savez(tmp_path / "d.npz", X=np.zeros((5, 2, 3), np.uint8))
     X, y = load_rows(tmp_path / "d.npz", "test")
     assert X.shape == (5, 6)
@@ -223,7 +223,7 @@ def test_load_rows_without_labels(tmp_path):
         load_rows(tmp_path / "d.npz", "test")
 
 
-def test_one_class_cannot_be_trained():
+def test_one_class_is_refused():
     rows = Dataset(np.zeros((5, 2)), np.zeros(5, np.int64), "one", ("a",), None, "")
     with pytest.raises(ValueError, match="one has 1 class"):
         Prepared.of(Splits(rows))
@@ -233,7 +233,7 @@ def test_one_class_cannot_be_trained():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "gradient_descent"])
-def test_a_run_has_the_same_bits_on_any_number_of_threads(prepared, optimizer):
+def test_run_has_the_same_bits_on_any_number_of_threads(prepared, optimizer):
     settings = filled(prepared, optimizer=optimizer, batch_size=None)
     one, two = (fit(prepared, settings, n_threads=n) for n in (1, 2))
     np.testing.assert_array_equal(one.W, two.W)
@@ -241,7 +241,7 @@ def test_a_run_has_the_same_bits_on_any_number_of_threads(prepared, optimizer):
         np.testing.assert_array_equal(one.history.column(name), two.history.column(name))
 
 
-def test_the_loss_of_a_run_is_that_of_the_objective(prepared):
+def test_loss_of_a_run_is_the_loss_of_its_objective(prepared):
     settings = filled(prepared, loss="hinge", l1=1e-3, l2=1e-2)
     result = fit(prepared, settings)
     objective = Objective(
@@ -253,7 +253,7 @@ def test_the_loss_of_a_run_is_that_of_the_objective(prepared):
     np.testing.assert_allclose(result.history[-1].validation_accuracy, share)
 
 
-def test_lbfgs_finds_the_minimum_that_scikit_learn_finds(prepared):
+def test_lbfgs_finds_the_minimum_of_scikit_learn(prepared):
     linear_model = pytest.importorskip("sklearn.linear_model")
     X, y = prepared.X.astype(np.float64), prepared.splits.train.y
     peer = linear_model.LogisticRegression(C=1.0, tol=1e-8, max_iter=1000).fit(X, y)
@@ -269,7 +269,7 @@ def test_lbfgs_finds_the_minimum_that_scikit_learn_finds(prepared):
 # Sweeps
 
 
-def test_parse_sweep():
+def test_parse_sweep_reads_lists_and_ranges():
     sweep = parse_sweep("lr=0.01:1:log, l2=1e-5|1e-4|1e-4,batch-size=16:64,loss=hinge|softmax")
     assert sweep == {
         "lr": Range(0.01, 1.0, log=True, whole=False),
@@ -289,25 +289,25 @@ def test_parse_sweep():
         ("lr=1,", "got ''"),
         ("nope=1|2", "unknown sweep parameter 'nope'; known: loss, optimizer, lr"),
         ("lr=1|2,lr=3|4", "names lr twice"),
-        ("lr=1|two", "lr=two is no number"),
-        ("steps=1.5|2", "steps=1.5 is no whole number"),
-        ("nesterov=true|perhaps", "nesterov=perhaps is no true or false"),
+        ("lr=1|two", "lr=two is not a number"),
+        ("steps=1.5|2", "steps=1.5 is not a whole number"),
+        ("nesterov=true|perhaps", "nesterov=perhaps is not true or false"),
         ("loss=hinge|nope", "unknown loss 'nope'"),
         ("schedule=nope|step", "unknown schedule 'nope'"),
-        ("lr=1:0.1", "lr=1:0.1 is no range from a number to a higher one"),
+        ("lr=1:0.1", "lr=1:0.1 is not a range from a number to a higher one"),
         ("lr=0:1:log", "lr=0:1:log has no logarithm at 0"),
-        ("lr=nan:1", "is no range"),
+        ("lr=nan:1", "is not a range"),
         ("lr=1:2:3", "got lr=1:2:3"),
         ("lr=0.1:1:log:log", "got lr=0.1:1:log:log"),
         ("loss=hinge:softmax", "got loss=hinge:softmax"),
     ],
 )
-def test_sweeps_that_do_not_parse(text, match):
+def test_malformed_sweeps_are_refused(text, match):
     with pytest.raises(ValueError, match=match.replace("|", r"\|")):
         parse_sweep(text)
 
 
-def test_a_grid_is_tried_whole_unless_fewer_are_wanted():
+def test_grid_is_whole_unless_there_are_fewer_trials():
     sweep = parse_sweep("lr=0.1|0.2|0.3,l2=0|1")
     points = plan_trials(sweep, Settings())
     assert [(point.lr, point.l2) for point in points] == [
@@ -319,7 +319,7 @@ def test_a_grid_is_tried_whole_unless_fewer_are_wanted():
     assert plan_trials(sweep, Settings(), 100) == points
 
 
-def test_ranges_are_drawn_from_within_their_bounds_on_their_scale():
+def test_draws_lie_in_their_range_and_fill_it_evenly():
     sweep = parse_sweep("lr=1e-4:1:log,momentum=0.5:0.9,batch_size=8:64:log,l2=0|1")
     points = plan_trials(sweep, Settings(seed=5), 400)
     assert points == plan_trials(sweep, Settings(seed=5), 400)
@@ -331,14 +331,14 @@ def test_ranges_are_drawn_from_within_their_bounds_on_their_scale():
     for values, low, high in ((lr, 1e-4, 1), (momentum, 0.5, 0.9), (sizes, 8, 64)):
         assert low <= values.min() <= values.max() <= high
     assert sizes.dtype == np.int64
-    # A decade is as likely as another.
+    # All four decades are equally likely.
     shares = np.histogram(np.log10(lr), bins=4, range=(-4, 0))[0] / len(lr)
     np.testing.assert_allclose(shares, 0.25, atol=0.08)
     np.testing.assert_allclose(np.mean([point.l2 for point in points]), 0.5, atol=0.1)
     assert len(plan_trials(sweep, Settings())) == 20
 
 
-def test_a_sweep_does_not_depend_on_how_many_trials_run_at_once(prepared):
+def test_sweep_does_not_depend_on_the_number_of_threads(prepared):
     points = [
         filled(prepared, lr=lr, loss=loss)
         for lr in (1e-3, 1e-2, 0.1)
@@ -353,7 +353,7 @@ def test_a_sweep_does_not_depend_on_how_many_trials_run_at_once(prepared):
     assert shares == sorted(shares, reverse=True)
 
 
-def test_the_order_of_trials(prepared):
+def test_trials_are_ordered_by_accuracy_loss_and_number(prepared):
     result = fit(prepared, filled(prepared, epochs=1))
 
     def trial(number, share, loss):
@@ -371,7 +371,7 @@ def test_the_order_of_trials(prepared):
     assert [t.number for t in sorted(trials, key=lambda t: t.order)] == [3, 4, 2, 1, 0]
 
 
-def test_a_trial_that_diverges_is_the_last_and_ends_nothing(prepared):
+def test_diverged_trial_comes_last_and_stops_no_other(prepared):
     points = [filled(prepared, lr=lr, schedule="constant") for lr in (1e8, 1e-2)]
     trials = run_sweep(prepared, points)
     assert [trial.number for trial in trials] == [1, 0]
@@ -379,7 +379,7 @@ def test_a_trial_that_diverges_is_the_last_and_ends_nothing(prepared):
     assert "lower lr" in trials[1].failure
 
 
-def test_a_sweep_needs_rows_to_choose_by_and_parameters_that_fit(prepared):
+def test_sweep_without_validation_or_with_wrong_parameters_is_refused(prepared):
     with pytest.raises(ValueError, match="needs validation rows"):
         run_sweep(replace(prepared, X_validation=None), [filled(prepared)])
     bad = replace(filled(prepared), optimizer="lbfgs")
@@ -387,7 +387,7 @@ def test_a_sweep_needs_rows_to_choose_by_and_parameters_that_fit(prepared):
         run_sweep(prepared, [filled(prepared), bad])
 
 
-def test_an_interrupted_sweep_keeps_what_it_has(prepared, monkeypatch):
+def test_interrupted_sweep_keeps_its_results(prepared, monkeypatch):
     calls = []
 
     def interrupted_wait(*arguments, **keywords):
@@ -410,7 +410,7 @@ def test_an_interrupted_sweep_keeps_what_it_has(prepared, monkeypatch):
 # The whole job
 
 
-def test_a_job_leaves_everything_behind(tmp_path):
+def test_outcome_of_a_job_holds_accuracies_settings_and_history(tmp_path):
     job = Job(Settings(epochs=4, batch_size=16), save_npz(tmp_path / "d.npz"), n_threads=1)
     outcome = job.run()
     assert outcome.complete
@@ -432,7 +432,7 @@ def test_a_job_leaves_everything_behind(tmp_path):
     assert record["settings"]["lr"] == outcome.settings.lr
 
 
-def test_a_job_that_sweeps_keeps_the_best(tmp_path):
+def test_job_with_a_sweep_keeps_the_best_model(tmp_path):
     path = save_npz(tmp_path / "d.npz", n=400)
     job = Job(Settings(epochs=2), path, sweep="lr=1e-6|0.02|1e9,schedule=constant", n_threads=2)
     outcome = job.run()
@@ -442,11 +442,11 @@ def test_a_job_that_sweeps_keeps_the_best(tmp_path):
     assert [trial["settings"]["lr"] for trial in record["trials"]] == [0.02, 1e-6, 1e9]
     assert record["trials"][-1]["validation_accuracy"] is None
     assert "diverged" in record["trials"][-1]["failure"]
-    with pytest.raises(RuntimeError, match="none of 2 trials came to an end: diverged"):
+    with pytest.raises(RuntimeError, match="none of 2 trials has a result: diverged"):
         replace(job, sweep="lr=1e9|2e9,schedule=constant").run()
 
 
-def test_a_job_that_goes_on_ends_where_one_that_never_stopped_does(tmp_path):
+def test_resumed_job_ends_with_the_bits_of_an_uninterrupted_one(tmp_path):
     path, checkpoint = save_npz(tmp_path / "d.npz"), tmp_path / "c.npz"
     whole = Job(Settings(epochs=6, batch_size=16), path)
     expected = whole.run()
@@ -475,18 +475,18 @@ def test_a_job_that_goes_on_ends_where_one_that_never_stopped_does(tmp_path):
     ("options", "match"),
     [
         ({"sweep": "lr=1|2", "checkpoint": "c"}, "either sweep or checkpoint"),
-        ({"n_trials": 3}, "trials are those of a sweep"),
+        ({"n_trials": 3}, "trials need a sweep"),
         ({"resume": True}, "resume needs the checkpoint"),
         ({"n_threads": 0}, "threads must be >= 1"),
         ({"sweep": "nope=1"}, "unknown sweep parameter 'nope'"),
     ],
 )
-def test_jobs_that_cannot_be(options, match):
+def test_contradictory_jobs_are_refused(options, match):
     with pytest.raises(ValueError, match=match):
         Job(Settings(), **options)
 
 
-def test_worst_pairs():
+def test_worst_pairs_are_the_largest_errors():
     confusion = np.array([[90, 5, 0], [7, 80, 0], [0, 5, 60]])
     assert worst_pairs(confusion) == [(1, 0, 7), (0, 1, 5), (2, 1, 5)]
     assert worst_pairs(confusion, 1) == [(1, 0, 7)]
@@ -501,13 +501,13 @@ def test_worst_pairs():
         (data.synthetic(10, 6, 4, dtype=np.uint8), "6 pixels and 4 classes"),
     ],
 )
-def test_rows_for_test_of_another_kind_are_refused_before_the_training(test, found):
+def test_mismatched_test_rows_are_refused_before_the_training(test, found):
     expected = f"the rows for test have {found}, those to train on 6 features and 4 classes"
     with pytest.raises(ValueError, match=expected):
         Splits(data.synthetic(20, 6, 4), test=test)
 
 
-def test_a_checkpoint_is_not_kept_in_the_data(tmp_path):
+def test_checkpoint_does_not_replace_the_data(tmp_path):
     np.savez(tmp_path / "d.npz", X=np.ones((4, 2)), y=np.arange(4) % 2)
     with pytest.raises(ValueError, match="are the same file"):
         Job(Settings(), data=tmp_path / "d.npz", checkpoint=tmp_path / "d.npz")

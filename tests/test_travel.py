@@ -1,4 +1,4 @@
-"""Every public object can be copied, pickled and sent to another process, used or not."""
+"""Tests that every public object can be copied, pickled and sent to another process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from fastloss.training import Job, Outcome, Prepared, Settings, Splits, Trial, f
 
 pytest.importorskip("numba")
 
-#: Modules whose public classes travel although no package lists them in its ``__all__``.
+#: Modules whose public classes are tested too, although no ``__all__`` lists them.
 MODULES = ("backends.auto", "benchmark.results", "losses.jit", "model", "objective", "problem")
 BACKENDS = fastloss.available_backends()
 rng = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def called_objective(backend: str) -> fastloss.Objective:
 
 
 def examples() -> list[Any]:
-    """An object of every public class, or one that holds such an object."""
+    """Return objects that are, or contain, an instance of every public class."""
     objective = called_objective(BACKENDS[-1])
     minibatch = objective.minibatch(4)
     minibatch(np.arange(4), W)
@@ -96,7 +96,7 @@ def trained() -> list[Any]:
 
 
 def public_classes() -> set[type]:
-    """The concrete ones of each package's ``__all__`` and of `MODULES`, and all exceptions."""
+    """Return the concrete classes in each ``__all__`` and in `MODULES`, and all exceptions."""
     found: set[type] = set()
     for info in pkgutil.walk_packages(fastloss.__path__, "fastloss."):
         if "__main__" in info.name or info.name.startswith("fastloss.lessons.scripts"):
@@ -118,7 +118,7 @@ def public_classes() -> set[type]:
 
 
 def types_in(value: Any) -> Iterator[type]:
-    """The types of an object and of what it holds."""
+    """Yield the types of an object and of its parts."""
     yield type(value)
     parts: list[Any] = []
     if type(value).__module__.startswith("fastloss"):
@@ -132,7 +132,7 @@ def types_in(value: Any) -> Iterator[type]:
 
 
 def content(value: Any) -> Any:
-    """What must be the same after a journey, in lists and texts."""
+    """Return, as lists and texts, everything that copying and pickling must preserve."""
     if isinstance(value, np.ndarray):
         return str(value.dtype), value.tolist()
     if isinstance(value, (list, tuple)):
@@ -170,13 +170,13 @@ JOURNEYS = {
 
 
 @pytest.mark.parametrize("value", EXAMPLES, ids=lambda value: type(value).__name__)
-def test_a_public_object_arrives_whole(value):
+def test_public_object_survives_copying_and_pickling(value):
     for name, travel in JOURNEYS.items():
         assert content(travel(value)) == content(value), name
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_called_objective_computes_the_same_after_a_journey(backend):
+def test_called_objective_computes_the_same_after_pickling(backend):
     objective = called_objective(backend)
     minibatch, rows = objective.minibatch(4), np.arange(4)
     batch = objective.batch(slice(50))
@@ -190,7 +190,7 @@ def test_a_called_objective_computes_the_same_after_a_journey(backend):
             np.testing.assert_array_equal(dW, gradient)
 
 
-def test_a_kernel_is_not_compiled_again_for_a_loss_that_travelled():
+def test_pickled_loss_keeps_its_kernel():
     bound = parallel.score_rows.binding(loss_row=softmax.softmax_row)
     arrived = pickle.loads(pickle.dumps(bound))
     assert arrived.name("x") == bound.name("x")
@@ -198,7 +198,7 @@ def test_a_kernel_is_not_compiled_again_for_a_loss_that_travelled():
     assert pickle.loads(pickle.dumps(fastloss.Softmax())).row is softmax.softmax_row
 
 
-def test_a_spawned_worker_calls_an_objective_and_hands_back_its_error():
+def test_spawned_worker_calls_an_objective_and_returns_its_error():
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         for backend in BACKENDS:
@@ -245,7 +245,7 @@ assert objective(np.zeros((2, 3)))[0] == 0.5
 """
 
 
-def test_joblib_takes_an_objective_with_the_loss_of_a_notebook(tmp_path, run_python):
+def test_cloudpickle_takes_an_objective_with_a_notebooks_loss(tmp_path, run_python):
     pytest.importorskip("cloudpickle")
     file = tmp_path / "objective.pickle"
     dump = f"open({str(file)!r}, 'wb').write(cloudpickle.dumps([objective, row]))"

@@ -1,12 +1,12 @@
 # %% [markdown]
-# # Lesson 1: Where the time of a loop goes
+# # Lesson 1: Where does a loop spend its time?
 #
-# A softmax classifier in plain Python under two profilers: cProfile, which counts calls, and
-# line_profiler, which counts lines. The exponentials look expensive and are not; two lines of
-# bookkeeping take nearly all the time.
+# A softmax classifier in plain Python runs under two profilers: cProfile, which times calls, and
+# line_profiler, which times lines. Which part takes the time: the arithmetic, the exponentials, or
+# the bookkeeping around them?
 #
-# A profiler answers one question: *which part must I make faster?* Guess first, every time. The
-# guess is wrong often enough to be worth writing down.
+# A profiler answers one question: *which part must I make faster?* Write down your guess each time
+# before you measure; it is often wrong.
 
 # %%
 import cProfile
@@ -32,9 +32,9 @@ Labels = NDArray[np.int64]
 # ## The loop
 #
 # `X (N, D)` holds a row of features for each example, `W (D, C)` a column of weights for each
-# class, `y (N,)` the labels. For each row: the scores `s = x W`, the loss `log(sum exp s) - s_y`
-# and the slopes `p - onehot(y)`, which times `x` are the row's share of the gradient. One number at
-# a time:
+# class, and `y (N,)` the labels. A row has scores `s = x W`, the loss `log(sum exp s) - s_y` and
+# slopes `p - onehot(y)`. The outer product of `x` and the slopes is the row's part of the gradient.
+# This function computes one number at a time:
 
 # %%
 
@@ -61,7 +61,7 @@ def naive(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
 
 
 # %% [markdown]
-# Before it is made fast it must be right, or there is nothing to compare with.
+# A fast version needs a correct one to compare with, so check this one first.
 
 # %%
 N, D, C = 40, 200, 10
@@ -76,9 +76,9 @@ np.testing.assert_allclose(dW, expected_dW, atol=1e-12)
 print(f"N = {N} rows, D = {D} features, C = {C} classes: loss {loss:.4f}, the same as fastloss's")
 
 # %% [markdown]
-# **Predict.** Each row takes C exponentials, a logarithm, and 2 D C multiplications with an
-# addition each. An exponential costs about as much as ten additions. What share of the time do the
-# lines with `exp` and `log` take? And will cProfile be able to say?
+# **Predict.** Each row takes C exponentials, a logarithm, and 2 D C multiplications, each with an
+# addition. An exponential costs about as much as ten additions. What share of the time do the lines
+# with `exp` and `log` take? And can cProfile tell?
 
 # %%
 profile = cProfile.Profile()
@@ -87,24 +87,24 @@ pstats.Stats(profile).strip_dirs().sort_stats("tottime").print_stats(5)
 
 
 def own_share(profile: cProfile.Profile, *names: str) -> float:
-    """The share of the time that functions of these names took, without what they called."""
+    """Return the share of the time spent in functions of these names, without their callees."""
     entries = profile.getstats()
     own = [e.inlinetime for e in entries if getattr(e.code, "co_name", "") in names]
     return sum(own) / sum(e.inlinetime for e in entries)
 
 
 naive_share = own_share(profile, "naive")
-print(f"`naive` itself: {naive_share:.0%} of the time. That much we knew.")
+print(f"`naive` itself: {naive_share:.0%} of the time")
 assert naive_share > 0.7
 
 # %% [markdown]
-# cProfile sees calls, and the loops make none: `X[i, d]` is not a call to it. So it has ruled out
-# `exp`, `max` and `sum`, and can say no more. To learn more, give the pieces names, or use a
-# profiler that sees lines.
+# cProfile sees calls, and `X[i, d]` is not a call to it. So it rules out `exp`, `max` and `sum`,
+# but cannot divide the rest of `naive`. To learn more, give the pieces names, or use a profiler
+# that sees lines.
 #
 # ## Pieces with names
 #
-# **Predict.** The same loop, cut into functions. Which comes first?
+# **Predict.** The same loop is cut into functions. Which function takes the most time?
 
 # %%
 
@@ -152,11 +152,11 @@ assert products_share > 0.8
 # %% [markdown]
 # ## What a profiler costs
 #
-# cProfile adds its own time to every call. Large functions do not feel it; small ones look worse
-# than they are, and a program made of small ones runs slower as a whole.
+# cProfile adds its own time to every call. For a large function this hardly matters; a small one
+# looks slower than it is.
 #
-# **Predict.** `multiply_add` does the inner step as a call of its own, N D C times. By what factor
-# does profiling slow that down, and by what factor `dot`, which makes no calls?
+# **Predict.** `dot_by_calls` calls `multiply_add` for each inner step. By what factor does
+# profiling slow it down? And by what factor `dot`, which makes no calls in its loop?
 
 # %%
 
@@ -176,7 +176,7 @@ def profiled(function: Any) -> Any:
     return lambda *arguments: cProfile.Profile().runcall(function, *arguments)
 
 
-x, column = X.ravel(), np.resize(W, (X.size, 1))  # long, so that one call does not count
+x, column = X.ravel(), np.resize(W, (X.size, 1))  # long: the outer call's time is negligible
 times = take_turns(
     {
         "dot": lambda: dot(column, x, 0),
@@ -191,12 +191,12 @@ for name, ratio in slowdown.items():
 assert slowdown["calls"].value > 1.15 * slowdown["dot"].value
 
 # %% [markdown]
-# So read a profile for the *order* of the parts, and a clock for the size of the whole.
+# So read a profile for the *order* of the parts, and a clock for the time of the whole.
 #
 # ## Line by line
 #
-# line_profiler watches chosen functions, line by line: how often each ran, and for how long. (It
-# costs time at every line, so short lines look a little longer than they are.)
+# line_profiler counts and times each line of the functions you choose. (It adds time to every line,
+# so short lines look a little longer than they are.)
 
 # %%
 profiler = LineProfiler(naive)
@@ -218,7 +218,7 @@ for k, text in enumerate(source):
 
 
 def share_of(*fragments: str) -> float:
-    """The share of the lines that contain any of the fragments."""
+    """Return the share of the time in lines that contain any of the fragments."""
     chosen = [any(f in text for f in fragments) for text in source]
     return sum(share for share, take in zip(shares, chosen, strict=True) if take)
 
@@ -233,8 +233,10 @@ assert transcendental < 0.05
 # ## What the profile is worth
 #
 # Amdahl's law: if a part with share `p` of the time becomes `k` times as fast, the whole becomes `1
-# / (1 - p + p / k)` times as fast. So even an `exp` for nothing would be worth almost nothing, and
-# the two inner loops are worth everything.
+# / (1 - p + p / k)` times as fast.
+#
+# **Predict.** How much faster would the loop be if `exp` and `log` took no time? And if the two
+# inner loops took none?
 
 # %%
 
@@ -243,15 +245,15 @@ def amdahl(share: float, factor: float) -> float:
     return 1 / (1 - share + share / factor)
 
 
-print(f"exp and log for nothing: {amdahl(transcendental, math.inf):.2f} times as fast")
-print(f"inner loops for nothing: {amdahl(inner, math.inf):.0f} times as fast")
+print(f"without exp and log: {amdahl(transcendental, math.inf):.2f} times as fast")
+print(f"without the inner loops: {amdahl(inner, math.inf):.0f} times as fast")
 assert amdahl(transcendental, math.inf) < 1.06 < 10 < amdahl(inner, math.inf)
 
 # %% [markdown]
-# How far can it go? Compare a multiply-add of the loop with one of a matrix product, which does the
-# same arithmetic on the same numbers, on one core.
+# How much faster can the inner loops become? Compare the time of a multiply-add in the loop with
+# its time in a matrix product, which does the same arithmetic on one core.
 #
-# **Predict** the ratio: ten, a hundred, a thousand?
+# **Predict** the ratio: ten, a hundred, or a thousand?
 
 # %%
 start = perf_counter()
@@ -264,9 +266,9 @@ print(f"so the loop takes {naive_step / product_step:,.0f} times as long as its 
 assert naive_step > 30 * product_step
 
 # %% [markdown]
-# The difference goes into checks for every single number (`X` is an array, `i` and `d` are integers
-# in its range), and into making a Python float of the result. The two hot lines are two matrix
-# products, written out: `X @ W` and `X.T @ slopes`. Lesson 2 writes them as such.
+# For every number, Python checks that `X` is an array and that `i` and `d` are integers in its
+# range, and makes an object of the result. The two hot lines are two matrix products written out:
+# `X @ W` and `X.T @ slopes`. Lesson 2 uses matrix products.
 
 
 # %%
@@ -299,12 +301,13 @@ keep_picture(draw, "1-naive-loop", width=8.4, height=5.2)
 # ## Exercises
 #
 # 1. **Count before you time.** How often does the line `scores[c] += ...` run for N rows, D
-#    features and C classes, and how often `math.exp`? Write a function that says both, and hold it
-#    against the hits of line_profiler at two shapes. Which of N, D and C makes `exp` matter more?
-#    (`solutions.line_hits`)
+#    features and C classes, and how often `math.exp`? Write a function that returns both counts,
+#    and compare it with the hits of line_profiler at two shapes. Which of N, D and C changes the
+#    share of `exp`? (`solutions.line_hits`)
 # 2. **Lists instead of arrays.** Indexing a NumPy array makes a new object for every number; a list
-#    already holds one. Turn the rows of `X` and the columns of `W` into lists before the inner
-#    loops, and keep the gradient in lists until the end. The same results to the last digits: how
-#    much faster? (`solutions.naive_on_lists`)
+#    already holds objects. Turn the rows of `X` and the columns of `W` into lists before the inner
+#    loops, and keep the gradient in lists until the end. Check that the results agree. How much
+#    faster is it? (`solutions.naive_on_lists`)
 # 3. **Amdahl backwards.** The whole became `s` times as fast when a part became `k` times as fast.
-#    What share of the time was the part? Check it with `amdahl`. (`solutions.share_from_speedup`)
+#    What share of the time did the part take? Check your formula with `amdahl`.
+#    (`solutions.share_from_speedup`)

@@ -1,10 +1,9 @@
 # %% [markdown]
-# # Lesson 2: Vectorising, and what it costs
+# # Lesson 2: Time and memory of vectorised code
 #
-# The two inner loops become matrix products: a few lines, and orders of magnitude less time. The
-# price is memory: every intermediate result is an array. tracemalloc measures how much memory each
-# version asks for in one call. A version that takes a block of rows at a time is as fast and needs
-# almost none.
+# Three versions of the loss without a Python loop over numbers: row by row, with matrix products,
+# and with broadcasting. How much time does each save, and how much memory does each need?
+# tracemalloc measures the memory of a call. Can a version save both time and memory?
 
 # %%
 import math
@@ -29,13 +28,14 @@ LossAndGrad = Callable[[Floats, Floats, Labels], tuple[float, Floats]]
 # ## From loops to products
 #
 # The loss is softmax: scores `S = X W`, loss `log(sum exp s) - s_y`, slopes `G = p - onehot(y)`,
-# gradient `X.T G / N`. First a loop over rows that does one row with arrays; then no loop at all.
+# gradient `X.T G / N`. `by_rows` loops over rows and handles each with arrays. The other versions
+# have no loop.
 
 # %%
 
 
 def by_rows(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
-    """A loop over the rows; a row at a time is vectorised."""
+    """Loop over the rows; use arrays for each row."""
     dW = np.zeros_like(W)
     loss = 0.0
     for x, label in zip(X, y, strict=True):
@@ -51,7 +51,7 @@ def by_rows(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
 
 
 def textbook(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
-    """A name for every quantity of the formula."""
+    """Use matrix products, and a name for every quantity of the formula."""
     rows = np.arange(len(X))
     scores = X @ W
     shifted = scores - scores.max(axis=1, keepdims=True)
@@ -66,7 +66,7 @@ def textbook(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
 
 
 def broadcast(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
-    """Vectorised without a matrix product: all N x D x C terms at once, then their sums."""
+    """Use no matrix product: compute all N x D x C terms at once, then their sums."""
     scores = (X[:, :, None] * W).sum(axis=1)
     slopes = scores - scores.max(axis=1, keepdims=True)
     loss = softmax_in_place(slopes, y)
@@ -75,7 +75,7 @@ def broadcast(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
 
 
 def softmax_in_place(scores: Floats, y: Labels) -> float:
-    """The sum of the losses; the scores become the slopes."""
+    """Return the sum of the losses, and turn the scores into slopes."""
     rows = np.arange(len(scores))
     scores -= scores.max(axis=1, keepdims=True)
     correct = scores[rows, y]
@@ -87,7 +87,7 @@ def softmax_in_place(scores: Floats, y: Labels) -> float:
 
 
 # %%
-one_thread = threadpool_limits(1)  # so that what is compared differs in one thing only
+one_thread = threadpool_limits(1)  # BLAS would use all cores, the rest of NumPy one
 N, D, C = 20_000, 50, 20
 data = fastloss.data.synthetic(N, D, C)
 X, y = data.X, data.y
@@ -97,7 +97,7 @@ expected_loss, expected_dW = fastloss.loss_and_grad(W, X, y, loss="softmax", bac
 
 
 def check(function: LossAndGrad) -> None:
-    """Every version must give the numbers of fastloss."""
+    """Check a version against fastloss."""
     loss, dW = function(W, X, y)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
     np.testing.assert_allclose(dW, expected_dW, atol=1e-5 * np.abs(expected_dW).max())
@@ -108,11 +108,11 @@ for function in (by_rows, textbook, broadcast):
 print(f"N = {N} rows, D = {D} features, C = {C} classes: three versions, one result")
 
 # %% [markdown]
-# **Predict.** `naive` is fastloss's loop in plain Python. By what factor is each of the others
-# faster than it? And is `broadcast`, which has no loop either, as fast as `textbook`?
+# **Predict.** `naive` is fastloss's loop in plain Python. By what factor is each other version
+# faster? And is `broadcast`, which has no loop either, as fast as `textbook`?
 
 # %%
-few = 50  # rows are enough for the slow one
+few = 50  # rows for the slow version; its time is scaled up
 naive = fastloss.Objective(X[:few], y[:few], loss="softmax", backend="naive")
 times = take_turns(
     {
@@ -135,16 +135,16 @@ assert Ratio.of(times["by_rows"], times["textbook"]).value > 2
 assert Ratio.of(times["broadcast"], times["textbook"]).value > 3
 
 # %% [markdown]
-# Vectorised is not enough. `X @ W` goes to BLAS, which keeps numbers in registers and caches while
-# it needs them; `broadcast` writes every product to memory and reads it again for the sum.
+# Removing loops is not enough. `X @ W` calls BLAS, which keeps numbers in registers and caches
+# while it needs them. `broadcast` writes every product to memory and reads it again for the sum.
 #
-# ## How much memory each version asks for
+# ## How much memory each version needs
 #
-# NumPy reports its allocations to tracemalloc. The unit here is one matrix of scores, N x C
+# NumPy reports its allocations to tracemalloc. The unit here is one matrix of scores: N x C
 # numbers.
 #
-# **Predict** the peak of each version, in that unit. For `textbook`, count the arrays of N x C that
-# are alive at once: a name keeps its array alive until the function returns.
+# **Predict** the peak of each version in this unit. For `textbook`, count the N x C arrays that are
+# alive at once: a name keeps its array alive until the function returns.
 
 # %%
 unit = N * C * X.itemsize
@@ -156,7 +156,7 @@ versions: dict[str, LossAndGrad] = {
 
 
 def scores_worth(function: LossAndGrad) -> float:
-    """The peak of a call, in matrices of scores."""
+    """Return the peak memory of a call, in matrices of scores."""
     return peak_bytes(lambda: function(W, X, y)) / unit
 
 
@@ -170,7 +170,7 @@ assert 5.5 < peaks["textbook"] < 8
 assert D < peaks["broadcast"] < 1.3 * D
 
 # %% [markdown]
-# Line by line: what each step of `textbook` adds to what is in use.
+# Line by line, each step of `textbook` adds to the memory in use:
 
 # %%
 steps: dict[str, Callable[[], NDArray[Any]]] = {
@@ -193,19 +193,18 @@ tracemalloc.stop()
 kept.clear()
 
 # %% [markdown]
-# ## The same with one matrix, and with less
+# ## The same with one matrix, and with blocks
 #
-# `softmax_in_place` needs no second matrix of scores: `out=` and the operators with `=` write where
-# the numbers already are. And a block of rows at a time needs only the scores of a block, whatever
-# N.
+# `softmax_in_place` needs no second matrix of scores: `out=` and operators such as `-=` overwrite
+# an array. A version in blocks of rows keeps only the scores of one block.
 #
-# **Predict** both peaks. And will the blocks cost time, as each is a call of its own?
+# **Predict** the peaks of both versions. Do blocks cost time, because each needs calls of its own?
 
 # %%
 
 
 def in_place(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
-    """One matrix of scores, used again and again."""
+    """Use one matrix of scores for all steps."""
     slopes = X @ W
     loss = softmax_in_place(slopes, y)
     slopes /= np.float32(len(X))
@@ -213,7 +212,7 @@ def in_place(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
 
 
 def in_blocks(W: Floats, X: Floats, y: Labels, block_rows: int = 500) -> tuple[float, Floats]:
-    """A block of rows at a time."""
+    """Compute the loss and the gradient a block of rows at a time."""
     dW = np.zeros_like(W)
     loss = 0.0
     for start in range(0, len(X), block_rows):
@@ -242,19 +241,19 @@ again = take_turns(
 for name in ("in_place", "in_blocks"):
     gain = Ratio.of(again["textbook"], again[name]).value
     print(f"{name:10} {gain:.2f} times as fast as textbook")
-    # Memory was saved, not bought with time; the best times, as others only make times longer.
+    # Compare best times: other processes only make times longer.
     assert min(again["textbook"]) > 0.6 * min(again[name])
 
 # %% [markdown]
-# Saving memory cost no time. Fresh memory has to be fetched, cleared and written, so less of it is
-# often faster. What remains is that `X` is read twice, once for each product: lesson 4 is about
+# Saving memory cost no time. The system must find and clear new memory before it is written, so
+# using less is often faster. `X` is still read twice, once for each product: lesson 4 returns to
 # that.
 #
-# ## The copy that nobody asked for
+# ## A hidden copy
 #
-# Pixels come as bytes. `X / 255` looks harmless.
+# Pixels come as bytes, and `X / 255` looks harmless.
 #
-# **Predict.** How many bytes does it ask for, for each byte of `X`?
+# **Predict.** How many bytes does `X / 255` allocate for each byte of `X`?
 
 # %%
 pixels = fastloss.data.synthetic(N, D, C, dtype=np.uint8).X
@@ -268,8 +267,8 @@ assert peak_bytes(lambda: pixels / 255) > 7.5 * pixels.nbytes
 assert 3.5 < peak_bytes(lambda: pixels / np.float32(255)) / pixels.nbytes < 6
 
 # %% [markdown]
-# A data set that fits memory as bytes may not fit as floats. Scale `W` instead: `(X / 255) W` is `X
-# (W / 255)`, and convert a block at a time.
+# A data set that fits into memory as bytes may not fit as floats. Scale `W` instead, since `(X /
+# 255) W` is `X (W / 255)`, and convert one block at a time.
 
 
 # %%
@@ -307,11 +306,11 @@ keep_picture(draw, "2-vectorising", width=8.0, height=4.8)
 # ## Exercises
 #
 # 1. **The hinge in one matrix.** Write the multiclass SVM loss `sum over j != y of max(0, s_j - s_y
-#    + 1)` and its gradient so that the peak stays under two matrices of scores. fastloss has it as
-#    `loss="hinge"`, to check with. (`solutions.hinge_in_place`)
-# 2. **Bytes to gradients.** `X` is `uint8`, the model wants `X / 255`. Write the softmax loss and
-#    gradient with a peak under one byte for each byte of `X`, for any N.
+#    + 1)` and its gradient so that the peak stays under two matrices of scores. Check it against
+#    fastloss's `loss="hinge"`. (`solutions.hinge_in_place`)
+# 2. **Bytes to gradients.** `X` is `uint8`, but the model needs `X / 255`. Write the softmax loss
+#    and gradient with a peak under one byte for each byte of `X`, for any N.
 #    (`solutions.softmax_of_bytes`)
-# 3. **Which temporaries live?** `np.exp(S - S.max()) / np.exp(S - S.max()).sum()` has four matrices
-#    in it, yet its peak is smaller. Predict the peak in matrices of scores, then measure: when does
-#    an array without a name die? (`solutions.peak_of_one_expression`)
+# 3. **Which temporaries live?** `np.exp(S - S.max()) / np.exp(S - S.max()).sum()` computes several
+#    matrices without names. Predict its peak in matrices of scores, then measure it. When does an
+#    array without a name die? (`solutions.peak_of_one_expression`)

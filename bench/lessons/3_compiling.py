@@ -1,9 +1,8 @@
 # %% [markdown]
 # # Lesson 3: Compiling the loop
 #
-# The same loop, compiled by Numba: no Python is left in it, and its first call takes as long as
-# many later ones. See where the time of the first call goes, when it is paid again, how a cache on
-# disk saves it, and after how many calls compiling has paid for itself.
+# Numba compiles the loop of lesson 1 to machine code. How long does compiling take, when is it
+# repeated, and what does a cache on disk save? After how many calls does compiling pay?
 
 # %%
 import inspect
@@ -30,8 +29,8 @@ from fastloss.tables import seconds
 # %% [markdown]
 # ## The loop, once more
 #
-# Softmax loss and gradient, one number at a time. (The list of scores has become an array, for
-# Numba's sake; the rest is as one would write it in Python.)
+# Softmax loss and gradient, one number at a time. (The scores are an array instead of a list, which
+# suits Numba; the rest is plain Python.)
 
 # %%
 
@@ -66,24 +65,24 @@ vectorised = fastloss.Objective(X, y, loss="softmax", backend="numpy", n_threads
 expected_loss, expected_dW = vectorised(W)
 
 # %% [markdown]
-# **Predict.** `njit` returns at once. How long will the first call take, and how long the next?
+# **Predict.** `njit` returns at once. How long does the first call take, and how long the next one?
 
 # %%
 
 
 def timed(function: Any, *arguments: Any) -> float:
-    """Seconds of one call."""
+    """Return the seconds of one call."""
     start = perf_counter()
     function(*arguments)
     return perf_counter() - start
 
 
 def shortest(function: Any, *arguments: Any, n_calls: int = 5) -> float:
-    """Seconds of the shortest call: other processes only make calls longer."""
+    """Return the seconds of the shortest call: other processes only make calls longer."""
     return min(timed(function, *arguments) for _ in range(n_calls))
 
 
-# The first compilation of any function loads LLVM and Numba's own tables.
+# The first compilation of any function also loads LLVM and Numba's own tables.
 waking_up = timed(numba.njit(lambda: None))
 decorating = timed(numba.njit, softmax_loop)
 compiled = numba.njit(softmax_loop)
@@ -100,9 +99,9 @@ assert first_call > 10 * later_call
 # %% [markdown]
 # ## Why the first call is slow
 #
-# Numba cannot compile before it knows the types, so it waits for the first call. Then it goes
-# through a list of passes: from Python's bytecode, to a form with types, to the instructions of
-# LLVM, to machine code. It keeps a record of how long each took.
+# Numba compiles at the first call, because only then it knows the types. Its passes lead from
+# Python's bytecode to a typed form, to LLVM's instructions, and to machine code. Numba records the
+# time of each pass.
 
 # %%
 (signature,) = compiled.signatures
@@ -117,11 +116,11 @@ print(f"all {len(passes)} passes: {sum(passes.values()) / first_call:.0%}")
 assert sum(passes.values()) > 0.5 * first_call
 
 # %% [markdown]
-# `nopython_type_inference` finds the type of every name; `native_lowering` is LLVM, which also
-# makes loops into vector instructions where it may.
+# `nopython_type_inference` finds the type of every name. `native_lowering` includes LLVM, which
+# also turns loops into vector instructions if the rules of arithmetic allow it.
 #
-# **Predict.** The loop is called with float32 arrays, then with an `X` whose columns lie together,
-# and then with the first arrays again. Which of the first calls are slow?
+# **Predict.** The loop is called with float32 arrays, then with an `X` stored by columns, and then
+# with the first arrays again. Which of these calls are slow?
 
 # %%
 calls = {
@@ -139,16 +138,15 @@ for name in ("float32", "X by columns"):
     assert first_calls[name] > 10 * later_calls[name]
 
 # %% [markdown]
-# A signature is types, dimensions and layouts. So a library makes its arrays alike before they
-# reach a kernel, and a benchmark that times the first call times the compiler.
+# A signature holds types, dimensions and layouts. So a library converts its arrays to few
+# signatures before it calls a kernel. A benchmark that times the first call times the compiler.
 #
 # ## A cache on disk
 #
-# With `cache=True` the machine code goes to a file, named after the source's file, the function,
-# the types and the CPU. Here is the loop as a script of its own, run by three processes, one after
-# the other.
+# With `cache=True`, Numba stores the machine code in a file for each source file, function, type
+# signature and CPU. Three processes, one after the other, run the loop as a script.
 #
-# **Predict** the first call in each.
+# **Predict** the time of the first call in each process.
 
 # %%
 SCRIPT = (
@@ -181,7 +179,7 @@ with tempfile.TemporaryDirectory() as folder:
     script.write_text(SCRIPT)
 
     def run_process() -> dict[str, float]:
-        """What the script reports, run by a Python of its own."""
+        """Run the script in a new process and return its report."""
         done = subprocess.run(
             [sys.executable, str(script)],
             env={**os.environ, "NUMBA_CACHE_DIR": str(Path(folder) / "cache")},
@@ -203,26 +201,25 @@ cached_first_call = min(report["seconds"] for report in processes[1:])
 assert processes[0]["seconds"] > 3 * cached_first_call
 
 # %% [markdown]
-# The cache looks at the time stamp of the script, and so notices when the loop is changed. It does
-# not look into other files: a helper imported from elsewhere may change without being compiled
-# anew.
+# The cache checks the time stamp of the script, so it notices a change of the loop. It does not
+# check other files: after a change in an imported helper, it returns outdated code.
 #
 # ## Compiled is not yet fast
 #
-# A compiler keeps the order in which a sum is added up, because another order would round
-# differently. So `scores[c] += ...` runs one addition after the other. The numbers of `W` that it
-# multiplies lie C apart in memory, too.
+# A compiler keeps the order of the additions in a sum, because another order would round
+# differently. So `scores[c] += ...` runs one addition after the other. Moreover, the numbers of `W`
+# in that line lie C apart in memory.
 #
-# The backend `numba` of fastloss mends both. It transposes `W` once a call, so that the weights of
-# a class lie side by side, and `fastmath=True` lets LLVM add in any order, in vectors. This
+# The backend `numba` of fastloss solves both problems. It transposes `W` once per call, so that the
+# weights of a class are adjacent, and `fastmath=True` lets LLVM add in any order, in vectors. This
 # function scores one row (`score_rows` scores four, which share each load of a weight):
 
 # %%
 print(inspect.getsource(rows.score_row.py_func))
 
 # %% [markdown]
-# **Predict.** The same arithmetic on one thread, in vectors: how much faster than the plain loop,
-# and is NumPy beaten?
+# **Predict.** How much faster than the plain loop is the same arithmetic in vectors, on one thread?
+# And is it faster than NumPy?
 
 # %%
 numba_backend = fastloss.Objective(X, y, loss="softmax", backend="numba", n_threads=1)
@@ -240,25 +237,27 @@ for name, median in medians.items():
     print(f"{name:6} {seconds(median):>8} a call, {gain:6.0f} times as fast as Python")
 assert Ratio.of(times["Python"], times["njit"]).value > 20
 
-# Where contenders are close, the shortest of many single calls tells them apart on a busy machine.
+# The shortest of many calls separates close contenders even on a busy machine.
 best = {name: shortest(contenders[name], n_calls=300) for name in ("njit", "numba")}
 print(f"at best, numba: {best['njit'] / best['numba']:.1f} times as fast as njit")
 assert best["njit"] > 1.2 * best["numba"]
 
 # %% [markdown]
-# `njit` made the loop free of Python. It did not choose the layout of `W`, put rows into blocks or
-# use both cores. Lesson 4 takes the loop further.
+# `njit` removed Python from the loop. It did not choose the layout of `W`, put rows into blocks or
+# use all cores. Lesson 4 continues from here.
 #
-# ## When has compiling paid?
+# ## When does compiling pay?
 #
 # After `n` calls Python has taken `n a` seconds and the compiled loop `f + n b`, where `f` is the
-# first call and Numba's waking up. So compiling has paid from `n = f / (a - b)` calls on.
+# time of the first call and of loading Numba. So compiling pays from `n = f / (a - b)` calls on.
+#
+# **Predict** this number of calls, without the cache and with it.
 
 # %%
 
 
 def break_even(first: float, slow: float, fast: float) -> float:
-    """Calls after which a first call of ``first`` seconds has paid, if ``fast`` is faster."""
+    """Return the calls after which ``first`` seconds of compiling pay; infinite if never."""
     return first / (slow - fast) if fast < slow else math.inf
 
 
@@ -304,12 +303,13 @@ keep_picture(draw, "3-compiling", width=8.0, height=4.8)
 # ## Exercises
 #
 # 1. **The hinge, compiled.** Write loss and gradient of the multiclass SVM, `sum over j != y of
-#    max(0, s_j - s_y + 1)`, as a loop under `njit`. Let the classes run innermost: their sums are
-#    independent of each other, and their numbers lie side by side in `W`. Check it against
+#    max(0, s_j - s_y + 1)`, as a loop under `njit`. Make the loop over classes the innermost: their
+#    sums are independent of each other, and their weights are adjacent in `W`. Check it against
 #    fastloss's `loss="hinge"`. (`solutions.hinge_compiled`)
 # 2. **How often is it compiled?** A function of one array is called with float64, float32, float64
 #    by columns, a slice `a[:, ::2]` and a read-only array, each twice. Predict the number of
-#    signatures, and count. (`solutions.count_signatures`)
+#    signatures, then count. (`solutions.count_signatures`)
 # 3. **The whole price.** A training run makes 20 epochs of 235 calls, and a process starts every
-#    hour. Write the seconds a day that a version costs from its first call and its other calls, and
-#    choose between Python, `njit`, and `njit` with a cache. (`solutions.seconds_a_day`)
+#    hour. From the times of a first call and of later calls, write a function for the seconds that
+#    a version costs per day. Choose between Python, `njit`, and `njit` with a cache.
+#    (`solutions.seconds_a_day`)

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Lesson 4: One pass, all cores, and the roofline
+# # Lesson 4: How close to the limit? The roofline
 #
-# How fast could it be? A computer reads so many bytes a second and does so many multiplications,
-# and no program can beat either. With both ceilings measured here, every version of the loss is a
-# point under one roof, and the picture says what to do next: less Python, fewer bytes, more cores.
+# How fast can the loss be? A computer can read only so many bytes and do only so many operations in
+# a second. This lesson measures both ceilings, draws each version of the loss below them, and asks
+# what limits it: the interpreter, memory, or arithmetic.
 
 # %%
 import inspect
@@ -26,9 +26,9 @@ from fastloss.threads import available_threads
 # %% [markdown]
 # ## The ceilings
 #
-# Read a large array again and again and add it up: bytes a second. Multiply two matrices in BLAS:
-# floating-point operations a second. Both with one thread and with all, each in a process of its
-# own, and the best time counts: a ceiling is what the machine can do undisturbed.
+# Summing a large array repeatedly measures bytes per second. Multiplying two matrices in BLAS
+# measures floating-point operations per second. Both run with one thread and with all, in separate
+# processes. The best time counts, because a ceiling is the speed of an undisturbed machine.
 
 # %%
 N, D, C = 8192, 3072, 10
@@ -44,7 +44,7 @@ arithmetic = dict.fromkeys(thread_counts, 0.0)
 
 
 def raise_ceilings() -> None:
-    """Measure both ceilings; the highest until now counts, and what one thread can do, all can."""
+    """Measure both ceilings; keep the highest. All threads can do at least as much as one."""
     for ceiling, task in (
         (bandwidth, BandwidthTask(X.nbytes, seconds=0.4)),
         (arithmetic, ArithmeticTask("float32", seconds=0.4)),
@@ -63,29 +63,29 @@ for threads in thread_counts:
 # %% [markdown]
 # ## How much work is it?
 #
-# Loss and gradient are two products of N x D x C: `4 N D C` operations. `X` is by far the largest
-# array, so the bytes that must come from memory are those of `X`, times how often it is read. `W`
-# and the scores stay in the caches, and are not counted.
+# Loss and gradient are two matrix products with N D C multiply-adds each: `4 N D C` operations. `X`
+# is by far the largest array, so memory traffic is the bytes of `X` times the number of passes over
+# it. `W` and the scores stay in the caches and are not counted.
 #
-# The ratio of the two, operations a byte, is the *intensity*. A version can do at most `intensity x
-# bandwidth` operations a second, and at most what the machine computes: that is the roof. The two
-# limits meet at the *ridge*: above that intensity memory no longer limits the speed.
+# The operations per byte are the *intensity*. A version can do at most `intensity x bandwidth`
+# operations per second, and at most the machine's arithmetic ceiling. The smaller limit is the
+# *roof*. Both limits meet at the *ridge*; above that intensity memory does not limit the speed.
 #
 # **Predict.** With float32 and one pass over `X`, the intensity is `4 N D C / (4 N D) = C`. NumPy
-# reads `X` twice, once for `X @ W` and once for `X.T @ slopes`. On which side of the ridge do they
-# lie?
+# reads `X` twice, once for `X @ W` and once for `X.T @ slopes`. On which side of the ridge does
+# each of them lie?
 
 # %%
 operations = 4.0 * N * D * C
 
 
 def intensity(passes: int) -> float:
-    """Operations for each byte of ``X`` that is read."""
+    """Return the operations for each byte of ``X`` that is read."""
     return operations / (passes * X.nbytes)
 
 
 def roof(operations_a_byte: float, threads: int) -> float:
-    """The most operations a second."""
+    """Return the most operations per second."""
     return min(operations_a_byte * bandwidth[threads], arithmetic[threads])
 
 
@@ -104,16 +104,16 @@ for threads in thread_counts:
 # %% [markdown]
 # ## The versions
 #
-# The four backends of fastloss, each a step of the same story:
+# The versions are the four backends of fastloss:
 #
-# - **naive**: loops in Python (on a few rows, and scaled up);
+# - **naive**: loops in Python (timed on a few rows, and scaled up);
 # - **numpy**: two products in BLAS, so two passes over `X`;
-# - **numba**: plain loops, compiled. A row is scored and spent on the gradient before the next one,
-#   so one pass; chunks of rows run in parallel (`prange`);
-# - **fused**: a block of rows that fits the cache takes the row's place. One pass, explicit
-#   vectors, and numbers that stay in registers. `fastloss/kernels/narrow.py` is worth reading.
+# - **numba**: compiled loops. Four rows are scored and added to the gradient before the next four,
+#   so one pass. Chunks of rows run in parallel (`prange`);
+# - **fused**: like numba, but with blocks of rows that fit the cache, explicit vectors, and numbers
+#   that stay in registers. `fastloss/kernels/narrow.py` is worth reading.
 #
-# This is all of `numba` but the loops over one row, which `fastloss/losses/rows.py` holds:
+# This is all of `numba` except the loops over a few rows, which are in `fastloss/losses/rows.py`:
 
 # %%
 print(inspect.getsource(softmax_parallel.py_func))
@@ -127,7 +127,7 @@ def objective(backend: str, threads: int, rows: int = N) -> fastloss.Objective:
     )
 
 
-FEW = 4  # rows are enough for the naive loop
+FEW = 4  # rows for the naive loop; its time is scaled up
 versions: dict[str, tuple[Any, int, int]] = {  # the call, its threads, its passes over X
     "naive": (objective("naive", 1, FEW), 1, 1),
 }
@@ -144,13 +144,14 @@ for name, (call, _, _) in versions.items():
         np.testing.assert_allclose(dW, expected_dW, atol=1e-4 * np.abs(expected_dW).max())
 
 # %% [markdown]
-# **Predict** the order, and the factor between neighbours. Which versions could use a second core?
+# **Predict** the order of the versions and the factors between neighbours. Which ones can gain from
+# a second core?
 
 # %%
 calls = {name: (lambda call=call: call(W)) for name, (call, _, _) in versions.items()}
 times = take_turns(calls, seconds=6.0)
 times["naive"] = [t * N / FEW for t in times["naive"]]
-# Other processes may have slowed the first measurement of the ceilings.
+# Measure again: other processes may have slowed the first measurement.
 raise_ceilings()
 for worker in workers.values():
     worker.close()
@@ -165,19 +166,19 @@ for name in versions:
         f"{speed[name] / best_possible[name]:6.1%} of its roof"
     )
 
-for name in versions:  # a roof, or something was measured or counted wrongly
+for name in versions:  # a version above its roof would show a wrong measurement or count
     assert speed[name] < 1.5 * best_possible[name], name
 assert speed["naive"] < best_possible["naive"] / 50
 assert Ratio.of(times["naive"], times["numba, 1 thread"]).value > 10
 assert Ratio.of(times["numba, 1 thread"], times["fused, 1 thread"]).value > 1.2
 
 # %% [markdown]
-# `naive` stands far below its roof: neither memory nor arithmetic limits it, but the interpreter.
-# `numba` is nearer. It loads two numbers for each multiply-add, and loads and stores the gradient
-# of a class for every row. `numpy` has a lower roof, as it reads `X` twice, and stays below it:
-# BLAS is made for matrices that are large in every direction, and `W` has ten columns. `fused` does
-# the same arithmetic as `numba` with fewer loads: a number of `X` or `W` in a register serves
-# several classes or rows.
+# `naive` is far below its roof: the interpreter limits it, not memory or arithmetic. `numba` is
+# nearer. Four rows share each load of a weight, but it loads each number of `X` again for every
+# class. `numpy` has a lower roof, because it reads `X` twice, and does not reach it: BLAS is made
+# for matrices that are large in every direction, and `W` has ten columns. `fused` does the same
+# arithmetic as `numba` with fewer loads: a number of `X` or `W` in a register serves several
+# classes or rows.
 
 # %%
 one_pass = Ratio.of(times["numpy, 1 thread"], times["fused, 1 thread"])
@@ -187,17 +188,17 @@ assert one_pass.high > 1.2
 # %% [markdown]
 # ## A second core
 #
-# **Predict.** Two cores read memory together. Twice the speed?
+# **Predict.** Two cores share the memory. Are they twice as fast as one?
 #
-# Other processes may be using the second core at this moment. So a control takes turns with the
-# loss: sines of a few numbers in the cache, a task whose threads need nothing from each other.
+# Other processes may be using the second core now. So a control takes turns with the loss: sines of
+# a few numbers in the cache, a task whose threads share nothing.
 
 # %%
 numbers = np.linspace(0, 1, 20_000)
 
 
 def sines(_: int) -> None:
-    """A few milliseconds in which a thread needs nothing from the others."""
+    """Compute for a few milliseconds, inside the cache."""
     for _ in range(20):
         np.sin(numbers)
 
@@ -224,9 +225,9 @@ if n_cores > 1:
     if control.low > 1.5:
         assert gain.high > 1.1
     else:
-        print("The other cores are busy: nothing can be said of threads now.")
+        print("The other cores are busy: this measurement says nothing about threads.")
 
-    # Threads change the time and nothing else: the same bits.
+    # The number of threads changes no bit of the result.
     one, all_cores = objective("fused", 1)(W), objective("fused", n_cores)(W)
     assert one[0] == all_cores[0]
     np.testing.assert_array_equal(one[1], all_cores[1])
@@ -250,7 +251,7 @@ def draw(figure: Any) -> None:
         colour = colours[name[:5]]
         face = colour if threads == n_cores or n_cores == 1 else plots.PAPER
         ax.plot(*place, "o", color=colour, markerfacecolor=face, markersize=8)
-        # Points of one family are close: the label of the faster one goes up.
+        # Points of one backend are close: the label of the faster one moves up.
         family = [speed[other] for other in versions if other[:5] == name[:5]]
         up = 0 if len(family) == 1 else 7 if speed[name] == max(family) else -7
         plots.label(ax, name, place, colour, (9, up))
@@ -272,11 +273,11 @@ keep_picture(draw, "4-roofline", width=8.4, height=5.6)
 # ## Exercises
 #
 # 1. **The ridge in classes.** In one pass over float32 the intensity is C. From how many classes on
-#    is `fused` limited by arithmetic rather than by memory, and at how many bytes a number
-#    (`uint8` pixels have one)? Write both from the two ceilings. (`solutions.ridge_classes`)
-# 2. **One pass in NumPy.** A block of rows that fits the cache can be used for both products before
-#    the next one is read. Write it with NumPy alone, check it, and see how much of the factor
-#    between two passes and one it gains. (`solutions.one_pass_numpy`)
-# 3. **The best time.** Write the shortest time that N x D x C can take for given ceilings, bytes a
-#    number and passes, and compare it with what you measured for a shape of your own.
-#    (`solutions.shortest_time`)
+#    does arithmetic limit `fused`, and not memory? How does that depend on the bytes per number
+#    (`uint8` pixels have one)? Compute it from the two ceilings. (`solutions.ridge_classes`)
+# 2. **One pass in NumPy.** A block of rows that fits the cache can serve both products before the
+#    next block is read. Write this with NumPy alone and check it. How much of the factor between
+#    two passes and one does it gain? (`solutions.one_pass_numpy`)
+# 3. **The best time.** Write a function for the shortest time of a problem N x D x C, given the
+#    ceilings, the bytes per number and the passes. Compare it with your measurement of another
+#    shape. (`solutions.shortest_time`)

@@ -1,10 +1,9 @@
 # %% [markdown]
-# # Lesson 5: Numerical gradients, what they cost and how wrong they are
+# # Lesson 5: Cost and error of numerical gradients
 #
-# A gradient without mathematics: move one parameter, see how the loss moves, and so on for each. As
-# parameters grow from a hundred to a hundred thousand it goes from slow to hopeless, and no step
-# size makes it exact. A trick makes it cheap for a linear classifier; nothing makes it as good as
-# the formula.
+# A gradient without mathematics: move one parameter, see how the loss changes, and repeat for each.
+# How does the cost grow from a hundred parameters to a hundred thousand? How exact is the result,
+# and which step size is best? Can a trick for linear classifiers compete with the formula?
 
 # %%
 import math
@@ -26,7 +25,8 @@ Floats = NDArray[np.float64]
 # %% [markdown]
 # ## The definition, executed
 #
-# `(f(W + h e) - f(W - h e)) / (2 h)` for every entry, with `e` 1 there and 0 elsewhere.
+# The derivative of each entry is `(f(W + h e) - f(W - h e)) / (2 h)`, where `e` is 1 in that entry
+# and 0 elsewhere.
 
 # %%
 
@@ -63,28 +63,28 @@ assert error < 1e-7
 # %% [markdown]
 # ## The cost
 #
-# With P parameters that is 2 P evaluations of the loss, and each evaluation costs P again: `X @ W`
-# has N P multiplications. The formula takes one pass.
+# With P parameters the numerical gradient takes 2 P evaluations of the loss, and one evaluation
+# takes N P multiplications for `X @ W`. The formula takes one pass.
 #
-# The *incremental* trick: `W[d, c]` reaches only column c of the scores. So keep the scores, and
-# for each parameter renew one column of them: N operations instead of N P.
+# The *incremental* method uses that `W[d, c]` changes only column c of the scores. It keeps the
+# scores and, for each parameter, updates one column: N operations instead of N P.
 #
-# **Predict.** A line in a log-log plot has the slope k if time grows like P to the power k. Which
-# slopes have the three? And which wins: the numerical gradient with the fastest backend (`fused`),
-# or the formula with the slowest (`naive`, loops in plain Python)? Does that depend on P? (The loss
-# is the hinge, because it is cheap: the method takes the time.)
+# **Predict.** If time grows like P to the power k, its line in a log-log plot has the slope k. What
+# are the slopes of the three methods? And which is faster: the numerical gradient with the fastest
+# backend (`fused`), or the formula with the slowest (`naive`, loops in plain Python)? Does that
+# depend on P? (The loss is the cheap hinge, so that the method takes most of the time.)
 
 # %%
 N, C = 100, 10
-COUNTS = (10, 30, 100, 300, 1000, 3000, 10_000)  # features; times C: the parameters
-FEW_ENTRIES, FEW_ROWS = 5, 20  # are enough for what is slow
+COUNTS = (10, 30, 100, 300, 1000, 3000, 10_000)  # features; P is C times as many
+FEW_ENTRIES, FEW_ROWS = 5, 20  # for the slow methods; their times are scaled up
 
 NUMERICAL, INCREMENTAL = "numerical, fused", "incremental"
 FORMULA, LOOPS = "formula, numpy", "formula, naive"
 
 
 def contenders(n_features: int) -> dict[str, tuple[Callable[[], Any], float, int]]:
-    """By name: the call, what fraction of the whole gradient it is, and loss evaluations."""
+    """Return by name: a call, its fraction of the whole gradient, and the loss evaluations."""
     objective, W = problem(N, n_features, C, "hinge")
     X, y = objective.X, objective.labels
 
@@ -92,7 +92,7 @@ def contenders(n_features: int) -> dict[str, tuple[Callable[[], Any], float, int
         return fastloss.Objective(X, y[: len(X)], loss="hinge", backend=backend, n_threads=1)
 
     fused, vectorised, loops = on("fused", X), on("numpy", X), on("naive", X[:FEW_ROWS])
-    by_columns = on("numpy", np.asfortranarray(X))  # the incremental one reads a column at a time
+    by_columns = on("numpy", np.asfortranarray(X))  # the incremental method reads single columns
     places = [(d, 0) for d in range(FEW_ENTRIES)]
     column = [(d, 0) for d in range(min(n_features, 1000))]
 
@@ -129,7 +129,7 @@ for n_parameters in (n_features * C for n_features in COUNTS):
     print(f"{n_parameters:12,}" + "".join(f"{seconds(p.timing.summary.median):>29}" for p in cells))
 
 # %% [markdown]
-# The slopes are fitted from 3,000 parameters on: below, a call costs what a call costs.
+# The slopes are fitted from 3,000 parameters on: below, the fixed cost of a call dominates.
 
 # %%
 slopes: dict[str, PowerLaw] = {}
@@ -150,7 +150,7 @@ print(
 
 
 def growth(name: str) -> float:
-    """The slope of the time against that of the Python loops, measured in the same turns."""
+    """Return the slope of the time relative to the Python loops, measured in the same turns."""
     points = zip(study.of(name), study.of(LOOPS), strict=True)
     ratios = {
         p.n_parameters: p.timing.summary.median / loops.timing.summary.median
@@ -160,7 +160,7 @@ def growth(name: str) -> float:
     return PowerLaw.fit(list(ratios), list(ratios.values())).slope
 
 
-# The load of the machine changes from count to count and slows all methods alike: use ratios.
+# Use ratios, because the load of the machine changes and slows all methods alike.
 assert 0.6 < growth(NUMERICAL) < 1.5
 assert abs(growth(INCREMENTAL)) < 0.6
 assert abs(growth(FORMULA)) < 0.6
@@ -170,20 +170,19 @@ assert largest[NUMERICAL] > 3 * largest[INCREMENTAL]
 assert largest[INCREMENTAL] > 5 * largest[FORMULA]
 
 # %% [markdown]
-# The slower language with the better algorithm wins: a constant factor loses to a power. That is
-# why gradients are derived, or computed by automatic differentiation (which is the formula, derived
-# by a program), and numerical ones only check them, on a few parameters.
+# The slower language with the better algorithm wins: a constant factor loses to a power. So
+# gradients are derived by hand, or by a program (automatic differentiation). Numerical gradients
+# only check them, on a few parameters.
 #
 # ## The error
 #
-# Two errors pull in opposite directions. *Truncation*: a difference is not a derivative; the error
+# Two errors depend on h in opposite ways. *Truncation*: a difference is not a derivative. The error
 # is `h/2 |f''|` for the forward difference `(f(W + h e) - f(W)) / h`, and `h^2/6 |f'''|` for the
-# central one. *Rounding*: the two losses are nearly the same number, and their difference keeps
-# only the digits in which they differ; the error is about `eps |f| / h`, with eps = 2.2e-16 in
-# float64.
+# central one. *Rounding*: the two losses agree in most digits, so few digits of their difference
+# are correct. The error is about `eps |f| / h`, with eps = 2.2e-16 in float64.
 #
-# **Predict** the shape of the error against h, in log-log: the slopes on both sides, and where the
-# lowest point lies, for each of the two.
+# **Predict** the shape of the error against h in a log-log plot. For the forward and the central
+# difference: what are the slopes on both sides, and where is the lowest point?
 
 # %%
 objective, W = problem(100, 20, 5)
@@ -193,7 +192,7 @@ STEPS = np.logspace(-13, 0, 53)
 
 
 def error_at(h: float, **how: Any) -> float:
-    """The root-mean-square error, relative to the largest entry of the gradient."""
+    """Return the root-mean-square error, relative to the largest entry of the gradient."""
     numerical = fastloss.numerical_gradient(objective, W, h=h, **how)
     return float(np.sqrt(np.mean((numerical - gradient) ** 2)) / scale)
 
@@ -207,7 +206,7 @@ curves = {
 
 
 def slope(errors: Floats, low: float, high: float) -> float:
-    """Of a curve in log-log, between two steps."""
+    """Return the slope of a curve in a log-log plot, between two steps."""
     inside = (low <= STEPS) & (high >= STEPS)
     return float(np.polyfit(np.log(STEPS[inside]), np.log(errors[inside]), 1)[0])
 
@@ -232,12 +231,13 @@ assert eps ** (1 / 3) / 30 < best[CENTRAL] < eps ** (1 / 3) * 30
 assert curves[CENTRAL].min() < curves[FORWARD].min() / 30
 
 # %% [markdown]
-# The best h is where the two errors meet: near the square root of eps forward, the cube root
-# central. The central difference costs twice as many evaluations and is worth it. `h = 1e-5` with
-# central differences in float64, as the course recommends: that is why.
+# The best h is where the two errors are equal: near the square root of eps for the forward
+# difference, near the cube root for the central one. The central difference takes twice as many
+# evaluations, and is far more exact. So the course recommends central differences in float64 with
+# `h = 1e-5`.
 #
-# **Predict.** The incremental method computes the same quotient from the same numbers. Has it the
-# same error?
+# **Predict.** The incremental method computes the same quotient from the same numbers. Does it have
+# the same error?
 
 # %%
 incremental_gain = error_at(1e-9) / error_at(1e-9, method="incremental")
@@ -245,9 +245,9 @@ print(f"at h = 1e-9 the incremental difference has {incremental_gain:.1f} times 
 assert incremental_gain > 2
 
 # %% [markdown]
-# It subtracts row by row and adds up what is left. The losses that do not change cancel without
-# rounding, and those that do are rounded in proportion to one row's loss, rather than to the sum of
-# all. The order of the arithmetic is part of the algorithm.
+# It subtracts row by row and then adds the differences. Losses that do not change cancel exactly.
+# The other differences are rounded in proportion to the loss of one row, not to the sum of all
+# rows. The order of the arithmetic is part of the algorithm.
 
 
 # %%
@@ -294,13 +294,14 @@ keep_picture(draw, "5-numerical-gradients", width=9.6, height=4.8)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Without a V.** For a function that takes complex numbers, `Im f(W + i h e) / h` is the
-#    derivative, with truncation `h^2/6 |f'''|` and *no difference*: nothing cancels, so h may be
-#    1e-20. Write the softmax loss so that it takes a complex `W` (mind the maximum), and get the
-#    gradient to the last digit. (`solutions.complex_step_gradient`)
-# 2. **Fourth order.** `(8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / (12 h)` leaves an error of order
-#    h^4. Predict its best h and its slopes in the picture, then draw it in.
+# 1. **Without rounding.** For a function of complex numbers, `Im f(W + i h e) / h` is the
+#    derivative, with truncation `h^2/6 |f'''|` and *no difference*. Nothing cancels, so h may be
+#    1e-20. Write the softmax loss for a complex `W` (mind the maximum), and compute the gradient to
+#    the last digit. (`solutions.complex_step_gradient`)
+# 2. **Fourth order.** `(8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / (12 h)` has an error of order h^4.
+#    Predict its best h and its slopes, then add it to the picture.
 #    (`solutions.fourth_order_gradient`)
-# 3. **Count.** How many evaluations of the loss does `fastloss.numerical_gradient` make, forward
-#    and central, for P parameters? Count with a function that counts its own calls. How long would
-#    the 30,730 parameters of CIFAR-10 take at 50 ms each? (`solutions.count_evaluations`)
+# 3. **Count.** How many evaluations of the loss does `fastloss.numerical_gradient` make for P
+#    parameters, with forward and with central differences? Check with a function that counts its
+#    own calls. How long would the 30,730 parameters of CIFAR-10 take, at 50 ms per evaluation?
+#    (`solutions.count_evaluations`)

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Lesson 6: Checking a gradient, and what deceives the check
+# # Lesson 6: When can you trust a gradient check?
 #
-# A wrong gradient trains, only worse: nothing crashes. So gradients are checked against numerical
-# ones. The check has three traps: a kink of the loss exactly where it looks, float32, and the
-# entries that it does not look at. And there are six planted bugs to be found.
+# Training with a wrong gradient does not crash; it only gives a worse model. So gradients are
+# checked against numerical ones. But can you trust the check? When does it call a correct gradient
+# wrong, when does it miss an error, and which of six planted bugs does it find?
 
 # %%
 from functools import partial
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 def relative_error(a: float, n: float) -> float:
-    """The course's measure: |a - n| / max(|a|, |n|), both zero passes."""
+    """Return the course's measure |a - n| / max(|a|, |n|), or 0 if both are equal."""
     return 0.0 if a == n else abs(a - n) / max(abs(a), abs(n))
 
 
@@ -30,11 +30,11 @@ def verdict(report: fastloss.GradientCheck) -> str:
 # %% [markdown]
 # ## A margin of exactly 0
 #
-# The hinge loss of a row is `sum over j != y of max(0, s_j - s_y + 1)`. One row, one feature, two
-# classes: `x = 1`, `y = 0`, `W = [[1, 0]]`, so the margin of class 1 is `0 - 1 + 1 = 0`, exactly.
-# To the left of it the loss is 0, to the right it has the slope 1.
+# The hinge loss of a row is `sum over j != y of max(0, s_j - s_y + 1)`. Take one row, one feature
+# and two classes: `x = 1`, `y = 0`, `W = [[1, 0]]`. The margin of class 1 is `0 - 1 + 1 = 0`,
+# exactly. For a smaller `W[0, 1]` the loss is 0; for a larger one it has the slope 1.
 #
-# **Predict.** The slope with respect to `W[0, 1]`: what does fastloss return, what the central
+# **Predict** the slope with respect to `W[0, 1]`. What does fastloss return, what is the central
 # difference, and what is their relative error?
 
 # %%
@@ -53,9 +53,9 @@ assert relative_error(analytic, central) == 1.0
 
 # %% [markdown]
 # All three are right. At a corner there is no derivative, but a range of *subgradients*, here from
-# 0 to 1, and a method may return any of them. A check that compares two numbers calls it an error
-# of 100 %, and a smaller h does not help, because the corner is at `W` itself. The check must know
-# of kinks: fastloss's asks the loss on which piece each probe lies.
+# 0 to 1, and a method may return any of them. A check that compares two numbers reports an error of
+# 100 %. A smaller h does not help, because the corner is at `W` itself. So the check must recognise
+# kinks: fastloss's check asks the loss on which piece each probe lies.
 
 # %%
 report = fastloss.check_gradient(corner, W)
@@ -64,11 +64,11 @@ assert report.passed
 assert report.counts["kink"] > 0
 
 # %% [markdown]
-# One row is a toy. Exact zeros are not rare, though: integer features with integer weights, such as
-# counts and a start with rounded weights, hit them again and again.
+# A margin of exactly 0 is not rare. It occurs often if features and weights are integers, such as
+# counts and rounded weights.
 #
-# **Predict.** 8 rows, features and weights from -1, 0, 1. How many of the 30 entries of a correct
-# gradient does the plain comparison call wrong (above 1e-2)?
+# **Predict.** Take 8 rows with features and weights from -1, 0, 1. How many of the 30 entries of a
+# correct gradient does the plain comparison call wrong (error above 1e-2)?
 
 # %%
 rng = np.random.default_rng(0)
@@ -93,12 +93,12 @@ assert report.n_kinks > 0
 # %% [markdown]
 # ## float32
 #
-# A float32 has 7 digits. The loss is about 1, and moving a parameter by 1e-5 moves it in the sixth
-# digit or not at all. Here is the softmax loss of a function that converts what it is given, as
-# many do.
+# A float32 has 7 digits. The loss is about 1, and a change of a parameter by 1e-5 changes the sixth
+# digit of the loss or none. Like many functions, this softmax loss converts its inputs to its own
+# type.
 #
-# **Predict.** The same function in both types, h = 1e-5. What error has the numerical gradient in
-# each? Is there any h at which float32 is good, below 1e-7?
+# **Predict.** For h = 1e-5, what is the error of the numerical gradient in each type? Is there an h
+# at which float32 is good (below 1e-7)?
 
 # %%
 data = fastloss.data.synthetic(100, 10, 5, dtype=np.float64)
@@ -110,14 +110,14 @@ STEPS = np.logspace(-12, 0, 49)
 
 
 def softmax(W: Floats, dtype: Any) -> tuple[float, Any]:
-    """Loss and gradient, computed in ``dtype`` whatever the type of ``W``."""
+    """Compute loss and gradient in ``dtype``, whatever the type of ``W``."""
     inputs = X.astype(dtype)
     losses, slopes = fastloss.score_gradient(inputs @ W.astype(dtype), y, loss="softmax")
     return float(losses.mean()), inputs.T @ slopes / dtype(len(X))
 
 
 def error_at(h: float, dtype: Any) -> float:
-    """The largest error of the numerical gradient, relative to the largest entry."""
+    """Return the largest error of the numerical gradient, relative to the largest entry."""
     numerical = fastloss.numerical_gradient(partial(softmax, dtype=dtype), W, h=h)
     return float(np.abs(numerical - gradient).max() / np.abs(gradient).max())
 
@@ -134,9 +134,9 @@ assert min(errors["float32"]) > 1e-7
 assert own < 1e-5
 
 # %% [markdown]
-# The gradient in float32 is fine, to 6 digits; it is the *difference* that has none left. So train
-# in float32 and check in float64. `check_gradient` casts an `Objective` by itself. A function of
-# your own that computes in float32 whatever it is given, it can only tell on:
+# The gradient in float32 is correct to 6 digits; it is the *difference* that has few correct
+# digits. So train in float32 and check in float64. `check_gradient` casts an `Objective` to float64
+# itself. It cannot cast a function that always computes in float32, but its report says so:
 
 # %%
 inside = fastloss.check_gradient(partial(softmax, dtype=np.float32), W)
@@ -150,11 +150,9 @@ assert cast.passed
 # %% [markdown]
 # ## Planted bugs
 #
-# The hinge with an L2 penalty in NumPy, correct, and with one bug at a time, each of which somebody
-# has made.
+# The hinge with an L2 penalty in NumPy: correct, and with one common bug at a time.
 #
-# **Predict.** Which of them would you see in the loss curve? Which will the check find, and can it
-# say where?
+# **Predict.** Which bugs would show in the loss curve? Which ones does the check find, and where?
 
 # %%
 L2 = 0.1
@@ -162,8 +160,8 @@ BUGS = {
     "none": "",
     "no 1/N": "the gradient is a sum, the loss a mean",
     "half the penalty": "l2 * W, but the loss has l2 * W**2",
-    "sign": "descends upwards",
-    "own class forgotten": "the slopes of the wrong classes only",
+    "sign": "descent goes uphill",
+    "own class forgotten": "only the slopes of the wrong classes",
     "margin >= -1": "counts rows that are already right",
     "one entry": "an index off by one at the border",
 }
@@ -207,12 +205,13 @@ assert reports["one entry"].worst.index == BORDER
 # %% [markdown]
 # ## How many entries are enough?
 #
-# "One entry" is wrong in 1 of 50. Of a real `W` a check looks at some 60 of 30,730 entries, and
-# would meet a single wrong one in 1 check of 512. A *direction* does not miss it: the slope along a
-# random `V` involves every entry at once, for two evaluations. It says only that something is
-# wrong; bisection then finds where.
+# The bug "one entry" affects 1 entry of 50. For a `W` of CIFAR-10, a check compares some 60 of
+# 30,730 entries, so it would meet a single wrong one in 1 of 512 checks. The slope along a random
+# *direction* `V` involves every entry at once, for two evaluations. It shows only that some entry
+# is wrong; bisection then finds which.
 #
-# **Predict.** 3,000 entries, one of them wrong, and the check may look at 5 entries. Is it found?
+# **Predict.** One of 3,000 entries is wrong, and the check may compare 5 entries. Does it find the
+# error without directions, and with 4 of them?
 
 # %%
 needle = (123, 7)
@@ -279,13 +278,13 @@ keep_picture(draw, "6-gradient-checks", width=9.6, height=4.6)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **A bug in hiding.** Plant a bug in the gradient of the softmax loss with an L1 or L2 penalty
-#    that no check can find at `W = 0`, and give a `W` at which it is found. What does that say
-#    about where to check? (`solutions.bug_in_hiding`)
-# 2. **The squared hinge.** At a margin of exactly 0, `max(0, m)^2` has a kink as well, in its
-#    second derivative. Take two rows `x = 1` with the labels 0 and 1, and `W = [[1, 0]]`: one
-#    margin is 0, the other 2. Predict verdict, status and number of kinks of `check_gradient` for
+# 1. **A hidden bug.** Plant a bug in the gradient of the softmax loss with an L1 or L2 penalty that
+#    no check can find at `W = 0`, and give a `W` at which a check finds it. So where should you
+#    check a gradient? (`solutions.bug_in_hiding`)
+# 2. **The squared hinge.** At a margin of exactly 0, `max(0, m)^2` has a kink too, in its second
+#    derivative. Take two rows `x = 1` with the labels 0 and 1, and `W = [[1, 0]]`: one margin is 0,
+#    the other 2. Predict the verdict, the statuses and the number of kinks of `check_gradient` for
 #    both powers. (`solutions.statuses_at_corner`)
-# 3. **Penalty apart from data.** With `l2 = 1e6` a gradient of the data that is wrong by a factor
-#    of 2 passes a check of the total. Show it, and write a check that finds it.
+# 3. **Data and penalty separately.** With `l2 = 1e6`, a data gradient that is wrong by a factor of
+#    2 passes a check of the total. Show this, and write a check that finds the error.
 #    (`solutions.check_parts`)

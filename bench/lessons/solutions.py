@@ -1,4 +1,4 @@
-"""Solutions of the exercises, in the order of the lessons. Try them first."""
+"""Solutions of the exercises, in the order of the lessons. Try the exercises first."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Pixels = NDArray[np.uint8]
 
 
 def line_hits(n_rows: int, n_features: int, n_classes: int) -> tuple[int, int]:
-    """How often ``scores[c] += ...`` runs, and how often ``math.exp``.
+    """Return how often ``scores[c] += ...`` runs, and how often ``math.exp``.
 
-    Their ratio is D: only fewer features make ``exp`` matter more. N and C count in both alike.
+    The ratio is D, so only fewer features raise the share of ``exp``. N and C multiply both counts.
     """
     return n_rows * n_features * n_classes, n_rows * n_classes
 
 
 def naive_on_lists(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
-    """The softmax loop on Python's own floats; about three times as fast as on arrays."""
+    """Run the softmax loop on Python floats: about three times as fast as on arrays."""
     columns = [column.tolist() for column in W.T]
     gradient = [[0.0] * len(W) for _ in columns]
     loss = 0.0
@@ -53,7 +53,7 @@ def naive_on_lists(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
 
 
 def share_from_speedup(whole: float, part: float) -> float:
-    """The share of the time that a part took: ``whole = 1 / (1 - p + p / part)``, solved for p."""
+    """Return the part's share p of the time: solve ``whole = 1 / (1 - p + p / part)`` for p."""
     return (1 - 1 / whole) / (1 - 1 / part)
 
 
@@ -61,7 +61,7 @@ def share_from_speedup(whole: float, part: float) -> float:
 
 
 def hinge_in_place(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
-    """The multiclass SVM in one matrix of scores, which become margins, violations and slopes."""
+    """Compute the multiclass SVM in one matrix: scores, then margins, violations and slopes."""
     rows = np.arange(len(X))
     scores = X @ W
     scores -= scores[rows, y, None] - scores.dtype.type(1)
@@ -77,7 +77,7 @@ def hinge_in_place(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
 def softmax_of_bytes(
     W: Floats, pixels: Pixels, y: Labels, block_rows: int = 64
 ) -> tuple[float, Floats]:
-    """The softmax loss on ``pixels / 255``: a block at a time as floats, and ``W`` scaled."""
+    """Compute the softmax loss on ``pixels / 255``: scale ``W``, and convert block by block."""
     scale = W.dtype.type(255)
     scaled = W / scale
     dW = np.zeros_like(W)
@@ -99,10 +99,10 @@ def softmax_of_bytes(
 
 
 def peak_of_one_expression(scores: Floats) -> float:
-    """The peak of ``exp(S - max) / exp(S - max).sum()``, in matrices like ``S``.
+    """Return the peak of ``exp(S - max) / exp(S - max).sum()``, in matrices like ``S``: 3.
 
-    Three: while the second ``exp`` runs, the first one, the second difference and the second result
-    are alive. An array without a name dies as soon as the operation that uses it is over.
+    While the second ``exp`` runs, three matrices are alive: the first ``exp``, the second
+    difference, and the result. An array without a name dies after the operation that uses it.
     """
 
     def probabilities() -> Floats:
@@ -116,7 +116,7 @@ def peak_of_one_expression(scores: Floats) -> float:
 
 @numba.njit  # type: ignore[untyped-decorator]
 def hinge_compiled(W: Any, X: Any, y: Any) -> Any:
-    """The multiclass SVM as a loop; classes run innermost, as they lie together in ``W``."""
+    """Compute the multiclass SVM as a loop, with the adjacent weights of a row innermost."""
     n_rows, n_features = X.shape
     n_classes = W.shape[1]
     dW = np.zeros_like(W)
@@ -141,7 +141,7 @@ def hinge_compiled(W: Any, X: Any, y: Any) -> Any:
 
 
 def count_signatures() -> int:
-    """Five: layouts (by rows, by columns, neither) and read-only flags are part of the type."""
+    """Return 5: layouts (by rows, by columns, neither) and read-only flags belong to the type."""
 
     @numba.njit  # type: ignore[untyped-decorator]
     def first(a: Any) -> Any:
@@ -163,7 +163,7 @@ def count_signatures() -> int:
 
 
 def seconds_a_day(first_call: float, each_call: float, starts: int = 24) -> float:
-    """Of processes that each make a first call and the rest of 20 epochs of 235 calls."""
+    """Return seconds per day for ``starts`` processes with 20 epochs of 235 calls each."""
     return starts * (first_call + (20 * 235 - 1) * each_call)
 
 
@@ -171,10 +171,10 @@ def seconds_a_day(first_call: float, each_call: float, starts: int = 24) -> floa
 
 
 def ridge_classes(arithmetic: float, bandwidth: float, itemsize: int) -> float:
-    """Classes from which on one pass is limited by arithmetic.
+    """Return the number of classes from which on arithmetic limits one pass.
 
-    The intensity is ``4 N D C / (N D itemsize)``, so ``4 C / itemsize``; the ridge is at
-    ``arithmetic / bandwidth``. With ``uint8`` it comes at a quarter of the classes.
+    The intensity is ``4 N D C / (N D itemsize) = 4 C / itemsize``; the ridge is at
+    ``arithmetic / bandwidth``. ``uint8`` reaches it with a quarter of float32's classes.
     """
     return arithmetic / bandwidth * itemsize / 4
 
@@ -182,7 +182,7 @@ def ridge_classes(arithmetic: float, bandwidth: float, itemsize: int) -> float:
 def one_pass_numpy(
     W: Floats, X: Floats, y: Labels, block_bytes: int = 2**18
 ) -> tuple[float, Floats]:
-    """The softmax loss with blocks of rows that are still in the cache for the second product."""
+    """Compute the softmax loss with blocks of rows that stay in the cache for both products."""
     block_rows = max(1, block_bytes // (X.shape[1] * X.itemsize))
     dW = np.zeros_like(W)
     loss = 0.0
@@ -204,7 +204,7 @@ def shortest_time(
     bandwidth: float,
     arithmetic: float,
 ) -> float:
-    """Seconds for N x D x C: reading ``X``, or the two products, whichever is longer."""
+    """Return the seconds for reading ``X``, or for the two products, whichever is longer."""
     n_rows, n_features, n_classes = shape
     reading = passes * n_rows * n_features * itemsize / bandwidth
     computing = 4 * n_rows * n_features * n_classes / arithmetic
@@ -215,10 +215,9 @@ def shortest_time(
 
 
 def softmax_of_complex(W: NDArray[Any], X: Floats, y: Labels) -> complex:
-    """The mean softmax loss, also of a complex ``W``.
+    """Return the mean softmax loss of a real or complex ``W``.
 
-    The shift is the largest *real* part: any constant will do, and one without an imaginary part
-    leaves the derivative alone.
+    The shift is the largest *real* part: any real constant leaves the derivative unchanged.
     """
     scores = X @ W
     shifted = scores - scores.real.max(axis=1, keepdims=True)
@@ -229,7 +228,7 @@ def softmax_of_complex(W: NDArray[Any], X: Floats, y: Labels) -> complex:
 def complex_step_gradient(
     f: Callable[[NDArray[Any]], complex], W: Floats, h: float = 1e-20
 ) -> Floats:
-    """``Im f(W + i h e) / h`` for every entry."""
+    """Compute ``Im f(W + i h e) / h`` for every entry."""
     gradient = np.empty(W.shape)
     probe = W.astype(complex)
     for place in np.ndindex(W.shape):
@@ -240,7 +239,7 @@ def complex_step_gradient(
 
 
 def fourth_order_gradient(f: Callable[[Floats], float], W: Floats, h: float = 1e-3) -> Floats:
-    """Differences over h and 2 h, whose errors of order h^2 cancel.
+    """Combine differences over h and 2 h so that their errors of order h^2 cancel.
 
     The error is ``h^4 / 30 |f'''''|``: slope 4 on the right, -1 on the left, and the best h near
     ``eps**(1/5)``, 7e-4.
@@ -262,7 +261,7 @@ def fourth_order_gradient(f: Callable[[Floats], float], W: Floats, h: float = 1e
 
 
 def count_evaluations(n_parameters: int, scheme: Literal["central", "forward"]) -> int:
-    """Evaluations of a whole numerical gradient: 2 P central, P + 1 forward."""
+    """Return the evaluations of a whole numerical gradient: 2 P central, P + 1 forward."""
     calls = 0
 
     def f(W: Floats) -> float:
@@ -280,10 +279,10 @@ def count_evaluations(n_parameters: int, scheme: Literal["central", "forward"]) 
 def bug_in_hiding(
     X: Floats, y: Labels, n_classes: int
 ) -> tuple[Callable[[Floats], tuple[float, Floats]], Floats, Floats]:
-    """A wrong gradient, a ``W`` at which no check can see it, and one at which it shows.
+    """Return a wrong gradient, a ``W`` that hides the error, and a ``W`` that shows it.
 
-    The penalty's gradient has the wrong sign, and is 0 at ``W = 0``. So check where every term is
-    alive: at random weights of the size they will have, not at the start.
+    The penalty's gradient has the wrong sign, and is 0 at ``W = 0``. So check where no term
+    vanishes: at random weights of the size that trained ones have, not at the start.
     """
     data_loss = fastloss.Objective(X, y, loss="softmax", backend="numpy")
 
@@ -296,11 +295,11 @@ def bug_in_hiding(
 
 
 def statuses_at_corner(power: int) -> tuple[bool, set[str], int]:
-    """Verdict, statuses and kinks with one margin at 0 and one at 2, for ``max(0, m)**power``.
+    """Return verdict, statuses and kinks for ``max(0, m)**power`` with margins of 0 and 2.
 
-    The hinge has two slopes there, and the gradient must lie between: "kink". The slope of the
-    squared hinge is the same on both sides; the kink is met, is one of the second derivative, and
-    the comparison is as sharp as anywhere else.
+    The hinge has two slopes at 0, and the gradient must lie between them: status "kink". The
+    squared hinge has one slope at 0 and a kink only in its second derivative. The check meets that
+    kink too, but compares as strictly as elsewhere.
     """
     corner = fastloss.Objective([[1.0], [1.0]], [0, 1], loss=fastloss.Hinge(power=power))
     report = fastloss.check_gradient(corner, np.array([[1.0, 0.0]]))
@@ -312,10 +311,10 @@ def check_parts(
     penalty: Callable[[Floats], tuple[float, Floats]],
     W: Floats,
 ) -> dict[str, bool]:
-    """Whether the sum passes, and whether each of its two parts does.
+    """Return whether the sum passes the check, and whether each of its two parts does.
 
-    In the sum a large penalty drowns the data: its slopes are small beside the others, and smaller
-    than the rounding of so large a loss. Checked apart, each is judged by its own size.
+    In the sum, a large penalty hides the data: the slopes of the data are smaller than the rounding
+    of so large a loss. Checked separately, each part is compared on its own scale.
     """
 
     def total(W: Floats) -> tuple[float, Floats]:

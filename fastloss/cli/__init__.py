@@ -1,6 +1,14 @@
-"""The command line, a module a group of commands."""
+"""The command line: one module for each group of commands."""
 
-from fastloss.cli import bench, check, compare, export, lesson, train, upkeep  # noqa: F401  (each registers its own)
+from fastloss.cli import (  # noqa: F401  (they register commands)
+    bench,
+    check,
+    compare,
+    export,
+    lesson,
+    train,
+    upkeep,
+)
 from fastloss.cli.common import app
 
 __all__ = ["app"]

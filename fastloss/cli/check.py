@@ -1,4 +1,4 @@
-"""``fastloss check``."""
+"""The command ``fastloss check``."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def check(
     candidate: Annotated[
         list[str] | None, typer.Option(help="Check your own my_module:my_function instead.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="How many rows to check on.")] = 50,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Print every report whole.")] = False,
+    rows: Annotated[int, typer.Option(min=1, help="Number of rows to check on.")] = 50,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print every full report.")] = False,
     seed: SeedOption = 0,
 ) -> None:
-    """Check gradients against finite differences; exit code 1 if one fails."""
+    """Check gradients against finite differences; exit with code 1 if one fails."""
     X, y, n_classes = _small_problem(data, rows, seed)
     checks = {name: run(X, y, n_classes, seed) for name, run in _checks(loss, backend, candidate)}
     table = Table(title=f"Gradient check on {len(X)} rows x {X.shape[1]} features")
-    for column in ("what", "verdict", "max relative error", "kinks crossed", "evaluations"):
+    for column in ("function", "verdict", "max relative error", "kinks crossed", "evaluations"):
         table.add_column(column)
     for name, result in checks.items():
         verdict = "passed" if result.passed else "FAILED"
@@ -68,7 +68,7 @@ Check = Callable[[NDArray[np.float64], NDArray[np.int64], int, int], fastloss.Gr
 def _checks(
     losses: list[str] | None, backends: list[str] | None, candidates: list[str] | None
 ) -> Iterator[tuple[str, Check]]:
-    """What to check, by name: the user's functions, or every loss on every backend."""
+    """Yield named checks: of the user's functions, or of every loss on every backend."""
     from fastloss.benchmark.run import small_weights
     from fastloss.benchmark.tasks import LossAndGrad, resolve_candidate
 
@@ -106,7 +106,7 @@ def _checks(
 def _small_problem(
     path: Path | None, rows: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
-    """A few rows in float64; pixels scaled to [0, 1]."""
+    """Return ``X`` (a few rows, float64, pixels scaled to [0, 1]), ``y`` and the class count."""
     if path is None:
         dataset = datasets.synthetic(rows, 20, 5, seed=seed, dtype=np.float64)
     else:

@@ -1,4 +1,4 @@
-"""What the commands share: the app, options that recur, the console, errors and progress."""
+"""Code that the commands share: the app, common options, the console, errors and progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastloss.files import Named, check_outputs, named
 
 
 class _Commands(typer.core.TyperGroup):
-    """Commands that end in one clear line, not in a traceback, when something goes wrong."""
+    """Commands that report an error in one line instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -27,7 +27,7 @@ class _Commands(typer.core.TyperGroup):
         except KeyboardInterrupt:
             _end("interrupted", 130)
         except Exception as error:
-            # Typer's own: the end of a command, or options that it shows by itself.
+            # Typer's own exceptions end a command or report bad options: Typer handles them.
             if isinstance(error, (typer.Abort, BrokenPipeError)) or hasattr(error, "exit_code"):
                 raise
             if os.environ.get("FASTLOSS_DEBUG"):
@@ -41,7 +41,7 @@ def _end(message: str, code: int) -> NoReturn:
 
 
 def _told(error: Exception) -> str:
-    """What an error says; with its kind unless it is of those that say all in their message."""
+    """Return the error's message, with its type unless the message alone is clear."""
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}".rstrip(": ")
     explained = (ValueError, TypeError, OSError, ImportError, RuntimeError)
@@ -51,13 +51,13 @@ def _told(error: Exception) -> str:
 app = typer.Typer(
     cls=_Commands,
     help="Losses and gradients of linear classifiers: benchmark, check, train, learn. "
-    "FASTLOSS_DEBUG=1 shows where an error comes from.",
+    "FASTLOSS_DEBUG=1 shows the traceback of an error.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-# Wide enough for the tables when the output goes to a file or a pipe; and on any terminal.
+# Characters. Files and pipes have no width of their own: this one fits the tables.
 _PLAIN_WIDTH = 150
 _LEAST_WIDTH = 60
 
@@ -66,16 +66,18 @@ DataOption = Annotated[
     typer.Option("--data", help="Folder or file: CIFAR-10, MNIST, or .npz with X and y."),
 ]
 LossOption = Annotated[
-    list[str] | None, typer.Option("--loss", help="Only this loss; may be repeated.")
+    list[str] | None, typer.Option("--loss", help="Use only this loss; may be repeated.")
 ]
 BackendOption = Annotated[
-    list[str] | None, typer.Option("--backend", help="Only this backend; may be repeated.")
+    list[str] | None, typer.Option("--backend", help="Use only this backend; may be repeated.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the data, W, and the order of turns.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", help="Seed of the data, W, and the order of turns.")
+]
 
 
 class _PlainConsole(Console):
-    """A console on which no name is markup, and that nobody has to read to the end."""
+    """A console that ignores markup in names and survives a closed pipe."""
 
     def __init__(self, stream: IO[str]) -> None:
         width = None if stream.isatty() else _PLAIN_WIDTH
@@ -83,25 +85,26 @@ class _PlainConsole(Console):
         self.width = max(self.width, _LEAST_WIDTH)
 
     def on_broken_pipe(self) -> None:
-        # As in ``| head``: there may be files left to write, and nothing to complain about.
+        # ``| head`` closes the pipe early; the command may still have files to write.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 def console(stderr: bool = False) -> Console:
+    """Return a console on standard output, or on standard error."""
     return _PlainConsole(sys.stderr if stderr else sys.stdout)
 
 
 def check_files(outputs: Named, data: Path | None, inputs: Named = ()) -> None:
-    """Raise unless the outputs can be written, and overwrite nothing that is read or written."""
+    """Raise unless every output can be written and overwrites no input and no other output."""
     read = () if data is None else datasets.files_of(data)
     check_outputs(outputs, [*inputs, *(("--data", path) for path in read)])
 
 
 class Attempts:
-    """Steps at the end of a command, none of which costs another one: ``with attempts: ...``.
+    """Independent final steps of a command, each in a block ``with attempts: ...``.
 
-    The first error, or interrupt, of those in such blocks is raised by `finish`.
+    A block that fails does not prevent the next one. `finish` raises the first error or interrupt.
     """
 
     def __init__(self) -> None:
@@ -121,9 +124,9 @@ class Attempts:
 
 
 def save_pictures(draw: Mapping[str, Callable[[], list[Path]]]) -> list[Path]:
-    """Draw pictures and return their files; of one that cannot be drawn, say why, on stderr.
+    """Draw pictures and return their files; report failures on standard error.
 
-    What they show is saved already, so a command does not fail for want of a picture.
+    The data behind the pictures is saved already, so a missing picture is no failed command.
     """
     saved: list[Path] = []
     for name, picture in draw.items():
@@ -135,13 +138,14 @@ def save_pictures(draw: Mapping[str, Callable[[], list[Path]]]) -> list[Path]:
 
 
 def say_saved(paths: Iterable[Path]) -> None:
+    """Print the names of saved files, if there are any."""
     if names := ", ".join(map(str, paths)):
         console().print(f"Saved {names}", soft_wrap=True)
 
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[str, int], None]]:
-    """A live bar on stderr, if that is a terminal."""
+    """Show a live bar on standard error if that is a terminal; yield ``update(message, done)``."""
     terminal = console(stderr=True)
     columns = (
         TextColumn("{task.percentage:3.0f} %", markup=False),

@@ -1,4 +1,4 @@
-"""``fastloss lesson``."""
+"""The command ``fastloss lesson``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ALL = "all"
 @app.command()
 def lesson(
     number: Annotated[
-        str | None, typer.Argument(help=f"Which one, or {_ALL}; without it, they are listed.")
+        str | None, typer.Argument(help=f"Lesson number, or {_ALL}; list the lessons if omitted.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the figures.")] = DEFAULT_FOLDER,
     notebook: Annotated[
@@ -39,7 +39,7 @@ def lesson(
         bool, typer.Option("--step", help="Wait for Enter before each piece of code.")
     ] = False,
 ) -> None:
-    """Lessons in profiling: list them, run one, or write it as a notebook."""
+    """List the lessons in profiling, run one, or write it as a notebook."""
     if notebook is not None:
         if number is None or number == _ALL:
             raise ValueError("--notebook needs the number of one lesson")
@@ -52,7 +52,7 @@ def lesson(
         console().print(_table(all_lessons()))
         return
     lessons = all_lessons() if number == _ALL else (find_lesson(number),)
-    # Before minutes are spent on what could not be kept.
+    # Lessons take minutes: fail first if their figures cannot be written.
     check_writable(out / "figure.png")
     if number == _ALL:
         _play_apart(lessons, out)
@@ -63,22 +63,22 @@ def lesson(
 def _table(lessons: tuple[Lesson, ...]) -> Table:
     table = Table(title="fastloss lesson NUMBER runs one", show_lines=True)
     table.add_column("number", justify="right")
-    for column, ratio in {"title": 2, "what it shows": 4, "exercises": 2}.items():
+    for column, ratio in {"title": 2, "summary": 4, "exercises": 2}.items():
         table.add_column(column, overflow="fold", ratio=ratio)
     for each in lessons:
         exercises = "\n".join(f"{k}. {_name_of(e)}" for k, e in enumerate(each.exercises, 1))
-        # As text: brackets are indices here, and no markup.
+        # Text, because Rich would read the brackets of indices as markup.
         table.add_row(str(each.number), *map(Text, (each.title, each.summary, exercises)))
     return table
 
 
 def _name_of(exercise: str) -> str:
-    """Its bold beginning."""
+    """Return the exercise's name, which is its bold beginning."""
     return exercise.removeprefix("**").partition("**")[0]
 
 
 def _play(chosen: Lesson, out: Path, step: bool) -> None:
-    """Text, code and what it prints, as they come; then where the figures are."""
+    """Run a lesson in this process: show each cell, then the paths of script and figures."""
     terminal = console()
     with saving_to(out) as paths, _errors_of(chosen):
         chosen.play(lambda cell: _show(cell, terminal, step))
@@ -89,7 +89,7 @@ def _play(chosen: Lesson, out: Path, step: bool) -> None:
 
 @contextmanager
 def _errors_of(chosen: Lesson) -> Iterator[None]:
-    """Show what goes wrong in a lesson with its traceback; what is not installed, in one line."""
+    """Show an error of a lesson with its traceback, but a missing package in one line."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -111,12 +111,12 @@ def _show(cell: Cell, terminal: Console, step: bool) -> None:
         Syntax(cell.source.strip("\n"), "python", background_color="default", theme="ansi_dark")
     )
     if step:
-        with suppress(EOFError):  # nobody there to wait for
+        with suppress(EOFError):  # standard input is closed
             input("Enter runs it. ")
 
 
 def _play_apart(lessons: tuple[Lesson, ...], out: Path) -> None:
-    """Each in a process of its own, as lessons measure memory, threads and first calls."""
+    """Run each lesson in its own process: lessons measure memory, threads and first calls."""
     failed = []
     for each in lessons:
         command = [sys.executable, "-m", "fastloss", "lesson", str(each.number), "--out", str(out)]

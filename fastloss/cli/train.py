@@ -1,4 +1,4 @@
-"""``fastloss train`` and ``fastloss predict``."""
+"""The commands ``fastloss train`` and ``fastloss predict``."""
 
 from __future__ import annotations
 
@@ -67,67 +67,75 @@ def train(
         ),
     ] = "sgd",
     lr: Annotated[
-        float | None, typer.Option(help="Learning rate; else from the lengths of the rows.")
+        float | None, typer.Option(help="Learning rate; default: computed from the data.")
     ] = None,
     l1: Annotated[float, typer.Option(help="Strength of the penalty sum|W|.")] = 0.0,
     l2: Annotated[float | None, typer.Option(help="Strength of the penalty sum(W**2).")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, instead of or besides epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a step, of sgd and adam.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="In [0, 1).")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows in each step of sgd and adam.")
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(help="Momentum in [0, 1).")] = None,
     nesterov: Annotated[
-        bool | None, typer.Option("--nesterov/--no-nesterov", help="Nesterov's momentum.")
+        bool | None, typer.Option("--nesterov/--no-nesterov", help="Use Nesterov's momentum.")
     ] = None,
     line_search: Annotated[
         bool | None,
-        typer.Option("--line-search", help="Gradient descent finds each step size itself."),
+        typer.Option("--line-search", help="Let gradient descent find each step size."),
     ] = None,
     schedule: Annotated[
-        str | None, typer.Option(help=f"Of the learning rate: {', '.join(SCHEDULES)}.")
+        str | None, typer.Option(help=f"Learning-rate schedule: {', '.join(SCHEDULES)}.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of rows, and of a sweep.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order of rows and of a sweep.")] = 0,
     standardize: Annotated[
         bool | None,
         typer.Option(
             "--standardize/--mean-image",
             help="Subtract the mean of each pixel and divide by its standard deviation, "
-            "or only subtract.",
+            "or only subtract the mean.",
         ),
     ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Neither: pixels in [0, 1].")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Do neither; scale pixels to [0, 1].")] = False,
     validation: Annotated[
-        int | None, typer.Option(help="Training rows to set aside; one in eight, at most 2,000.")
+        int | None,
+        typer.Option(help="Training rows to set aside; default: one in eight, at most 2,000."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="All that there are, unless given.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Number of threads; default: all available.")
+    ] = None,
     save: Annotated[
-        Path | None, typer.Option(help="The model; model.npz in the folder of --out.")
+        Path | None, typer.Option(help="File of the model; default: model.npz in --out.")
     ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Keep the state of the run in this file.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint, not a step lost.")
+        bool, typer.Option("--resume", help="Continue from the checkpoint without losing a step.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the plots and the history.")] = Path(
         "fastloss-train"
     ),
     json: Annotated[
-        str | None, typer.Option(help="Write the history there too; - for standard output.")
+        str | None, typer.Option(help="Also write the history here; - for standard output.")
     ] = None,
     sweep: Annotated[
         str | None,
         typer.Option(
-            help="What to try: lr=0.01:1:log,l2=1e-5|1e-4|1e-3. Ranges are drawn from, "
-            "lists make a grid; the best on the validation rows is kept."
+            help="Settings to try, such as lr=0.01:1:log,l2=1e-5|1e-4|1e-3. Values are drawn "
+            "from ranges; lists make a grid. The model with the best validation accuracy is kept."
         ),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="How many of a sweep; 20 where a range is drawn from.")
+        int | None,
+        typer.Option(
+            min=1, help="Trials of a sweep; default: 20 if there is a range, else the whole grid."
+        ),
     ] = None,
 ) -> None:
-    """Train a linear classifier, show what it learnt, and save it.
+    """Train a linear classifier, report on it, and save it.
 
-    What is not said is filled in from the data. Without --data: a synthetic problem.
+    Missing settings are computed from the data. Without --data, the problem is synthetic.
     """
     settings = Settings(
         loss=loss,
@@ -172,7 +180,7 @@ def _preprocessing(standardize: bool | None, raw: bool) -> PreprocessingKind:
 def _check_outputs(
     save: Path, out: Path, json: str | None, checkpoint: Path | None, data: Path | None
 ) -> None:
-    """Raise unless all files can be written, before minutes are spent on what they will hold."""
+    """Raise unless all files can be written; called before the training, which takes minutes."""
     plots.require_matplotlib()
     files = [out / "history.json"]
     files += (path for stem in _PICTURES for path in plots.picture_paths(out / stem))
@@ -186,7 +194,7 @@ def _check_outputs(
 
 
 def _write(outcome: Outcome, save: Path, out: Path, json: str | None) -> None:
-    """The report to stdout (JSON instead, if asked for), files to ``out``; the model first."""
+    """Save the model, then the history, the report (or JSON) on standard output, the pictures."""
     attempts, saved = Attempts(), []
     writers = {save: outcome.model.save, out / "history.json": outcome.save}
     if json not in (None, "-"):
@@ -215,7 +223,7 @@ def _print(outcome: Outcome, saved: list[Path]) -> None:
     terminal.print(f"{outcome.settings}")
     terminal.print(_curve_table(outcome.result.history).rich())
     if not outcome.complete:
-        terminal.print("Interrupted: what was learnt until then is kept.", style="bold")
+        terminal.print("Interrupted; the model trained so far is kept.", style="bold")
     elif outcome.result.why not in ("max_steps", "max_epochs"):
         terminal.print(f"Stopped: {outcome.result.message}")
     shares = [f"{name} {share:.2%}" for name, share in outcome.accuracies.items()]
@@ -226,7 +234,7 @@ def _print(outcome: Outcome, saved: list[Path]) -> None:
 
 
 def _curve_table(history: History) -> Table:
-    """Some of the records, evenly spread, the first and the last among them."""
+    """Tabulate evenly spread records, including the first and the last."""
     places = np.linspace(0, len(history) - 1, min(_CURVE_ROWS, len(history))).round().astype(int)
     return Table(
         title="",
@@ -255,7 +263,7 @@ def _optional(value: float | None) -> str:
 
 
 def _trials_table(outcome: Outcome) -> Table:
-    """The trials, best first, by what differs between them."""
+    """Tabulate the trials, best first, with the settings that differ between them."""
     assert outcome.job.sweep is not None
     names = tuple(parse_sweep(outcome.job.sweep))
     shown = outcome.trials[:_TRIALS_SHOWN]
@@ -285,7 +293,7 @@ def _trial_row(trial: Trial, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _pictures(outcome: Outcome, out: Path) -> dict[str, Callable[[], list[Path]]]:
-    """How to draw each picture, by name."""
+    """Return by name the functions that draw the pictures."""
     model = outcome.model
     histories = {
         _curve_name(outcome, trial): trial.result.history
@@ -297,7 +305,8 @@ def _pictures(outcome: Outcome, out: Path) -> dict[str, Callable[[], list[Path]]
         "loss": partial(plots.plot_loss_curves, histories, out / "loss"),
     }
     if outcome.confusions:
-        confusion = list(outcome.confusions.values())[-1]  # of the rows it has seen least of
+        # The last split is the one farthest from training: test, else validation, else train.
+        confusion = list(outcome.confusions.values())[-1]
         pictures["confusion"] = partial(plots.plot_confusion, confusion, names, out / "confusion")
     if model.image_shape is not None:
         pictures["templates"] = partial(
@@ -315,16 +324,16 @@ def _curve_name(outcome: Outcome, trial: Trial) -> str:
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="What fastloss train saved.")],
+    model: Annotated[Path, typer.Argument(help="A model saved by fastloss train.")],
     data: Annotated[Path, typer.Option(help="Folder or file, as for fastloss train.")],
     split: Annotated[
-        str | None, typer.Option(help="train or test: which rows of a folder; test unless given.")
+        str | None, typer.Option(help="Rows of a folder: train or test; default: test.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write a class for each row: .csv, or .npz with scores.")
+        Path | None, typer.Option(help="Write the class of each row: .csv, or .npz with scores.")
     ] = None,
 ) -> None:
-    """Give each row its class; where there are labels, say how many are right."""
+    """Predict the class of each row; if there are labels, report the accuracy."""
     if out is not None:
         if out.suffix not in (".csv", ".npz"):
             raise ValueError(f"--out must end in .csv or .npz, got {out}")
@@ -334,7 +343,7 @@ def predict(
     try:
         check_finite("X", X)
     except ValueError as error:
-        typer.echo(f"fastloss: {error}: classes of such rows mean nothing", err=True)
+        typer.echo(f"fastloss: {error}: the classes of such rows are meaningless", err=True)
     with np.errstate(over="ignore", invalid="ignore"):
         classes = trained.predict(X)
         if out is not None:
@@ -357,10 +366,10 @@ def predict(
 
 def _rows(path: Path, split: str | None) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     try:
-        return load_rows(path, cast(Split, split or "test"))  # which checks it
+        return load_rows(path, cast(Split, split or "test"))  # load_rows checks the split
     except FileNotFoundError as error:
         if split is None and path.is_dir():
-            raise FileNotFoundError(f"{error}; --split train takes the training rows") from error
+            raise FileNotFoundError(f"{error}; --split train uses the training rows") from error
         raise
 
 

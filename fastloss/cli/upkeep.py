@@ -1,4 +1,4 @@
-"""``fastloss doctor`` and ``fastloss warmup``."""
+"""The commands ``fastloss doctor`` and ``fastloss warmup``."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _TYPES = ("float32", "float64", "uint8")
 
 @app.command()
 def doctor() -> None:
-    """Look at the CPU, threads, BLAS and the kernel cache, and say what to do."""
+    """Examine the CPU, threads, BLAS and the kernel cache, and give advice."""
     from fastloss.doctor import examine
 
     table = Table(title="fastloss doctor", show_lines=False)
-    table.add_column("what")
+    table.add_column("topic")
     table.add_column("found", overflow="fold")
-    table.add_column("what to do", overflow="fold")
+    table.add_column("advice", overflow="fold")
     for finding in examine():
         style = "yellow" if finding.advice else ""
-        table.add_row(finding.topic, finding.found, finding.advice or "nothing", style=style)
+        table.add_row(finding.topic, finding.found, finding.advice or "none", style=style)
     console().print(table)
 
 
@@ -36,23 +36,23 @@ def doctor() -> None:
 def warmup(
     loss: LossOption = None,
     dtype: Annotated[
-        list[str] | None, typer.Option(help="Only this type of X; may be repeated.")
+        list[str] | None, typer.Option(help="Use only this type of X; may be repeated.")
     ] = None,
     calibrate: Annotated[
-        bool, typer.Option(help="Also measure what calls cost here, for the choices of 'auto'.")
+        bool, typer.Option(help="Also time calls on this machine, for the choices of 'auto'.")
     ] = True,
 ) -> None:
-    """Compile the kernels, so that no first call has to, and measure what calls cost here."""
+    """Compile the kernels before they are needed, and time calls on this machine."""
     from fastloss.backends import cost_model, get_backend
     from fastloss.backends.background import compilations
     from fastloss.backends.fused import all_kernels
     from fastloss.benchmark import calibration
     from fastloss.kernel_cache import cached_kernels, can_import_numba, folder
 
-    can_import_numba()  # the next line says why it cannot
+    can_import_numba()  # if it cannot be imported, the next line says why
     get_backend("fused")
     if calibrate:
-        check_writable(cost_model.path())  # before minutes of measuring
+        check_writable(cost_model.path())  # first, because measuring takes minutes
     losses = [get_loss(name) for name in loss or fastloss.available_losses()]
     jobs = all_kernels(losses, [np.dtype(name) for name in dtype or _TYPES])
     start = time.perf_counter()

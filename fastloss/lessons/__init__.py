@@ -1,8 +1,8 @@
-"""The lessons: scripts in cells, each to be run as it is, opened as a notebook, or played here.
+"""The lessons: scripts in cells. Run one as a script, open it as a notebook, or play it here.
 
-A lesson is a Python script in percent format: ``# %% [markdown]`` starts a cell of text, ``# %%``
-one of code. In a checkout the scripts lie in ``bench/lessons``, in an installed wheel inside this
-package.
+A lesson is a Python script in percent format. ``# %% [markdown]`` starts a cell of text, ``# %%`` a
+cell of code. The scripts are in ``bench/lessons`` of a checkout, or inside this package in an
+installed wheel.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXERCISE = re.compile(r"^\d+\. (.+?)(?=^\d+\. |\Z)", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Cell:
-    """A piece of a lesson: markdown, or code that starts at ``line`` (from 1) of the script."""
+    """A piece of a lesson, Markdown or code, that starts at ``line`` of the script (from 1)."""
 
     kind: Literal["markdown", "code"]
     source: str
@@ -41,19 +41,19 @@ class Lesson:
 
     @property
     def number(self) -> int:
-        """Its place in the course, from 1."""
+        """Place of the lesson in the course, from 1."""
         found = _FILE_NAME.fullmatch(self.path.name)
         assert found is not None
         return int(found[1])
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Its cells, in order."""
+        """Cells of the script, in order."""
         return tuple(_cells(self.path.read_text(encoding="utf-8")))
 
     @property
     def title(self) -> str:
-        """What the first line calls it, without the number."""
+        """Title in the first line, without the number."""
         found = _TITLE.match(self.cells[0].source)
         if found is None:
             raise ValueError(f"{self.path}: the first line must be '# # Lesson N: title'")
@@ -61,24 +61,24 @@ class Lesson:
 
     @property
     def summary(self) -> str:
-        """Its first paragraph: what it shows."""
+        """First paragraph of the lesson, which says what it teaches."""
         return " ".join(self.cells[0].source.split("\n\n")[1].split())
 
     @property
     def exercises(self) -> tuple[str, ...]:
-        """The numbered paragraphs of its last cell."""
+        """Numbered paragraphs of the last cell."""
         return tuple(" ".join(text.split()) for text in _EXERCISE.findall(self.cells[-1].source))
 
     def play(self, before: Callable[[Cell], None] = lambda cell: None) -> None:
-        """Run the cells of code in order, in one namespace; ``before`` is told of every cell.
+        """Run the cells of code in order, in one namespace. Exceptions are not caught.
 
-        What a cell raises is not caught.
+        ``before`` is called with every cell, of text or code, before the cell runs.
         """
         namespace: dict[str, Any] = {"__name__": "__main__", "__file__": str(self.path)}
         for cell in self.cells:
             before(cell)
             if cell.kind == "code":
-                # Lines in front, so that profilers and tracebacks find the others in the script.
+                # Empty lines in front give profilers and tracebacks the script's line numbers.
                 padded = "\n" * (cell.line - 1) + cell.source
                 exec(compile(padded, str(self.path), "exec"), namespace)
 
@@ -108,16 +108,16 @@ class Lesson:
 
 
 def folder() -> Path:
-    """Where the scripts of the lessons are.
+    """Return the folder of the lessons' scripts.
 
     Raises
     ------
-    FileNotFoundError : neither a checkout nor an installed wheel has them.
+    FileNotFoundError : neither a checkout nor an installed wheel contains them.
     """
     here = Path(__file__).parent
     places = (here.parents[1] / "bench" / "lessons", here / "scripts")
     for place in places:
-        # A bench/lessons of some other project would hold none of ours.
+        # An installed package may lie beside another project's bench/lessons.
         with suppress(OSError):
             if any(_FILE_NAME.fullmatch(path.name) for path in place.iterdir()):
                 return place
@@ -125,17 +125,17 @@ def folder() -> Path:
 
 
 def all_lessons() -> tuple[Lesson, ...]:
-    """Every lesson, in the order of the course."""
+    """Return every lesson, in the order of the course."""
     lessons = (Lesson(path) for path in folder().iterdir() if _FILE_NAME.fullmatch(path.name))
     return tuple(sorted(lessons, key=lambda lesson: lesson.number))
 
 
 def find_lesson(number: str | int) -> Lesson:
-    """The lesson of that number.
+    """Return the lesson of this number.
 
     Raises
     ------
-    ValueError : there is none; the message lists those that there are.
+    ValueError : no lesson has this number; the message lists the numbers.
     """
     lessons = {str(lesson.number): lesson for lesson in all_lessons()}
     if str(number) not in lessons:
@@ -144,7 +144,7 @@ def find_lesson(number: str | int) -> Lesson:
 
 
 def _cells(text: str) -> Iterator[Cell]:
-    """The cells of a script in percent format; what comes before the first is left out."""
+    """Yield the cells of a script in percent format, without the lines before the first."""
     lines = text.splitlines()
     starts = [k for k, line in enumerate(lines) if line.startswith(_MARKER)]
     for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True):

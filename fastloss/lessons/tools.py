@@ -1,4 +1,4 @@
-"""What lessons share: contenders that take turns, bytes of a call, figures that are kept."""
+"""Tools for lessons: time contenders in turns, count a call's bytes, save figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastloss.benchmark.worker import Session
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Where figures go, unless `saving_to` says otherwise.
+#: Folder for figures outside of `saving_to`.
 DEFAULT_FOLDER = Path("fastloss-lessons")
 
 
@@ -34,7 +34,7 @@ _saving: ContextVar[_Saving | None] = ContextVar("figures", default=None)
 
 @contextmanager
 def saving_to(folder: Path) -> Iterator[list[Path]]:
-    """Figures drawn inside the block go to ``folder``; gives the list of those that are there."""
+    """Save figures drawn inside the block to ``folder``; yield the growing list of their paths."""
     saving = _Saving(folder)
     token = _saving.set(saving)
     try:
@@ -45,7 +45,7 @@ def saving_to(folder: Path) -> Iterator[list[Path]]:
 
 @dataclass(frozen=True)
 class Picture:
-    """A saved figure. A notebook shows it where it is the last expression of a cell."""
+    """A saved figure. A notebook shows it if it is the last expression of a cell."""
 
     path: Path
 
@@ -56,10 +56,10 @@ class Picture:
 def keep_picture(
     draw: Callable[[Figure], None], name: str, width: float = 8.0, height: float = 4.5
 ) -> Picture:
-    """Save a figure, light and dark, as PNG and SVG, and say where the light PNG is.
+    """Save a figure in both themes, as PNG and SVG; print and return the light PNG's path.
 
-    ``draw`` is called with an empty figure of the house's style, once for each of its themes;
-    ``width`` and ``height`` are inches.
+    ``draw`` is called once for each theme, with an empty figure in the house style. ``width`` and
+    ``height`` are in inches.
     """
     from fastloss import plots
 
@@ -73,7 +73,7 @@ def keep_picture(
 
 @dataclass(frozen=True)
 class _Given:
-    """A task of `Session`: a call that is there already."""
+    """A task of `Session` that needs no preparation: the call is given."""
 
     call: Callable[[], Any]
 
@@ -87,10 +87,10 @@ def take_turns(
     seconds: float = 2.0,
     max_rounds: int = 15,
 ) -> dict[str, list[float]]:
-    """Seconds a call of each contender, a number a round, measured in turns in random order.
+    """Time the contenders in turns, in random order; return seconds per call, one per round.
 
-    Each contender is called once before the clock runs, and is warm when it does. The rounds stop
-    after ``max_rounds`` or about ``seconds``. Compare with `fastloss.benchmark.measure.Ratio`.
+    Each contender is called once before it is timed, so that it is warm. Measuring stops after
+    ``max_rounds`` rounds or about ``seconds``. Compare with `fastloss.benchmark.measure.Ratio`.
     """
     sessions = {name: Session() for name in contenders}
     for name, call in contenders.items():
@@ -101,9 +101,9 @@ def take_turns(
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
-    """By how many bytes the memory in use rises during a call, at most.
+    """Return the largest rise of the memory in use during a call, in bytes.
 
-    What Python and NumPy ask for, result included; the workspace of BLAS is its own affair.
+    Counts allocations of Python and NumPy, including the result, but not the workspace of BLAS.
     """
     gc.collect()
     tracemalloc.start()

@@ -1,17 +1,17 @@
-"""Minimising a loss: random search, gradient descent, SGD, Adam, L-BFGS.
+"""Minimise a loss by random search, gradient descent, SGD, Adam or L-BFGS.
 
-`minimize` runs a method on an `Objective` (or any ``W -> (loss, gradient)``). Its `Result` says
-where the run ended, why it stopped, and what the loss did on the way.
+`minimize` runs a method on an `Objective` (or any ``W -> (loss, gradient)``). Its `Result` holds
+the final ``W``, the reason for stopping, and the history of the loss.
 
 ======================  =====================  ==================================================
 name                    class                  a step
 ======================  =====================  ==================================================
 ``random_search``       `RandomSearch`         draws another ``W``; keeps the best
 ``random_local_search`` `RandomLocalSearch`    draws a step; takes it if the loss falls
-``gradient_descent``    `GradientDescent`      along the gradient of all rows; constant or searched
-``sgd``                 `SGD`                  along the gradient of a batch, momentum, Nesterov
-``adam``                `Adam`                 of a batch (or all rows), scaled by its moments
-``lbfgs``               `LBFGS`                quasi-Newton on all rows (needs SciPy)
+``gradient_descent``    `GradientDescent`      goes along the gradient of all rows; line search
+``sgd``                 `SGD`                  goes along the gradient of a batch; momentum
+``adam``                `Adam`                 scales the gradient of a batch by running moments
+``lbfgs``               `LBFGS`                is a quasi-Newton step on all rows (needs SciPy)
 ======================  =====================  ==================================================
 
 >>> import numpy as np, fastloss
@@ -29,16 +29,16 @@ name                    class                  a step
 >>> bool(losses[-1] < 0.5 * losses[0])
 True
 
-A run with the same seed has the same bits on any number of threads. With ``checkpoint=`` it can be
-interrupted anywhere and resumed, and still has them. A loss that blows up is a `DivergedError`,
-which names the learning rate:
+Runs with the same seed give the same bits on any number of threads. With ``checkpoint=`` a run can
+be interrupted and resumed with the same bits (except L-BFGS). If the loss explodes, `DivergedError`
+names the learning rate:
 
 >>> optim.minimize(train, np.zeros((21, 4), np.float32), optim.SGD(lr=1e9))  # doctest: +ELLIPSIS
 Traceback (most recent call last):
     ...
 fastloss.optim.result.DivergedError: ...; the learning rate was 1e+09: lower lr
 
-A method of your own is a frozen dataclass: see `Method` and `register_method`.
+To add a method, write a frozen dataclass: see `Method` and `register_method`.
 """
 
 from fastloss.optim.accuracy import accuracy

@@ -1,4 +1,4 @@
-"""How often a linear classifier is right."""
+"""Accuracy of a linear classifier."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from fastloss.threads import blas_threads
 
 
 def accuracy(objective: Objective, W: ArrayLike) -> float:
-    """The share of rows whose label has the highest score, in [0, 1]; of a tie the lowest class.
+    """Return the share of rows whose label has the highest score, in [0, 1].
 
-    Ignored rows do not count; if all are ignored it is NaN. Weights play no part. BLAS runs on one
-    thread, so that the number of threads decides nothing.
+    On a tie the lowest class wins. Ignored rows do not count; the result is NaN if all rows are
+    ignored. Row weights have no effect. BLAS runs on one thread, so that the result does not depend
+    on the number of threads.
 
     Examples
     --------

@@ -1,9 +1,9 @@
-"""The contract of a method: how to start, and how to go from one state to the next.
+"""Base class of the methods, with the state and the setting that they work on.
 
-A method is a frozen dataclass of its parameters, and a state is immutable too: a step makes a new
-one and changes nothing. So whatever interrupts a run, the last state is whole, and all that a
-checkpoint has to keep. Random numbers follow from the seed and the number of the step (or of the
-epoch), so there is no generator whose state could be lost.
+A method is a frozen dataclass of its parameters. A state is immutable too: a step makes a new one.
+So the last state is whole whenever a run is interrupted, and a checkpoint needs nothing else.
+Random numbers follow from the seed and the number of the step or epoch, so no generator's state
+needs to be saved.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from fastloss.optim.result import Why
 
 @dataclass(frozen=True)
 class State:
-    """Where a run is. Its arrays are never written to again."""
+    """State of a run after a step. Its arrays are never modified."""
 
     step: int
     W: Floats
-    loss: float  # at W; of methods on batches: of the last batch, before its step
-    gradient: Floats | None = None  # which belongs to ``loss``
-    memory: tuple[NDArray[Any], ...] = ()  # what else the method remembers: velocity, moments, ...
+    loss: float  # at W; for methods on batches: of the last batch, before its step
+    gradient: Floats | None = None  # computed together with ``loss``
+    memory: tuple[NDArray[Any], ...] = ()  # other arrays of the method: velocity, moments, ...
     learning_rate: float | None = None  # of the last step
 
 
 class Stop(Exception):
-    """Raised by a method, or by the run itself, to end the run."""
+    """Exception by which a method, or the run itself, ends the run."""
 
     def __init__(self, why: Why, message: str) -> None:
-        super().__init__(why, message)  # both, so that the error can be pickled
+        super().__init__(why, message)  # unpickling calls __init__ with both
         self.why = why
         self.message = message
 
@@ -46,27 +46,27 @@ class Stop(Exception):
 
 
 def _no_limit() -> None:
-    """Let a run take any time; a function of the module, so that a `Setting` can be pickled."""
+    """Let a run take any time. A lambda could not be pickled with its `Setting`."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method works on."""
+    """Function, seed, tolerance and batches that a method works with."""
 
     function: Function
     seed: int
     tolerance: float
-    batches: Batches | None  # of methods that work on batches
-    # For methods that evaluate more than once a step: raises `Stop` where the time is over.
+    batches: Batches | None  # None: every step sees all rows
+    # Raises `Stop` when a limit is reached; for methods that evaluate more than once in a step.
     check_time: Callable[[], None] = _no_limit
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in a pass over the rows."""
+        """Number of steps in a pass over the rows."""
         return 1 if self.batches is None else self.batches.per_epoch
 
     def random(self, number: int) -> np.random.Generator:
-        """The random numbers of a step."""
+        """Return the random number generator of a step."""
         return np.random.default_rng([self.seed, number])
 
 
@@ -76,32 +76,32 @@ class Method(ABC):
     name: ClassVar[str]
 
     def batches_of(self, function: Function, seed: int) -> Batches | None:
-        """The batches that the steps see; None: they see all rows."""
+        """Return the batches for the steps, or None if every step sees all rows."""
         return None
 
     @abstractmethod
     def start(self, setting: Setting, W: Floats) -> State:
-        """The state before the first step."""
+        """Return the state before the first step."""
 
     @abstractmethod
     def take_step(self, setting: Setting, state: State) -> State:
-        """The state after the next step."""
+        """Return the state after the next step."""
 
     def advance(self, setting: Setting, state: State, commit: Callable[[State], None]) -> None:
         """Take steps and commit their states, until `Stop` is raised."""
         while True:
-            # Overflow shows in the next loss, and ends the run.
+            # No warning for overflow: the next loss shows it, and the run ends.
             with ieee_arithmetic():
                 state = self.take_step(setting, state)
             commit(state)
 
 
 def stepped(state: State, **changes: Any) -> State:
-    """The state one step on."""
+    """Return the state with the step count increased by 1 and other fields changed."""
     return replace(state, step=state.step + 1, **changes)
 
 
 def squared_norm(array: Floats) -> float:
-    """Sum of squares in float64. Not by BLAS, whose bits depend on the number of threads."""
+    """Return the sum of squares in float64. BLAS is avoided: its bits depend on its threads."""
     with ieee_arithmetic():
         return float(np.square(array, dtype=np.float64).sum())

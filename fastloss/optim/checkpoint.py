@@ -1,7 +1,7 @@
-"""A run in a file: its state, its records, and what it is a run of.
+"""Checkpoints: a file with the state and records of a run, and a fingerprint of its problem.
 
-An ``.npz`` file of the state's arrays and of a text (JSON) with everything else. An older one is
-replaced whole or not at all.
+The file is an ``.npz`` archive of the state's arrays, and of a JSON text with everything else. An
+older checkpoint is replaced as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from fastloss.optim.base import Method, State
 from fastloss.optim.result import Record
 
 _FORMAT = "fastloss checkpoint 1"
-# The array, of bytes, that tells a checkpoint from other archives.
+# Name of the array of bytes that distinguishes a checkpoint from other archives.
 _TEXT = "text"
-# So many rows, evenly spread, stand for all of X.
+# Hashing all of X would take too long: about this many evenly spread rows represent it.
 _HASHED_ROWS = 256
 
 Fingerprint = Mapping[str, str]
@@ -40,7 +40,7 @@ Fingerprint = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run needs to go on."""
+    """Everything that a run needs to continue."""
 
     fingerprint: Fingerprint
     state: State
@@ -72,7 +72,13 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Read what `save` wrote; ValueError if it is something else, or damaged."""
+        """Read a file written by `save`.
+
+        Raises
+        ------
+        FileNotFoundError : there is no such file.
+        DataFormatError : the file is damaged, or is no checkpoint.
+        """
         if not path.exists():
             raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
         try:
@@ -98,11 +104,11 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = error.problem if isinstance(error, DataFormatError) else named(error)
             raise DataFormatError(
-                path, f"this is not a checkpoint of fastloss, or is damaged: {reason}"
+                path, f"this is not a checkpoint of fastloss, or it is damaged: {reason}"
             ) from error
 
     def check(self, path: Path, fingerprint: Fingerprint) -> None:
-        """Raise unless it is a checkpoint of this very problem and method."""
+        """Raise ValueError unless the checkpoint belongs to this problem and method."""
         differences = [
             f"{name} {self.fingerprint.get(name, 'unknown')} there, {value} here"
             for name, value in fingerprint.items()
@@ -127,7 +133,7 @@ def check_place(path: Path, f: object = None, *, is_resumed: bool = False) -> No
 
 
 def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:
-    """What must be the same for a run to go on, by name."""
+    """Return by name the facts that must be unchanged when a run is resumed."""
     facts = {
         "f": "an Objective" if isinstance(f, Objective) else "a callable",
         "method": repr(method),

@@ -1,7 +1,7 @@
-"""Steps along the gradient: of all rows, or of a batch of them.
+"""Methods that step along the gradient, of all rows or of a batch.
 
-A method on all rows evaluates after its step, so that loss and gradient at ``W`` are known; one on
-batches evaluates the next batch before it.
+A method on all rows evaluates after its step, so that loss and gradient at ``W`` are known. A
+method on batches evaluates the next batch before its step.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from fastloss.optim.schedules import Constant, Schedule
 
 Memory = tuple[Floats, ...]
 
-# Armijo's condition: a step must gain this part of what the slope promises.
+# Armijo's condition: a step must gain this fraction of the decrease that the slope predicts.
 _SUFFICIENT = 1e-4
 _SHRINK = 0.5
 _GROW = 2.0
 
 
 class _FirstOrder(Method):
-    """A rule that turns a gradient into a step, on all rows or on batches."""
+    """Base class of rules that turn a gradient into a step, on all rows or on batches."""
 
     lr: float
     schedule: Schedule
 
     @abstractmethod
     def memory(self, W: Floats) -> Memory:
-        """What the rule remembers, at the start."""
+        """Return the arrays that the rule keeps between steps, at the start."""
 
     @abstractmethod
     def update(
         self, W: Floats, gradient: Floats, memory: Memory, lr: float, step: int
     ) -> tuple[Floats, Memory]:
-        """``W`` and the memory after a step (counted from 1) with this learning rate."""
+        """Return ``W`` and the memory after a step (counted from 1) with this learning rate."""
 
     def start(self, setting: Setting, W: Floats) -> State:
         if setting.batches is not None:
@@ -55,7 +55,7 @@ class _FirstOrder(Method):
         return State(0, W, *setting.function.value_and_gradient(W), memory=self.memory(W))
 
     def take_step(self, setting: Setting, state: State) -> State:
-        # A NumPy scalar from the schedule must not turn lr into another type.
+        # float(): a NumPy scalar from the schedule would change the types of lr and ``W``.
         lr = self.lr * float(self.schedule(state.step / setting.steps_per_epoch))
         loss, gradient = state.loss, state.gradient
         if setting.batches is not None:
@@ -70,7 +70,10 @@ class _FirstOrder(Method):
 def momentum_update(
     W: Floats, gradient: Floats, memory: Memory, lr: float, momentum: float, nesterov: bool
 ) -> tuple[Floats, Memory]:
-    """A step with momentum: see `SGD`. The memory holds the velocity, if there is momentum."""
+    """Return ``W`` and the memory after a step as in `SGD`.
+
+    The memory holds the velocity, or nothing without momentum.
+    """
     if not momentum:
         return W - lr * gradient, ()
     velocity = momentum * memory[0]
@@ -93,9 +96,10 @@ class GradientDescent(_FirstOrder):
 
         W <- W - t g,   t halved until   f(W - t g) <= f(W) - 1e-4 t |g|^2
 
-    Backtracking until Armijo's condition holds (Nocedal and Wright, *Numerical Optimization*,
-    algorithm 3.1); the first t is ``lr``, and each search starts from the last t, doubled if that
-    had held at once. It takes neither momentum nor a schedule.
+    The line search backtracks until Armijo's condition holds (Nocedal and Wright, *Numerical
+    Optimization*, algorithm 3.1). The first t is ``lr``. Each later search starts from the last t,
+    or from twice that if the last t was accepted without halving. The line search takes neither
+    momentum nor a schedule.
     """
 
     name: ClassVar[str] = "gradient_descent"
@@ -132,17 +136,17 @@ class GradientDescent(_FirstOrder):
 
 
 def _backtrack(state: State, setting: Setting) -> State:
-    """One step with a line search; the memory holds the first step size to try."""
+    """Take one step with a line search; the memory holds the first step size to try."""
     assert state.gradient is not None
     first = lr = float(state.memory[0])
     descent = squared_norm(state.gradient)
     while True:
         W = state.W - lr * state.gradient
         if np.array_equal(W, state.W):
-            raise Stop("stalled", "no step along the gradient lowers the loss any more")
+            raise Stop("stalled", "no step along the gradient lowers the loss")
         setting.check_time()
         loss, gradient = setting.function.value_and_gradient(W)
-        # The first test matters where the gain that is asked for is lost in rounding.
+        # The first test matters if the required gain is lost in rounding.
         if loss < state.loss and loss <= state.loss - _SUFFICIENT * lr * descent:
             following = np.array(_GROW * lr if lr == first else lr)
             return stepped(
@@ -153,19 +157,19 @@ def _backtrack(state: State, setting: Setting) -> State:
 
 @dataclass(frozen=True)
 class SGD(_FirstOrder):
-    """Minibatch stochastic gradient descent, with momentum if wanted::
+    """Minibatch stochastic gradient descent, with optional momentum::
 
         v <- momentum v - lr g
         W <- W + v,   or with Nesterov's momentum   W <- W + momentum v - lr g
 
-    ``g`` is the gradient of the next ``batch_size`` rows. Each epoch visits all rows, in an order
-    drawn anew unless ``shuffle=False``; a batch is gathered, ``X`` as a whole never copied.
+    ``g`` is the gradient of the next ``batch_size`` rows. Each epoch visits all rows, in a new
+    random order unless ``shuffle=False``. A step copies the rows of its batch, never all of ``X``.
     Source: CS231n, "Neural Networks Part 3: parameter updates".
 
     Parameters
     ----------
-    lr : learning rate > 0, multiplied with ``schedule(epoch)``.
-    batch_size : rows a step, at most all of them.
+    lr : learning rate > 0, multiplied by ``schedule(epoch)``.
+    batch_size : rows in a step; at most all rows are used.
     momentum : in [0, 1).
     """
 
@@ -204,7 +208,7 @@ class Adam(_FirstOrder):
         v <- beta2 v + (1 - beta2) g^2
         W <- W - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    t counts the steps from 1. Batches and ``lr`` as in `SGD`.
+    t counts the steps from 1. Batches and ``lr`` are as in `SGD`.
     Source: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015.
     """
 
@@ -242,7 +246,7 @@ class Adam(_FirstOrder):
         m += (1.0 - self.beta1) * gradient
         v = self.beta2 * memory[1]
         v += (1.0 - self.beta2) * np.square(gradient)
-        # The correction of v is put in front of the fraction, where it is one number.
+        # Correct the bias of v in scalars, outside the fraction: dividing v would take a pass.
         correction = math.sqrt(1.0 - self.beta2**step)
         change = np.sqrt(v)
         change += self.eps * correction

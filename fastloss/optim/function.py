@@ -1,4 +1,4 @@
-"""What is minimised, as the methods see it, and how many of its rows have been evaluated."""
+"""Functions to minimise, as the methods see them, with a count of the rows evaluated."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ LossAndGradient = Callable[[Any], tuple[float, Any]]
 
 
 class Function(ABC):
-    """A loss with its gradient. ``rows_evaluated`` counts what the methods ask for."""
+    """A loss with its gradient. ``rows_evaluated`` counts rows in evaluations by the methods."""
 
     n_rows: int
-    blas_threads: int | None = None  # what a method may use; None: all
+    blas_threads: int | None = None  # threads that a method's own BLAS may use; None: all
 
     def __init__(self) -> None:
         self.rows_evaluated = 0
 
     @abstractmethod
     def value_and_gradient(self, W: Floats) -> tuple[float, Floats]:
-        """The loss of all rows at ``W``, and its gradient, which nobody else holds."""
+        """Return the loss of all rows at ``W``, and its gradient in an array of its own."""
 
     @abstractmethod
     def value(self, W: Floats) -> float:
-        """The loss of all rows at ``W``."""
+        """Return the loss of all rows at ``W``."""
 
     @abstractmethod
     def terms(self, W: Floats, loss: float | None) -> tuple[float, float]:
-        """Data loss and penalty at ``W``, for the record; ``loss``: their sum, if it is known."""
+        """Return data loss and penalty at ``W``; ``loss`` is their sum, or None if unknown."""
 
     def fault(self, W: Floats) -> str:
-        """Why the loss at ``W`` is not finite."""
+        """Return the reason why the loss at ``W`` is not finite."""
         try:
             self._check_finite(W)
         except ValueError as error:
@@ -51,7 +51,7 @@ class Function(ABC):
 
 
 class RowsFunction(Function):
-    """An `Objective`; ``reproducible``: evaluated with the same bits on any number of threads."""
+    """An `Objective`; ``reproducible``: with the same bits on any number of threads."""
 
     def __init__(self, objective: Objective, W: Floats, reproducible: bool) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class RowsFunction(Function):
         return self._given.reproducible(self._W, n_rows)
 
     def minibatch(self, n_rows: int, n_candidates: int) -> Minibatch:
-        """An estimate from so many rows at a time."""
+        """Return a function that estimates the loss from ``n_rows`` of ``n_candidates`` rows."""
         return self._settled(n_rows).minibatch(n_rows, n_candidates)
 
     def value_and_gradient(self, W: Floats) -> tuple[float, Floats]:
@@ -89,7 +89,7 @@ class RowsFunction(Function):
 
 
 class PlainFunction(Function):
-    """Any callable; one call of it counts as one row."""
+    """Any callable; a call counts as one row."""
 
     n_rows = 1
 
@@ -119,16 +119,15 @@ class PlainFunction(Function):
 
 
 class Batches:
-    """The rows of an objective, a batch at a time; each epoch in an order of its own.
+    """Batches of an objective's rows, in a new order in each epoch.
 
-    The order follows from the seed and the epoch alone, so nothing of it has to be kept. Rows that
-    count for nothing (no weight, or the label to ignore) are left out. The last batch of an epoch
-    has what is left.
+    The order depends on the seed and the epoch alone, so a checkpoint need not store it. Rows of
+    weight 0 and ignored rows are left out. The last batch of an epoch may be smaller.
     """
 
     def __init__(self, function: Function, batch_size: int, shuffle: bool, seed: int) -> None:
         if not isinstance(function, RowsFunction):
-            raise TypeError("f must be an Objective, whose rows make batches; it is a callable")
+            raise TypeError("f must be an Objective, because batches need rows; got a callable")
         self._function = function
         self._shuffle, self._seed = shuffle, seed
         counted = np.flatnonzero(function.objective.row_weights > 0)
@@ -139,7 +138,7 @@ class Batches:
         self._order: tuple[int, NDArray[np.intp]] = (-1, self._rows)
 
     def value_and_gradient(self, W: Floats, step: int) -> tuple[float, Floats]:
-        """Loss and gradient, estimated from the batch of this step (counted from 0)."""
+        """Return loss and gradient, estimated from the batch of this step (counted from 0)."""
         epoch, place = divmod(step, self.per_epoch)
         start = place * self._batch_size
         rows = self._order_of(epoch)[start : start + self._batch_size]

@@ -1,4 +1,4 @@
-"""L-BFGS, through SciPy where it is installed."""
+"""L-BFGS, by SciPy."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fastloss.arrays import Floats, as_integer, convert, ieee_arithmetic
 from fastloss.optim.base import Method, Setting, State, Stop, stepped
 from fastloss.threads import blas_threads
 
-# SciPy counts in C ints. The run itself knows when to stop.
+# The run has its own limits. SciPy's must fit a C int.
 _NO_LIMIT = 2**31 - 1
-# Below such a relative decrease the loss has stopped falling, as in scikit-learn.
+# Relative decrease below which the loss counts as converged, as in scikit-learn.
 _SMALLEST_DECREASE = 64 * np.finfo(np.float64).eps
 
 
@@ -23,15 +23,15 @@ _SMALLEST_DECREASE = 64 * np.finfo(np.float64).eps
 class LBFGS(Method):
     """L-BFGS-B of SciPy, without bounds; a step is one of its iterations.
 
-    It works on float64 whatever the type of ``W``, in which the loss is evaluated. SciPy's memory
-    of earlier gradients cannot be stored: a run that is resumed goes on from the last ``W`` with
-    an empty one, and so does not have the bits of one that was not interrupted.
+    SciPy works in float64; the loss is evaluated in the type of ``W``. SciPy's memory of earlier
+    gradients cannot be stored. So a resumed run continues from the last ``W`` with an empty memory,
+    and does not give the bits of an uninterrupted run.
     Source: Zhu, Byrd, Lu and Nocedal, *Algorithm 778: L-BFGS-B*, 1997.
 
     Parameters
     ----------
-    memory : how many pairs of steps and gradient changes are kept.
-    max_line_search : evaluations that a line search may take.
+    memory : number of pairs of steps and gradient changes kept.
+    max_line_search : most evaluations in a line search.
     """
 
     name: ClassVar[str] = "lbfgs"
@@ -44,7 +44,7 @@ class LBFGS(Method):
             convert(self, name, as_integer, least=1)
 
     def start(self, setting: Setting, W: Floats) -> State:
-        _scipy_minimize()  # says at once if it is not there
+        _scipy_minimize()  # raises before the first evaluation if SciPy is missing
         return State(0, W, *setting.function.value_and_gradient(W))
 
     def take_step(self, setting: Setting, state: State) -> State:
@@ -52,7 +52,7 @@ class LBFGS(Method):
 
     def advance(self, setting: Setting, state: State, commit: Callable[[State], None]) -> None:
         shape, dtype = state.W.shape, state.W.dtype
-        latest = state  # evaluated last
+        latest = state  # the last evaluation
 
         def evaluate(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             nonlocal latest
@@ -80,8 +80,8 @@ class LBFGS(Method):
             "gtol": setting.tolerance,
         }
         minimize = _scipy_minimize()
-        # SciPy brings a BLAS of its own. Its threads spin after each of its many small calls, and
-        # that slows down whatever runs in between: by a half, where the loss is compiled.
+        # SciPy brings its own BLAS, whose threads spin after each of its many small calls. That
+        # slows down a compiled loss between the calls by half.
         blas = blas_threads(setting.function.blas_threads, look_again=True)
         with blas, ieee_arithmetic():
             end = minimize(

@@ -1,4 +1,4 @@
-"""The methods by name."""
+"""Registry of the methods."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fastloss.registry import Registry
 
 
 def register_method(method: Method | type[Method], name: str | None = None) -> None:
-    """Make a method known by name, an instance or the class (then built with its defaults).
+    """Register a method by name: an instance, or a class to build with its defaults.
 
     Raises
     ------
-    TypeError : not a method, or not a frozen dataclass (a checkpoint knows it by its ``repr``).
+    TypeError : not a method, or not a frozen dataclass (checkpoints compare its ``repr``).
     ValueError : the name is taken.
     """
     instance = method() if inspect.isclass(method) and issubclass(method, Method) else method
@@ -29,17 +29,17 @@ def register_method(method: Method | type[Method], name: str | None = None) -> N
 
 
 def unregister_method(name: str) -> None:
-    """Forget a registered method."""
+    """Remove a registered method."""
     _registry.remove(name)
 
 
 def available_methods() -> tuple[str, ...]:
-    """The names that ``method=`` takes."""
+    """Return the names that ``method=`` accepts."""
     return tuple(_registry)
 
 
 def get_method(method: str | Method) -> Method:
-    """The method of that name, with its defaults; an instance is itself."""
+    """Return the method of this name, with its defaults; return an instance unchanged."""
     if isinstance(method, Method):
         return method
     if not isinstance(method, str):
@@ -48,7 +48,7 @@ def get_method(method: str | Method) -> Method:
 
 
 def _register_plugin(name: str, method: object) -> None:
-    register_method(method, name)  # type: ignore[arg-type]  # it checks
+    register_method(method, name)  # type: ignore[arg-type]  # register_method checks the type
 
 
 _registry: Registry[Method] = Registry("method", "fastloss.methods", _register_plugin)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its records, its result, and the error of a run that blew up."""
+"""Records and result of a run, and the error of a run that diverged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 
-#: Why a run stopped. "stalled": no further step lowers the loss in the precision at hand.
+#: Reasons for stopping. "stalled": no further step lowers the loss in this precision.
 Why = Literal[
     "max_steps",
     "max_epochs",
@@ -26,20 +26,21 @@ Why = Literal[
 
 @dataclass(frozen=True)
 class Record:
-    """Where a run was after some step; step 0 is its start.
+    """Numbers of a run after a step; step 0 is the start.
 
-    ``loss`` (``data_loss`` + ``penalty``) is that of all rows at ``W``, whatever the steps saw.
+    ``loss`` (``data_loss`` + ``penalty``) is the loss of all rows at ``W``, even if steps see
+    batches.
     """
 
     step: int
-    epoch: float  # passes over the rows; of methods that use all rows in each step, the step
-    evaluations: float  # of all rows, by the steps (a batch is a part of one), not by the records
-    seconds: float  # since the start, everything included
+    epoch: float  # passes over the rows; the step, if each step uses all rows
+    evaluations: float  # of all rows (a batch counts in part), by steps and not by records
+    seconds: float  # since the start, including records and checkpoints
     loss: float
-    data_loss: float  # of a plain callable, whose penalty is not known: the loss
+    data_loss: float  # the loss for a plain callable, whose penalty is unknown
     penalty: float
-    gradient_norm: float | None  # Euclidean; of the last batch where steps see batches
-    learning_rate: float | None  # of the step that led here
+    gradient_norm: float | None  # Euclidean; of the last batch if steps see batches
+    learning_rate: float | None  # of the last step
     validation_accuracy: float | None  # in [0, 1]
 
 
@@ -72,7 +73,7 @@ class History(Sequence[Record]):
         return f"History({len(self)} records)"
 
     def column(self, name: str) -> NDArray[Any]:
-        """One field of all records (R,); NaN where it does not apply."""
+        """Return one field of all records (R,); NaN where the field is None."""
         known = [field.name for field in fields(Record)]
         if name not in known:
             raise ValueError(f"unknown column {name!r}; known: {', '.join(map(repr, known))}")
@@ -85,7 +86,7 @@ class History(Sequence[Record]):
 
 @dataclass(frozen=True)
 class Result:
-    """Where a run ended, how it came there, and why it stopped."""
+    """Final weights and loss of a run, its history, and its reason for stopping."""
 
     W: Floats
     loss: float  # of all rows, penalty included, at ``W``
@@ -105,9 +106,9 @@ class Result:
 
 
 class DivergedError(RuntimeError):
-    """The loss became NaN or infinite, or exploded. Says in which step, and what to lower.
+    """The loss became NaN or infinite, or exploded. The message names the step and the remedy.
 
-    ``history`` holds the records until then.
+    ``history`` holds the records before the divergence.
     """
 
     def __init__(
@@ -118,7 +119,8 @@ class DivergedError(RuntimeError):
         learning_rate: float | None,
         history: History,
     ) -> None:
-        super().__init__(step, loss_before, loss, learning_rate, history)  # all, for pickle
+        # Unpickling calls __init__ with all arguments.
+        super().__init__(step, loss_before, loss, learning_rate, history)
         self.step = step
         self.loss_before = loss_before
         self.loss = loss

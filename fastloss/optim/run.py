@@ -1,4 +1,4 @@
-"""The run: steps, records, when to stop, and the file that it can go on from."""
+"""Run a method: take steps, keep records, check limits, and write checkpoints."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from fastloss.optim.result import DivergedError, History, Record, Result, Why
 Accuracy = Callable[[Floats], float]
 Callback = Callable[[Record], Any]
 
-# What ends a run that nothing else would.
+# Limits of a run without any other limit.
 _DEFAULT_EPOCHS = 10
 _DEFAULT_STEPS = 1000
-# No noise of batches raises the loss by so many times its size at the start (or 1, if more).
+# A rise of the loss by this many times max(1, loss at the start) is no noise of batches.
 _EXPLOSION = 100.0
-# A power failure costs no more than this, unless ``checkpoint_every`` says otherwise.
+# A power failure costs at most this time, unless ``checkpoint_every`` is given.
 _CHECKPOINT_SECONDS = 30.0
 
 
@@ -57,45 +57,45 @@ def minimize(
     resume: bool = False,
     reproducible: bool = True,
 ) -> Result:
-    """Minimise a loss, and say how it went.
+    """Minimise a loss; return the weights and the history of the run.
 
     Parameters
     ----------
-    f : an `Objective`, or any callable ``W -> (loss, gradient)`` that keeps ``W`` as it is.
-        Batches need an `Objective`.
-    W : where to start, (D, C) or (D + 1, C) float32 or float64; of a callable any shape. It is not
-        modified; the result has its type.
+    f : an `Objective`, or any callable ``W -> (loss, gradient)`` that does not modify ``W``.
+        Methods on batches need an `Objective`.
+    W : start, (D, C) or (D + 1, C), float32 or float64; any shape if ``f`` is a callable. It is
+        not modified; the result has its type.
     method : a name (see `available_methods`) or an instance, e.g. ``SGD(lr=0.5, momentum=0.9)``.
-    max_steps, max_epochs, max_evaluations, max_seconds : the run stops after the first step that
-        reaches one of them. Units as in `Record`. Without any: 10 epochs of batches, or 1000 steps.
-    tolerance : methods that know the gradient of all rows stop where none of its entries is larger.
-    seed : >= 0, of everything random.
-    validation : what ``validation_accuracy`` of the records is: an `Objective` (see `accuracy`), or
-        a callable ``W -> accuracy``.
-    record_every : steps between two records; an epoch of batches, or a step, unless given. A record
-        of a method on batches costs an evaluation of all rows, without the gradient. Start and end
-        are always recorded.
-    callback : called with each `Record` but that of the end; the run stops if it returns something
-        true. KeyboardInterrupt ends the run like Ctrl-C.
-    checkpoint : path of a file to resume from. It is written when the run ends, is interrupted
-        (Ctrl-C; the result so far is returned) or fails, every ``checkpoint_every`` steps, or
-        unless that is given every 30 seconds. If the disk is full by then, a warning says so.
-    resume : go on from ``checkpoint``, with the same bits as if nothing had happened (L-BFGS: see
-        there). Limits, records and callbacks may be others than before.
-    reproducible : the same bits on any number of threads: see `Objective.reproducible`. False is
-        faster where NumPy is, and does not wait for a compilation.
+    max_steps, max_epochs, max_evaluations, max_seconds : limits, in the units of `Record`. The run
+        stops after the first step that reaches one. Default: 10 epochs of batches, or 1000 steps.
+    tolerance : methods on all rows stop when no entry of the gradient is larger in absolute value.
+    seed : seed >= 0 of all random numbers.
+    validation : source of ``validation_accuracy`` in the records: an `Objective` (see `accuracy`),
+        or a callable ``W -> accuracy``.
+    record_every : steps between two records; default: an epoch of batches, or one step. For a
+        method on batches, a record costs one evaluation of all rows, without the gradient. Start
+        and end are always recorded.
+    callback : called with each `Record` except a final one off the interval. A true result stops
+        the run. KeyboardInterrupt ends it like Ctrl-C.
+    checkpoint : path of a file to resume from. It is written when the run ends, fails or is
+        interrupted (Ctrl-C returns the result so far), and every ``checkpoint_every`` steps
+        (default: every 30 seconds). A write that fails, as on a full disk, causes a warning.
+    resume : continue from ``checkpoint``, with the bits of an uninterrupted run (except `LBFGS`).
+        Limits, ``record_every`` and ``callback`` may differ from before.
+    reproducible : give the same bits on any number of threads: see `Objective.reproducible`. False
+        is faster where NumPy is, and does not wait for a compilation.
 
     Returns
     -------
-    Result : with ``W``, its loss, the history, and ``why`` the run stopped.
+    Result : ``W``, its loss, the history, and the reason ``why`` the run stopped.
 
     Raises
     ------
-    DivergedError : the loss is NaN or infinite, or larger by 100 times its size at the start.
+    DivergedError : the loss became NaN or infinite, or rose by 100 times max(1, loss at the start).
     ValueError : a wrong value or shape, a loss or gradient at the start that is not finite, a
-        checkpoint of another run or a damaged one.
-    TypeError : an argument of the wrong kind.
-    OSError : no checkpoint to resume from; it cannot be written; its file is another archive.
+        checkpoint that is damaged or belongs to another run.
+    TypeError : an argument of the wrong type.
+    OSError : the checkpoint is missing, cannot be written, or would replace another archive.
     ImportError : ``method="lbfgs"`` without SciPy.
 
     Examples
@@ -137,7 +137,7 @@ def _as_count(name: str, value: int | None) -> int | None:
 
 
 def _as_start(f: object, W: ArrayLike) -> Floats:
-    """A copy of ``W``, so that the caller's is never the result's."""
+    """Return a validated copy of ``W``, so that the result never shares the caller's memory."""
     array = arrays.as_weights(W) if isinstance(f, Objective) else arrays.as_array("W", W)
     if array.dtype not in arrays.FLOAT_TYPES:
         raise TypeError(f"W must be float32 or float64, got {array.dtype}")
@@ -165,7 +165,7 @@ def _as_accuracy(validation: object) -> Accuracy | None:
 
 @dataclass(frozen=True)
 class _Limits:
-    """When a run is over, whatever it has found."""
+    """Limits of a run, in the units of `Record`."""
 
     max_steps: int | None
     max_epochs: float | None
@@ -179,7 +179,7 @@ class _Limits:
                 convert(self, name, as_real, above=0.0, finite=False)
 
     def check(self, steps: int, epochs: float, evaluations: float, seconds: float) -> None:
-        """Raise `Stop` if one is reached."""
+        """Raise `Stop` if a limit is reached."""
         reached: tuple[tuple[Why, float, float | None], ...] = (
             ("max_steps", steps, self.max_steps),
             ("max_epochs", epochs, self.max_epochs),
@@ -192,7 +192,7 @@ class _Limits:
 
 
 class _Run:
-    """A run on its way: the last state, and what has been recorded."""
+    """A run in progress: its last state and its records."""
 
     def __init__(
         self,
@@ -219,17 +219,17 @@ class _Run:
         self._path: Path | None = None
         self._save_every: int | None = None
         self._fingerprint: Fingerprint = {}
-        # The state and the rows evaluated until then, in one: an interrupt cannot part them.
+        # State and rows evaluated, in one attribute: an interrupt cannot separate them.
         self._at: tuple[State, int] | None = None
         self._records: list[Record] = []
         self._began = self._saved = time.perf_counter()
 
     def keep(self, path: Path, every: int | None, facts: Fingerprint) -> None:
-        """Keep a checkpoint in this file."""
+        """Keep a checkpoint in this file, after every ``every`` steps, or every 30 seconds."""
         self._path, self._save_every, self._fingerprint = path, every, facts
 
     def resume(self) -> None:
-        """Go on from the checkpoint."""
+        """Continue from the checkpoint."""
         assert self._path is not None
         kept = Checkpoint.load(self._path)
         kept.check(self._path, self._fingerprint)
@@ -239,17 +239,17 @@ class _Run:
         self._began -= kept.seconds
 
     def complete(self, W: Floats) -> Result:
-        """Take steps until something stops the run."""
+        """Take steps until the run stops; return its result and keep its checkpoint."""
         try:
             stop = self._take_steps(W)
-            # Before it is saved: it may show that the last step diverged.
+            # Before the save: the final record may show that the last step diverged.
             result = self._result(stop.why, stop.message)
             self._save()
         except KeyboardInterrupt:
-            # Before the first record nothing is learnt, and an import may have been cut short.
+            # Without a record there is no result, and an import may have been cut short.
             if self._at is None or not self._records:
                 raise
-            with suppress(KeyboardInterrupt):  # once more, when the file was there already
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C, which waited for the file
                 self._save()
             return self._result("interrupted", f"interrupted after step {self._state.step}")
         except DivergedError:
@@ -269,7 +269,7 @@ class _Run:
             self._method.advance(self._setting, self._state, self._commit)
         except Stop as stop:
             return stop
-        raise RuntimeError(f"{self._method!r} ended without saying why")
+        raise RuntimeError(f"{self._method!r} returned from advance without raising Stop")
 
     @property
     def _state(self) -> State:
@@ -290,7 +290,7 @@ class _Run:
         return time.perf_counter() - self._began
 
     def _commit(self, state: State) -> None:
-        """Take the state after a step, unless the run diverged in it."""
+        """Accept the state after a step, unless the run diverged in it."""
         self._check_loss(state.loss, state)
         self._at = state, self._setting.function.rows_evaluated
         self._between_steps()
@@ -300,7 +300,7 @@ class _Run:
 
     def _between_steps(self) -> None:
         step = self._state.step
-        # A run that was interrupted before its record makes up for it.
+        # A resumed run adds the record before which it was interrupted.
         if step % self._record_every == 0 and not self._is_recorded:
             self._records.append(self._record())
             if self._callback is not None and self._callback(self._records[-1]):
@@ -338,7 +338,7 @@ class _Run:
         )
 
     def _check_loss(self, loss: float, state: State) -> None:
-        """Raise if the loss that was seen in the step to ``state`` is no noise."""
+        """Raise if the loss seen in the step to ``state`` is not finite or has exploded."""
         if not self._records:
             return
         first = self._records[0].loss
@@ -348,7 +348,7 @@ class _Run:
         raise DivergedError(state.step, before, loss, state.learning_rate, History(self._records))
 
     def _check_gradient(self) -> None:
-        """Raise if the gradient of all rows leads nowhere: it is not finite, or all but 0."""
+        """Raise if the gradient of all rows is not finite, or below the tolerance."""
         state, tolerance = self._state, self._setting.tolerance
         if self._setting.batches is not None or state.gradient is None:
             return
@@ -370,7 +370,7 @@ class _Run:
         return self._state.step % self._save_every == 0
 
     def _save(self) -> None:
-        # Of a batch that a step ruined the next one tells; no run could go on from there.
+        # On batches, only the next batch shows a diverged step. No run can resume from such a W.
         if self._path is None or self._at is None or not np.isfinite(self._state.W).all():
             return
         state, rows_evaluated = self._at
@@ -379,12 +379,12 @@ class _Run:
         try:
             kept.save(self._path)
         except OSError as error:
-            # A full disk must not cost what was learnt.
+            # A full disk must not cost the result of the run.
             warnings.warn(f"the checkpoint is not kept: {error}", RuntimeWarning, stacklevel=2)
         self._saved = time.perf_counter()
 
     def _result(self, why: Why, message: str) -> Result:
-        # The end is not among the records of the checkpoint, from which a longer run may go on.
+        # The checkpoint has no record of the end, because a longer run may resume from it.
         records = [*self._records, *(() if self._is_recorded else (self._record(),))]
         return Result(
             W=self._state.W,

@@ -1,8 +1,8 @@
-"""Learning-rate schedules: the factor that ``lr`` is multiplied with, as a function of the epoch.
+"""Learning-rate schedules: functions from the epoch to a factor of ``lr``.
 
-Epochs are passes over the rows, in fractions: a step of a method that works on batches is
-1 / (batches an epoch) of one, a step of one that works on all rows a whole one. A schedule depends
-on nothing else, so a run that is resumed, or goes on for longer, has the same rates.
+Epochs are passes over the rows, and may be fractions: a step on a batch adds 1 / (batches in an
+epoch), a step on all rows adds 1. A schedule depends on nothing else. So a resumed or longer run
+has the same rates.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from fastloss.arrays import as_real, convert
 
 @runtime_checkable
 class Schedule(Protocol):
-    """Any callable from the epoch to a factor. Those here are frozen dataclasses.
+    """Any callable from the epoch to a factor.
 
-    A checkpoint tells schedules apart by their ``repr``.
+    Checkpoints compare schedules by their ``repr``; the schedules here are frozen dataclasses.
     """
 
     def __call__(self, epoch: float) -> float: ...
@@ -26,7 +26,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """1."""
+    """Constant learning rate: the factor is 1."""
 
     def __call__(self, epoch: float) -> float:
         return 1.0
@@ -34,7 +34,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """``factor**floor(epoch / every)``: lower by ``factor`` every so many epochs."""
+    """Step decay ``factor**floor(epoch / every)``: times ``factor`` every ``every`` epochs."""
 
     every: float = 10.0
     factor: float = 0.5
@@ -49,7 +49,7 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class ExponentialDecay:
-    """``exp(-rate * epoch)``."""
+    """Exponential decay ``exp(-rate * epoch)``."""
 
     rate: float = 0.1
 
@@ -62,7 +62,7 @@ class ExponentialDecay:
 
 @dataclass(frozen=True)
 class InverseTime:
-    """``1 / (1 + rate * epoch)``."""
+    """Inverse decay ``1 / (1 + rate * epoch)``."""
 
     rate: float = 1.0
 
@@ -75,7 +75,7 @@ class InverseTime:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from 1 to ``floor`` at ``epochs``, and ``floor`` from then on.
+    """Half a cosine from 1 down to ``floor`` at ``epochs``, then constant.
 
     ``floor + (1 - floor) (1 + cos(pi epoch / epochs)) / 2``
     (Loshchilov and Hutter, *SGDR: stochastic gradient descent with warm restarts*, 2017).
@@ -95,7 +95,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Warmup:
-    """Another schedule, times a line from ``start`` to 1 over the first ``epochs``."""
+    """Another schedule, times a line that rises from ``start`` to 1 over the first ``epochs``."""
 
     epochs: float = 1.0
     then: Schedule = field(default_factory=Constant)

@@ -1,4 +1,4 @@
-"""Searches at random: the lecture's first two ideas. They look at the loss alone."""
+"""Random searches, which evaluate the loss but no gradient."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fastloss.optim.base import Method, Setting, State, stepped
 
 
 class _Search(Method):
-    """A step is one try; it is kept if the loss falls."""
+    """Base class of searches: a step tries one candidate and keeps it if the loss falls."""
 
     @abstractmethod
     def candidate(self, W: Floats, noise: Floats) -> Floats:
-        """What to try next; ``noise``: standard normal, like ``W``."""
+        """Return the next weights to try; ``noise`` is standard normal, shaped like ``W``."""
 
     def start(self, setting: Setting, W: Floats) -> State:
         return State(0, W, setting.function.value(W))
@@ -27,17 +27,16 @@ class _Search(Method):
         noise = rng.standard_normal(state.W.shape, dtype=state.W.dtype)
         W = self.candidate(state.W, noise)
         loss = setting.function.value(W)
-        # Not kept either: NaN.
-        if loss < state.loss:
+        if loss < state.loss:  # false for NaN
             return stepped(state, W=W, loss=loss)
         return stepped(state)
 
 
 @dataclass(frozen=True)
 class RandomSearch(_Search):
-    """Random search: ``scale * randn`` again and again, of which the best is kept.
+    """Random search: draw ``scale * randn`` in each step and keep the best, or the start.
 
-    The start counts as the first try. Source: CS231n, "Optimization", strategy #1.
+    Source: CS231n, "Optimization", strategy #1.
     """
 
     name: ClassVar[str] = "random_search"
@@ -53,7 +52,7 @@ class RandomSearch(_Search):
 
 @dataclass(frozen=True)
 class RandomLocalSearch(_Search):
-    """Random local search: ``W + step * randn``, kept if the loss falls.
+    """Random local search: try ``W + step * randn`` and keep it if the loss falls.
 
     Source: CS231n, "Optimization", strategy #2.
     """

@@ -1,7 +1,7 @@
-"""Pictures: one style, light and dark, colours that the colour-blind can tell apart, direct labels.
+"""Pictures in one style: two themes, colour-blind-safe colours, and direct labels.
 
-`picture` hands a figure to a function once for each theme and writes what it drew. The colours
-are names that the theme resolves, so the function need not know which theme it draws for.
+`picture` calls a drawing function with a figure once for each theme, and writes the files. The
+theme resolves the names of colours, so the function need not know its theme.
 """
 
 from fastloss.plots.classes import plot_confusion, plot_templates

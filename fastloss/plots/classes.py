@@ -18,7 +18,7 @@ from fastloss.plots.themes import INK, PAPER, diverging, sequential
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: More than so many are not told apart by name in a picture.
+#: Most classes that are labelled by name in a picture.
 _NAMED_CLASSES = 25
 
 
@@ -30,20 +30,20 @@ def plot_templates(
     *,
     text: str = "What each class looks for",
 ) -> list[Path]:
-    """The weights of each class as an image: what the class looks for.
+    """Draw the weights of each class as an image.
 
     Parameters
     ----------
-    W : (D, C), or (D + 1, C) with a bias row, which is left out.
-    image_shape : what a column reshapes to, D in all: (height, width), or with 1 or 3 colours
-        first, (3, height, width), or last, (height, width, 3).
-    class_names : C of them.
+    W : (D, C), or (D + 1, C) with a bias row, which is not drawn.
+    image_shape : shape of a column as an image, of D entries: (height, width), or with 1 or 3
+        colours first, (3, height, width), or last, (height, width, 3).
+    class_names : C names.
     stem : as in `picture`.
     text : the heading.
 
     Raises
     ------
-    ValueError : another shape.
+    ValueError : shapes or numbers of names do not match.
     """
     W = np.asarray(W, np.float64)
     n_pixels = math.prod(image_shape)
@@ -61,7 +61,7 @@ def plot_templates(
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax in axes:
             ax.set_axis_off()
-        # A few extreme pixels must not leave the rest grey.
+        # A quantile, because a few extreme pixels would leave the others grey.
         limit = float(np.quantile(np.abs(templates), 0.995)) or 1.0
         for ax, template, name in zip(axes, templates, class_names, strict=False):
             title(ax, name)
@@ -83,7 +83,7 @@ def plot_templates(
 
 
 def _as_images(rows: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """``rows`` as (C, height, width), or as (C, height, width, 3)."""
+    """Return ``rows`` as (C, height, width), or as (C, height, width, 3)."""
     images = rows.reshape(-1, *shape)
     if len(shape) == 3 and 3 in (shape[0], shape[2]):
         return images if shape[2] == 3 and shape[0] != 3 else images.transpose(0, 2, 3, 1)
@@ -98,17 +98,17 @@ def _as_images(rows: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.
 
 
 def plot_confusion(matrix: ArrayLike, class_names: Sequence[str], stem: StrPath) -> list[Path]:
-    """Which class is taken for which.
+    """Draw a confusion matrix.
 
     Parameters
     ----------
-    matrix : (C, C) counts: row i, column j is how many rows of class i are taken for class j.
-    class_names : C of them.
+    matrix : (C, C) counts; entry (i, j) counts rows of class i that are predicted as class j.
+    class_names : C names.
     stem : as in `picture`.
 
     Raises
     ------
-    ValueError : another shape, or negative counts.
+    ValueError : a matrix that is not square, negative counts, or only zeros.
     """
     counts = np.asarray(matrix)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:

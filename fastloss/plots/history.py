@@ -1,4 +1,4 @@
-"""Curves of a run's records: loss and validation accuracy."""
+"""Pictures of a run's records: curves of loss and validation accuracy."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Losses that span this factor are drawn on a log scale.
+#: Losses that span more than this factor are drawn on a log scale.
 _LOG_FROM = 5.0
-#: Runs of so many have a start, and what comes after it.
+#: Runs with fewer records are drawn from their start.
 _MANY_RECORDS = 10
-#: What loss curves can be drawn against.
+#: Labels of the horizontal axis.
 _ABSCISSAS = {
     "evaluations": "evaluations of all rows (a batch is a part of one)",
     "seconds": "seconds",
@@ -37,7 +37,7 @@ class History(Protocol):
     def __len__(self) -> int: ...
 
     def column(self, name: str) -> NDArray[Any]:
-        """One field of all records, NaN where it is not known."""
+        """Return one field of all records, NaN where it is unknown."""
 
 
 def plot_loss_curves(
@@ -47,18 +47,18 @@ def plot_loss_curves(
     against: str = "evaluations",
     text: str = "Loss while training",
 ) -> list[Path]:
-    """Loss by run, and below it validation accuracy where there is any.
+    """Draw the loss of each run, and the validation accuracy if any run has it.
 
     Parameters
     ----------
-    histories : by the name that the line is labelled with.
+    histories : history of each run, by the label of its line.
     stem : as in `picture`.
     against : "evaluations", "seconds" or "epoch".
     text : the heading.
 
     Raises
     ------
-    ValueError : no history or an empty one; another ``against``.
+    ValueError : no history, an empty history, or an unknown ``against``.
     """
     _check_histories(histories)
     if against not in _ABSCISSAS:
@@ -90,7 +90,7 @@ def plot_loss_curves(
 
 
 def _some_minor(value: float, place: int) -> str:
-    """Minor ticks of a log scale with labels that leave each other room."""
+    """Label only the minor ticks 2, 3 and 5 of a log scale: more labels would overlap."""
     text = f"{value:g}"
     return text if text.strip("0.") in ("2", "3", "5") else ""
 
@@ -102,9 +102,9 @@ def plot_ladder(
     text: str,
     remarks: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Validation accuracy of each method against evaluations of the loss, on a log scale.
+    """Draw the validation accuracy of each method against evaluations, on a log scale.
 
-    ``remarks``: what to add to the label of a method, such as a figure from elsewhere.
+    ``remarks`` holds text to append to a method's label, such as a published accuracy.
     """
     _check_histories(histories)
 
@@ -131,7 +131,7 @@ def _check_histories(histories: Mapping[str, History]) -> None:
 def _draw_runs(
     ax: Axes, histories: Mapping[str, History], x: str, y: str
 ) -> dict[str, tuple[float, str]]:
-    """A line a run; by name, the last value and the colour of those that have any."""
+    """Draw a line for each run; return by name the last value and the colour of each line."""
     ends = {}
     for colour, (name, history) in zip(cycle(SERIES), histories.items(), strict=False):
         abscissas, values = history.column(x), history.column(y)
@@ -151,7 +151,7 @@ def _draw_accuracies(
     remarks: Mapping[str, str] | None = None,
     zoom: bool = False,
 ) -> None:
-    """``zoom``: to what comes after the start, which is too steep to leave room for the rest."""
+    """Draw the accuracy of each run. ``zoom`` cuts off the start, which is too steep to show."""
     ax.set_ylabel("validation accuracy")
     ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
     ends = _draw_runs(ax, histories, x, "validation_accuracy")

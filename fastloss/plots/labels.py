@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 
 def plain(text: str) -> str:
-    """The text as it is to be read: no ``$`` begins a formula, nothing that a file cannot hold."""
+    """Return text that Matplotlib shows unchanged: escape ``$``, replace control characters."""
     shown = (c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return "".join(shown).replace("$", r"\$")
 
 
 def heading(figure: Figure, text: str) -> None:
-    """What the picture says, above all its panels."""
+    """Write the picture's message above all panels."""
     figure.suptitle(plain(text), x=0.01, ha="left", fontweight="bold", fontsize=12)
 
 
 def footnote(figure: Figure, text: str) -> None:
-    """How to read the picture, below all its panels."""
+    """Write a reading aid below all panels."""
     figure.supxlabel(plain(text), x=0.01, ha="left", fontsize=9, color=GREY)
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share of 1 as text."""
+    """Format a share of 1 as a percentage."""
     return f"{100 * share:.{digits}f} %"
 
 
 def title(ax: Axes, text: str, note: str = "") -> None:
-    """What a panel says, and a smaller line under it."""
+    """Write a panel's title, and a smaller note under it."""
     ax.set_title(plain(text) + ("\n" if note else ""))
     if note:
         ax.text(0, 1.015, plain(note), transform=ax.transAxes, fontsize=9, color=GREY)
@@ -51,10 +51,9 @@ def label(
     colour: str = INK,
     offset: float | tuple[float, float] = 9,
 ) -> None:
-    """Text above a point (below it for a negative ``offset``), or ``offset`` = (right, up) of it.
+    """Write text at an ``offset`` (in points) from a point: upwards, or (right, up).
 
-    Offsets are in points. With two of them the text starts there, or ends there if it is left of
-    the point.
+    With a pair, the text starts at the offset position, or ends there if that is left of the point.
     """
     right, up = offset if isinstance(offset, tuple) else (0.0, offset)
     alignment = "left" if right > 0 else "right" if right < 0 else "center"
@@ -74,10 +73,10 @@ def label(
 def label_points(
     ax: Axes, points: Sequence[tuple[float, float, str, str]], fontsize: float = 9
 ) -> None:
-    """A label above or below each ``(x, y, text, colour)``, clear of the points and other labels.
+    """Label each ``(x, y, text, colour)``, above or below, clear of points and other labels.
 
-    Call it once the limits of the axes are final. Their size in the end is not known yet; what
-    they have before the layout is near enough.
+    Call it after the limits of the axes are final. The size of the axes before the layout is used,
+    as an estimate of the final size.
     """
     inches = ax.get_position().size * ax.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
     places = _to_axes(ax).transform([(x, y) for x, y, _, _ in points]) * 72 * inches
@@ -93,21 +92,21 @@ def label_points(
 
 
 def _to_axes(ax: Axes) -> Transform:
-    """From data to fractions of the axes."""
-    ax.get_xlim(), ax.get_ylim()  # which are worked out when they are asked for
+    """Return the transform from data to fractions of the axes."""
+    ax.get_xlim(), ax.get_ylim()  # Matplotlib computes pending limits on access
     return ax.transScale + ax.transLimits
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    """Whether boxes (left, right, bottom, top) do."""
+    """Whether two boxes (left, right, bottom, top) overlap."""
     return a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]
 
 
 def label_ends(ax: Axes, ends: Iterable[tuple[float, str, str]], gap: float = 0.055) -> None:
-    """Labels right of the axes, at the ``y`` of each ``(y, text, colour)``, none over another.
+    """Label each ``(y, text, colour)`` right of the axes, near its ``y``, without overlaps.
 
-    Call it once the limits of the axes are final. ``gap`` is the height of a line of text as a
-    fraction of that of the axes.
+    Call it after the limits of the axes are final. ``gap`` is the height of a line of text as a
+    fraction of the height of the axes.
     """
     ends = list(ends)
     to_axes, (_, right) = _to_axes(ax), ax.get_xlim()
@@ -127,12 +126,12 @@ def label_ends(ax: Axes, ends: Iterable[tuple[float, str, str]], gap: float = 0.
 
 
 def apart(places: Sequence[float], gap: float) -> NDArray[np.float64]:
-    """The nearest places, in the order of the given ones, that are at least ``gap`` apart."""
+    """Return the nearest places (least squares), in the same order, at least ``gap`` apart."""
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(places, kind="stable")
     steps = gap * np.arange(len(places))
     moved = np.empty(len(places))
-    # Without the steps they need only not decrease.
+    # Less the steps, "at least a gap apart" becomes "not decreasing": an isotonic regression.
     moved[order] = isotonic_regression(np.asarray(places, float)[order] - steps).x + steps
     return moved

@@ -1,4 +1,4 @@
-"""Draw a picture in every theme, write its files, and embed them in a page."""
+"""Draw a picture in every theme, write its files, and embed it in a page."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Draw: TypeAlias = "Callable[[Figure], object]"
 
 @np.errstate(under="ignore")
 def picture(draw: Draw, stem: StrPath, width: float = 8.0, height: float = 4.5) -> list[Path]:
-    """Draw once for each theme; write ``stem.png``, ``.svg``, ``stem-dark.png`` and ``.svg``.
+    """Draw a picture in each theme; write and return ``stem.png``, ``.svg`` and ``stem-dark.*``.
 
     Parameters
     ----------
-    draw : called with an empty figure, in the house style.
-    stem : path without a suffix; missing folders are made.
-    width, height : inches, at 130 pixels an inch: 8 fill the width of a page, with text of 10 pt.
+    draw : function that is called with an empty figure in the style of a theme.
+    stem : path without a suffix; missing folders are created.
+    width, height : inches, at 130 pixels per inch; 8 inches fill a page, with text of 10 pt.
 
     Raises
     ------
@@ -45,9 +45,9 @@ def picture(draw: Draw, stem: StrPath, width: float = 8.0, height: float = 4.5) 
 
     for theme in THEMES:
         with mpl.rc_context(), warnings.catch_warnings():
-            # Names in any script; what the font does not have becomes a box.
+            # Class names may be in any script; a character missing from the font becomes a box.
             warnings.filterwarnings("ignore", "Glyph .* missing from")
-            mpl.rcdefaults()  # whatever the reader's own matplotlibrc says
+            mpl.rcdefaults()  # ignores the user's matplotlibrc
             mpl.rcParams.update(theme.style())
             figure = Figure(figsize=(width, height), layout="constrained")
             draw(figure)
@@ -56,11 +56,11 @@ def picture(draw: Draw, stem: StrPath, width: float = 8.0, height: float = 4.5) 
 
 
 def require_matplotlib() -> None:
-    """Import Matplotlib, or raise ImportError that says how to install it.
+    """Import Matplotlib, or raise ImportError with the command to install it.
 
-    A backend in ``MPLBACKEND`` that Matplotlib does not know is left out: no picture needs one.
+    An unknown backend in ``MPLBACKEND`` is ignored, because pictures need no backend.
     """
-    # Matplotlib refuses to be imported with it.
+    # Importing Matplotlib fails if MPLBACKEND names an unknown backend.
     backend = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib as mpl
@@ -94,7 +94,7 @@ def _save(figure: Figure, png: Path, svg: Path) -> None:
 
 
 def _small_png(drawn: BytesIO) -> bytes:
-    """A palette of 256 colours is a third of the bytes, and nobody sees the difference."""
+    """Reduce a PNG to 256 colours: a third of the bytes, with no visible difference."""
     from PIL import Image
 
     with Image.open(drawn) as image:
@@ -105,7 +105,7 @@ def _small_png(drawn: BytesIO) -> bytes:
 
 
 def embed(stem: StrPath, alt: str) -> str:
-    """HTML for a Markdown page: the picture at ``stem``, dark where the reader's page is dark."""
+    """Return HTML that shows the picture at ``stem`` on a Markdown page, in the page's theme."""
     stem, alt = html.escape(os.fspath(stem)), html.escape(alt)
     return (
         "<picture>\n"

@@ -1,4 +1,4 @@
-"""Slices through a loss: along a line, and over a plane."""
+"""Pictures of slices through a loss: along a line, and over a plane."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def plot_slice(
     ylabel: str = "loss",
     highest: float | None = None,
 ) -> list[Path]:
-    """Losses (A,) along a line, by name: see `fastloss.slices.line`.
+    """Draw losses (A,) along a line, by name: see `fastloss.slices.line`.
 
-    ``highest``: what is above it is left out.
+    ``highest`` is the upper limit of the vertical axis.
     """
     a = np.asarray(a)
     curves = {name: np.asarray(values) for name, values in losses.items()}
@@ -70,7 +70,7 @@ def plot_surface(
     ylabel: str = "b, along W2",
     zlabel: str = "loss",
 ) -> list[Path]:
-    """Losses (A, B) on a plane, as contours and in perspective: see `fastloss.slices.plane`."""
+    """Draw losses (A, B) on a plane, as contours and in 3D: see `fastloss.slices.plane`."""
     a, b, losses = np.asarray(a), np.asarray(b), np.asarray(losses)
     if losses.shape != (*a.shape, *b.shape):
         raise ValueError(
@@ -81,7 +81,7 @@ def plot_surface(
 
     def draw(figure: Figure) -> None:
         left = figure.add_subplot(1, 2, 1)
-        # Fills without the seams between them that vector graphics show.
+        # Without coloured edges, vector graphics show seams between the fills.
         filled = left.contourf(across, up, losses, levels=24, cmap=LOSS_COLOURS)
         filled.set_edgecolor("face")
         left.contour(across, up, losses, levels=8, colors=PAPER, linewidths=0.6, alpha=0.6)
@@ -103,7 +103,7 @@ def plot_surface(
             linewidth=0,
             antialiased=False,
         ).set_rasterized(True)
-        right.set_box_aspect(None, zoom=0.85)  # else the labels are cut off
+        right.set_box_aspect(None, zoom=0.85)  # at 1 the labels are cut off
         right.set_xlabel(plain(xlabel))
         right.set_ylabel(plain(ylabel))
         right.set_zlabel(plain(zlabel))

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
-# Places in the theme's cycle of colours: Matplotlib looks them up while it draws.
+# Indices into the theme's colour cycle, which Matplotlib looks up while it draws.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY = (f"C{place}" for place in range(7))
 #: Text and marks that belong to no series; lines behind the data; the background.
 INK, FAINT, PAPER = "C7", "C8", "C9"
-#: For one series after the other.
+#: Colours for consecutive series.
 SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY)
 
 
 @dataclass(frozen=True)
 class Theme:
-    """A background and the colours on it; ``suffix`` goes into the file name.
+    """A background and the colours on it; ``suffix`` is appended to file names.
 
-    The hues are those of M. Okabe and K. Ito, Color Universal Design, 2008, darker or lighter
-    where that makes a line or a label stand out from the background.
+    The hues are from M. Okabe and K. Ito, Color Universal Design, 2008, some of them darker or
+    lighter for contrast with the background.
     """
 
     suffix: str
@@ -32,11 +32,11 @@ class Theme:
 
     @property
     def colours(self) -> tuple[str, ...]:
-        """Of the names above, in their order."""
+        """Colours of the names above, in their order."""
         return (*self.hues, self.ink, self.faint, self.paper)
 
     def style(self) -> Any:
-        """Matplotlib's parameters."""
+        """Return Matplotlib's parameters."""
         from matplotlib.rcsetup import cycler
 
         inked = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
@@ -61,7 +61,7 @@ class Theme:
             "grid.linewidth": 0.6,
             "lines.linewidth": 1.8,
             "svg.fonttype": "none",
-            # The same picture gives the same file.
+            # A fixed salt makes equal pictures equal files.
             "svg.hashsalt": "fastloss",
         }
 
@@ -82,17 +82,17 @@ THEMES = (
         hues=("#2F8FE8", "#E8692F", "#1FD19A", "#F5B820", "#E58FC8", "#A5DAFF", "#9A9A94"),
     ),
 )
-#: Lightness rises with the loss, for every kind of sight.
+#: A colour map whose lightness rises with the loss, also for the colour-blind.
 LOSS_COLOURS = "viridis"
 
 
 def sequential() -> Colormap:
-    """From the background to full colour; of the theme that is drawn."""
+    """Return a colour map from the background to full colour, for the current theme."""
     return _blend(PAPER, BLUE)
 
 
 def diverging() -> Colormap:
-    """Negative, the background at 0, positive."""
+    """Return a colour map from negative to positive, with the background at 0."""
     return _blend(BLUE, PAPER, VERMILION)
 
 

@@ -1,6 +1,6 @@
-"""From a folder of images to a trained `LinearModel`: what lies between commands and `optim`.
+"""Train a `LinearModel` on a folder of images: the layer between commands and `optim`.
 
-A run is a `Settings` over a `Prepared` problem; a `Job` is all that ``fastloss train`` does, from
+A run has `Settings` and a `Prepared` problem. A `Job` does all the work of ``fastloss train``, from
 files to an `Outcome`.
 """
 

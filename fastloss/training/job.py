@@ -1,4 +1,4 @@
-"""The whole of ``fastloss train`` without its command line: load, train, look, remember."""
+"""``fastloss train`` without its command line: load data, train, evaluate, and report."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from fastloss.training.sweep import Trial, parse_sweep, plan_trials, run_sweep
 from fastloss.version import __version__
 
 SCHEMA = 1
-# They are planned, and kept, all at once.
+# All trials are held in memory at once.
 _MOST_TRIALS = 1_000_000
-#: With more classes there is no confusion matrix: it would have more entries than W.
+#: Most classes with a confusion matrix: a larger one would have more entries than W.
 MOST_CONFUSED = 2000
 
-#: A context manager that shows a bar of so many steps: ``update(message, steps done)``.
+#: Function from a number of steps to a context manager: a bar with ``update(message, done)``.
 Bar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[str, int], None]]]
 
 
 def no_bar(total: int) -> AbstractContextManager[Callable[[str, int], None]]:
-    """A `Bar` that shows nothing."""
+    """Return a `Bar` that shows nothing."""
     return nullcontext(lambda message, done: None)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What ``fastloss train`` was asked for, checked before any data is read."""
+    """A request to ``fastloss train``, validated before any data is read."""
 
     settings: Settings
     data: Path | None = None
@@ -65,9 +65,9 @@ class Job:
         if self.sweep is not None and self.checkpoint is not None:
             raise ValueError("a sweep keeps no checkpoint: pass either sweep or checkpoint")
         if self.sweep is None and self.n_trials is not None:
-            raise ValueError("trials are those of a sweep: pass sweep too")
+            raise ValueError("trials need a sweep: pass sweep too")
         if self.resume and self.checkpoint is None:
-            raise ValueError("resume needs the checkpoint to go on from")
+            raise ValueError("resume needs the checkpoint to continue from")
         if self.checkpoint is not None:
             inputs = () if self.data is None else datasets.files_of(self.data)
             check_outputs([("checkpoint", self.checkpoint)], [("data", path) for path in inputs])
@@ -80,12 +80,13 @@ class Job:
         object.__setattr__(self, "points", points)
 
     def run(self, bar: Bar = no_bar) -> Outcome:
-        """Load, train, and look at what was learnt.
+        """Load the data, train, and evaluate the model.
 
         Raises
         ------
-        optim.DivergedError : the learning rate is too high (in a sweep: in every trial).
-        ValueError, TypeError, OSError : settings or files that are no good.
+        optim.DivergedError : the learning rate is too high.
+        RuntimeError : every trial of a sweep diverged, or none was finished.
+        ValueError, TypeError, OSError : invalid settings or files.
         """
         began = time.perf_counter()
         warm_up(self.settings.loss)
@@ -101,7 +102,7 @@ class Job:
                 trials = run_sweep(prepared, points, n_threads=self.n_threads, progress=progress)
         seconds = {"loading": loaded - began, "training": time.perf_counter() - loaded}
         outcome: Outcome | None = None
-        # What was trained is not lost to a Ctrl-C that comes when it has just ended.
+        # A Ctrl-C right after the training must not lose the model.
         with suppress(KeyboardInterrupt), late_interrupts():
             outcome = Outcome.of(prepared, trials, self, seconds)
         if outcome is None:
@@ -127,18 +128,17 @@ class Job:
 
 
 def warm_up(loss: str) -> None:
-    """Begin to compile the kernels in the background if they are not in the cache."""
+    """Compile the kernels in the background unless they are in the cache."""
     kind = np.dtype(np.float32)
     auto.choose(Workload(get_loss(loss), SYNTHETIC_SHAPE, kind, kind))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A training that came to its end or was interrupted: the best model, and how it got there.
+    """A finished or interrupted training: the best model, its accuracies, and all trials.
 
-    ``accuracies``: the share of rows that are right, of each split. ``confusions``: rows by true
-    class (C rows) and class given (C columns), unless classes are so many that nobody could read
-    them (`MOST_CONFUSED`).
+    ``accuracies`` holds the share of correct predictions for each split. ``confusions`` counts rows
+    by true class (C rows) and predicted class (C columns), for at most `MOST_CONFUSED` classes.
     """
 
     job: Job
@@ -153,10 +153,10 @@ class Outcome:
     def of(
         cls, prepared: Prepared, trials: list[Trial], job: Job, seconds: dict[str, float]
     ) -> Outcome:
-        """Make the model of the best trial and try it on all rows."""
+        """Make the model of the best trial and evaluate it on all rows."""
         best = trials[0]
         if best.result is None:
-            raise RuntimeError(f"none of {len(trials)} trials came to an end: {best.failure}")
+            raise RuntimeError(f"none of {len(trials)} trials has a result: {best.failure}")
         about = {"data": str(prepared.splits), "settings": str(best.settings)}
         model = prepared.model(best.result.W, best.settings, about)
         splits = prepared.splits
@@ -173,22 +173,22 @@ class Outcome:
 
     @property
     def result(self) -> Result:
-        """Of the best trial."""
+        """Result of the best trial."""
         assert self.trials[0].result is not None
         return self.trials[0].result
 
     @property
     def settings(self) -> Settings:
-        """Of the best trial, filled in."""
+        """Settings of the best trial, filled in."""
         return self.trials[0].settings
 
     @property
     def complete(self) -> bool:
-        """Whether nobody interrupted it."""
+        """Whether the training ended without an interrupt."""
         return self.result.why != "interrupted" and all(trial.complete for trial in self.trials)
 
     def to_json(self) -> str:
-        """As JSON; null where there is no number."""
+        """Return the outcome as JSON; numbers that are missing or not finite become null."""
         train, result = self.splits.train, self.result
         record = {
             "schema": SCHEMA,
@@ -246,7 +246,7 @@ def _number(value: float | None) -> float | None:
 
 
 def worst_pairs(confusion: NDArray[np.int64], n: int = 5) -> list[tuple[int, int, int]]:
-    """``(true class, class given, rows)`` of the largest errors, largest first."""
+    """Return ``(true class, predicted class, rows)`` of the ``n`` most frequent errors."""
     errors = confusion.copy()
     np.fill_diagonal(errors, 0)
     order = np.argsort(-errors, axis=None, kind="stable")[:n]

@@ -1,4 +1,4 @@
-"""The rows to train on, to choose by and to report on; their preprocessing; one run over them."""
+"""Load, split and preprocess the rows of a problem, and fit one model to them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from fastloss.optim import Record, Result, accuracy, minimize
 from fastloss.threads import blas_threads
 from fastloss.training.settings import Scale, Settings, make_method
 
-#: Rows, features and classes of the problem that is drawn where no data is given: MNIST's width.
+#: Rows, features and classes of the synthetic problem for runs without data; MNIST's width.
 SYNTHETIC_SHAPE = (12_000, 784, 10)
 _SYNTHETIC_TEST_ROWS = 2000
 
-# Of the training rows one in eight, but no more than settle 95 % to within half a percent.
+# One row in eight; 2,000 rows measure an accuracy of 95 % to half a percent (1 sigma).
 _VALIDATION_SHARE = 8
 _MOST_VALIDATION_ROWS = 2000
 
@@ -44,14 +44,14 @@ def _kind(rows: Dataset) -> str:
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows to train on, to choose by, and to report on; the last two may be missing."""
+    """Rows for training, validation and test; the last two may be missing."""
 
     train: Dataset
     validation: Dataset | None = None
     test: Dataset | None = None
 
     def __post_init__(self) -> None:
-        """Raise unless a model of the training rows can be tried on the others."""
+        """Raise ValueError unless all splits have the same features and classes."""
         for name in ("validation", "test"):
             part = getattr(self, name)
             if part is not None and _kind(part) != _kind(self.train):
@@ -72,16 +72,16 @@ def load_splits(path: StrPath | None, *, validation: int | None = None, seed: in
 
     Parameters
     ----------
-    path : as for `data.load`; None: a synthetic problem. A folder without files of test rows, and
-        a single file, have no test rows.
-    validation : how many of the training rows; one in eight, 2,000 at most, unless given. They
-        are the last ones, unless these have too few or too many of a class, as where the rows are
-        grouped by class: then rows are drawn with ``seed``, of each class its share.
+    path : as for `data.load`; None: a synthetic problem. A single file has no test rows, and
+        neither has a folder without test files.
+    validation : number of training rows to set aside; default: one in eight, at most 2,000. They
+        are the last rows. But if those misrepresent a class, as in rows sorted by class, rows are
+        drawn with ``seed``, in proportion from each class.
 
     Raises
     ------
-    FileNotFoundError, fastloss.data.DataFormatError : as `data.load`.
-    ValueError : rows to validate on, but none left to train on.
+    FileNotFoundError, fastloss.data.DataFormatError : as for `data.load`.
+    ValueError : ``validation`` leaves no rows for training.
     """
     test: Dataset | None = None
     if path is None:
@@ -98,41 +98,41 @@ def load_splits(path: StrPath | None, *, validation: int | None = None, seed: in
     n_validation = as_integer("validation", n_validation)
     if not 0 <= n_validation < len(rows):
         raise ValueError(
-            f"validation must be in [0, {len(rows)}), the rows there are, got {n_validation}"
+            f"validation must be in [0, {len(rows)}), the number of rows, got {n_validation}"
         )
     if n_validation == 0:
         return Splits(rows, None, test)
     n_train = len(rows) - n_validation
     if _are_fair(rows.y[:n_train], rows.y[n_train:]):
-        # Not copied.
+        # Slices do not copy the rows.
         return Splits(rows.rows(slice(n_train)), rows.rows(slice(n_train, None)), test)
     is_validation = _stratified(rows.y, n_validation, seed)
     return Splits(rows.rows(~is_validation), rows.rows(is_validation), test)
 
 
 def _are_fair(train: Labels, validation: Labels) -> bool:
-    """Whether both have of each class about its share, as rows in random order have."""
+    """Whether both splits have about the share of each class that random order would give."""
     n_classes = int(max(train.max(), validation.max())) + 1
     counts = np.bincount(train, minlength=n_classes)
     found = np.bincount(validation, minlength=n_classes)
     expected = (counts + found) * (len(validation) / (len(train) + len(validation)))
     is_missing = (counts == 0) & (found > 0) | (found == 0) & (expected >= 1)
-    # Four standard deviations of a drawn number, and one row more where that is hardly one.
+    # Four standard deviations of a random draw, plus one row for very rare classes.
     is_far = np.abs(found - expected) > 4 * np.sqrt(expected) + 1
     return not (is_missing | is_far).any()
 
 
 def _stratified(labels: Labels, n_chosen: int, seed: int) -> NDArray[np.bool_]:
-    """Choose rows (a mask) that have of each class about the same share as all rows.
+    """Choose rows (a mask) in proportion from each class.
 
-    A class keeps at least one row that is not chosen, if that is possible.
+    At least one row of each class is not chosen, if that is possible.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     is_first = np.diff(labels[order], prepend=-1) > 0
     candidates = order[~is_first] if n_chosen <= np.count_nonzero(~is_first) else order
     chosen = np.zeros(len(labels), bool)
-    # Evenly spread over rows that are in the order of their classes.
+    # The candidates are sorted by class, so evenly spread places give each class its share.
     chosen[candidates[(2 * np.arange(n_chosen) + 1) * len(candidates) // (2 * n_chosen)]] = True
     return chosen
 
@@ -145,17 +145,17 @@ def _test_rows(folder: StrPath) -> Dataset | None:
 
 
 def load_rows(path: StrPath, split: datasets.Split) -> tuple[NDArray[Any], Labels | None]:
-    """``X`` (N, D) of a data set, and its labels; None for an ``.npz`` that has only ``X``.
+    """Return ``X`` (N, D) and the labels of a data set; None if an ``.npz`` has no labels.
 
     ``X`` may have entries that are not finite.
 
     Raises
     ------
-    FileNotFoundError, fastloss.data.DataFormatError : as `data.load`.
+    FileNotFoundError, fastloss.data.DataFormatError : as for `data.load`.
     """
     path = Path(path)
     if path.suffix == ".npz":
-        # What is wrong with the file, `data.load` says better.
+        # `data.load` below has better messages for damaged files.
         with suppress(OSError, ValueError):
             if rows := read_archive(path, _rows_alone):
                 return rows["X"].reshape(len(rows["X"]), -1), None
@@ -164,13 +164,13 @@ def load_rows(path: StrPath, split: datasets.Split) -> tuple[NDArray[Any], Label
 
 
 def _rows_alone(names: list[str]) -> list[str]:
-    """Choose X if there are no labels."""
+    """Choose ``X`` if there are no labels, else nothing."""
     return ["X"] if "X" in names and "y" not in names else []
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Splits, and the preprocessed rows of those that are looked at over and over."""
+    """Splits, with preprocessed rows for training and validation, which runs read repeatedly."""
 
     splits: Splits
     preprocessing: Preprocessing
@@ -196,7 +196,7 @@ class Prepared:
     @cached_property
     @np.errstate(under="ignore")
     def scale(self) -> Scale:
-        """What `fill_in` has to know."""
+        """Statistics of the training rows for `fill_in`."""
         blocks = row_blocks(len(self.X), self.X[:1].nbytes)
         with np.errstate(over="ignore"):
             squares = sum(float(np.square(self.X[rows], dtype=np.float64).sum()) for rows in blocks)
@@ -208,7 +208,7 @@ class Prepared:
         return Scale(len(self.X), squares / len(self.X) + 1.0, _curvature(self.X))
 
     def objective(self, settings: Settings, n_threads: int | None = None) -> Objective:
-        """The loss over the training rows, with a bias, and its penalty."""
+        """Return the penalised loss over the training rows, with a bias."""
         return Objective(
             self.X,
             self.splits.train.y,
@@ -221,20 +221,20 @@ class Prepared:
 
     @np.errstate(under="ignore")
     def validate(self, W: Floats) -> float:
-        """Accuracy on the validation rows; on one thread, so that it is the same on any number."""
+        """Return the accuracy on the validation rows: see `accuracy`."""
         assert self.X_validation is not None
         assert self.splits.validation is not None
         rows = Objective(self.X_validation, self.splits.validation.y, intercept=True)
         return accuracy(rows, W)
 
     def check_model(self, settings: Settings) -> None:
-        """Raise what `model` would raise at the end, before anything is trained."""
+        """Raise errors of `model` now, before the training."""
         n_features, n_classes = self.X.shape[1], self.splits.train.n_classes
         W = np.zeros((n_features + 1, n_classes), self.preprocessing.dtype)
         self.model(W, settings, {})
 
     def model(self, W: Floats, settings: Settings, about: Mapping[str, Any]) -> LinearModel:
-        """The model that has learnt ``W``."""
+        """Return the model with weights ``W``."""
         train = self.splits.train
         return LinearModel(
             W=W,
@@ -247,9 +247,9 @@ class Prepared:
 
 
 def _curvature(X: Floats) -> float:
-    """`Scale.curvature`, from some of the rows, by power iteration.
+    """Estimate `Scale.curvature` from some of the rows, by power iteration.
 
-    On one thread: what follows from it shall not depend on how many there are.
+    BLAS runs on one thread, so that learning rates do not depend on the number of threads.
     """
     rows = X[:: max(1, len(X) // _CURVATURE_ROWS)].astype(np.float64)
     weights, bias = np.ones(X.shape[1]), 1.0
@@ -274,12 +274,12 @@ def fit(
 ) -> Result:
     """Minimise the loss over the training rows, from ``W = 0``.
 
-    ``settings`` are filled in.
+    ``settings`` must be filled in.
 
     Raises
     ------
     optim.DivergedError : the learning rate is too high.
-    ValueError : a setting that the method does not take; a checkpoint of another run.
+    ValueError : a setting that the method does not take, or a checkpoint of another run.
     """
     n_features, n_classes = prepared.X.shape[1], prepared.splits.train.n_classes
     return minimize(

@@ -1,4 +1,4 @@
-"""What a run is told, and what is filled in where it is told nothing, by one rule for all data."""
+"""Settings of a run, and the rule that computes missing settings from the data."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from fastloss.optim import (
     get_method,
 )
 
-# No run of so many would end, and what is computed from more overflows.
+# No run of this many epochs would end, and step counts computed from more overflow.
 _MOST_EPOCHS = 1e15
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained, and how. None: whatever `fill_in` makes of the data.
+    """Settings of a training run. `fill_in` replaces None by a value computed from the data.
 
     Attributes
     ----------
     loss, optimizer : names, see `available_losses` and `optim.available_methods`.
-    lr : learning rate; of the methods that take one.
+    lr : learning rate, for methods that take one.
     l1, l2 : strengths of the penalties, see `loss_and_grad`.
-    epochs, steps : how long; the first that is reached ends the run.
+    epochs, steps : limits; the first one reached ends the run.
     schedule : one of `SCHEDULES`, over the epochs of the run.
-    seed : of the order of the rows, the start, and the synthetic data.
+    seed : seed of the order of the rows, of random searches, and of synthetic data.
     """
 
     loss: str = "softmax"
@@ -83,7 +83,7 @@ _KINDS: tuple[tuple[str, Callable[..., object], dict[str, Any]], ...] = (
 )
 
 
-#: Schedules by name, for a run of so many epochs.
+#: Schedules by name: functions from the epochs of a run to a schedule.
 SCHEDULES: dict[str, Callable[[float], Schedule]] = {
     "constant": lambda epochs: Constant(),
     "cosine": lambda epochs: Cosine(epochs),
@@ -92,7 +92,7 @@ SCHEDULES: dict[str, Callable[[float], Schedule]] = {
     "step": lambda epochs: StepDecay(every=epochs / 4, factor=0.3),
 }
 
-#: By method: what is filled in where nothing is said. ``lr`` is left to the data.
+#: Default settings of each method. `fill_in` computes ``lr`` from the data.
 _METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
     "sgd": {"epochs": 20.0, "momentum": 0.9, "batch_size": 128, "schedule": "cosine"},
     "adam": {"epochs": 20.0, "batch_size": 128, "schedule": "cosine"},
@@ -103,14 +103,14 @@ _METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 _OTHER_DEFAULTS: dict[str, Any] = {"epochs": 10.0}
 
-# A normal prior on W under which the scores of a row have this standard deviation.
+# Standard deviation of the scores under the normal prior on W that gives the default l2.
 _PRIOR_DEVIATION = 4.0
-# lr times the steepest curvature of half the mean squared score, which bounds a softmax's. The
-# hinge losses are sums over classes, and have no curvature but kinks.
+# Default lr times `Scale.curvature`, which bounds a softmax's curvature. The hinge losses are sums
+# over classes and have kinks instead of curvature.
 _LR_CURVATURES = {"softmax": 2.5}
 _LR_CURVATURES_ELSE = 0.2
-# A few rows are overfitted at rates, and in epochs, that many rows need: lr falls from the one
-# number to the other, and no run is shorter than some steps.
+# The lr for many rows overfits few rows: it shrinks in proportion between these numbers. The epochs
+# for many rows are too few steps for few rows: no run has fewer than _LEAST_STEPS.
 _MANY_ROWS, _FEW_ROWS = 60_000, 3000
 _LEAST_STEPS = 500
 _ADAM_LR = 1e-3
@@ -118,13 +118,13 @@ _ADAM_LR = 1e-3
 
 @dataclass(frozen=True)
 class Scale:
-    """What the defaults have to know of the preprocessed training rows, bias included.
+    """Statistics of the preprocessed training rows, for the default settings.
 
     Attributes
     ----------
     n_rows : N.
-    squared_length : the mean of ``|x|**2 + 1``.
-    curvature : the largest eigenvalue of the mean of ``[x, 1] [x, 1]^T``.
+    squared_length : mean of ``|x|**2 + 1``; the 1 is the bias.
+    curvature : largest eigenvalue of the mean of ``[x, 1] [x, 1]^T``.
     """
 
     n_rows: int
@@ -133,13 +133,13 @@ class Scale:
 
 
 def fill_in(settings: Settings, scale: Scale) -> Settings:
-    """The settings with nothing left open.
+    """Return the settings with missing values filled in.
 
-    Neither the learning rate of (stochastic) gradient descent nor ``l2`` depends on how pixels or
-    features are scaled. The rate is a constant, by loss, over the curvature, and lower where
-    there are few rows: a rule that was tuned on MNIST and on 4,000 images of CIFAR-10. ``l2`` is
-    that of a normal prior on ``W`` under which scores have a standard deviation of 4: the squared
-    length over 2 * 4**2 N. Adam, whose steps depend less on the scale, starts from 1e-3.
+    The learning rate and ``l2`` adapt to the scale of pixels or features. The learning rate of
+    gradient descent and SGD is a constant of the loss over the curvature, and lower for few rows.
+    The rule was tuned on MNIST and on 4,000 images of CIFAR-10. ``l2`` is the squared length over
+    ``2 * 4**2 * N``: a normal prior on ``W`` under which scores have a standard deviation of 4.
+    Adam, whose steps depend less on the scale, starts from 1e-3.
     """
     l2 = scale.squared_length / (2.0 * _PRIOR_DEVIATION**2 * scale.n_rows)
     filled = dict(_METHOD_DEFAULTS.get(settings.optimizer, _OTHER_DEFAULTS), l2=_two_digits(l2))
@@ -162,7 +162,7 @@ def fill_in(settings: Settings, scale: Scale) -> Settings:
 
 
 def _two_digits(value: float) -> float:
-    """A number to write down, and to start a search from."""
+    """Round to two significant digits, which are easy to quote and to start a search from."""
     return float(f"{value:.1e}")
 
 
@@ -174,11 +174,11 @@ _METHOD_SETTINGS = ("lr", "batch_size", "momentum", "nesterov", "line_search", "
 
 
 def make_method(settings: Settings, n_rows: int = 1) -> Method:
-    """The method with its parameters, from settings that are filled in, for so many rows.
+    """Return the method with its parameters, from filled-in settings, for ``n_rows`` rows.
 
     Raises
     ------
-    ValueError : a parameter that the method does not take, or cannot.
+    ValueError : a parameter that the method does not take, or an invalid value.
     """
     takes = _parameters(settings.optimizer)
     given = {
@@ -194,7 +194,7 @@ def make_method(settings: Settings, n_rows: int = 1) -> Method:
                 f"of {', '.join(_METHOD_SETTINGS)} it takes {known}"
             )
     if "schedule" in given:
-        # Of a run that counts steps, the epochs that these are.
+        # A schedule spans epochs, so convert a limit in steps.
         limits = [settings.epochs or math.inf]
         if settings.steps is not None:
             limits.append(settings.steps / _steps_per_epoch(settings, n_rows))
@@ -203,7 +203,7 @@ def make_method(settings: Settings, n_rows: int = 1) -> Method:
 
 
 def total_steps(settings: Settings, n_rows: int) -> int:
-    """How many steps a run of filled-in settings takes at most."""
+    """Return the largest number of steps in a run with filled-in settings."""
     limits = [settings.steps] if settings.steps is not None else []
     if settings.epochs is not None:
         limits.append(math.ceil(settings.epochs * _steps_per_epoch(settings, n_rows)))
@@ -217,5 +217,5 @@ def _steps_per_epoch(settings: Settings, n_rows: int) -> int:
 
 
 def short(value: object) -> str:
-    """A setting as it would be typed, to four digits."""
+    """Return a setting as text, floats to four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Many settings tried at once, each on one thread: a grid of lists, or draws from ranges."""
+"""Sweeps: train with many settings at once, each on one thread."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from fastloss.training.settings import Settings, make_method
 
 @dataclass(frozen=True)
 class Choices:
-    """Any of these values."""
+    """A list of values to try."""
 
     values: tuple[Any, ...]
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """One of them, all as likely."""
+        """Draw one value, all with the same probability."""
         return self.values[rng.integers(len(self.values))]
 
 
 @dataclass(frozen=True)
 class Range:
-    """Any number from ``low`` to ``high``; ``log``: its logarithm is drawn evenly."""
+    """A range of numbers to draw from, uniformly, or uniformly in the logarithm (``log``)."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Range:
     whole: bool
 
     def draw(self, rng: np.random.Generator) -> float | int:
-        """One of them, to three digits."""
+        """Draw a number and round it to three digits, or to an integer if ``whole``."""
         if self.log:
             value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -59,14 +59,14 @@ _GRAMMAR = "name=a|b|c, name=low:high or name=low:high:log, separated by commas"
 
 
 def parse_sweep(text: str) -> Sweep:
-    """What to try for which setting: ``"lr=0.01:1:log,l2=1e-5|1e-4|1e-3"``.
+    """Parse the values to try for each setting, as in ``"lr=0.01:1:log,l2=1e-5|1e-4|1e-3"``.
 
-    A list ``a|b|c`` of values, or a range ``low:high``, drawn from evenly, or evenly in its
-    logarithm with ``:log``. Names are those of `Settings`.
+    ``a|b|c`` is a list. ``low:high`` is a range with uniform draws; ``:log`` makes its logarithm
+    uniform. Names are fields of `Settings`.
 
     Raises
     ------
-    ValueError : an unknown name, a value of the wrong kind, or anything else.
+    ValueError : an unknown name, a value of the wrong type, or other text.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def parse_sweep(text: str) -> Sweep:
 
 
 def _kind(name: str) -> type:
-    """The type that a setting has when it is not None."""
+    """Return the type of a setting that is not None."""
     hint = get_type_hints(Settings)[name]
     return next((kind for kind in get_args(hint) if kind is not type(None)), hint)
 
@@ -100,10 +100,10 @@ def _parse_value(name: str, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         return kind(text)
     except (KeyError, ValueError):
-        raise ValueError(f"sweep: {name}={text} is no {_KIND_NAMES[kind]}") from None
+        raise ValueError(f"sweep: {name}={text} is not {_KIND_NAMES[kind]}") from None
 
 
-_KIND_NAMES = {bool: "true or false", int: "whole number", float: "number", str: "name"}
+_KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
 
 
 def _parse_list(name: str, text: str) -> Choices:
@@ -120,17 +120,17 @@ def _parse_range(name: str, text: str) -> Range:
         raise ValueError(f"a sweep reads {_GRAMMAR}; got {name}={text}")
     low, high = _parse_value(name, low_text), _parse_value(name, high_text)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"sweep: {name}={text} is no range from a number to a higher one")
+        raise ValueError(f"sweep: {name}={text} is not a range from a number to a higher one")
     if scale and low <= 0:
         raise ValueError(f"sweep: {name}={text} has no logarithm at {low_text}")
     return Range(low, high, bool(scale), kind is int)
 
 
 def plan_trials(sweep: Sweep, base: Settings, n_trials: int | None = None) -> list[Settings]:
-    """The settings of each trial: the whole grid of lists, or ``n_trials`` drawn at random.
+    """Return the settings of each trial: the whole grid of lists, or random draws.
 
-    They are drawn where there is a range (20 of them, unless said otherwise), or where the grid
-    has more points than there shall be trials. The same seed draws the same.
+    With a range, ``n_trials`` points are drawn (default: 20). Without one, they are drawn from the
+    grid if it has more points. The draws depend on the seed alone.
     """
     lists = [choice.values for choice in sweep.values() if isinstance(choice, Choices)]
     if len(lists) == len(sweep):
@@ -154,7 +154,7 @@ _NOT_BEGUN = "interrupted before it began"
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep; ``result`` is None where it diverged or was not begun: ``failure``."""
+    """One run of a sweep; ``result`` is None if it diverged or never began, as ``failure`` says."""
 
     number: int
     settings: Settings
@@ -163,7 +163,7 @@ class Trial:
 
     @property
     def accuracy(self) -> float:
-        """On the validation rows, at the end; NaN where there is no result."""
+        """Final accuracy on the validation rows; NaN without a result."""
         if self.result is None:
             return math.nan
         accuracy = self.result.history[-1].validation_accuracy
@@ -171,14 +171,14 @@ class Trial:
 
     @property
     def complete(self) -> bool:
-        """Whether nobody interrupted it."""
+        """Whether the trial ended without an interrupt."""
         if self.result is None:
             return self.failure != _NOT_BEGUN
         return self.result.why != "callback"
 
     @property
     def order(self) -> tuple[float, float, int]:
-        """Best first: the highest accuracy, of equals the lowest loss, then the first."""
+        """Sort key, best first: highest accuracy, then lowest loss, then lowest number."""
         if self.result is None:
             return math.inf, math.inf, self.number
         return -self.accuracy, self.result.loss, self.number
@@ -191,10 +191,10 @@ def run_sweep(
     n_threads: int | None = None,
     progress: Callable[[str, int], None] = lambda message, done: None,
 ) -> list[Trial]:
-    """Train with each of the settings, which are filled in; best first.
+    """Train with each of the filled-in settings; return the trials, best first.
 
-    As many run at once as there are threads, each on one. What comes out does not depend on how
-    many do. An interrupt ends them at their next record; those that were running count.
+    ``n_threads`` trials run at once, each on one thread; results do not depend on that number. An
+    interrupt ends running trials at their next record and keeps their results.
     """
     if prepared.X_validation is None:
         raise ValueError("a sweep needs validation rows to choose by, got validation=0")
@@ -206,7 +206,7 @@ def run_sweep(
     finished = [Trial(*trial, failure=_NOT_BEGUN) for trial in enumerate(trials)]
 
     def run(number: int) -> None:
-        # Results are kept here, and not where an interrupt could part them from their trial.
+        # Store the result here: in the main thread an interrupt could lose it.
         settings = trials[number]
         if stop.is_set():
             return
@@ -219,15 +219,15 @@ def run_sweep(
 
     n_at_once = min(threads_to_use(n_threads), len(trials))
     with ExitStack() as stack:
-        # Around all trials: BLAS has one limit for all threads, and need not change it often.
+        # One limit around all trials: it holds for all threads, and changing it takes time.
         stack.enter_context(blas_threads(1))
         pool = stack.enter_context(ThreadPoolExecutor(n_at_once, thread_name_prefix="trial"))
-        stack.callback(stop.set)  # an error in one ends the others
+        stack.callback(stop.set)  # an error in one trial ends the others
         try:
             _follow([pool.submit(run, number) for number in range(len(trials))], finished, progress)
         except KeyboardInterrupt:
             stop.set()
-            with suppress(KeyboardInterrupt):  # a second one changes nothing
+            with suppress(KeyboardInterrupt):  # ignore a second Ctrl-C
                 pool.shutdown()
     return sorted(finished, key=lambda trial: trial.order)
 
@@ -235,7 +235,7 @@ def run_sweep(
 def _follow(
     futures: list[Future[None]], trials: Sequence[Trial], progress: Callable[[str, int], None]
 ) -> None:
-    """Report progress until all trials are finished; raise what one of them raised."""
+    """Report progress until all trials are finished; raise the error of a trial."""
     waiting = set(futures)
     while waiting:
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
