@@ -1,3 +1,3 @@
-"""The version of fastloss; a module of its own, so that any other one can import it."""
+"""Hold the version of fastloss, in a module that every other module can import."""
 
 __version__ = "0.1.0"
