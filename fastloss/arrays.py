@@ -361,7 +361,7 @@ def _weights_by_class(class_weight: ClassWeight, labels: NDArray[np.int64]) -> N
     weights = {}
     for label, weight in class_weight.items():
         if not _is_integer(label) or label < 0:
-            raise ValueError(f"class_weight has the key {label!r}, which is no class")
+            raise ValueError(f"class_weight has the key {label!r}, expected an integer >= 0")
         weights[int(label)] = as_real(f"class_weight[{label}]", weight)
     of_class[:] = [weights.get(label, 1.0) for label in classes.tolist()]
     return of_class[places]

@@ -7,8 +7,8 @@ environments and kinds of CPU. Names are known without importing Numba, which ta
 
 Each kernel is one file: a SHA-256 of its content, then the content. A missing, truncated or damaged
 file is compiled again. If the folder is not writable, kernels are not kept. Neither is an error.
-Loading a kernel runs code from its file, so only files of this user and of root are read, and new
-folders are private to this user.
+Loading a kernel runs code from its file. Therefore only files of this user and of root are read,
+and new folders are private to this user.
 
 To compile a function in the part of Python that Numba supports::
 

@@ -171,11 +171,12 @@ class LinearModel:
         object.__setattr__(self, "loss", get_loss(self.loss))
         n_rows, n_classes = arrays.as_weights(self.W).shape
         if self.W.dtype != self.preprocessing.dtype:
-            raise TypeError(f"W is {self.W.dtype}, its rows are {self.preprocessing.dtype}")
+            dtype = self.preprocessing.dtype
+            raise TypeError(f"W must be {dtype} as preprocessed rows, got {self.W.dtype}")
         if not np.isfinite(self.W).all():
             raise ValueError("W has entries that are not finite")
         if len(self.class_names) != n_classes:
-            raise ValueError(f"{len(self.class_names)} class names for {n_classes} classes")
+            raise ValueError(f"class_names has {len(self.class_names)} names, expected {n_classes}")
         for name in ("mean", "deviation"):
             array = getattr(self.preprocessing, name)
             if array is not None and array.shape != (n_rows - 1,):
@@ -285,8 +286,8 @@ class LinearModel:
                 about=record["about"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise DataFormatError(path, f"not a model that fits together: {reason}") from error
+            reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
+            raise DataFormatError(path, f"the parts of the model do not fit: {reason}") from error
 
 
 def check_place(path: StrPath) -> None:

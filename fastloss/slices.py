@@ -115,7 +115,7 @@ def _stacked(objective: Objective, named: dict[str, ArrayLike]) -> Values:
     for name, matrix in matrices.items():
         if matrix.ndim != 2 or len(matrix) != objective.n_parameter_rows:
             raise ValueError(
-                f"{name} must have {objective.n_parameter_rows} rows, as the objective asks for, "
+                f"{name} must have {objective.n_parameter_rows} rows for this objective, "
                 f"got shape {matrix.shape}"
             )
         if matrix.shape != shape:

@@ -1,7 +1,7 @@
 """Apply one thread count to Numba, BLAS and the helpers of compiled code.
 
-The count is set by an argument, `fastloss.use` or ``FASTLOSS_NUM_THREADS`` (see `settings`), else
-by `available_threads`. BLAS gets its own limits back after the call.
+An argument, `fastloss.use` or ``FASTLOSS_NUM_THREADS`` sets the count (see `settings`), else
+`available_threads` does. BLAS gets its own limits back after the call.
 """
 
 from __future__ import annotations
@@ -257,9 +257,9 @@ class Team:
     """Threads that help the calling thread; they start at first use and are kept.
 
     They are Python threads that run compiled code without the interpreter lock. Numba's own threads
-    come from one of several libraries. One aborts the process if two Python threads call at once,
-    one makes a forked child hang, and one keeps its threads spinning, so that every change to BLAS
-    and back costs 10 ms. Any number of Python threads may call `run`. Helpers take queued work; the
+    come from one of several libraries. One aborts the process if two Python threads call at once.
+    One makes a forked child hang. One keeps its threads spinning, so that every change to BLAS and
+    back costs 10 ms. Any number of Python threads may call `run`. Helpers take queued work; the
     calling thread does the rest.
     """
 

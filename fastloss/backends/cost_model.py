@@ -149,7 +149,7 @@ def _parse(document: Any) -> Costs:
         raise ValueError("not a table of costs")
     numbers = [*chain(*lines.values()), *of_losses.values()]
     if not all(0.0 <= number < math.inf for number in numbers):
-        raise ValueError("costs that no machine has")
+        raise ValueError("costs must be finite and >= 0")
     n_threads = as_integer("n_threads", document["n_threads"], 1)
     return Costs(n_threads, lines, "measured here", of_losses)
 

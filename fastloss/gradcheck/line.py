@@ -154,8 +154,8 @@ def _most_certain(trials: Sequence[_Trial]) -> tuple[_Trial, float]:
 def _corners(trials: Sequence[_Trial]) -> list[_Trial]:
     """Return the trials whose slopes show a kink at ``W``.
 
-    As the step falls, the jump of a smooth function falls with it, the jump of a kink near ``W``
-    vanishes, and the jump of rounding grows. Only the jump of a corner at ``W`` stays.
+    The jump of a smooth function falls with the step. The jump of a kink near ``W`` vanishes, and
+    the jump of rounding grows. Only the jump of a corner at ``W`` stays.
     """
 
     def stays(k: int) -> bool:

@@ -50,9 +50,9 @@ def _bits(power: int) -> int:
 #: No sum of products of two numbers up to this size overflows.
 LARGEST = _bits(48)
 #: The unit treats numbers below 2**-126 as 0, such as the third part of 2**-110 or the product of
-#: two numbers of 2**-63. If the largest X or W of a block, and its largest gradient, reach these
-#: bounds, the loss is far below the largest result, by which errors are measured. Results below
-#: 1e-30 beside ordinary ones have fewer digits than with vectors.
+#: two numbers of 2**-63. Errors are measured by the largest result. They are negligible if the
+#: largest X or W of a block, and its largest gradient, reach these bounds. Among ordinary results,
+#: those below 1e-30 have fewer digits than with vectors.
 LEAST, LEAST_GRADIENT = _bits(-32), _bits(-64)
 
 
