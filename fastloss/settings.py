@@ -16,7 +16,7 @@ from fastloss.threads import available_threads
 
 AUTO = "auto"
 _VARIABLES = _BACKEND, N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
-# The largest integer of the thread libraries. Never more threads are started than there are CPUs.
+# The largest integer of the thread libraries. At most as many threads start as there are CPUs.
 _MOST_THREADS = 2**31 - 1
 
 
