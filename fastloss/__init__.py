@@ -1,4 +1,4 @@
-"""Losses and gradients of linear classifiers, on four backends.
+"""Compute losses and gradients of linear classifiers, on four backends.
 
 - ``naive``: loops in plain Python.
 - ``numpy``: two matrix products, and the loss on the scores between them, in blocks of rows.
@@ -64,7 +64,7 @@ __all__ = [
     "use",
 ]
 
-# Imported at first use, so that a user of the kernels pays for nothing else.
+# Imported at first use, to keep ``import fastloss`` fast.
 _LAZY_NAMES = {
     "GradientCheck": "fastloss.gradcheck",
     "check_gradient": "fastloss.gradcheck",

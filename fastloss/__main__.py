@@ -1,4 +1,4 @@
-"""``python -m fastloss`` and the ``fastloss`` command."""
+"""Run ``python -m fastloss`` and the ``fastloss`` command."""
 
 import codecs
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the command line, or say what it needs."""
+    """Run the command line; exit with a message if a dependency is missing."""
     _accept_any_character()
     try:
         from fastloss.cli import app
@@ -18,15 +18,17 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("fastloss"):
             raise
+        from fastloss.version import install_extra
+
         sys.exit(
             f"fastloss: the command line needs {error.name}; install it with\n"
-            "    pip install 'fastloss[bench]'"
+            f"    {install_extra('bench')}"
         )
     app()
 
 
 def _accept_any_character() -> None:
-    """Write "u" for a micro sign, and "?" for other characters that an encoding does not have."""
+    """Replace characters that the output encoding lacks: the micro sign by "u", others by "?"."""
 
     def replace(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeEncodeError)
@@ -36,7 +38,7 @@ def _accept_any_character() -> None:
     codecs.register_error("fastloss", replace)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  (as long as we run)
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  (open until exit)
         elif isinstance(stream := getattr(sys, name), TextIOWrapper):
             stream.reconfigure(errors="fastloss")
 

@@ -1,7 +1,7 @@
-"""What to write instead of an array that was refused: the ends of error messages.
+"""Suggest a fix for a rejected array, as the end of an error message.
 
-Each advice is right for the array at hand, and is Python that works on what the caller has: a list
-has no ``astype``, and the ``argmax`` of a column is always 0.
+Each suggestion is Python code that works on the caller's own value: a list has no ``astype``, and
+the ``argmax`` of a column is always 0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ON_NAMES = "; for names of classes pass np.unique(y, return_inverse=True)[1]"
 
 
 def on_conversion(name: str, value: object) -> str:
-    """For what `numpy.asarray` raises an error of."""
+    """Suggest a fix for a value that `numpy.asarray` cannot convert."""
     if getattr(value, "requires_grad", False):
         return f"; pass {name}.detach()"
     if str(getattr(value, "dtype", "")).endswith("bfloat16"):
@@ -26,7 +26,7 @@ def on_conversion(name: str, value: object) -> str:
 
 
 def on_objects(name: str, value: object, array: NDArray[Any]) -> str:
-    """For an array of Python objects."""
+    """Suggest a fix for an array of Python objects."""
     if hasattr(value, "toarray"):
         return f"; pass {name}.toarray()"
     if array.ndim == 0:
@@ -41,7 +41,7 @@ def on_objects(name: str, value: object, array: NDArray[Any]) -> str:
 
 
 def on_float_type(name: str, value: object, array: NDArray[Any]) -> str:
-    """For a matrix that is neither float32 nor float64."""
+    """Suggest a fix for a matrix that is neither float32 nor float64."""
     if array.dtype.names is not None:
         return f"; pass numpy.lib.recfunctions.structured_to_unstructured({name})"
     if array.dtype.kind not in "biufV":
@@ -51,14 +51,14 @@ def on_float_type(name: str, value: object, array: NDArray[Any]) -> str:
 
 
 def on_label_type(value: object, labels: NDArray[Any]) -> str:
-    """For labels (N,) that are not integers."""
+    """Suggest a fix for labels (N,) that are not integers."""
     if labels.dtype.kind in "USTM":
         return _ON_NAMES
     if labels.dtype.kind == "b":
         return _on_cast("y", value, "int")
     if labels.dtype.kind != "f":
         return ""
-    values = labels.astype(np.float64)  # float16 has no limit as large as that of int64
+    values = labels.astype(np.float64)  # float16 cannot hold 2.0**63
     is_label = (values == np.floor(values)) & (np.abs(values) < 2.0**63)
     if is_label.all():
         return f" (whole numbers: pass {_array('y', value, 'astype')}.astype(int))"
@@ -67,7 +67,7 @@ def on_label_type(value: object, labels: NDArray[Any]) -> str:
 
 
 def on_label_shape(value: object, labels: NDArray[Any], n_rows: int) -> str:
-    """For labels that do not have one dimension."""
+    """Suggest a fix for labels that do not have one dimension."""
     if labels.ndim != 2:
         return ""
     if labels.shape == (1, n_rows):
@@ -84,7 +84,7 @@ def _on_cast(name: str, value: object, dtype: str) -> str:
 
 
 def _array(name: str, value: object, method: str) -> str:
-    """``name`` if it has the method, else as an array."""
+    """Return ``name`` if ``value`` has the method, else code that makes it an array."""
     return name if hasattr(value, method) else f"np.asarray({name})"
 
 

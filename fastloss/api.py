@@ -1,4 +1,4 @@
-"""The front door: `loss_and_grad` for rows and weights, `score_gradient` for scores."""
+"""Define the main functions: `loss_and_grad` of rows and weights, `score_gradient` of scores."""
 
 from __future__ import annotations
 
@@ -40,32 +40,33 @@ def loss_and_grad(
 
     Parameters
     ----------
-    W : (D, C) float32 or float64; (D + 1, C) with ``intercept``, the last row being the bias.
-    X : (N, D) of the type of ``W``, or uint8; any strides, read-only and memory-mapped too.
+    W : (D, C) float32 or float64; (D + 1, C) with ``intercept``, where the last row is the bias.
+    X : (N, D) of the dtype of ``W``, or uint8; any strides, also read-only or memory-mapped.
     y : (N,) integers in [0, C).
     loss : a name (see `available_losses`) or an instance, e.g. ``Hinge(margin=0.5)``.
     l1, l2 : strengths of the penalties, >= 0. The bias is not penalised.
     intercept : whether ``W`` has a bias row. ``X`` is not copied for it.
-    sample_weight : (N,) finite and >= 0. A row of weight 0 is left out: it may hold NaN.
-    class_weight : mapping of label to weight (1 where it has none), or "balanced": the number of
-        rows / (number of classes in ``y`` * rows of that class).
+    sample_weight : (N,) finite and >= 0. A row of weight 0 is skipped, so it may hold NaN.
+    class_weight : mapping of label to weight (default 1), or "balanced": the number of rows /
+        (number of classes in ``y`` * rows of that class).
     ignore_index : rows with this label are skipped before any arithmetic.
     reduction : "mean" (divides by the sum of the row weights) or "sum".
-    backend : "naive", "numpy", "numba", "fused", a registered name, or "auto": the backend of
-        `use`, else of the environment variable ``FASTLOSS_BACKEND``, else the fastest (`explain`).
-    n_threads : for kernels and BLAS together; else `use`, else ``FASTLOSS_NUM_THREADS``, else the
-        least of CPU affinity, CPU quota, ``OMP_NUM_THREADS``, ``NUMBA_NUM_THREADS`` and BLAS's own.
-    out : (like ``W``) array to write the gradient to; must not overlap an input.
+    backend : "naive", "numpy", "numba", "fused" or another registered name. "auto" means the
+        backend of `use`, else ``FASTLOSS_BACKEND``, else the fastest (see `explain`).
+    n_threads : for kernels and BLAS together. None means `use`, else ``FASTLOSS_NUM_THREADS``, else
+        the least of CPU affinity, CPU quota, ``OMP_NUM_THREADS``, ``NUMBA_NUM_THREADS`` and the
+        variables of BLAS libraries.
+    out : array like ``W`` that receives the gradient; it must not overlap an input.
 
     Returns
     -------
     loss : float, penalty included.
-    dW : array of the shape and type of ``W``; where the loss has a kink, a subgradient.
+    dW : array of the shape and dtype of ``W``; a subgradient if the loss has a kink at ``W``.
 
     Raises
     ------
     TypeError : an argument of the wrong kind, such as float labels or mixed float types.
-    ValueError : a wrong value or shape; names the argument and the first bad place.
+    ValueError : a wrong value or shape; the message names the argument and the first bad place.
     RuntimeError : a named backend that cannot run here.
 
     Examples
@@ -108,7 +109,7 @@ def score_gradient(
 ) -> tuple[Floats, Floats]:
     """Compute the loss of every row and its gradient with respect to the row's scores.
 
-    Use it in code that has scores of its own, such as the last layer of a network.
+    Use this function if scores come from elsewhere, such as the last layer of a network.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def score_gradient(
     Returns
     -------
     losses : (N,), neither averaged nor weighted.
-    dscores : (N, C); both of the type of ``scores``. A row with a NaN or +inf score is NaN.
+    dscores : (N, C). Both have the dtype of ``scores``. A row with a NaN or +inf score is NaN.
 
     Examples
     --------

@@ -1,9 +1,10 @@
-"""The one place where arguments become arrays and numbers that kernels can trust.
+"""Validate arguments: convert them to arrays and numbers that kernels can trust.
 
-Every array argument of the package passes through here once: kind (TypeError), then shape and
-values (ValueError). A message names the argument, what came, what was expected and the first bad
-place. Nothing is copied that a kernel can read as it is: any strides, read-only, memory-mapped.
-Numbers, NumPy's too, become Python's own; True and False are none.
+Every array argument of the package passes through this module once. It checks the kind (TypeError),
+then the shape and the values (ValueError). A message names the argument, the value received, the
+value expected and the first bad place. Arrays that a kernel can read are not copied, whatever their
+strides, and whether read-only or memory-mapped. Numbers, including NumPy's, become Python's own;
+True and False are not numbers.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 from fastloss import advice
 from fastloss.blocks import row_blocks
 
-#: Label of a row that is to be skipped, once labels have been validated.
+#: Label of a skipped row in validated labels.
 SKIP = -1
 
-#: W has a column a class: larger labels are row ids or hashes, and would fill the memory.
+#: Most classes. W has a column per class; larger labels are row ids or hashes, and would fill
+#: the memory.
 MOST_CLASSES = 2**20
 
 FLOAT_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -31,8 +33,8 @@ FLOAT_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 Floats = NDArray[np.floating[Any]]
 ClassWeight = Mapping[int, float] | Literal["balanced"]
 
-#: Context of arithmetic whose results may be infinite, NaN or underflow, whatever the caller has
-#: made of these with `numpy.errstate`.
+#: Context of arithmetic that may overflow, underflow or give NaN, whatever `numpy.errstate` the
+#: caller has set.
 ieee_arithmetic = partial(np.errstate, over="ignore", under="ignore", invalid="ignore")
 
 
@@ -48,7 +50,7 @@ def as_integer(name: str, value: object, least: int | None = None, most: int | N
 
 
 def _is_integer(value: object) -> TypeGuard[SupportsInt]:
-    # int first: to ask an abstract class takes longer.
+    # int first, because a check against an abstract class takes longer.
     return isinstance(value, (int, numbers.Integral)) and not isinstance(value, bool)
 
 
@@ -88,7 +90,7 @@ def convert(record: object, name: str, as_kind: Callable[..., object], **limits:
 
 
 def as_bool(name: str, value: object) -> bool:
-    """Return ``value`` as a bool; raise if it is anything else, such as 1 or "yes"."""
+    """Return ``value`` as a bool; raise unless it is True or False (1 and "yes" are errors)."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
@@ -104,8 +106,9 @@ def as_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
 def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
     """Return ``value`` as a plain, aligned ndarray in the byte order of this machine.
 
-    Takes whatever NumPy can read, through DLPack or ``to_numpy`` too. What would be lost is refused
-    with a TypeError: a mask, the gradient of a tensor, the zeros of a sparse matrix.
+    ``value`` may be anything that NumPy can read, also through DLPack or ``to_numpy``. Conversions
+    that would lose information raise a TypeError: masked arrays, tensors that require a gradient,
+    sparse matrices.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill it, or leave the masked rows out")
@@ -113,7 +116,7 @@ def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
         array = np.asarray(_readable(value))
     except MemoryError:
         raise
-    except Exception as error:  # of any type: other libraries raise their own
+    except Exception as error:  # other libraries raise errors of their own types
         kind = ValueError if isinstance(error, ValueError) else TypeError
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         hint = advice.on_conversion(name, value)
@@ -127,7 +130,7 @@ def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
 
 
 def _readable(value: Any) -> Any:
-    """Return ``value``, or of an array that NumPy would take for an object what it exports."""
+    """Return ``value``, exported if NumPy would treat it as a single object."""
     if isinstance(value, (np.ndarray, list, tuple)) or hasattr(value, "__array__"):
         return value
     if hasattr(value, "__dlpack__"):
@@ -143,7 +146,7 @@ def _check_matrix(name: str, array: NDArray[Any], shape: str) -> None:
 
 
 def as_weights(W: ArrayLike) -> Floats:
-    """``W`` (D, C), float32 or float64, with at least two classes."""
+    """Return ``W`` (D, C) as float32 or float64; raise unless it has at least two classes."""
     array = as_array("W", W)
     if array.dtype not in FLOAT_TYPES:
         hint = advice.on_float_type("W", W, array)
@@ -154,13 +157,13 @@ def as_weights(W: ArrayLike) -> Floats:
 
 
 def check_n_classes(name: str, array: NDArray[Any]) -> None:
-    """Raise unless the columns of ``array`` are at least two classes."""
+    """Raise unless ``array`` has at least two columns (classes)."""
     if array.shape[1] < 2:
         raise ValueError(f"{name} must have at least 2 columns (classes), got shape {array.shape}")
 
 
 def as_rows(X: ArrayLike) -> NDArray[Any]:
-    """``X`` (N, D), float32, float64 or uint8."""
+    """Return ``X`` (N, D); raise unless it is float32, float64 or uint8."""
     array = as_array("X", X)
     if array.dtype not in FLOAT_TYPES and array.dtype != np.uint8:
         hint = advice.on_float_type("X", X, array)
@@ -170,7 +173,7 @@ def as_rows(X: ArrayLike) -> NDArray[Any]:
 
 
 def check_finite(name: str, array: NDArray[Any], counts: NDArray[np.bool_] | None = None) -> None:
-    """Raise at the first entry that is not finite, in rows that count (N,) or in all of them."""
+    """Raise at the first entry that is not finite, in all rows or in those of the mask (N,)."""
     if array.dtype.kind != "f":
         return
     for block in row_blocks(len(array), max(1, array[:1].nbytes)):
@@ -185,7 +188,7 @@ def check_finite(name: str, array: NDArray[Any], counts: NDArray[np.bool_] | Non
 
 
 def as_scores(scores: ArrayLike) -> Floats:
-    """``scores`` (N, C), float32 or float64, with at least two classes."""
+    """Return ``scores`` (N, C), float32 or float64; raise unless they have two classes or more."""
     array = as_array("scores", scores)
     if array.dtype not in FLOAT_TYPES:
         hint = advice.on_float_type("scores", scores, array)
@@ -196,7 +199,7 @@ def as_scores(scores: ArrayLike) -> Floats:
 
 
 def as_floats(name: str, value: ArrayLike) -> Floats:
-    """``value`` as float32 or float64 of any shape; other real numbers become float64."""
+    """Return ``value`` as float32 or float64 of any shape; other real numbers become float64."""
     array = as_array(name, value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
@@ -204,8 +207,8 @@ def as_floats(name: str, value: ArrayLike) -> Floats:
 
 
 def as_row_numbers(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
-    """``rows`` (K,) as contiguous int64 in [0, ``n_rows``)."""
-    # The look at a plain array would take longer than a small batch.
+    """Return ``rows`` (K,) as contiguous int64; raise unless all are in [0, ``n_rows``)."""
+    # Validating a plain array would take longer than a small batch.
     array = rows if type(rows) is np.ndarray else as_array("rows", rows)
     if array.ndim != 1:
         raise ValueError(
@@ -215,7 +218,7 @@ def as_row_numbers(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"rows must hold integers, got {array.dtype}")
-    # Kernels trust them. Before the cast: a huge unsigned number must not wrap round.
+    # Kernels do not check bounds. A cast before this check could wrap a huge unsigned number round.
     if array.min() < 0 or array.max() >= n_rows:
         bad = array[(array < 0) | (array >= n_rows)]
         raise IndexError(f"rows must be in [0, {n_rows}), got {bad[0]}")
@@ -223,7 +226,7 @@ def as_row_numbers(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
 
 
 def as_selection(rows: slice | ArrayLike, n_rows: int) -> slice | NDArray[np.int64]:
-    """``rows`` as a slice, or as row numbers if they are numbers or a mask (``n_rows``,)."""
+    """Return ``rows`` as a slice or as row numbers; a mask must have shape (``n_rows``,)."""
     if isinstance(rows, slice):
         return rows
     array = as_array("rows", rows)
@@ -241,11 +244,10 @@ def as_labels(
     rows_of: str = "X",
     skipped: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """``y`` (N,) or (N, 1) as contiguous int64 (N,) >= 0.
+    """Return ``y`` (N,) or (N, 1) as contiguous int64 (N,) >= 0.
 
-    `SKIP` where ``skipped``, or where ``y`` is ``ignore_index``.
-
-    The upper end waits for the number of classes: see `check_label_range`.
+    Labels are `SKIP` where ``skipped`` is True or ``y`` equals ``ignore_index``. The number of
+    classes is not known here; `check_label_range` checks the upper bound.
     """
     array = flat_column(as_array("y", y))
     if array.ndim != 1:
@@ -262,7 +264,7 @@ def as_labels(
         skipped = skipped | (array == ignore_index)
     elif ignore_index is not None:
         raise TypeError(f"ignore_index must be an integer or None, got {ignore_index!r}")
-    # Before the cast: a huge unsigned label must not wrap round to a valid one.
+    # Check before the cast: a huge unsigned label must not wrap round to a valid one.
     out_of_range = (array < 0) | (array > np.iinfo(np.int64).max)
     bad = np.flatnonzero(out_of_range & ~skipped)
     if bad.size:
@@ -273,7 +275,7 @@ def as_labels(
 
 
 def flat_column(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a column (N, 1) as (N,), and anything else as it is."""
+    """Return a column (N, 1) as (N,), and any other array unchanged."""
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
@@ -285,7 +287,7 @@ def check_label_range(labels: NDArray[np.int64], highest: int, n_classes: int) -
 
 
 def count_classes(labels: NDArray[np.int64]) -> int:
-    """One more than the largest label; raise if labels are no classes but row ids or hashes."""
+    """Return the largest label plus one; raise if it is too large, as row ids or hashes are."""
     n_classes = 1 + int(labels.max())
     check_label_range(labels, n_classes - 1, MOST_CLASSES)
     return n_classes
@@ -299,11 +301,11 @@ def as_labels_and_weights(
     class_weight: ClassWeight | None,
     is_mean: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
-    """The labels, `SKIP` where a row does not count, and ``sample_weight[i] * class_weight[y[i]]``.
+    """Return labels (N,) and row weights (N,), ``sample_weight[i] * class_weight[y[i]]``.
 
-    A row of weight 0 does not count, whatever its label is. Weights (N,) are None if all are 1,
-    and 0 where the row is skipped. Of a mean they are scaled by a power of two so that the largest
-    is between 1/4 and 1: their product and sum can then neither overflow nor vanish.
+    The label of a skipped row is `SKIP`. A row of weight 0 is skipped, whatever its label is.
+    Weights are None if neither kind is given, and 0 for skipped rows. For a mean, a power of two
+    scales the largest weight to between 1/4 and 1, so that no product or sum overflows or vanishes.
     """
     if sample_weight is None and class_weight is None:
         return as_labels(y, n_rows, ignore_index), None
@@ -343,7 +345,7 @@ def _as_sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float
 
 
 def _weights_by_class(class_weight: ClassWeight, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The weight (N,) of the class of each row; of `SKIP` whatever."""
+    """Return the class weight (N,) of each row; it is arbitrary for `SKIP`."""
     classes, places = _distinct(labels)
     of_class = np.ones(len(classes))
     if isinstance(class_weight, str):
@@ -359,16 +361,16 @@ def _weights_by_class(class_weight: ClassWeight, labels: NDArray[np.int64]) -> N
     weights = {}
     for label, weight in class_weight.items():
         if not _is_integer(label) or label < 0:
-            raise ValueError(f"class_weight has the key {label!r}, which is no class")
+            raise ValueError(f"class_weight has the key {label!r}, expected an integer >= 0")
         weights[int(label)] = as_real(f"class_weight[{label}]", weight)
     of_class[:] = [weights.get(label, 1.0) for label in classes.tolist()]
     return of_class[places]
 
 
 def _distinct(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """The distinct labels, in order, and the place of each row's among them.
+    """Return the sorted distinct labels, and the place of each row's label among them.
 
-    Counting is ten times faster than sorting, and takes memory in proportion to the largest label.
+    Counting is ten times faster than sorting, but takes memory in proportion to the largest label.
     """
     if labels.max() > len(labels):
         return np.unique(labels, return_inverse=True)
@@ -377,7 +379,7 @@ def _distinct(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def check_out(out: object, W: Floats, inputs: Mapping[str, object]) -> None:
-    """Raise unless ``out`` can take ``dW`` without touching an input."""
+    """Raise unless ``dW`` can be written to ``out`` without overwriting an input."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an ndarray, got {type(out).__name__}")
     if out.dtype != W.dtype:
@@ -390,7 +392,7 @@ def check_out(out: object, W: Floats, inputs: Mapping[str, object]) -> None:
 
 
 def check_overlap(out: object, inputs: Mapping[str, object]) -> None:
-    """Raise if ``out`` shares memory with one of the inputs."""
+    """Raise if ``out`` shares memory with an input."""
     for name, array in inputs.items():
         if not (isinstance(out, np.ndarray) and isinstance(array, np.ndarray)):
             continue
@@ -400,7 +402,7 @@ def check_overlap(out: object, inputs: Mapping[str, object]) -> None:
 
 def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
     try:
-        # The stubs know of two values only; any bound is allowed.
+        # NumPy's stubs allow two values only, but any bound is valid.
         return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True

@@ -1,4 +1,4 @@
-"""Rows in blocks of a few megabytes: what is converted or computed at a time is never large."""
+"""Split rows into blocks of a few megabytes, so that temporary arrays stay small."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: A block, and what is computed from it, stays in the last cache.
+#: A block and its results fit in the last-level cache.
 BLOCK_BYTES = 4 * 2**20
 
 
@@ -17,7 +17,7 @@ def row_blocks(
 ) -> Iterator[slice]:
     """Yield slices that cover ``n_rows``, each of ``n_bytes`` (`BLOCK_BYTES`) or a single row.
 
-    None has more than ``most_rows``, if that is given.
+    No slice has more than ``most_rows`` rows, if that is given.
 
     >>> list(row_blocks(5, row_bytes=40, n_bytes=80))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
@@ -37,14 +37,14 @@ def float_blocks(
     n_bytes: int | None = None,
     most_rows: int | None = None,
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield rows of ``X`` (N, D) in blocks of ``dtype``: their places among ``rows``, and the rows.
+    """Yield rows of ``X`` (N, D) in blocks of ``dtype``: a slice into ``rows``, and the block.
 
-    Neither a block nor an array of ``n_columns`` numbers a row computed from it, such as its
-    scores, is larger than ``n_bytes``, nor has it more than ``most_rows``.
+    A block has at most ``most_rows`` rows and ``n_bytes`` bytes. An array of ``n_columns`` numbers
+    a row, such as the block's scores, has at most ``n_bytes`` too.
 
     Parameters
     ----------
-    rows : indices of the rows to take; all unless given, and then not copied if of ``dtype``.
+    rows : indices of the rows to take. None takes all, without a copy if ``X`` has ``dtype``.
     """
     row_bytes = max(X.shape[1], n_columns) * dtype.itemsize
     n_rows = len(X) if rows is None else len(rows)

@@ -1,4 +1,4 @@
-"""Explain which backend a call would run on, and why."""
+"""Explain which backend would run a call, and why."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from fastloss.threads import available_threads
 
 @dataclass(frozen=True)
 class Explanation:
-    """A backend and a number of threads, and the reason for them.
+    """A backend, a number of threads, and the reason for the choice.
 
-    ``predicted``: the seconds of a call by backend and number of threads, fastest first (for "auto"
-    only). ``unavailable``: the backends that cannot run, and the reasons.
+    ``predicted`` holds the seconds of a call by backend and number of threads, fastest first; it is
+    empty unless the backend is "auto". ``unavailable`` holds the reasons of backends that cannot
+    run.
     """
 
     backend: str
@@ -55,11 +56,11 @@ def explain(
     n_threads: int | None = None,
     rows_contiguous: bool = True,
 ) -> Explanation:
-    """Explain what `loss_and_grad` would run for N rows, D features and C classes.
+    """Explain which backend `loss_and_grad` would use for N rows, D features and C classes.
 
-    ``dtype`` is that of ``X`` (for uint8, ``W`` is taken to be float32). ``rows_contiguous`` is
-    False for an ``X`` in Fortran order. Settings of `use` and of the environment count. The answer
-    assumes that all kernels are compiled; until they are, "auto" takes a backend that is ready.
+    ``dtype`` is the dtype of ``X``; for uint8, ``W`` is assumed to be float32. ``rows_contiguous``
+    is False for an ``X`` in Fortran order. Settings of `use` and of the environment apply. The
+    answer assumes compiled kernels; until they are compiled, "auto" uses a backend that is ready.
 
     Examples
     --------

@@ -29,14 +29,14 @@ _HEADERS = {
 
 
 class DataFormatError(ValueError):
-    """A file that is truncated, damaged or of another format.
+    """Error of a file that is truncated, damaged or of another format.
 
-    The message reads ``file, byte offset: problem``. The offset counts decompressed bytes where
-    the message says so; it is None where no single byte is to blame.
+    The message reads ``file, byte offset: problem``. The offset counts decompressed bytes if the
+    message says so. It is None if no single byte is at fault.
     """
 
     def __init__(self, place: StrPath, problem: str, offset: int | None = None) -> None:
-        super().__init__(place, problem, offset)  # all three, so that the error can be pickled
+        super().__init__(place, problem, offset)  # all three, for pickle
         self.place, self.problem, self.offset = place, problem, offset
 
     def __str__(self) -> str:
@@ -46,12 +46,12 @@ class DataFormatError(ValueError):
 
 @contextmanager
 def written_whole(path: StrPath) -> Iterator[IO[bytes]]:
-    """Open a binary stream to ``path``, which changes only when the block ends without an error.
+    """Open a binary stream to ``path``, which changes only if the block ends without an error.
 
-    The stream writes to a draft in the same folder, which then replaces the file and takes over
-    its permissions. Of a symbolic link, the target is replaced. A device, a pipe or an open stream
-    (``/dev/stdout``) is written to directly, once the block has ended. Missing folders are made.
-    Ctrl-C waits until the file is there; the second one does not.
+    The stream writes to a draft in the same folder. The draft then replaces the file and takes over
+    its permissions. For a symbolic link, the draft replaces the target. A device, a pipe or an open
+    stream (``/dev/stdout``) is written to directly, when the block ends. Missing folders are made.
+    A first Ctrl-C waits until the file is written; a second one does not.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def written_whole(path: StrPath) -> Iterator[IO[bytes]]:
     old = _status(path)
     if _is_special(path, old):
         with _open_special(path) as special:
-            # In memory first: archives need a stream that can seek.
+            # Write to memory first, because archives need a stream that can seek.
             content = BytesIO()
             yield content
             special.write(content.getvalue())
@@ -79,20 +79,20 @@ def written_whole(path: StrPath) -> Iterator[IO[bytes]]:
         except BaseException as error:
             with suppress(OSError):
                 draft.unlink()
-            # zipfile raises an error of its own while it closes an archive that is not complete.
+            # zipfile raises another error when it closes the incomplete archive.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise error.__context__ from None
             raise
 
 
 def write(path: StrPath, content: str | bytes) -> None:
-    """Write ``content`` (text as UTF-8) to ``path``, as `written_whole` does."""
+    """Write ``content`` (text as UTF-8) to ``path`` through `written_whole`."""
     with written_whole(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
 def check_writable(path: StrPath) -> None:
-    """Raise OSError unless `written_whole` could write ``path`` now. Makes missing folders."""
+    """Raise OSError unless `written_whole` could write ``path`` now; make missing folders."""
     with _clear_errors(path):
         old = _status(path)
         if not _is_special(path, old):
@@ -101,7 +101,7 @@ def check_writable(path: StrPath) -> None:
             draft.unlink()
         elif old is not None and stat.S_ISDIR(old.st_mode):
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        elif not os.access(path, os.W_OK):  # to open a pipe would wait for its reader
+        elif not os.access(path, os.W_OK):  # opening a pipe would wait for its reader
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
@@ -111,14 +111,15 @@ Named: TypeAlias = Iterable[tuple[str, StrPath]]
 def check_outputs(outputs: Named, inputs: Named) -> None:
     """Raise unless each output can be written, and is the file of no other output or input.
 
-    Paths come with the names that messages use, such as an option. Files count, not paths: links,
-    hard links, relative paths and other cases lead to the same file, whether or not it exists yet.
-    Devices and pipes can take several outputs. Makes missing folders.
+    Each path comes with a name for messages, such as an option. Files are compared, not paths:
+    links, hard links, relative paths and different cases can name the same file, even one that does
+    not exist yet. Several outputs may share a device or a pipe. Missing folders are made.
 
     Raises
     ------
     OSError : an output cannot be written.
-    ValueError : an output would overwrite another one, an input or what standard output goes to.
+    ValueError : an output would overwrite another output, an input, or the file of standard output
+        or standard error.
     """
     taken = {_identity(path): f"{name} {path}" for name, path in inputs}
     for name, stream in (("output", sys.stdout), ("error", sys.stderr)):
@@ -137,7 +138,7 @@ def check_outputs(outputs: Named, inputs: Named) -> None:
 
 
 def check_archive(path: StrPath, key: str) -> None:
-    """Raise FileExistsError if ``path`` is an ``.npz`` archive without ``key``: of another kind."""
+    """Raise FileExistsError if ``path`` is an ``.npz`` archive of another kind, without ``key``."""
     found: list[str] = []
 
     def note(names: list[str]) -> tuple[()]:
@@ -156,7 +157,7 @@ def check_archive(path: StrPath, key: str) -> None:
 
 
 def _identity(path: StrPath) -> tuple[int, int] | tuple[int, int, str] | str:
-    """Return what is the same for all names of a file, whether or not it exists."""
+    """Return a key that all names of a file share, whether or not the file exists."""
     status = _status(path)
     if status is not None:
         return _file_number(status)
@@ -165,7 +166,7 @@ def _identity(path: StrPath) -> tuple[int, int] | tuple[int, int, str] | str:
     status = _status(folder)
     if status is None:
         return os.path.normcase(target)
-    # Where a folder has a second name in other cases, so have the files in it.
+    # If the folder can be named in another case, so can the files in it.
     other = folder.swapcase()
     has_no_cases = other != folder and os.path.exists(other) and os.path.samefile(folder, other)
     return *_file_number(status), name.casefold() if has_no_cases else name
@@ -176,7 +177,7 @@ def _file_number(status: os.stat_result) -> tuple[int, int]:
 
 
 def _is_special(path: StrPath, status: os.stat_result | None) -> bool:
-    """Whether ``path`` is to be written to, not replaced: a device, a pipe, an open stream."""
+    """Return whether to write to ``path`` directly: a device, a pipe or an open stream."""
     if status is None:
         return False
     return not stat.S_ISREG(status.st_mode) or _descriptor(path) is not None
@@ -199,7 +200,7 @@ def _open_special(path: StrPath) -> IO[bytes]:
     descriptor = _descriptor(path)
     if descriptor is None:
         return open(path, "wb")
-    # Not by its name, which would start from the first byte of a file again.
+    # Opening the file by its name would start again from its first byte.
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     return open(os.dup(descriptor), "wb")
@@ -207,7 +208,7 @@ def _open_special(path: StrPath) -> IO[bytes]:
 
 @contextmanager
 def late_interrupts() -> Iterator[None]:
-    """Hand Ctrl-C on when the block has ended, a second one at once; in the main thread alone."""
+    """Delay a first Ctrl-C to the end of the block, but not a second; only in the main thread."""
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield
@@ -229,14 +230,14 @@ def late_interrupts() -> Iterator[None]:
 
 
 def _status(path: StrPath) -> os.stat_result | None:
-    """Return the status of the file that ``path`` leads to; None if there is none."""
+    """Return the status of the file at ``path``, after links; None if there is none."""
     with suppress(FileNotFoundError, NotADirectoryError):
         return os.stat(path)
     return None
 
 
 def _open_draft(path: StrPath) -> tuple[Path, Path, IO[bytes]]:
-    """Return the file that ``path`` leads to, the draft beside it, and a stream to the draft."""
+    """Return the file at ``path``, after links, a draft beside it, and a stream to the draft."""
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".fastloss-{os.urandom(8).hex()}.part")
@@ -245,27 +246,27 @@ def _open_draft(path: StrPath) -> tuple[Path, Path, IO[bytes]]:
 
 @contextmanager
 def _clear_errors(path: StrPath) -> Iterator[None]:
-    """Name ``path`` in an OSError, instead of its draft."""
+    """Name ``path`` in an OSError, not its draft."""
     try:
         yield
     except OSError as error:
-        # OSError makes itself the subclass that belongs to the number.
+        # OSError creates the subclass for this error number.
         raise OSError(error.errno, f"cannot write: {error.strerror}", os.fspath(path)) from error
 
 
 def read_archive(
     path: StrPath, choose: Callable[[list[str]], Iterable[str]] = list
 ) -> dict[str, NDArray[Any]]:
-    """Read arrays of an ``.npz`` archive, by name; nothing in it is ever run.
+    """Read arrays of an ``.npz`` archive by name, without running code from it.
 
-    ``choose`` returns the names to read, out of all the names in the archive.
+    ``choose`` gets all names in the archive and returns the names to read.
 
     Raises
     ------
     OSError : the file cannot be opened.
-    DataFormatError : it is no archive, it is truncated or damaged, or holds Python objects.
+    DataFormatError : the file is no archive, is truncated or damaged, or holds Python objects.
     """
-    # Opened here: NumPy leaves a damaged file open.
+    # Opened here, because NumPy leaves a damaged file open.
     with open(path, "rb") as stream:
         start = stream.read(4)
         if not start.startswith(b"PK"):
@@ -280,15 +281,15 @@ def read_archive(
                 return {name: np.asarray(archive[name]) for name in names}
         except DataFormatError:
             raise
-        except Exception as error:  # from zipfile, zlib, ast or NumPy, of a dozen types
+        except Exception as error:  # zipfile, zlib, ast and NumPy raise a dozen types
             problem = f"not a complete .npz archive of plain arrays ({named(error)})"
             raise DataFormatError(path, problem) from error
 
 
 def _check_size(archive: ZipFile, name: str) -> None:
-    """Raise if the header of an array promises more bytes than there are, before they are wanted.
+    """Raise if an array's header claims more bytes than the archive has.
 
-    NumPy makes room for what the header says. What is no array is left for it to refuse.
+    NumPy would allocate the size in the header. NumPy itself rejects entries that are not arrays.
     """
     if name not in archive.namelist():
         return

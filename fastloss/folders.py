@@ -1,4 +1,4 @@
-"""The folder in which fastloss keeps what it learns about this machine."""
+"""Locate the folder in which fastloss keeps kernels and timings of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path | None:
-    """Return ``FASTLOSS_CACHE_DIR``, or this system's usual place; None without a home directory.
+    """Return ``FASTLOSS_CACHE_DIR``, or the system's cache folder; None without a home directory.
 
     The folder need not exist.
     """
@@ -21,9 +21,9 @@ def cache_folder() -> Path | None:
             base = Path.home() / "Library" / "Caches"
         else:
             base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-            if not base.is_absolute():  # to be ignored, says the XDG specification
+            if not base.is_absolute():  # the XDG specification ignores relative paths
                 base = Path.home() / ".cache"
     except RuntimeError:
         return None
-    # A relative home would be another folder for each folder that fastloss runs in.
+    # With a relative home, each working directory would get its own cache.
     return Path(base) / "fastloss" if os.path.isabs(base) else None

@@ -1,16 +1,16 @@
 """Compile kernels with Numba and keep them on disk, so that each is compiled once a machine.
 
 A kernel's name ends with its `fingerprint`, a hash of everything that its machine code depends on.
-This is the only notion of "the same kernel": a file of that name is never out of date, and kernels
-of other versions, environments and kinds of CPU lie beside it in one folder. Names are known
-without importing Numba, which takes 0.2 s; so `is_cached` costs a fraction of a millisecond.
+A file of that name is therefore never out of date, and one folder holds kernels of all versions,
+environments and kinds of CPU. Names are known without importing Numba, which takes 0.2 s;
+`is_cached` takes a fraction of a millisecond.
 
-Each kernel is one file: a SHA-256 of its content, then the content. A file that is missing,
-truncated or damaged leads to a compilation; a folder that cannot be written to leads to a kernel
-that is not kept. Neither is an error. Loading a kernel runs what is in its file, so only files of
-this user and of root are read, and folders are made for this user alone.
+Each kernel is one file: a SHA-256 of its content, then the content. A missing, truncated or damaged
+file is compiled again. If the folder is not writable, kernels are not kept. Neither is an error.
+Loading a kernel runs code from its file. Therefore only files of this user and of root are read,
+and new folders are private to this user.
 
-To compile a function that is written in Numba's part of Python::
+To compile a function in the part of Python that Numba supports::
 
     name = kernel_name(f"rows_{dtype}", function, dtype)
     kernel = compile_cached(function, name, signature, numba.njit, parallel=True)
@@ -62,7 +62,7 @@ _VARIABLES = (
     "NUMBA_OPT",
     "NUMBA_SLP_VECTORIZE",
 )
-#: Lines of ``/proc/cpuinfo`` that say which instructions a CPU has, on x86 and on ARM.
+#: Lines of ``/proc/cpuinfo`` that identify a CPU's instructions, on x86 and on ARM.
 _CPU_LINES = (
     "vendor_id",
     "cpu family",
@@ -75,7 +75,7 @@ _CPU_LINES = (
 
 
 def numba_unavailable() -> str | None:
-    """Return why Numba cannot compile in this process, or None if it can; without importing it."""
+    """Return why Numba cannot compile here, or None if it can; do not import Numba."""
     if not _is_installed():
         return "numba is not installed"
     config = getattr(sys.modules.get("numba"), "config", None)
@@ -87,9 +87,9 @@ _import_failure: str | None = None
 
 
 def can_import_numba() -> bool:
-    """Import Numba; return False if it raises, as for a NumPy that is too new or a bad setting.
+    """Import Numba; return False if that fails, for example with a NumPy that is too new.
 
-    Afterwards `numba_unavailable` says why.
+    `numba_unavailable` then returns the reason.
     """
     global _import_failure
     if _import_failure is None and "numba" not in sys.modules:
@@ -101,7 +101,7 @@ def can_import_numba() -> bool:
 
 
 def require_numba(backend: str) -> None:
-    """Import Numba; raise RuntimeError if the backend cannot run because that fails."""
+    """Import Numba for ``backend``; raise RuntimeError if that fails."""
     if not can_import_numba():
         raise RuntimeError(f"backend {backend!r} cannot run: {_import_failure}")
 
@@ -122,10 +122,10 @@ def kernel_name(stem: str, *parts: object) -> str:
 def fingerprint(*parts: object) -> str:
     """Hash ``parts`` and everything else that compiled code depends on.
 
-    A function counts with its code and the value of every global name in it, through other
-    functions to any depth; other values count with their ``repr``. The sources of
-    ``fastloss.kernels``, the versions of Python, NumPy, Numba and llvmlite, Numba's settings and
-    the kind of CPU always count.
+    For a function, the hash covers its code and the value of every global name in it, through other
+    functions to any depth. For other values, it covers the ``repr``. It always covers the sources
+    of ``fastloss.kernels``, the versions of Python, fastloss, NumPy, Numba and llvmlite, Numba's
+    settings and the kind of CPU.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def fingerprint(*parts: object) -> str:
     seen: set[int] = set()
 
     def add(value: Any) -> None:
-        if hasattr(value, "py_func"):  # a function that is compiled already, or will be
+        if hasattr(value, "py_func"):  # a Numba function, or a `losses.jit.Jit`
             add(value.targetoptions)
             value = value.py_func
         if _is_of_numba(value) or _is_of_numba(type(value)):
@@ -155,7 +155,7 @@ def fingerprint(*parts: object) -> str:
             # The order of a set differs between processes.
             for item in items if isinstance(value, tuple) else sorted(items, key=repr):
                 add(item)
-        elif isinstance(value, np.ndarray):  # its repr leaves numbers out
+        elif isinstance(value, np.ndarray):  # a long array's repr omits numbers
             digest.update(repr((value.dtype, value.shape)).encode() + value.tobytes())
         else:
             digest.update(repr(value).encode())
@@ -183,11 +183,11 @@ def _is_of_numba(value: Any) -> bool:
 
 @cache
 def _surroundings() -> bytes:
-    """Return a hash of what every kernel depends on."""
+    """Return a hash of everything that all kernels depend on."""
     from importlib.resources import files
 
     digest = hashlib.sha256()
-    with suppress(OSError):  # an application that was packed without its sources
+    with suppress(OSError):  # an application packed without sources
         for source in _sources(files("fastloss") / "kernels"):
             digest.update(source)
     settings: list[object] = [os.environ.get(name, "") for name in _VARIABLES]
@@ -209,12 +209,12 @@ def _sources(folder: Any) -> Iterator[bytes]:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # imported from an archive, say
+    except PackageNotFoundError:  # for example, imported from an archive
         return str(importlib.import_module(package).__version__)
 
 
 def cpu_kind() -> str:
-    """Return what tells kinds of CPUs apart, as 16 hexadecimal digits."""
+    """Return 16 hexadecimal digits that identify the kind of CPU."""
     facts = platform.machine(), *(_cpu_lines().values() or [platform.processor()])
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
@@ -245,7 +245,7 @@ def _cpu_lines() -> dict[str, str]:
 
 
 def folder() -> Path | None:
-    """Return the folder of the kernels: ``NUMBA_CACHE_DIR``, else in fastloss's cache folder."""
+    """Return the kernels' folder: ``NUMBA_CACHE_DIR``, else one in fastloss's cache folder."""
     if given := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(given)
     base = cache_folder()
@@ -253,20 +253,20 @@ def folder() -> Path | None:
 
 
 def is_cached(name: str) -> bool:
-    """Whether a kernel of this name can be loaded."""
+    """Return whether a kernel of this name can be loaded."""
     return _read(name) is not None
 
 
 def is_available(name: str) -> bool:
     """Return whether this process has compiled a kernel of this name, or can load it.
 
-    Imports Numba if there is something to load.
+    Import Numba if there is a file to load.
     """
     return name in _compiled or (is_cached(name) and can_import_numba())
 
 
 def cached_kernels() -> list[Path]:
-    """Return the files of all kernels that are kept."""
+    """Return the files of all kernels on disk."""
     place = folder()
     return [] if place is None else sorted(place.glob(f"{_PREFIX}*{_SUFFIX}"))
 
@@ -285,19 +285,19 @@ def _read(name: str) -> bytes | None:
 
 
 def _is_trusted(status: os.stat_result) -> bool:
-    """Return whether nobody but this user and root can have written a file."""
+    """Return whether only this user and root can have written a file."""
     if not hasattr(os, "geteuid"):
         return True
     return status.st_uid in (os.geteuid(), 0) and not status.st_mode & stat.S_IWOTH
 
 
 def make_folder(place: Path) -> None:
-    """Make the folder of the kernels, for this user alone, if it is not there."""
+    """Make the kernels' folder, private to this user, unless it exists."""
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _write(name: str, content: bytes) -> None:
-    """Keep a kernel if the disk lets us, whole or not at all."""
+    """Write a kernel, whole or not at all; ignore errors of the disk."""
     place = folder()
     if place is None:
         return
@@ -315,9 +315,9 @@ def _write(name: str, content: bytes) -> None:
 
 @cache
 def _remove_unused(place: Path) -> None:
-    """Remove what nobody has loaded for a month, once a process.
+    """Remove kernels that were not loaded for a month, once a process.
 
-    Not what merely has another fingerprint: another machine or environment may still use it.
+    Kernels with other fingerprints stay, because other machines or environments may use them.
     """
     for path in place.glob(f"{_PREFIX}*{_SUFFIX}*"):
         with suppress(OSError):
@@ -339,21 +339,21 @@ def compile_cached(
     Parameters
     ----------
     function : plain Python function; not changed.
-    name : its `kernel_name`, which must cover everything that it is made of, options included.
-    signature : of Numba, of the arguments (and the result).
+    name : its `kernel_name`, which must cover everything that the kernel depends on, also options.
+    signature : Numba signature of the arguments (and the result).
     compiler : ``numba.njit`` or ``numba.cfunc``.
-    options : of the compiler.
+    options : options of the compiler.
 
     Returns
     -------
-    What the compiler returns; it compiles nothing more for other types.
+    The compiler's result, which accepts no other signature.
     """
     from numba import cfunc
     from numba.core.ccallback import CFunc
     from numba.core.sigutils import normalize_signature
 
-    # Numba tells functions of one name and signature apart by a count in the process, on which
-    # kernels cached by different processes can agree. One would then be linked to the other's.
+    # Numba distinguishes functions of one name and signature by a counter in the process. Kernels
+    # cached by different processes can share a count; one would then be linked to the other's code.
     renamed = FunctionType(
         function.__code__,
         function.__globals__,
@@ -362,9 +362,9 @@ def compile_cached(
         function.__closure__,
     )
     renamed.__qualname__ = name
-    # IEEE division: 1 / 0 is inf, not an exception.
+    # error_model "numpy" is IEEE division: 1 / 0 is inf, not an exception.
     options |= {"error_model": "numpy", "nogil": True}
-    # Among the many objects of a compilation looking for garbage takes 6 % of its time.
+    # Garbage collection takes 6 % of the time of a compilation.
     with no_garbage_collection(collect=False):
         if compiler is cfunc:
             callback: Any = CFunc(renamed, normalize_signature(signature), {}, options)
@@ -381,10 +381,10 @@ def compile_cached(
 
 
 class _NumbaCache:
-    """The cache of one compiled function, with the methods that Numba calls.
+    """Cache of one compiled function, with the methods that Numba calls.
 
-    Numba's own cache looks at the file of the function it compiles, not at its helpers', raises if
-    an index is damaged, and keeps index and code in two files, of which one may be missing.
+    Numba's own cache ignores changes in the files of helpers and raises if an index is damaged. It
+    keeps index and code in two files, one of which may be missing.
     """
 
     def __init__(self, name: str) -> None:
@@ -392,27 +392,27 @@ class _NumbaCache:
         self.cache_path = str(folder())
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
-        """Return the kernel, or None for Numba to compile it."""
+        """Return the kernel, or None if Numba must compile it."""
         from numba.core.compiler import CompileResult
 
         content = _read(self._name)
         if content is None:
             return None
         target_context.refresh()
-        # Intact, but of a Numba that was changed by hand, say.
+        # An intact file can still fail to load, for example after Numba was edited by hand.
         with suppress(Exception):
             result = CompileResult._rebuild(target_context, *pickle.loads(content))
-            with suppress(OSError):  # used now: see `_remove_unused`
+            with suppress(OSError):  # mark as used, for `_remove_unused`
                 os.utime(Path(self.cache_path) / f"{_PREFIX}{self._name}{_SUFFIX}")
             return result
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Keep the kernel, unless it holds addresses of this process."""
+        """Write the kernel, unless it holds addresses of this process."""
         from numba.core.serialize import dumps
 
         if not result.library.has_dynamic_globals:
             _write(self._name, dumps(result._reduce()))
 
     def flush(self) -> None:
-        """Numba calls this before it compiles again; `save_overload` then overwrites the file."""
+        """Do nothing: Numba calls this before it compiles again, and `save_overload` overwrites."""

@@ -1,7 +1,7 @@
-"""A trained linear classifier: weights, what was done to the rows before, and names for classes.
+"""Define `LinearModel`: a trained classifier with its weights, preprocessing and class names.
 
-A `LinearModel` goes to one ``.npz`` file of plain arrays and comes back: nothing in the file is
-ever run, and a file that is truncated, damaged or something else is refused in one line.
+A model is saved to one ``.npz`` file of plain arrays. Loading runs no code from the file. A file
+that is truncated, damaged or no model raises an error of one line.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _FORMAT = "fastloss.LinearModel 1"
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """What is done to a row before it meets ``W``: ``(x / 255 - mean) / deviation``.
+    """The transformation of a row before the product with ``W``: ``(x / 255 - mean) / deviation``.
 
-    The 255 is there for uint8 pixels alone, so that they lie in [0, 1].
+    Only uint8 pixels are divided by 255, which maps them to [0, 1].
 
     Attributes
     ----------
     of_pixels : whether rows are uint8.
-    dtype : float32, or float64 for rows of float64; the type that rows are turned into.
-    mean : (D,), or None: nothing is subtracted.
-    deviation : (D,), all > 0, or None: nothing is divided by.
+    dtype : dtype of the result: float64 for rows of float64, else float32.
+    mean : (D,), or None to subtract nothing.
+    deviation : (D,), all > 0, or None to skip the division.
     """
 
     of_pixels: bool
@@ -51,19 +51,19 @@ class Preprocessing:
     @classmethod
     @np.errstate(under="ignore")
     def fit(cls, X: NDArray[Any], kind: PreprocessingKind = "standardize") -> Preprocessing:
-        """Learn the preprocessing from the rows ``X`` (N, D) that a model will be trained on.
+        """Learn the preprocessing from the training rows ``X`` (N, D).
 
         Parameters
         ----------
         X : uint8, float32 or float64; never copied to floats as a whole.
         kind : "none"; "mean_image", which subtracts the mean of each column; or "standardize",
-            which also divides by its standard deviation. Of pixels, the variance of 8 grey levels
-            is added to theirs, so that one that is nearly always the same is not blown up; a
-            column of floats that is constant is not divided.
+            which also divides by its standard deviation. For pixels, a standard deviation of 8 grey
+            levels is added in quadrature, so that a nearly constant pixel is not amplified. A
+            constant column of floats is not divided.
 
         Raises
         ------
-        TypeError, ValueError : an ``X`` of another type or shape, or an unknown kind.
+        TypeError, ValueError : an ``X`` of another dtype or shape, or an unknown kind.
         """
         X = arrays.as_rows(X)
         if kind not in get_args(PreprocessingKind):
@@ -75,13 +75,13 @@ class Preprocessing:
         )
         if kind == "none":
             return plain
-        # Scaled by powers of two, exactly, so that neither sums nor squares overflow or vanish.
+        # Scaling by powers of two is exact, and keeps sums and squares from over- or underflowing.
         scale = plain._scale(X)
         mean = plain._mean(X, lambda block: block / scale) * scale
         centred = replace(plain, mean=mean.astype(plain.dtype))
         if kind == "mean_image":
             return centred
-        # About the mean as it is stored: a constant column then deviates by its rounding alone.
+        # Centred on the stored mean: a constant column then deviates by rounding only.
         scale = centred._scale(X)
         deviation = np.sqrt(centred._mean(X, lambda block: np.square(block / scale))) * scale
         if plain.of_pixels:
@@ -93,14 +93,14 @@ class Preprocessing:
     def _mean(
         self, X: NDArray[Any], function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     ) -> NDArray[np.float64]:
-        """The mean of ``function`` of the preprocessed rows in float64, over the rows."""
+        """Return the mean (D,) over rows of ``function`` of the preprocessed rows in float64."""
         total = np.zeros(X.shape[1])
         for rows in row_blocks(len(X), X.shape[1] * total.itemsize):
             total += function(self.apply(X[rows]).astype(np.float64)).sum(axis=0)
         return total / len(X)
 
     def _scale(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """A power of two (D,) near the largest number of each column, once preprocessed."""
+        """Return a power of two (D,) near the largest preprocessed number of each column."""
         largest = np.zeros(X.shape[1], self.dtype)
         if self.of_pixels:
             return largest + 1.0
@@ -110,7 +110,7 @@ class Preprocessing:
 
     @np.errstate(under="ignore")
     def apply(self, X: NDArray[Any]) -> Floats:
-        """A preprocessed copy of ``X`` (N, D), in ``self.dtype``."""
+        """Return a preprocessed copy of ``X`` (N, D), in ``self.dtype``."""
         self.check(X)
         rows = np.empty(X.shape, self.dtype)
         for block in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
@@ -125,7 +125,7 @@ class Preprocessing:
         return rows
 
     def check(self, X: NDArray[Any]) -> None:
-        """Raise unless rows like ``X`` are what this was fitted to."""
+        """Raise TypeError unless ``X`` is uint8 exactly if the training rows were."""
         if (X.dtype == np.uint8) != self.of_pixels:
             fitted = "uint8 pixels" if self.of_pixels else "float rows"
             raise TypeError(f"X must be {fitted} as in training, got {X.dtype}")
@@ -138,11 +138,11 @@ class LinearModel:
     Attributes
     ----------
     W : (D + 1, C) float32 or float64; the last row is the bias ``b``.
-    loss : what it was trained with, a name or an instance.
-    preprocessing : what is done to rows first.
-    class_names : C of them.
-    image_shape : what the D features of a row reshape to, if anything.
-    about : where the model comes from; whatever JSON can hold.
+    loss : the loss of the training, a name or an instance.
+    preprocessing : the `Preprocessing` of rows.
+    class_names : C names.
+    image_shape : the shape of a row's D features as an image, or None.
+    about : the origin of the model, as a dict that JSON can hold.
 
     Raises
     ------
@@ -171,11 +171,12 @@ class LinearModel:
         object.__setattr__(self, "loss", get_loss(self.loss))
         n_rows, n_classes = arrays.as_weights(self.W).shape
         if self.W.dtype != self.preprocessing.dtype:
-            raise TypeError(f"W is {self.W.dtype}, its rows are {self.preprocessing.dtype}")
+            dtype = self.preprocessing.dtype
+            raise TypeError(f"W must be {dtype} as preprocessed rows, got {self.W.dtype}")
         if not np.isfinite(self.W).all():
             raise ValueError("W has entries that are not finite")
         if len(self.class_names) != n_classes:
-            raise ValueError(f"{len(self.class_names)} class names for {n_classes} classes")
+            raise ValueError(f"class_names has {len(self.class_names)} names, expected {n_classes}")
         for name in ("mean", "deviation"):
             array = getattr(self.preprocessing, name)
             if array is not None and array.shape != (n_rows - 1,):
@@ -190,12 +191,12 @@ class LinearModel:
 
     @property
     def n_features(self) -> int:
-        """D, without the bias."""
+        """Return D, the number of features without the bias."""
         return len(self.W) - 1
 
     @property
     def n_classes(self) -> int:
-        """C."""
+        """Return C, the number of classes."""
         return self.W.shape[1]
 
     def __repr__(self) -> str:
@@ -213,7 +214,7 @@ class LinearModel:
 
     @np.errstate(under="ignore")
     def scores(self, X: NDArray[Any]) -> Floats:
-        """Scores (N, C) of the rows ``X`` (N, D), which are as they were loaded."""
+        """Return the scores (N, C) of rows ``X`` (N, D), which are not yet preprocessed."""
         scores = np.empty((len(X), self.n_classes), self.W.dtype)
         for rows, block in self._score_blocks(X):
             scores[rows] = block
@@ -221,26 +222,26 @@ class LinearModel:
 
     @np.errstate(under="ignore")
     def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """The class (N,) of each row: that of its largest score, the lowest of equals."""
+        """Return the class (N,) with the largest score of each row; ties go to the lowest class."""
         classes = np.empty(len(X), np.int64)
         for rows, block in self._score_blocks(X):
             classes[rows] = block.argmax(axis=1)
         return classes
 
     def accuracy(self, X: NDArray[Any], y: NDArray[np.int64]) -> float:
-        """The share, in [0, 1], of the rows whose class is their label."""
+        """Return the share of rows, in [0, 1], whose predicted class is their label."""
         return accuracy(y, self.predict(X), self.n_classes)
 
     def confusion(self, X: NDArray[Any], y: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many rows of each true class (C rows) were given each class (C columns)."""
+        """Count the rows by label (C rows) and predicted class (C columns)."""
         return confusion_matrix(y, self.predict(X), self.n_classes)
 
     def save(self, path: StrPath) -> None:
-        """Write one ``.npz`` file; an older one is replaced whole or not at all.
+        """Write one ``.npz`` file; an older model there is replaced whole or not at all.
 
         Raises
         ------
-        OSError : the file cannot be written, or is an archive of something else, such as data.
+        OSError : the file cannot be written, or is an archive of another kind, such as data.
         """
         check_place(path)
         loss = get_loss(self.loss)
@@ -259,12 +260,12 @@ class LinearModel:
 
     @classmethod
     def load(cls, path: StrPath) -> LinearModel:
-        """Read what `save` wrote.
+        """Read a model that `save` wrote.
 
         Raises
         ------
-        FileNotFoundError : nothing there.
-        fastloss.data.DataFormatError : a file that is truncated, damaged or no model.
+        FileNotFoundError : there is no such file.
+        fastloss.data.DataFormatError : the file is truncated, damaged or no model.
         """
         path = Path(path)
         if not path.is_file():
@@ -285,8 +286,8 @@ class LinearModel:
                 about=record["about"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise DataFormatError(path, f"not a model that fits together: {reason}") from error
+            reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
+            raise DataFormatError(path, f"the parts of the model do not fit: {reason}") from error
 
 
 def check_place(path: StrPath) -> None:
@@ -297,11 +298,11 @@ def check_place(path: StrPath) -> None:
 def confusion_matrix(
     y: NDArray[np.int64], classes: NDArray[np.int64], n_classes: int
 ) -> NDArray[np.int64]:
-    """How many rows with each label ``y`` (C rows) were given each of ``classes`` (C columns).
+    """Count the rows by label ``y`` (C rows) and by predicted ``classes`` (C columns).
 
     Raises
     ------
-    ValueError : labels that are not in [0, C), or not as many as classes.
+    ValueError : labels that are not in [0, C), or another number of labels than of classes.
     """
     labels = _labels(y, classes, n_classes)
     counts = np.bincount(labels * n_classes + classes, minlength=n_classes**2)
@@ -309,7 +310,7 @@ def confusion_matrix(
 
 
 def accuracy(y: NDArray[np.int64], classes: NDArray[np.int64], n_classes: int) -> float:
-    """The share of rows whose class is their label ``y``; errors as `confusion_matrix`."""
+    """Return the share of rows whose class is their label ``y``; errors as `confusion_matrix`."""
     return float(np.mean(_labels(y, classes, n_classes) == classes))
 
 
@@ -320,7 +321,7 @@ def _labels(y: NDArray[np.int64], classes: NDArray[np.int64], n_classes: int) ->
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """The record and the arrays of a file that says that it is a model."""
+    """Return the record and the arrays of a file; raise DataFormatError unless it is a model."""
     try:
         parts = read_archive(path)
     except DataFormatError as error:

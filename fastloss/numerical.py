@@ -1,15 +1,16 @@
-"""Numerical gradients: the definition of the derivative, one entry of ``W`` at a time.
+"""Compute numerical gradients by finite differences, one entry of ``W`` at a time.
 
-They are slow and approximate, and need no mathematics: what an analytic gradient is checked with,
-and what it is measured against. Two methods, for the same numbers::
+They are slow and approximate, but need no derivation; analytic gradients are checked and timed
+against them. Two methods compute the same numbers::
 
     per_element    P entries, each a whole evaluation of the loss           O(P N D C)
     incremental    W[d, c] reaches column c of the scores only: the scores
                    once, then a column of them for each entry               O(N D C + P N)
 
-Both are a set-up followed by one call a coordinate, in column order. So the time of a few
-coordinates tells that of all: take two subsets of the same columns, and extend the difference. The
-set-up is one evaluation for a forward scheme; for ``incremental`` the scores, and O(N C) a column.
+Both methods have a set-up, then one call per coordinate, in column order. The time of all
+coordinates can therefore be extrapolated: time two subsets of the same columns, and extend the
+difference. The set-up is one evaluation for a forward scheme. For ``incremental`` it is the scores,
+and O(N C) per column.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def numerical_gradient(
     method: Method = "per_element",
     coordinates: ArrayLike | None = None,
 ) -> Matrix:
-    """Gradient of ``f`` at ``W`` by finite differences.
+    """Compute the gradient of ``f`` at ``W`` by finite differences.
 
     With ``e`` the unit matrix of an entry::
 
@@ -49,20 +50,20 @@ def numerical_gradient(
         central    (f(W + h e) - f(W - h e)) / (2 h)   error  h^2/6 |f'''| + eps |f| / h
 
     In float64 the best ``h`` is about 1e-8 forward and 6e-6 central (square and cube root of
-    ``eps``). The quotient divides by the step that was really made, ``(w + h) - (w - h)`` as
-    rounded. Where a kink lies between the probes, the result is a mean of the slopes around it.
+    ``eps``). The quotient divides by the rounded step, ``(w + h) - (w - h)``. If a kink lies
+    between the probes, the result is a mean of the slopes around it.
 
     Parameters
     ----------
     f : an `Objective` (its loss, penalty included), or a callable ``W -> loss`` or
-        ``W -> (loss, gradient)``. It is handed a copy of ``W``, which it must not keep or change.
+        ``W -> (loss, gradient)``. It gets a copy of ``W``, which it must not keep or change.
     W : floats of any shape; (D, C) or (D + 1, C) for an `Objective`. Never modified.
     h : step, finite and > 0.
     scheme : "central", 2 P evaluations for P entries, or "forward", P + 1 (30,731 at 3073 x 10).
-    method : "per_element", which calls ``f`` in the type of ``W``: in float32 rounding leaves
-        little of the result, so cast with ``objective.astype(np.float64)`` and ``W`` too; or
-        "incremental", for an `Objective` only, which computes in float64 from whatever types.
-    coordinates : (K, W.ndim) integers >= 0, the entries wanted; None: all.
+    method : "per_element" calls ``f`` in the dtype of ``W``. In float32, rounding destroys most of
+        the result, so cast ``W`` and use ``objective.astype(np.float64)``. "incremental" takes an
+        `Objective` only, and computes in float64 whatever the dtypes.
+    coordinates : (K, W.ndim) integers >= 0, the entries to compute; None means all.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def numerical_gradient(
     Raises
     ------
     TypeError : an argument of the wrong kind, such as "incremental" with a plain callable.
-    ValueError : a wrong value or shape, or a step that rounding swallows.
+    ValueError : a wrong value or shape, or a step too small to change an entry.
 
     Source: CS231n, "Optimization: computing the gradient numerically with finite differences".
 
@@ -108,7 +109,7 @@ def numerical_gradient(
 
 
 class _Quotient:
-    """The difference quotient at one place of ``W`` (a copy of the caller's)."""
+    """Difference quotients at single places of ``W``, a copy of the caller's array."""
 
     def __init__(self, W: NDArray[Any], h: float, central: bool) -> None:
         self.W = W
@@ -116,7 +117,7 @@ class _Quotient:
         self.central = central
 
     def probes(self, place: Place) -> tuple[Any, Any, float]:
-        """The two values of the entry, as rounded, and their distance."""
+        """Return the two rounded values of the entry, and their distance."""
         w = self.W[place]
         with arrays.ieee_arithmetic():
             above = w + self.h
@@ -131,7 +132,7 @@ class _Quotient:
 
 
 class _PerElement(_Quotient):
-    """Each probe is an evaluation of ``f``."""
+    """Quotients whose probes each evaluate ``f``."""
 
     def __init__(self, f: Callable[..., Any], W: NDArray[Any], h: float, central: bool) -> None:
         super().__init__(W.copy(), h, central)
@@ -152,7 +153,7 @@ class _PerElement(_Quotient):
 
 
 class _Incremental(_Quotient):
-    """Each probe changes one column of the scores, and the entry's own penalty."""
+    """Quotients whose probes change one column of the scores, and the penalty of one entry."""
 
     def __init__(self, f: Callable[..., Any], W: NDArray[Any], h: float, central: bool) -> None:
         if not isinstance(f, Objective):
@@ -167,7 +168,7 @@ class _Incremental(_Quotient):
         self.labels = f.labels[self.rows]
         self.scores = scores_of(f, self.W, self.rows)
         self.row_weights = f.row_weights[self.rows]
-        # The rule of the backends: a NaN or +inf score makes the loss NaN.
+        # As in the backends, a NaN or +inf score makes the loss NaN.
         self.row_weights[~(self.scores.max(axis=1, initial=-np.inf) < np.inf)] = np.nan
         self.column = -1
 
@@ -181,13 +182,13 @@ class _Incremental(_Quotient):
             x = self._feature(feature)
             upper = self.losses(self.values + (above - w) * x)
             lower = self.losses(self.values + (below - w) * x) if self.central else self.base
-            # Row by row, then the sum: the rows that do not change cancel without rounding.
+            # Subtract row by row, then sum: rows that do not change cancel exactly.
             difference = float(self.row_weights @ (upper - lower))
             difference += self._penalty(feature, above) - self._penalty(feature, below)
         return difference / step
 
     def _take_column(self, column: int) -> None:
-        """What all entries of a column of ``W`` share."""
+        """Compute the values that all entries of a column of ``W`` share."""
         self.column = column
         self.values = np.ascontiguousarray(self.scores[:, column])
         self.losses = self.objective.loss_function.column_losses(self.scores, self.labels, column)
@@ -210,7 +211,7 @@ class _Incremental(_Quotient):
 
 
 def scores_of(objective: Objective, W: Matrix, rows: NDArray[np.intp]) -> Matrix:
-    """Scores of some rows, in float64 whatever the type of ``X``, converted in blocks."""
+    """Return the scores (n, C) of ``rows`` in float64; ``X`` is converted in blocks."""
     scores = np.empty((len(rows), W.shape[1]))
     with arrays.ieee_arithmetic():
         for block, X in float_blocks(objective.X, scores.dtype, W.shape[1], rows=rows):
@@ -221,7 +222,7 @@ def scores_of(objective: Objective, W: Matrix, rows: NDArray[np.intp]) -> Matrix
 
 
 def as_loss(f: Objective | Callable[..., Any]) -> Callable[[NDArray[Any]], float]:
-    """``f`` as ``W -> loss``, whether it also returns a gradient or not."""
+    """Return ``f`` as ``W -> loss``, whether or not it also returns a gradient."""
     if isinstance(f, Objective):
         return f.loss
     if not callable(f):
@@ -235,7 +236,7 @@ def as_loss(f: Objective | Callable[..., Any]) -> Callable[[NDArray[Any]], float
 
 
 def as_number(loss: Any) -> float:
-    """The loss that a callable returned, as a float."""
+    """Return a callable's loss as a float; raise TypeError if it is no number."""
     try:
         return float(loss)
     except (TypeError, ValueError):
@@ -251,7 +252,7 @@ def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def as_parameters(W: ArrayLike) -> NDArray[Any]:
-    """``W`` in its own floating type; integers become float64."""
+    """Return ``W`` in its own float dtype; integers become float64."""
     array = arrays.as_array("W", W)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"W must hold real numbers, got {array.dtype}")
@@ -261,7 +262,7 @@ def as_parameters(W: ArrayLike) -> NDArray[Any]:
 
 
 def _as_places(coordinates: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """``coordinates`` as places (K, ndim) inside ``shape``."""
+    """Return ``coordinates`` as int64 (K, ndim); raise unless all are inside ``shape``."""
     array = arrays.as_array("coordinates", coordinates)
     if array.size == 0:
         return np.empty((0, len(shape)), dtype=np.int64)
@@ -281,7 +282,7 @@ def _as_places(coordinates: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int
 
 
 def _check_fit(objective: Objective, W: Matrix) -> None:
-    """Raise unless ``W`` fits the rows; its type is free."""
+    """Raise unless ``W`` fits the rows; its float dtype may differ from that of ``X``."""
     arrays.as_weights(W)
     if len(W) != objective.n_parameter_rows:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A data set and a loss, validated and laid out once, as a function of ``W``."""
+"""Define `Objective`: a function of ``W``, whose data and loss are validated and laid out once."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Rows = slice | NDArray[Any] | list[int]
 
 
 class Objective:
-    """Everything of `loss_and_grad` but ``W``, validated and laid out once.
+    """The arguments of `loss_and_grad` except ``W``, validated and laid out once.
 
-    ``objective(W) -> (loss, dW)``. Parameters and errors are those of `loss_and_grad`. The backend
-    and the threads are settled at each call, so `use` applies. Environment variables are read once,
-    when the objective is made.
+    Call it as ``objective(W) -> (loss, dW)``. Parameters and errors are those of `loss_and_grad`.
+    Each call chooses the backend and the threads, so `use` applies. The constructor reads the
+    environment variables.
 
     Examples
     --------
@@ -86,9 +86,9 @@ class Objective:
         )
 
     def _set_rows(self, problem: Problem) -> None:
-        """Take the rows, and compute ``divisor`` and ``any_skipped``.
+        """Set the rows, and compute ``divisor`` and ``any_skipped``.
 
-        ``any_skipped`` may be True although no row is skipped; False is not checked.
+        An ``any_skipped`` of True is checked against the labels; False is trusted.
         """
         n_rows = n_counted = len(problem.labels)
         if problem.any_skipped:
@@ -117,12 +117,12 @@ class Objective:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Return the labels (N,), -1 where the row is ignored or has weight 0."""
+        """Return the labels (N,), -1 for rows that are ignored or have weight 0."""
         return self._problem.labels
 
     @property
     def loss_function(self) -> Loss:
-        """Return the loss over a row of scores."""
+        """Return the loss, a function of a row's scores."""
         return self._problem.loss
 
     @property
@@ -133,7 +133,7 @@ class Objective:
     @property
     @np.errstate(under="ignore")
     def row_weights(self) -> NDArray[np.float64]:
-        """Return the factors (N,) of the rows' losses, which sum to 1 for the mean."""
+        """Return the factors (N,) of the rows' losses; for the mean, they sum to 1."""
         weights = self._problem.weights
         if weights is None:
             weights = (self.labels != arrays.SKIP).astype(np.float64)
@@ -145,7 +145,7 @@ class Objective:
         return self.X.shape[1] + self.intercept
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is copied or pickled: not the evaluators, which hold addresses of this process."""
+        """Return the state without evaluators, which hold addresses of this process."""
         return {**self.__dict__, "_evaluators": {}, "_accepted": set()}
 
     def __repr__(self) -> str:
@@ -181,10 +181,10 @@ class Objective:
     def flat(self, w: ArrayLike) -> tuple[float, NDArray[Any]]:
         """Return loss and gradient for a flattened ``W``.
 
-        Made for ``scipy.optimize.minimize(objective.flat, w, jac=True)``.
+        It is meant for ``scipy.optimize.minimize(objective.flat, w, jac=True)``.
 
-        ``w`` is cast to the type of ``X`` if that is a float, because optimisers hold float64; the
-        gradient has the type of ``w``, or float64 if that is no float.
+        Optimisers hold float64, so ``w`` is cast to the dtype of ``X`` unless that is uint8. The
+        gradient has the dtype of ``w``, or float64 if ``w`` is not a float array.
         """
         w = arrays.as_floats("w", w)
         if w.ndim != 1 or w.size % self.n_parameter_rows:
@@ -200,7 +200,7 @@ class Objective:
     def batch(self, rows: Rows) -> Objective:
         """Return the objective over some rows: a slice (a view of ``X``), indices or a mask.
 
-        Nothing is validated again; "balanced" class weights stay those of all rows.
+        Rows are not validated again. "balanced" class weights stay those of all rows.
         """
         problem = self._problem
         rows = arrays.as_selection(rows, len(problem.labels))
@@ -235,9 +235,9 @@ class Objective:
     def reproducible(self, W: ArrayLike, n_rows: int | None = None) -> Objective:
         """Return the same objective, with results of the same bits on any number of threads.
 
-        It is meant for a ``W`` of this shape and dtype, and for minibatches of ``n_rows`` (default:
-        all rows). "auto" becomes the fastest backend that can promise this; the call waits until
-        its kernels are compiled. NumPy runs on one thread, because BLAS promises nothing for more.
+        Use it with a ``W`` of this shape and dtype, and with minibatches of ``n_rows`` (default:
+        all rows). "auto" becomes the fastest backend with this property; the call waits until its
+        kernels are compiled. NumPy runs on one thread, because BLAS results may depend on threads.
         """
         W = self._check(W)
         other = copy.copy(self)
@@ -294,7 +294,7 @@ class Objective:
     def _evaluator(
         self, backend: str, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
     ) -> tuple[Evaluator, int | None]:
-        """Return the function that evaluates the rows, and its threads; keep both for later."""
+        """Return the function that evaluates the rows, and its threads; keep both if final."""
         key = (backend, n_threads, n_classes, dtype)
         chosen, n_threads, is_final = self._resolve(*key)
         evaluator = chosen.prepare(self._problem, n_classes, dtype), n_threads
@@ -310,7 +310,10 @@ class Objective:
         dtype: np.dtype[Any],
         n_rows: int | None = None,
     ) -> tuple[Backend, int | None, bool]:
-        """Return the backend (for batches of ``n_rows``), the threads, and if that is final."""
+        """Return the backend, the threads, and whether this choice is final.
+
+        ``n_rows`` is the size of a batch; None means all rows.
+        """
         is_final = True
         if backend == AUTO:
             choice = auto.choose(self._workload(n_rows, n_threads, n_classes, dtype))
@@ -318,7 +321,7 @@ class Objective:
         return get_backend(backend, self.loss_function), n_threads, is_final
 
     def _check(self, W: ArrayLike) -> Floats:
-        """Return ``W`` as an array that fits the rows."""
+        """Return ``W`` as an array; raise unless it fits the rows and labels."""
         # Validating again would cost more than a small call.
         if type(W) is np.ndarray and (W.shape, W.dtype) in self._accepted and W.flags.aligned:
             return W
@@ -339,7 +342,7 @@ class Objective:
         return weights
 
     def _check_weights(self, dtype: np.dtype[Any]) -> None:
-        """Raise at the first weight that a gradient of this type cannot be multiplied with."""
+        """Raise at the first row weight that overflows in this dtype."""
         weights = self._problem.weights
         if weights is None or weights.max() <= np.finfo(dtype).max:
             return
@@ -350,10 +353,10 @@ class Objective:
 class Minibatch:
     """An estimate of an objective from ``n_rows`` of its rows, chosen by the caller.
 
-    Loss and gradient estimate those of all rows. They are unbiased, with weights and
-    ``reduction="sum"`` too, if all of ``n_candidates`` rows are equally likely and the others have
-    no weight. To that end the data loss of n rows is multiplied by ``n_candidates / n``. Without
-    weights, the estimate of a mean is the mean over the batch.
+    Loss and gradient estimate those of all rows. The estimates are unbiased, also with weights and
+    ``reduction="sum"``, if ``n_candidates`` rows are equally likely and all others have weight 0.
+    The data loss of n rows is therefore multiplied by ``n_candidates / n``. Without weights, the
+    estimate of a mean is the mean over the batch.
     """
 
     def __init__(self, objective: Objective, n_rows: int, n_candidates: int) -> None:
@@ -366,7 +369,7 @@ class Minibatch:
         self._evaluators: dict[tuple[object, ...], tuple[BatchEvaluator, int | None]] = {}
 
     def __call__(self, rows: ArrayLike, W: ArrayLike) -> tuple[float, Floats]:
-        """Return the estimate from these rows (indices), penalty included, and its gradient."""
+        """Return the estimate from ``rows`` (indices), penalty included, and its gradient."""
         objective = self._objective
         W = objective._check(W)
         rows = self._check(rows)

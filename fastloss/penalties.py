@@ -1,6 +1,6 @@
-"""The penalty ``l1 * sum|W| + l2 * sum(W**2)``: L1, L2, or both (elastic net).
+"""Compute the penalty ``l1 * sum|W| + l2 * sum(W**2)``: L1, L2, or both (elastic net).
 
-CS231n's convention, without a factor 1/2, so the gradient is ``l1 * sign(W) + 2 * l2 * W``; at 0
+There is no factor 1/2 (CS231n's convention), so the gradient is ``l1 * sign(W) + 2 * l2 * W``. At 0
 the subgradient of ``|W|`` is 0. The caller leaves out the bias row.
 """
 
@@ -28,11 +28,11 @@ class Penalty:
 
     @property
     def is_active(self) -> bool:
-        """Whether there is anything to add."""
+        """Return whether a strength is > 0."""
         return bool(self.l1 or self.l2)
 
     def value(self, W: NDArray[np.floating[Any]]) -> float:
-        """The penalty of ``W``, summed in float64."""
+        """Return the penalty of ``W``, summed in float64."""
         total = 0.0
         with ieee_arithmetic():
             if self.l1:

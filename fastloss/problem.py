@@ -1,4 +1,4 @@
-"""What a backend evaluates: validated rows, labels and weights, and a loss."""
+"""Define `Problem`: the validated rows, labels, weights and loss that a backend evaluates."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fastloss.losses.base import Labels, Loss
 
 @dataclass(frozen=True)
 class Problem:
-    """Validated rows and the loss over them: everything a backend needs but ``W``.
+    """Validated rows and their loss: everything a backend needs except ``W``.
 
     ``loss_total = sum_i w_i loss_i / divisor`` over the rows whose label is not `arrays.SKIP`.
     """
 
     X: NDArray[Any]  # (N, D) float32, float64 or uint8, any strides
-    labels: Labels  # (N,) int64, contiguous, `arrays.SKIP` where the row is to be skipped
+    labels: Labels  # (N,) int64, contiguous, `arrays.SKIP` for rows to skip
     loss: Loss
     intercept: bool  # the last row of W is the bias
-    weights: NDArray[np.float64] | None  # (N,) w_i, None: all are 1
+    weights: NDArray[np.float64] | None  # (N,) w_i; None if all are 1
     divisor: float  # the sum of the weights for the mean, 1 for the sum
     any_skipped: bool
 
@@ -33,6 +33,6 @@ class Problem:
 Evaluator = Callable[[Floats, Floats | None, int | None], float]
 
 
-#: ``(rows, W, dW or None, n_threads) -> data loss`` of some rows of a problem: their indices, in
-#: range, always as many.
+#: ``(rows, W, dW or None, n_threads) -> data loss`` of a batch. ``rows`` holds indices in range;
+#: their number is the same at every call.
 BatchEvaluator = Callable[[NDArray[np.int64], Floats, Floats | None, int | None], float]

@@ -1,4 +1,4 @@
-"""A table of named records that plug-ins may add to; errors list the known names."""
+"""Keep named records in a table that plug-ins can extend; errors list the known names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Records by name, by their ``order`` if they have one, else as they were added.
+    """Records by name, sorted by their ``order`` if they have one, else as they were added.
 
-    Entry points of ``group`` are loaded when a name is first missed or listed. Loading one means
-    resolving the object it names and handing it to ``register``. One that fails is left out with
-    a warning.
+    The entry points of ``group`` are loaded at the first listing or unknown name. Loading resolves
+    the object and passes it to ``register``. An entry point that fails is skipped with a warning.
     """
 
     def __init__(self, kind: str, group: str, register: Callable[[str, object], None]) -> None:
@@ -27,7 +26,7 @@ class Registry(Generic[T]):
         self._plugins_loaded = False
 
     def add(self, name: str, record: T) -> None:
-        """Add a record; a name that is taken, or no identifier, is an error."""
+        """Add a record; raise ValueError if the name is taken or not a lower-case identifier."""
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ValueError(f"{self._kind} name must match [a-z][a-z0-9_]*, got {name!r}")
         if name in self._records:
@@ -38,7 +37,7 @@ class Registry(Generic[T]):
         self.version += 1
 
     def remove(self, name: str) -> None:
-        """Take a record out again."""
+        """Remove a record; raise ValueError if the name is unknown."""
         self[name]
         del self._records[name]
         self.version += 1
@@ -47,7 +46,7 @@ class Registry(Generic[T]):
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
-        # Here, because it is slow to import and most calls need no plug-in.
+        # Imported here because it is slow and most calls need no plug-in.
         from importlib.metadata import entry_points
 
         for point in entry_points(group=self._group):

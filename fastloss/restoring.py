@@ -1,4 +1,4 @@
-"""State of the process that is changed for a while, and given back whatever happens."""
+"""Restore the state of the process after a block, also after errors and interrupts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def restoring(undo: Callable[[], object]) -> Iterator[None]:
-    """Call ``undo`` at the end of the block. It must do no harm if called twice.
+    """Call ``undo`` twice at the end of the block; the second call must do no harm.
 
-    For changes made inside the block: an interrupt (Ctrl-C) can come anywhere, also between a
-    change and the line after it, or in ``undo``. Then that is called again.
+    Make the change inside the block: Ctrl-C can come right after the change. It can also interrupt
+    the first call of ``undo``; the second call then restores the state.
     """
     try:
         try:
@@ -25,7 +25,7 @@ def restoring(undo: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def no_garbage_collection(collect: bool = True) -> Iterator[None]:
-    """Garbage is collected before the block (or not at all), not in it."""
+    """Disable garbage collection in the block; collect before it if ``collect``."""
     if collect:
         gc.collect()
     with restoring(gc.enable if gc.isenabled() else gc.disable):

@@ -1,4 +1,4 @@
-"""Settings by scope: the argument, then ``fastloss.use``, then the environment, then auto."""
+"""Resolve settings in order: the argument, ``fastloss.use``, the environment, then "auto"."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastloss.threads import available_threads
 
 AUTO = "auto"
 _VARIABLES = _BACKEND, N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
-# No more are started than there are CPUs; this is what the libraries' own integers hold.
+# The largest integer of the thread libraries. At most as many threads start as there are CPUs.
 _MOST_THREADS = 2**31 - 1
 
 
@@ -34,12 +34,12 @@ _scope: ContextVar[_Scope] = ContextVar("fastloss.use", default=_NOTHING_SET)
 def use(*, backend: str | None = None, n_threads: int | None = None) -> Iterator[None]:
     """Choose the backend and the number of threads for all calls inside the block.
 
-    What an argument of a call says comes first; nested blocks override what they name. Threads of
-    Python started inside the block do not inherit it (it is a `contextvars` variable).
+    Arguments of a call take precedence. A nested block overrides only the settings that it names.
+    Python threads started inside the block do not inherit its settings (a `contextvars` variable).
 
     Raises
     ------
-    ValueError : an unknown backend (the known ones are listed), or ``n_threads < 1``.
+    ValueError : an unknown backend (the message lists the known ones), or ``n_threads < 1``.
     RuntimeError : a backend that cannot run here.
 
     Examples
@@ -60,19 +60,19 @@ def use(*, backend: str | None = None, n_threads: int | None = None) -> Iterator
 
 
 def check_backend(backend: str) -> str:
-    """``backend``, if it is "auto" or a backend that can run here."""
+    """Return ``backend``; raise unless it is "auto" or a backend that can run here."""
     if backend != AUTO:
         get_backend(backend)
     return backend
 
 
 def environment() -> dict[str, str]:
-    """The environment variables that say something, as they are now: asking them costs 1 us."""
+    """Return the environment variables of fastloss that are set; reading them takes 1 us."""
     return {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
 
 
 def requested_backend(argument: str, environment: Mapping[str, str]) -> tuple[str, str]:
-    """The backend asked for (or "auto"), and by what."""
+    """Return the requested backend (or "auto"), and the setting that requests it."""
     if argument != AUTO:
         return argument, "the argument backend="
     if _scope.get().backend != AUTO:
@@ -85,7 +85,7 @@ def requested_backend(argument: str, environment: Mapping[str, str]) -> tuple[st
 
 
 def requested_threads(argument: int | None, environment: Mapping[str, str]) -> int | None:
-    """The number of threads asked for; None: `threads.available_threads`."""
+    """Return the requested number of threads; None means `threads.available_threads`."""
     if argument is not None:
         return _as_n_threads("n_threads", argument)
     if _scope.get().n_threads is not None:
@@ -100,7 +100,7 @@ def requested_threads(argument: int | None, environment: Mapping[str, str]) -> i
 
 
 def threads_to_use(argument: int | None = None) -> int:
-    """Return the number of threads asked for, else `threads.available_threads`."""
+    """Return the requested number of threads, or else `threads.available_threads`."""
     return requested_threads(argument, environment()) or available_threads()
 
 

@@ -1,7 +1,7 @@
-"""Values of an objective on a line or a plane through the space of weights.
+"""Evaluate an objective on a line or a plane through the space of weights.
 
-Scores are linear in ``W``: on a line ``X (W + a W1) = S + a S1``. So ``X`` is read once, for the
-scores of all directions together, and a point costs a loss over (N, C) scores.
+Scores are linear in ``W``: on a line ``X (W + a W1) = S + a S1``. ``X`` is therefore read once, for
+the scores of all directions together. Each point then costs a loss over (N, C) scores.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Values = NDArray[np.float64]
 
 
 def line(objective: Objective, W: ArrayLike, W1: ArrayLike, a: ArrayLike) -> Values:
-    """``L(W + a W1)`` for every ``a``, penalty included.
+    """Compute ``L(W + a W1)`` for every ``a``, penalty included.
 
     Parameters
     ----------
-    objective : what to evaluate; its weights, intercept and penalty count.
+    objective : the loss ``L``, with its row weights, intercept and penalty.
     W, W1 : (D, C) arrays, or (D + 1, C) with an intercept: a point and a direction.
     a : (A,) numbers.
 
     Returns
     -------
-    losses : (A,) float64, whatever the type of ``X``: all arithmetic is in it.
+    losses : (A,) float64. All arithmetic is in float64, whatever the dtype of ``X``.
 
     Raises
     ------
-    TypeError, ValueError : an array of the wrong kind or shape; says which.
+    TypeError, ValueError : an array of the wrong kind or shape; the message names it.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def line(objective: Objective, W: ArrayLike, W1: ArrayLike, a: ArrayLike) -> Val
 def plane(
     objective: Objective, W: ArrayLike, W1: ArrayLike, W2: ArrayLike, a: ArrayLike, b: ArrayLike
 ) -> Values:
-    """``L(W + a W1 + b W2)`` for every ``a`` and ``b``: (A, B). Else as `line`."""
+    """Compute ``L(W + a W1 + b W2)`` (A, B) for every ``a`` and ``b``; otherwise as `line`."""
     along_1, along_2 = _steps("a", a), _steps("b", b)
     grid = np.meshgrid(along_1, along_2, indexing="ij")
     steps = np.stack([np.ones(grid[0].size), *(axis.ravel() for axis in grid)], axis=1)
@@ -57,9 +57,9 @@ def plane(
 
 
 def random_direction(W: ArrayLike, seed: int = 0) -> Floats:
-    """A random direction whose columns have the lengths of those of ``W``, in its type.
+    """Draw a random direction with the dtype of ``W`` and the norms of its columns.
 
-    Without that a step of 1 would mean as little or as much as the weights are small or large.
+    A step of 1 then means the same for small and large weights.
     Source: H. Li et al., *Visualizing the loss landscape of neural nets*, 2018.
     """
     W = arrays.as_weights(W)
@@ -76,7 +76,7 @@ def _steps(name: str, steps: ArrayLike) -> Values:
 
 
 def _values(objective: Objective, named: dict[str, ArrayLike], coefficients: Values) -> Values:
-    """The loss at every combination (P, K) of K matrices."""
+    """Return the loss (P,) at P combinations of K matrices; ``coefficients`` is (P, K)."""
     stacked = _stacked(objective, named)
     arrays.check_label_range(objective.labels, int(objective.labels.max()), stacked.shape[-1])
     n_features = objective.X.shape[1]
@@ -102,20 +102,20 @@ def _values(objective: Objective, named: dict[str, ArrayLike], coefficients: Val
 
 
 def _scores(X: Values, stacked: Values) -> Values:
-    """``X @ W`` for each of K matrices: (K, N, C), in one product."""
+    """Return ``X @ W`` (K, N, C) for each of K matrices, from one product."""
     K, D, C = stacked.shape
     side_by_side = stacked.transpose(1, 0, 2).reshape(D, K * C)
     return np.ascontiguousarray((X @ side_by_side).reshape(-1, K, C).transpose(1, 0, 2))
 
 
 def _stacked(objective: Objective, named: dict[str, ArrayLike]) -> Values:
-    """The matrices (K, D, C), of one shape that fits the objective."""
+    """Stack the matrices to (K, D, C); raise unless all have one shape that fits the objective."""
     matrices = {name: arrays.as_floats(name, matrix) for name, matrix in named.items()}
     shape = matrices["W"].shape
     for name, matrix in matrices.items():
         if matrix.ndim != 2 or len(matrix) != objective.n_parameter_rows:
             raise ValueError(
-                f"{name} must have {objective.n_parameter_rows} rows, as the objective asks for, "
+                f"{name} must have {objective.n_parameter_rows} rows for this objective, "
                 f"got shape {matrix.shape}"
             )
         if matrix.shape != shape:

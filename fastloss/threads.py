@@ -1,7 +1,7 @@
-"""One rule for the number of threads, kept by Numba, BLAS and the helpers of compiled code.
+"""Apply one thread count to Numba, BLAS and the helpers of compiled code.
 
-A call takes what its argument, `fastloss.use` or ``FASTLOSS_NUM_THREADS`` says (see `settings`),
-else `available_threads`. Limits of BLAS are given back after the call.
+An argument, `fastloss.use` or ``FASTLOSS_NUM_THREADS`` sets the count (see `settings`), else
+`available_threads` does. BLAS gets its own limits back after the call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import threadpoolctl
 
 from fastloss.restoring import restoring
 
-#: What others limit threads by, in this process or one that started it: a worker of joblib or dask.
+#: Variables by which users and parent processes, such as joblib and dask, limit threads.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "NUMBA_NUM_THREADS",
@@ -33,17 +33,17 @@ THREAD_VARIABLES = (
 
 
 def available_threads() -> int:
-    """Return how many threads this process may run at once; takes about 1 us.
+    """Return how many threads this process may run at once: the least of `thread_limits`.
 
-    The least of `thread_limits`.
+    The call takes about 1 us.
     """
     return min(usable_cpus(), cpu_quota(), _least(tuple(map(_raw_environment.get, _raw_names))))
 
 
 def thread_limits() -> dict[str, int]:
-    """Return what limits threads, by source: the CPU affinity, the CPU quota and variables.
+    """Return the limits on threads by source: the CPU affinity, the CPU quota and variables.
 
-    A variable that is no number >= 1 counts as unset: its own library says what is wrong with it.
+    A variable without a number >= 1 counts as unset; the library that reads it reports the error.
     """
     limits = {"CPU affinity": usable_cpus(), "CPU quota": cpu_quota()}
     for name in THREAD_VARIABLES:
@@ -56,13 +56,13 @@ _N_CPUS = os.cpu_count() or 1
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process may run on: its affinity, or all that there are."""
+    """Return how many CPUs this process may run on: its affinity, or all CPUs if unknown."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return _N_CPUS
 
 
-# Six lookups in os.environ take 4 us, and in the dict behind it 0.3 us.
+# Six lookups in os.environ take 4 us, in its underlying dict 0.3 us.
 _raw_environment: Any = getattr(os.environ, "_data", os.environ)
 _raw_names: tuple[Any, ...] = THREAD_VARIABLES
 if _raw_environment is not os.environ:
@@ -71,9 +71,9 @@ if _raw_environment is not os.environ:
 
 @lru_cache(maxsize=64)
 def _least(values: tuple[str | bytes | None, ...]) -> int:
-    """The least of the values that are numbers >= 1.
+    """Return the least of the values that are numbers >= 1.
 
-    Of lists such as "4,2", a number for each level of nesting, the first counts.
+    A list such as "4,2" has a number for each level of nesting; the first one counts.
     """
     numbers = [_NO_LIMIT]
     for value in values:
@@ -86,7 +86,8 @@ def _least(values: tuple[str | bytes | None, ...]) -> int:
 def cpu_quota(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
     """Return how many CPUs the control groups of this process allow, rounded up.
 
-    Read once; a huge number if there is no limit. A parent group's quota counts for its children.
+    The quota is read once. Without a limit, the result is huge. A group's quota also limits its
+    children.
     """
     quotas = [math.inf]
     with suppress(OSError):
@@ -103,7 +104,7 @@ def cpu_quota(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/
 
 
 def _with_parents(path: str) -> list[PurePosixPath]:
-    """A group and its parents, up to the root; of one outside of this container the root alone."""
+    """Return a group and its parents; for a group outside this container, the root alone."""
     group = PurePosixPath(path.lstrip("/"))
     if ".." in group.parts:
         return [PurePosixPath()]
@@ -129,17 +130,17 @@ def _quota_1(folder: Path) -> float:
 
 @contextmanager
 def blas_threads(n_threads: int | None, *, look_again: bool = False) -> Iterator[None]:
-    """Limit BLAS to ``n_threads`` inside the block; None: to no more than `available_threads`.
+    """Limit BLAS to ``n_threads`` inside the block; None means at most `available_threads`.
 
     Blocks may be nested, and may overlap in several Python threads. Most BLAS libraries have one
-    pool of threads for the process: the least limit of all blocks counts. What was there before
-    comes back when the last block ends, whichever that is.
+    pool of threads per process; the least limit of all blocks then applies. When the last block
+    ends, the earlier setting comes back.
 
-    ``look_again`` finds libraries that were loaded since the first block.
+    ``look_again`` finds libraries that were loaded after the first block.
     """
     if look_again:
         _blas_libraries.cache_clear()
-    # Nothing to do, and asking BLAS takes longer: it never takes more threads by itself.
+    # BLAS never takes more threads by itself, and asking it takes longer than this test.
     if n_threads is None and available_threads() >= _N_CPUS:
         yield
         return
@@ -157,20 +158,20 @@ def blas_threads(n_threads: int | None, *, look_again: bool = False) -> Iterator
 
 @cache
 def _blas_libraries(is_shared: bool) -> tuple[Any, ...]:
-    """The libraries with one pool of threads, or with one for each thread that calls (OpenMP's)."""
-    # Looking the libraries up takes milliseconds; limiting those found takes microseconds.
+    """Return the libraries with one shared pool of threads, or with a pool per caller (OpenMP)."""
+    # Finding the libraries takes milliseconds; limiting them takes microseconds.
     libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
     layers = {library: getattr(library, "threading_layer", None) for library in libraries}
     return tuple(library for library in libraries if (layers[library] != "openmp") == is_shared)
 
 
 class _BlasLimits:
-    """The limits of the blocks of `blas_threads`, and what was there before the first."""
+    """Limits of all open `blas_threads` blocks, and the setting before the first."""
 
     def __init__(self, is_shared: bool) -> None:
         self._is_shared = is_shared
-        # A block that an interrupt left open ends when it is collected, be it while this thread
-        # holds the lock.
+        # Reentrant: garbage collection can end a block that an interrupt left open, even while this
+        # thread holds the lock.
         self._lock = RLock()
         self._limits: dict[object, tuple[int, int | None]] = {}  # thread and limit
         self._before: dict[str, tuple[Any, int]] = {}
@@ -188,7 +189,7 @@ class _BlasLimits:
             self._apply()
 
     def remove(self, key: object) -> None:
-        """End a block; once is enough, more often does no harm."""
+        """End a block; a second call does nothing."""
         if self._before:
             with self._lock:
                 self._limits.pop(key, None)
@@ -216,14 +217,14 @@ class _BlasLimits:
 
 
 class _LimitsOfThread(local, _BlasLimits):
-    """Limits of libraries in which each thread has its own."""
+    """Limits of libraries in which each thread has its own limit."""
 
 
 _shared_limits = _BlasLimits(is_shared=True)
 _own_limits = _LimitsOfThread(is_shared=False)
 
-# Newer versions of threadpoolctl let one thread own the limit of OpenBLAS, and ignore what others
-# set, be it what was there before.
+# In newer versions of threadpoolctl, one thread owns the limit of OpenBLAS; limits that other
+# threads set or restore are ignored.
 _disown: Callable[..., None] = getattr(
     threadpoolctl.OpenBLASController, "clear_controlling_thread", lambda force: None
 )
@@ -242,7 +243,7 @@ def _find_current_cpu() -> Callable[[], int]:
     if not hasattr(os, "sched_setaffinity"):
         return lambda: -1
     try:
-        # Without letting go of the interpreter lock, which would take longer than the call.
+        # PyDLL keeps the interpreter lock; releasing it would take longer than the call.
         return ctypes.PyDLL(None).sched_getcpu
     except (AttributeError, OSError, TypeError):
         return lambda: -1
@@ -253,13 +254,13 @@ _current_cpu = _find_current_cpu()
 
 
 class Team:
-    """Threads that help the calling one, started when they are first needed and kept.
+    """Threads that help the calling thread; they start at first use and are kept.
 
-    Python threads running compiled code that has let go of the interpreter lock, rather than
-    Numba's own: those come from one of several libraries, of which one aborts the process when two
-    Python threads call at once, one leaves a forked child hanging, and one keeps its threads
-    spinning, so that every change to BLAS and back costs 10 ms. Any number of Python threads may
-    call `run`; helpers take what is queued, and the calling thread does the rest.
+    They are Python threads that run compiled code without the interpreter lock. Numba's own threads
+    come from one of several libraries. One aborts the process if two Python threads call at once.
+    One makes a forked child hang. One keeps its threads spinning, so that every change to BLAS and
+    back costs 10 ms. Any number of Python threads may call `run`. Helpers take queued work; the
+    calling thread does the rest.
     """
 
     def __init__(self, current_cpu: Callable[[], int] = _current_cpu) -> None:
@@ -270,18 +271,18 @@ class Team:
         self._kept_off = -1
 
     def run(self, function: Callable[..., bool], arguments: tuple[Any, ...], n: int) -> None:
-        """``function(*arguments)`` in this thread and in up to ``n - 1`` others at once.
+        """Call ``function(*arguments)`` in this thread and in up to ``n - 1`` helpers at once.
 
-        The function takes pieces of the work until none is left, and says whether all are
-        finished; so nobody waits for a helper that has not begun. An exception in a helper is
-        raised here.
+        The function takes pieces of the work until none is left, and returns whether all are
+        finished. This thread never waits for a helper that has not begun. An exception in a helper
+        is raised here.
         """
         work = _Work(function, arguments)
         n_helpers = self._start(min(n, usable_cpus()) - 1)
         self._keep_off(self._current_cpu())
-        # Interrupted or not: nobody writes to the arguments once this returns.
+        # No helper may write to the arguments after this call, even if it is interrupted.
         with restoring(work.close):
-            # No more than they can take soon.
+            # Queue only as much as idle helpers can take soon.
             for _ in range(min(n - 1, n_helpers - self._queue.qsize())):
                 self._queue.put(work)
             work.is_finished = function(*arguments)
@@ -289,7 +290,7 @@ class Team:
             raise work.error
 
     def _start(self, n: int) -> int:
-        """Start helpers until there are ``n``, or no more can be; return how many there are."""
+        """Start helpers until there are ``n`` or the system refuses; return how many there are."""
         if len(self._helpers) < n:
             with self._lock:
                 self._kept_off = -1
@@ -303,27 +304,27 @@ class Team:
         return len(self._helpers)
 
     def _keep_off(self, cpu: int) -> None:
-        """Let helpers run on any CPU that this thread may use but ``cpu``, where it runs itself.
+        """Let helpers run on all CPUs of this thread except ``cpu``, its current one.
 
-        Linux wakes them there, although others are idle, if these are virtual ones that sleep, or
-        if a thread of BLAS spins on them; it can take a tenth of a second until it moves them.
+        Linux may wake helpers on ``cpu`` although others are idle: if these are sleeping virtual
+        CPUs, or if BLAS threads spin on them. It may take 0.1 s to move the helpers.
         """
         if cpu == self._kept_off:
             return
         others = os.sched_getaffinity(0) - {cpu}
         for helper in self._helpers:
             if others and helper.native_id is not None:
-                # Not allowed, say: then they stay where they are.
+                # If the system refuses, helpers stay where they are.
                 with suppress(OSError):
                     os.sched_setaffinity(helper.native_id, others)
         self._kept_off = cpu
 
 
 class _Work:
-    """A function for helpers to call; ``error`` is what one of them raised.
+    """A function for helpers to call; ``error`` is the exception of one of them.
 
-    A helper does little in Python once the function has returned: the calling thread may then be
-    waiting for the interpreter lock, and to be woken costs it 30 us.
+    A helper does little in Python after the function has returned. The calling thread may then wait
+    for the interpreter lock, and waking it takes 30 us.
     """
 
     def __init__(self, function: Callable[..., bool], arguments: tuple[Any, ...]) -> None:
@@ -339,7 +340,7 @@ class _Work:
     def help(self) -> None:
         """Call the function in a helper, unless the work is closed."""
         function, arguments = self._function, self._arguments
-        # First this, then the look: so `close` waits for it or is seen here.
+        # Append before the test: `close` then waits for this helper, or this helper sees it.
         self._begun.append(None)
         try:
             if not self._is_closed:
@@ -351,10 +352,10 @@ class _Work:
             self._messages.put(None)
 
     def close(self) -> None:
-        """Let no other helper begin; unless all is finished, wait for those that have begun."""
+        """Let no further helper begin; unless all is finished, wait for those that have begun."""
         self._is_closed = True
-        self._arguments = ()  # a queue may hold this for long
-        # Counted by the lists: an interrupt may come between a message and the line after it.
+        self._arguments = ()  # the queue may hold this object for long
+        # The lists count helpers, because an interrupt may come right after a message.
         while not self.is_finished and len(self._ended) < len(self._begun):
             self._messages.get()
 
@@ -363,7 +364,7 @@ def _help(queue: SimpleQueue[_Work]) -> None:
     while True:
         work = queue.get()
         work.help()
-        # Not kept until the next work comes: it may hold large arrays.
+        # Do not keep the work while waiting: it may hold large arrays.
         del work
 
 

@@ -1,4 +1,4 @@
-"""Fixtures that more than one file of tests uses."""
+"""Share fixtures among test files."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from fastloss.kernels.wide_problem import units
 
 ROOT = Path(fastloss.__file__).parents[1]
 
-# What was learnt of this machine must not change what the tests see, nor the other way round.
+# Keep the tests and the stored timings of this machine apart.
 _learnt = tempfile.TemporaryDirectory(prefix="fastloss-tests-")
 os.environ["FASTLOSS_CACHE_DIR"] = _learnt.name
-# Kernels are known by all that they depend on, so runs and processes of tests can share them.
+# Kernels are named by everything they depend on, so test runs and processes can share them.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".pytest_cache" / "kernels"))
 
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory) -> Path:
-    """A folder that the many examples of one property can share."""
+    """Return a folder that all examples of a property share."""
     return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_warming_up() -> Iterator[None]:
-    """Benchmarks in tests look at everything but the times."""
+    """Skip the warm-up of benchmarks, because tests ignore the times."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "WARM_SECONDS", 0.0)
         yield
 
 
-# Derandomised, so that a run that failed fails again.
+# Derandomised, so that a failed run fails again.
 settings.register_profile("default", deadline=None, max_examples=10, derandomize=True)
 settings.register_profile("deep", deadline=None, max_examples=100)
 settings.load_profile("default")
@@ -73,10 +73,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start code in a Python of its own, with warnings as errors; kill it when the test ends.
+    """Start code in a new Python process, with warnings as errors; kill it when the test ends.
 
-    Ctrl-C interrupts the code even where the tests run in the background of a script, whose
-    processes inherit an ignored SIGINT.
+    The prelude makes Ctrl-C work, because processes in the background of a script ignore SIGINT.
     """
     prelude = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     started: list[subprocess.Popen[str]] = []
@@ -101,9 +100,9 @@ def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 @pytest.fixture
 def run_python(start_python: Callable[..., subprocess.Popen[str]]) -> Callable[..., str]:
-    """Run code in a Python of its own and return its output.
+    """Run code in a new Python process and return its output.
 
-    For what a process can do once only (import, start threads, fork) or might not survive.
+    Use it for code that a process can run only once (imports, threads, forks) or may not survive.
     """
 
     def run(code: str, *paths: Path, timeout: float = 120.0, **environment: str) -> str:
@@ -117,7 +116,7 @@ def run_python(start_python: Callable[..., subprocess.Popen[str]]) -> Callable[.
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the backends that run, in order."""
+    """Return a list that records the names of the backends that run, in order."""
     names: list[str] = []
 
     def spy_on(kind: type, name: str) -> None:
@@ -159,7 +158,7 @@ def _wide_backends(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def backend_of() -> Iterator[Callable[..., str]]:
-    """Register the fused backend with some limits changed; return its name."""
+    """Return a function that registers the fused backend with other limits; it returns the name."""
 
     names: list[str] = []
 
@@ -175,20 +174,20 @@ def backend_of() -> Iterator[Callable[..., str]]:
 
 @pytest.fixture(autouse=True)
 def _kernels_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test depends on how far a compilation in another thread has come."""
+    """Compile in the calling thread, so that no test depends on the progress of another thread."""
     monkeypatch.setattr(compilations, "start", compilations.run)
 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of whoever runs the tests says nothing about backends and threads."""
+    """Unset the environment variables that choose backends and threads."""
     monkeypatch.delenv("FASTLOSS_BACKEND", raising=False)
     monkeypatch.delenv("FASTLOSS_NUM_THREADS", raising=False)
 
 
 @pytest.fixture
 def real() -> Path:
-    """The folder of the real data sets, which lies beside a developer's checkout."""
+    """Return the folder of the real data sets, beside a developer's checkout."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is not there")

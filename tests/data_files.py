@@ -1,4 +1,4 @@
-"""Small files of every format, and the error for a damaged one."""
+"""Write small files of every format, and catch the error for a damaged one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def python2_pickle(pixels: np.ndarray, labels) -> bytes:
-    """What Python 2 wrote for {'data': pixels, 'labels': labels}, as in the official batches."""
+    """Return Python 2's pickle of {'data': pixels, 'labels': labels}, as in official batches."""
     n, d = pixels.shape
     return b"".join(
         [
@@ -64,7 +64,7 @@ def write_mnist(folder: Path, n: int = 5, prefix: str = "train", gz: bool = Fals
 
 
 def failure(reader, path: Path) -> DataFormatError:
-    """The error, which must name the file."""
+    """Return the error of a reader; assert that it names the file."""
     with pytest.raises(DataFormatError) as caught:
         reader(path)
     assert path.name in str(caught.value)

@@ -1,4 +1,4 @@
-"""Problems whose gradients are checked, and the same with a fault planted."""
+"""Make problems for gradient checks, with and without a planted fault."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def problem(
     dtype: Any = np.float64,
     **options: Any,
 ):
-    """An objective in NumPy, and a W for it."""
+    """Return an objective on NumPy, and a W for it."""
     rng = np.random.default_rng(seed)
     X = rng.integers(0, 256, (N, D)) if dtype == np.uint8 else rng.standard_normal((N, D))
     y = rng.integers(0, C, N)
@@ -35,7 +35,7 @@ def problem(
 
 
 def altered(objective: Any, change: Callable[[np.ndarray], Any]) -> Any:
-    """An Objective whose gradient is changed on its way out, and a plain callable alike."""
+    """Return a copy of an `Objective` that returns a changed gradient."""
 
     class Altered(fastloss.Objective):
         def __call__(self, W: Any, *, out: Any = None) -> Any:
@@ -48,6 +48,6 @@ def altered(objective: Any, change: Callable[[np.ndarray], Any]) -> Any:
 
 
 def both(objective: Any, change: Callable[[np.ndarray], Any]) -> list[Any]:
-    """The two ways a gradient comes in: an `Objective` and any callable."""
+    """Return the altered objective as an `Objective` and as a plain callable."""
     wrong = altered(objective, change)
     return [wrong, lambda W: wrong(W)]

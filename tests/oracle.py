@@ -1,7 +1,7 @@
-"""What the losses are, written from their definitions: the judge of every backend.
+"""Define the losses by their formulas, as a reference for every backend.
 
-Slow and short on purpose. The same formulas run on mpmath numbers (exact for our purposes) and on
-NumPy's long doubles; nothing is shared with the package but the parameters of a loss.
+The code is slow and short on purpose. The same formulas run on mpmath numbers (exact for these
+tests) and on NumPy's long doubles. They share only the parameters of a loss with the package.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import fastloss
 from fastloss.kernels.limits import Limits
 
 BACKENDS = fastloss.available_backends()
-#: Limits that send everything through the wide kernel: on vectors, and on a matrix unit.
+#: Limits that choose the wide kernel for every problem: on vectors, and on a matrix unit.
 WIDE = {
     "fused_vectors": Limits(narrow_classes=0, matrix_rows=math.inf),
     "fused_amx": Limits(narrow_classes=0, matrix_rows=0, matrix_sum=0),
@@ -27,7 +27,7 @@ WIDE = {
 #: The backends that tests run; `conftest` registers those of `WIDE` for tests that take them.
 WAYS = [*BACKENDS, *(WIDE if "fused" in BACKENDS else ())]
 
-#: Everything that runs: all registered losses, and variants of their parameters.
+#: All registered losses, and variants of their parameters.
 LOSSES: dict[str, fastloss.Loss] = {
     **{name: fastloss.losses.get_loss(name) for name in fastloss.available_losses()},
     "softmax_smoothed": fastloss.Softmax(label_smoothing=0.1),
@@ -40,11 +40,11 @@ LOSSES: dict[str, fastloss.Loss] = {
     "one_vs_all_squared": fastloss.OneVsAll(margin=0.5, power=2),
 }
 
-#: What is promised: error of the loss over the sum of its absolute terms; error of the gradient
-#: over its largest entry.
+#: Promised accuracy: error of the loss over the sum of its absolute terms, and error of the
+#: gradient over its largest entry.
 TOLERANCES = {np.dtype(np.float32): (2e-6, 1e-5), np.dtype(np.float64): (1e-13, 1e-12)}
 
-#: No margin may lie nearer to 0, so that float32 cannot fall on the other side of a kink.
+#: Least distance of a margin from 0, so that float32 stays on the same side of each kink.
 KINK_DISTANCE = 1e-3
 
 Row = tuple[Any, list[Any]]
@@ -109,7 +109,7 @@ DEFINITIONS: dict[type[fastloss.Loss], Callable[..., Row]] = {
 
 @cache
 def exact_row(loss: fastloss.Loss, scores: tuple[float, ...], label: int) -> Row:
-    """Loss and gradient of one row in mpmath, 50 digits after the smallest probability's first."""
+    """Return loss and gradient of a row, to 50 digits beyond the smallest probability's first."""
     spread = max(scores) - min(scores)
     with mpmath.workdps(50 + int(spread / 2.3)):
         s = [mpmath.mpf(score) for score in scores]
@@ -121,7 +121,7 @@ def exact_row(loss: fastloss.Loss, scores: tuple[float, ...], label: int) -> Row
 
 
 class Exact(NamedTuple):
-    """A loss and its gradient, and the sum of the absolute terms that the loss is added up from."""
+    """A loss, its gradient, and the sum of the absolute terms of the loss."""
 
     loss: float
     dW: np.ndarray
@@ -142,7 +142,7 @@ def reference(
     ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> Exact:
-    """`fastloss.loss_and_grad`, row by row in long doubles."""
+    """Compute `fastloss.loss_and_grad` row by row in long doubles."""
     wide = np.longdouble
     weights, features = W.astype(wide), X.astype(wide)
     if intercept:
@@ -164,7 +164,7 @@ def reference(
         value, gradient = DEFINITIONS[type(loss)](loss, scores, int(y[i]), np.exp, np.log)
         gradient = np.array(gradient, wide)
         total += weight * value
-        # Where products cancel in a score, their rounding errors do not.
+        # Products may cancel in a score, but their rounding errors do not.
         terms += weight * (value + np.abs(features[i]) @ np.abs(weights) @ np.abs(gradient))
         total_weight += weight
         dW += weight * np.outer(features[i], gradient)
@@ -179,9 +179,9 @@ def reference(
 def assert_close(
     actual: tuple[float, np.ndarray], expected: tuple[float, np.ndarray] | Exact, dtype: Any
 ) -> None:
-    """Loss and gradient within `TOLERANCES` of the expected ones.
+    """Assert that loss and gradient are within `TOLERANCES` of the expected ones.
 
-    The loss: of the sum of its absolute terms where it is known, or else of the loss itself.
+    The error of the loss is relative to the sum of its absolute terms if known, else to the loss.
     """
     loss_tolerance, gradient_tolerance = TOLERANCES[np.dtype(dtype)]
     size = expected.terms if isinstance(expected, Exact) else expected[0]
@@ -196,7 +196,7 @@ def assert_close(
 
 
 def kink_distances(loss: fastloss.Loss, scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How far the margins of each row (N,) are from the next kink of the loss."""
+    """Return the distance (N,) of each row's margins from the nearest kink of the loss."""
     rows = np.arange(len(y))
     wrong = np.arange(scores.shape[1]) != y[:, None]
     if isinstance(loss, fastloss.OneVsAll):
@@ -213,7 +213,7 @@ def kink_distances(loss: fastloss.Loss, scores: np.ndarray, y: np.ndarray) -> np
 
 @dataclass(frozen=True)
 class Data:
-    """A random problem whose rows are away from every kink of every loss in `LOSSES`."""
+    """A random problem without rows near a kink of any loss in `LOSSES`."""
 
     W: np.ndarray
     X: np.ndarray
@@ -230,7 +230,7 @@ def make_data(
     intercept: bool = False,
     seed: int = 0,
 ) -> Data:
-    """Rows are drawn until enough of them keep `KINK_DISTANCE`."""
+    """Draw rows until enough of them keep `KINK_DISTANCE`."""
     rng = np.random.default_rng(seed)
     scale = 1 / 150 if np.dtype(X_type) == np.uint8 else 1.0
     W = (rng.standard_normal((n_features + intercept, n_classes)) * scale).astype(W_type)
@@ -252,7 +252,7 @@ def make_data(
 
 
 def layouts(X: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """The same numbers as ``X`` in every arrangement that memory allows (but a file's)."""
+    """Yield the numbers of ``X`` in every layout in memory, by name."""
     yield "C", np.ascontiguousarray(X)
     yield "F", np.asfortranarray(X)
     larger = np.full((2 * len(X), 2 * X.shape[1]), 77, X.dtype)

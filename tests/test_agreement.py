@@ -1,4 +1,4 @@
-"""Every loss x backend x type x layout x option gives what the definitions give."""
+"""Compare every loss x backend x dtype x layout x option with the definitions."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_layouts_of_W_and_y(loss, backend):
 
 @pytest.mark.one_in(5)
 @pytest.mark.parametrize("n_classes", [2, 3, 7, 11])
-def test_shapes_that_fill_no_tile(loss, backend, n_classes):
+def test_shapes_with_partial_tiles(loss, backend, n_classes):
     for n_rows, n_features in itertools.product([1, 3, 5, 17], [1, 15, 16, 17]):
         for dtype in ("f4", "f8"):
             shape = (n_rows, n_features, n_classes, dtype, dtype)
@@ -76,7 +76,7 @@ def test_shapes_that_fill_no_tile(loss, backend, n_classes):
 
 
 @pytest.mark.one_in(3)
-# Several blocks and chunks, the last ones not full; and a wide C.
+# Several blocks and chunks with partial last ones, and many classes.
 @pytest.mark.parametrize(
     ("shape", "types"),
     [((3001, 9, 5), types) for types in TYPES] + [((150, 33, 130), types) for types in TYPES[:2]],
@@ -123,7 +123,7 @@ def test_options(loss, backend, X_type, W_type, options):
     check(problem, loss, backend, **options)
 
 
-def test_ignored_rows_may_hold_any_label_and_any_number(loss, backend):
+def test_ignored_rows_with_invalid_labels_and_nan(loss, backend):
     problem = data(61, 13, 5)
     X, y = problem.X.copy(), problem.y.copy()
     # Whole blocks, first and last rows, and single ones.
@@ -135,7 +135,7 @@ def test_ignored_rows_may_hold_any_label_and_any_number(loss, backend):
     assert_close(actual, expected, X.dtype)
 
 
-def test_whole_blocks_ignored(loss, backend):
+def test_ignored_whole_blocks(loss, backend):
     problem = data(3001, 9, 5)
     y = problem.y.copy()
     y[100:2100] = 99
@@ -149,7 +149,7 @@ def test_whole_blocks_ignored(loss, backend):
 @pytest.mark.parametrize("order", ["C", "F", "strided"])
 def test_out(loss, backend, order):
     problem = data(61, 13, 5, intercept=True)
-    out = np.full((14, 10), np.nan)[:, ::2]  # what is in it must not matter
+    out = np.full((14, 10), np.nan)[:, ::2]  # its contents must not matter
     if order != "strided":
         out = np.array(out, order=order)
     options = {"intercept": True, "l1": 0.1, "l2": 0.1}
@@ -162,7 +162,7 @@ def test_out(loss, backend, order):
 
 @pytest.mark.one_in(5)
 @each_type
-def test_loss_alone(loss, backend, X_type, W_type):
+def test_loss_without_gradient_is_the_same(loss, backend, X_type, W_type):
     problem = data(61, 13, 5, X_type, W_type)
     objective = fastloss.Objective(problem.X, problem.y, loss=loss, l2=0.1, backend=backend)
     total = objective(problem.W)[0]

@@ -1,4 +1,4 @@
-"""The matrix unit, piece by piece, and when a problem is left to the vectors."""
+"""Test the functions of the matrix unit, and its fallback to vectors."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if not amx.is_usable():
 
 
 def cache_lines(shape: tuple[int, ...]) -> np.ndarray:
-    """Zeros of float32 that begin on a cache line."""
+    """Return float32 zeros that begin on a cache line."""
     buffer = np.zeros(4 * math.prod(shape) + 64, np.uint8)
     start = -buffer.ctypes.data % 64
     return buffer[start : start + 4 * math.prod(shape)].view(np.float32).reshape(shape)
 
 
 def numbers(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Of sizes that differ much."""
+    """Draw numbers of very different sizes."""
     array = cache_lines(shape)
     array[...] = rng.standard_normal(shape) * 2.0 ** rng.integers(-20, 20, shape)
     return array
 
 
 def split(array: np.ndarray, n_parts: int, is_left: bool) -> np.ndarray:
-    """Blocks (K, part, half, 16, 16 items) of numbers (K, 32, 32)."""
+    """Return blocks (K, part, half, 16, 16 items) of numbers (K, 32, 32)."""
     function = amx.split_block(n_parts, is_left)
 
     @njit
@@ -55,7 +55,7 @@ def split(array: np.ndarray, n_parts: int, is_left: bool) -> np.ndarray:
 
 
 def parts_of(blocks: np.ndarray, is_left: bool) -> np.ndarray:
-    """The parts (K, part, 32, 32) that lie in blocks."""
+    """Return the parts (K, part, 32, 32) in blocks."""
     items = blocks.view(np.uint32).astype(np.uint64)
     # The lower and the upper half of an item are bfloat16: the upper half of a float32.
     both = np.stack([items << 16 & 0xFFFFFFFF, items & 0xFFFF0000]).astype(np.uint32)
@@ -66,11 +66,11 @@ def parts_of(blocks: np.ndarray, is_left: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("is_left", [True, False])
-def test_three_parts_add_up_to_the_number(is_left):
+def test_three_parts_sum_to_the_number(is_left):
     array = numbers(np.random.default_rng(0), 2, 32, 32)
     parts = parts_of(split(array, 3, is_left), is_left)
     np.testing.assert_array_equal(parts.astype(np.float64).sum(axis=1), array)
-    # To nearest, so that what is left out of a product is as small as can be.
+    # Parts are rounded to nearest, which keeps the omitted products small.
     rest = np.abs(array - parts[:, 0])
     assert (rest <= 2.0**-8 * np.abs(array)).all()
     assert (np.abs(rest - np.abs(parts[:, 1])) <= 2.0**-8 * rest).all()
@@ -78,7 +78,7 @@ def test_three_parts_add_up_to_the_number(is_left):
 
 @pytest.mark.parametrize("is_left", [True, False])
 def test_subnormal_numbers_stay_small(is_left):
-    """And does not get into the other half of an item."""
+    """Their bits must not reach the other half of an item."""
     array = numbers(np.random.default_rng(0), 2, 32, 32)
     array *= 2.0**-110
     assert (np.abs(array) < np.finfo(SINGLE).tiny).any()
@@ -86,7 +86,7 @@ def test_subnormal_numbers_stay_small(is_left):
     np.testing.assert_allclose(parts.sum(axis=1), array, rtol=0, atol=2.0**-133)
 
 
-def test_a_byte_is_its_own_first_part():
+def test_uint8_is_its_own_first_part():
     array = cache_lines((1, 32, 32))
     array.flat[:] = np.arange(1024) % 256
     parts = parts_of(split(array, 1, True), True)
@@ -137,8 +137,8 @@ def test_matrix_tile(n, lacks, is_new, parts):
     exact = np.einsum("kij,kjl->il", A.astype(np.float64), B.astype(np.float64))
     sizes = np.einsum("kij,kjl->il", np.abs(A), np.abs(B))[:n_rows, :n_lanes]
     errors = np.abs(out[:n_rows, :n_lanes] - exact[:n_rows, :n_lanes] - (not is_new))
-    # Of 2**-24 for what is left out and for each rounding of a sum; without the smallest products
-    # it would be 2**-16.
+    # Omitted products and each rounding of a sum cost 2**-24. Without the smallest products, the
+    # error would be 2**-16.
     assert (errors <= 2.0**-22 * sizes).all()
     np.testing.assert_array_equal(out[n_rows:], 1)
     np.testing.assert_array_equal(out[:, n_lanes:], 1)
@@ -182,7 +182,7 @@ def problem(n_rows: int = 200, n_features: int = 70, n_classes: int = 100):
 
 
 class Watched(Wide):
-    """Notes which unit did a block of rows, and which did not."""
+    """A `Wide` that records which units could evaluate a block of rows."""
 
     def __init__(self, *arguments, **keywords) -> None:
         super().__init__(*arguments, **keywords)
@@ -197,7 +197,7 @@ class Watched(Wide):
 def evaluate(
     W, X, y, *, loss="softmax", limits=LIMITS, intercept=False, sample_weight=None, reduction="mean"
 ):
-    """The loss and dW, and which units did it."""
+    """Return the loss and dW, and the record of the units."""
     divisor = 1.0 if reduction == "sum" else float(len(y))
     rows = Problem(X, y, get_loss(loss), intercept, sample_weight, divisor, any_skipped=False)
     watched = Watched(rows, W.shape[1], W.dtype, limits=limits)
@@ -205,7 +205,7 @@ def evaluate(
     return (watched(W, dW, None), dW), watched.used
 
 
-def test_shapes_that_get_the_matrix_unit():
+def test_matrix_unit_needs_float32_and_enough_rows_and_features():
     W, X, y = problem()
     assert evaluate(W, X, y)[1] == ["amx did"]
     for few in ((W, X[:63], y[:63]), (W[:47], X[:, :47], y), (W.astype("f8"), X.astype("f8"), y)):
@@ -215,7 +215,7 @@ def test_shapes_that_get_the_matrix_unit():
 @pytest.mark.parametrize("loss", ["softmax", "hinge"])
 @pytest.mark.parametrize("where", ["X", "W"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
-def test_numbers_without_parts_go_through_vectors(value, where, loss):
+def test_nonfinite_and_huge_numbers_fall_back_to_vectors(value, where, loss):
     W, X, y = problem()
     (X if where == "X" else W)[3, 5] = value
     with np.errstate(all="ignore"):
@@ -229,7 +229,7 @@ def test_numbers_without_parts_go_through_vectors(value, where, loss):
 
 @pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize("scaled", ["X", "W", "weights"])
-def test_numbers_the_unit_rounds_to_0_go_through_vectors(scaled, intercept):
+def test_tiny_numbers_fall_back_to_vectors(scaled, intercept):
     W, X, y = problem()
     X = X[:, :-1].copy() if intercept else X
     X, W = (a * SINGLE.type(1e-30 if name == scaled else 1) for name, a in (("X", X), ("W", W)))
@@ -240,7 +240,7 @@ def test_numbers_the_unit_rounds_to_0_go_through_vectors(scaled, intercept):
     assert_close(actual, fastloss.loss_and_grad(W, X, y, backend="numpy", **options), SINGLE)
 
 
-def test_rows_without_a_gradient_do_not_keep_others_from_the_unit():
+def test_rows_without_gradient_stay_on_the_unit():
     W, X, y = problem()
     X[:64] = 0
     X[:64, 0] = 60
@@ -252,8 +252,8 @@ def test_rows_without_a_gradient_do_not_keep_others_from_the_unit():
     assert_close(actual, fastloss.loss_and_grad(W, X, y, backend="numpy"), SINGLE)
 
 
-def test_one_block_of_rows_is_left_to_the_vectors():
-    """The others are not, and what they gave stays."""
+def test_only_the_block_out_of_range_falls_back():
+    """The unit evaluates the other blocks, and their results stay."""
     W, X, y = problem()
     X[100] *= SINGLE.type(1e20)
     actual, used = evaluate(W, X, y, loss="hinge", limits=Limits(block_bytes=0, block_rows=64))
@@ -265,7 +265,7 @@ def test_one_block_of_rows_is_left_to_the_vectors():
 
 
 def test_gradients_of_all_sizes():
-    """Probabilities down to 0, through what is below the normal range."""
+    """Probabilities go down to 0, through the subnormal range."""
     W, X, y = problem()
     W *= 20
     actual, used = evaluate(W, X, y)
@@ -278,7 +278,7 @@ def test_gradients_of_all_sizes():
 @pytest.mark.parametrize("shape", [(64, 48, 97), (95, 513, 257), (700, 600, 130), (1100, 50, 300)])
 @pytest.mark.parametrize("intercept", [False, True])
 def test_shapes(shape, intercept, X_type):
-    """Sums of more than one piece, strips and pieces that are not whole."""
+    """Shapes have sums of several pieces, and partial strips and pieces."""
     n_rows, n_features, n_classes = shape
     rng = np.random.default_rng(0)
     X = 50 * rng.standard_normal((n_rows, n_features)) + 99
@@ -293,7 +293,7 @@ def test_shapes(shape, intercept, X_type):
     assert_close(actual, exact, SINGLE)
 
 
-def test_no_less_accurate_than_vectors():
+def test_more_accurate_than_vectors():
     W, X, y = problem(3000, 1000, 120)
     exact = fastloss.loss_and_grad(W.astype(float), X.astype(float), y, backend="numpy")[1]
     errors = []
@@ -303,7 +303,7 @@ def test_no_less_accurate_than_vectors():
     assert errors[0] < errors[1]
 
 
-def test_the_same_bits_from_any_number_of_threads(backend_of):
+def test_same_bits_for_any_number_of_threads(backend_of):
     W, X, y = problem(900, 223, 283)
     objective = fastloss.Objective(X, y, backend=backend_of(block_bytes=100_000))
     results = []
@@ -315,7 +315,7 @@ def test_the_same_bits_from_any_number_of_threads(backend_of):
         np.testing.assert_array_equal(dW, results[0][1])
 
 
-def test_a_cpu_without_the_unit_does_without(run_python):
+def test_cpu_without_the_unit_uses_vectors(run_python):
     code = """
     import numpy as np, fastloss
     from fastloss.kernels.wide_problem import units, units_without_numba

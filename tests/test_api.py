@@ -1,4 +1,4 @@
-"""The front door: Objective, precedence of settings, what `explain` says, memory and threads."""
+"""Test `Objective`, the precedence of settings, `explain`, memory and threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EVERYTHING = {
 
 @dataclass(frozen=True)
 class Spying(fastloss.Loss):
-    """A loss without a block form, which calls ``spy`` when it is evaluated."""
+    """A loss without a block form; each evaluation calls ``spy``."""
 
     name: ClassVar[str] = "spying"
     spy: object = staticmethod(lambda: None)
@@ -57,7 +57,7 @@ def data():
 
 @each_loss
 @each_backend
-def test_objective_is_loss_and_grad(loss, backend, data):
+def test_objective_equals_loss_and_grad(loss, backend, data):
     total, dW = fastloss.loss_and_grad(data.W, data.X, data.y, loss, backend=backend, **EVERYTHING)
     objective = Objective(data.X, data.y, loss=loss, backend=backend, **EVERYTHING)
     for _ in range(2):
@@ -113,7 +113,7 @@ def test_batch(rows, backend, data):
     assert np.shares_memory(batch.X, data.X) == isinstance(rows, slice)
 
 
-def test_batch_keeps_the_balance_of_all_rows():
+def test_batch_keeps_balanced_weights_of_all_rows():
     objective = Objective(np.eye(4), [0, 0, 0, 1], class_weight="balanced", reduction="sum")
     np.testing.assert_allclose(objective.row_weights, [4 / 6, 4 / 6, 4 / 6, 2])
     np.testing.assert_allclose(objective.batch(slice(2, 4)).row_weights, [4 / 6, 2])
@@ -143,7 +143,7 @@ def test_flat(X_type, backend):
 
 @pytest.mark.parametrize("X_type", ["f4", "f8", "u1"])
 @each_backend
-def test_an_optimiser_can_use_it(X_type, backend):
+def test_scipy_minimises_flat(X_type, backend):
     data = make_data(61, 13, 5, X_type, "f4" if X_type == "f4" else "f8")
     objective = Objective(data.X, data.y, l2=0.01, intercept=True, backend=backend)
     start = np.zeros(14 * 5)
@@ -200,7 +200,7 @@ def test_inputs_are_never_modified(loss, backend, data):
     assert (losses.shape, dscores.shape) == (data.y.shape, scores.shape)
 
 
-def test_the_objective_does_not_follow_changes_of_y(data):
+def test_later_changes_of_y_have_no_effect(data):
     y = data.y.copy()
     objective = Objective(data.X, y, intercept=True)
     before = objective.loss(data.W)
@@ -211,8 +211,8 @@ def test_the_objective_does_not_follow_changes_of_y(data):
 @each_loss
 @each_backend
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-def test_score_gradient_is_the_last_layer(loss, backend, dtype, data):
-    """Chained with the product by hand, it is `loss_and_grad`; any strides will do."""
+def test_score_gradient_with_products_equals_loss_and_grad(loss, backend, dtype, data):
+    """Scores may have any strides."""
     X, W = data.X.astype(dtype), data.W[:-1].astype(dtype)
     expected = fastloss.loss_and_grad(W, X, data.y, loss, backend="naive", reduction="sum")
     scores = np.empty((2 * len(X), 5), dtype, order="F")[::-2]
@@ -235,7 +235,7 @@ def test_score_gradient_is_the_last_layer(loss, backend, dtype, data):
         ("naive", "auto", None, ("naive", "the argument backend=")),
     ],
 )
-def test_precedence(argument, in_use, environment, expected, ran, data, monkeypatch):
+def test_precedence_of_backends(argument, in_use, environment, expected, ran, data, monkeypatch):
     if environment is not None:
         monkeypatch.setenv("FASTLOSS_BACKEND", environment)
     with fastloss.use(backend=in_use):
@@ -255,7 +255,7 @@ def test_use_nests_and_is_restored(ran, data):
         return ran[-1]
 
     with fastloss.use(backend="naive"):
-        with fastloss.use(n_threads=1):  # names no backend, so that of the outer block stays
+        with fastloss.use(n_threads=1):  # keeps the backend of the outer block
             assert backend_now() == "naive"
             with fastloss.use(backend="fused"):
                 assert backend_now() == "fused"
@@ -292,7 +292,7 @@ def test_precedence_of_threads(monkeypatch):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["f4", "f8", "u1"])
 @pytest.mark.parametrize("shape", [(4, 5, 3), (1, 2000, 10), (6000, 500, 10), (100, 50, 90)])
-def test_explain_tells_the_truth(shape, dtype, order, loss, ran):
+def test_explain_names_the_backend_that_runs(shape, dtype, order, loss, ran):
     n_rows, n_features, n_classes = shape
     X = np.ones((n_rows + 1, n_features), dtype, order=order)[:-1]
     W = np.zeros((n_features, n_classes), "f8" if dtype == "f8" else "f4")
@@ -302,7 +302,7 @@ def test_explain_tells_the_truth(shape, dtype, order, loss, ran):
     assert ("fused" in explanation.unavailable) == isinstance(loss, Spying)
 
 
-def test_explain_knows_every_reason():
+def test_explain_with_strided_rows_and_missing_forms():
     explain = fastloss.explain
     assert explain(60_000, 785, 10).backend == "fused"
     assert explain(60_000, 785, 10, rows_contiguous=False).backend == "numpy"
@@ -341,7 +341,7 @@ def test_uint8_rows_are_not_copied_to_floats(backend):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "fused"])
-def test_strided_rows_and_the_intercept_are_not_copied(backend):
+def test_strided_rows_and_intercept_are_not_copied(backend):
     X = np.zeros((40_000, 100), np.float32)
     objective = Objective(X[:, :50], np.zeros(40_000, int), intercept=True, backend=backend)
     W = np.zeros((51, 2), np.float32)
@@ -357,14 +357,14 @@ def test_strided_rows_and_the_intercept_are_not_copied(backend):
 
 
 def blas_threads() -> int:
-    """The number of threads of NumPy's BLAS, which is loaded before any other."""
+    """Return the number of threads of NumPy's BLAS, the first BLAS loaded."""
     libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    assert libraries, "NumPy's BLAS is none that threadpoolctl knows"
+    assert libraries, "threadpoolctl does not know NumPy's BLAS"
     return libraries[0]["num_threads"]
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_blas_is_limited_and_given_back(fails, data):
+def test_blas_limit_is_set_and_restored(fails, data):
     seen = []
 
     def spy() -> None:

@@ -1,4 +1,4 @@
-"""Arrays of other libraries and of other kinds: taken as they are, or refused with good advice."""
+"""Test that arrays of other kinds are accepted, or rejected with a valid suggestion."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RIGHT = fastloss.loss_and_grad(**GOOD, backend="numpy")
 
 
 class Exports:
-    """An array that NumPy would take for an object."""
+    """An array that NumPy would treat as a single object."""
 
     def __init__(self, array: np.ndarray) -> None:
         self._array = array
@@ -34,14 +34,14 @@ class OverDLPack(Exports):
 
 
 class Column(Exports):
-    """As of a data frame."""
+    """A stand-in for a column of a data frame."""
 
     def to_numpy(self) -> np.ndarray:
         return self._array
 
 
 class Parameter(Exports):
-    """As of PyTorch, where a gradient is tracked."""
+    """A stand-in for a PyTorch tensor that requires a gradient."""
 
     requires_grad = True
 
@@ -85,7 +85,7 @@ TAKEN = {
 
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize("kind", TAKEN.values(), ids=TAKEN)
-def test_other_arrays_are_taken(kind, name):
+def test_other_arrays_are_accepted(kind, name):
     for backend in fastloss.available_backends():
         loss, dW = fastloss.loss_and_grad(**{**GOOD, name: kind(GOOD[name])}, backend=backend)
         assert loss == pytest.approx(RIGHT[0], rel=1e-12)
@@ -93,7 +93,7 @@ def test_other_arrays_are_taken(kind, name):
         assert dW.dtype == np.float64
 
 
-def test_weights_that_lie_askew_are_taken_after_others():
+def test_misaligned_weights_after_aligned_ones_are_accepted():
     objective = fastloss.Objective(X, y, sample_weight=GOOD["sample_weight"])
     for weights in (W, misaligned(W)):
         out = misaligned(W)
@@ -104,14 +104,14 @@ def test_weights_that_lie_askew_are_taken_after_others():
 
 
 @pytest.mark.parametrize("labels", [y[:, None], y[:, None].tolist(), y[:, None].astype(">i4")])
-def test_a_column_of_labels_is_taken(labels, tmp_path):
+def test_column_of_labels_is_accepted(labels, tmp_path):
     loss, _ = fastloss.loss_and_grad(**{**GOOD, "y": labels}, backend="numpy")
     assert loss == RIGHT[0]
     np.savez(tmp_path / "keras.npz", x_train=X, y_train=labels)
     assert fastloss.data.load(tmp_path / "keras.npz").y.tolist() == y.tolist()
 
 
-#: By argument: what is refused, and the error; what its advice makes of it must be taken.
+#: Rejected values and their errors, by argument. The suggested code must give an accepted value.
 REFUSED: dict[str, dict[str, tuple[Any, type[Exception]]]] = {
     "y": {
         "whole floats": (y.astype(float), TypeError),
@@ -161,11 +161,11 @@ CASES = {
 
 
 @pytest.mark.parametrize(("name", "value", "error"), CASES.values(), ids=CASES)
-def test_advice_is_right(name, value, error):
+def test_suggested_code_is_accepted(name, value, error):
     inputs = {**GOOD, name: value}
     with pytest.raises(error, match=rf"^{name} ") as caught:
         fastloss.loss_and_grad(**inputs, backend="numpy")
-    # A message may say it in brackets.
+    # The suggestion may be in brackets.
     code = re.sub(r"(\(whole.*)\)$", r"\1", str(caught.value)).rpartition("pass ")[2]
     inputs[name] = eval(code, {"np": np, name: value})
     if name in ("W", "X"):
@@ -184,12 +184,12 @@ UNADVISED = {
 
 
 @pytest.mark.parametrize(("labels", "message"), UNADVISED.values(), ids=UNADVISED)
-def test_no_advice_where_there_is_none(labels, message):
+def test_errors_without_suggestion(labels, message):
     with pytest.raises((TypeError, ValueError), match=re.escape(message) + "$"):
         fastloss.loss_and_grad(W, X, labels)
 
 
-def test_every_door_names_the_argument():
+def test_every_entry_point_names_the_argument():
     objective = fastloss.Objective(X, y)
     calls = {
         "w": lambda value: objective.flat(value),

@@ -1,4 +1,4 @@
-"""How auto decides: the model of costs, the choice, and kernels compiled in the background."""
+"""Test the cost model, the choice of "auto", and compilation in the background."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SINGLE = np.dtype(np.float32)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder for what is learnt."""
+    """Return a folder for costs, which does not exist yet."""
     monkeypatch.setenv("FASTLOSS_CACHE_DIR", str(tmp_path / "learnt"))
     cost_model.current.cache_clear()
     yield tmp_path / "learnt"
@@ -31,15 +31,15 @@ def folder(tmp_path, monkeypatch):
 
 
 def with_line(way: str, n: str, line: tuple[float, ...]) -> cost_model.Costs:
-    """The default with one line replaced."""
+    """Return the default costs with one line replaced."""
     return cost_model.Costs(2, {**cost_model.DEFAULT.lines, (way, 4, n): line}, "measured here")
 
 
 # --- costs ---------------------------------------------------------------------------------------
 
 
-def test_rows_of_many_classes_count_by_strips():
-    """By one of the products; and no thread is done with the losses before the others."""
+def test_wide_kernel_rounds_rows_to_strips():
+    """One product counts whole strips; the losses count the same number of strips per thread."""
     n_classes = 50_000
     for n_rows, n_threads, multiplied, scored in [
         (1, 1, 32, 32),
@@ -55,12 +55,12 @@ def test_rows_of_many_classes_count_by_strips():
         assert factors[6] == (n_rows + multiplied) / 2 * 7 * n_classes
 
 
-def test_few_scores_stay_in_cache():
+def test_few_scores_have_no_cost_beyond_cache():
     assert cost_model.terms("numpy", (1000, 7, 200), 4, 1)[2:4] == (200_000, 0)
     assert cost_model.terms("numpy", (1000, 7, 200), 8, 1)[2:4] == (200_000, 200_000)
 
 
-def test_a_loss_has_costs_of_its_own():
+def test_factor_of_a_loss():
     line = (1.0,) * cost_model.N_TERMS
     table = cost_model.Costs(2, {("numpy", 8, "one"): line}, "", {("numpy", 8, "one", "mine"): 3.0})
     shape = 1000, 7, 200
@@ -70,7 +70,7 @@ def test_a_loss_has_costs_of_its_own():
     assert table.seconds("numpy", shape, 8, 1, "another") == others + of_loss
 
 
-def test_costs_are_kept(folder):
+def test_stored_costs_are_loaded(folder):
     assert cost_model.current() is cost_model.DEFAULT
     mine = with_line("numpy", "one", (1.0,) * cost_model.N_TERMS)
     mine.of_losses["numpy", 4, "one", repr(fastloss.Softmax())] = 0.5
@@ -82,7 +82,7 @@ def test_costs_are_kept(folder):
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"n_threads": 2, "lines": []}', json.dumps({"lines": [{"key": [1]}]})]
 )
-def test_a_file_that_cannot_be_read_is_passed_over(text, folder):
+def test_invalid_file_gives_default_costs(text, folder):
     folder.mkdir()
     cost_model.path().write_text(text)
     assert cost_model.current() is cost_model.DEFAULT
@@ -102,17 +102,17 @@ WRONG_COSTS = {
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG_COSTS.values(), ids=WRONG_COSTS)
-def test_costs_that_no_call_can_have_are_passed_over(name, value, folder):
+def test_impossible_costs_give_default_costs(name, value, folder):
     cost_model.store(replace(cost_model.DEFAULT, source="measured here"))
     document = json.loads(cost_model.path().read_text())
     if name == "lines":
-        value = [*document["lines"][1:], *value]  # the first is that of numpy, 4 bytes, one thread
+        value = [*document["lines"][1:], *value]  # the first line is numpy, 4 bytes, one thread
     cost_model.path().write_text(json.dumps({**document, name: value}))
     cost_model.current.cache_clear()
     assert cost_model.current() is cost_model.DEFAULT
 
 
-def test_json_that_is_nested_too_deeply_is_passed_over(folder):
+def test_deeply_nested_json_gives_default_costs(folder):
     folder.mkdir()
     cost_model.path().write_text("[" * 100_000)
     assert cost_model.current() is cost_model.DEFAULT
@@ -138,7 +138,7 @@ def test_default_covers_every_way():
         ("narrow", "all", ("fused", 2)),
     ],
 )
-def test_the_cheapest_is_chosen(way, threads, expected, folder):
+def test_cheapest_backend_is_chosen(way, threads, expected, folder):
     cost_model.store(with_line(way, threads, (0.0,) * cost_model.N_TERMS))
     told = fastloss.explain(100, 20, 10, n_threads=2)
     assert (told.backend, told.n_threads) == expected
@@ -146,8 +146,8 @@ def test_the_cheapest_is_chosen(way, threads, expected, folder):
     assert "measured here" in told.reason
 
 
-def test_ready_scores_have_no_features_to_pay_for():
-    """The choice for `score_gradient`: only calls, rows and scores count."""
+def test_given_scores_have_no_feature_costs():
+    """For `score_gradient`, only calls, rows and scores have costs."""
     workload = Workload(fastloss.Softmax(), (1000, 0, 10), SINGLE, SINGLE)
     line = cost_model.current().lines["wide", 4, "one"]
     expected = line[0] + line[1] * 1000 + line[2] * 1024 * 10  # strips of 32 rows
@@ -156,7 +156,7 @@ def test_ready_scores_have_no_features_to_pay_for():
 
 @dataclass(frozen=True)
 class Uncompilable(fastloss.losses.softmax.Softmax):
-    """Its block form cannot be compiled."""
+    """A softmax whose block form cannot be compiled."""
 
     name: ClassVar[str] = "uncompilable"
     row = parallel = None
@@ -165,7 +165,7 @@ class Uncompilable(fastloss.losses.softmax.Softmax):
 
 @dataclass(frozen=True)
 class Unhashable(fastloss.losses.softmax.Softmax):
-    """Holds what has no hash."""
+    """A softmax with a field that has no hash."""
 
     notes: list[str] = field(default_factory=list)
 
@@ -176,7 +176,7 @@ def test_loss_need_not_be_hashable(folder):
 
 
 class Eager(fastloss.Backend):
-    """Says that it is the fastest, and runs NumPy's forms once it has been compiled."""
+    """A backend that predicts the least time, and runs NumPy's forms after compilation."""
 
     name = "eager"
     same_bits = True
@@ -203,7 +203,7 @@ class Eager(fastloss.Backend):
 
 @pytest.fixture
 def eager():
-    """A registered backend that needs compiling, the fastest of all."""
+    """Register a backend that needs compilation and predicts the least time."""
     backend = Eager()
     fastloss.register_backend(backend)
     yield backend
@@ -213,7 +213,7 @@ def eager():
 
 @pytest.fixture
 def in_background(monkeypatch):
-    """What is being compiled, in threads as outside of tests."""
+    """Compile in background threads, as outside of tests."""
     real = Compilations()
     for method in ("start", "run", "failure", "wait"):
         monkeypatch.setattr(compilations, method, getattr(real, method))
@@ -223,7 +223,7 @@ def in_background(monkeypatch):
 SOFTMAX = Workload(fastloss.Softmax(), (6000, 500, 10), SINGLE, SINGLE, n_threads=2)
 
 
-def test_backend_of_a_plug_in_takes_part(eager):
+def test_plugin_backend_is_chosen(eager):
     eager.may_compile.set()
     choice = auto.choose(SOFTMAX)
     assert (choice.backend, choice.n_threads, choice.is_final) == ("eager", 1, True)
@@ -233,7 +233,7 @@ def test_backend_of_a_plug_in_takes_part(eager):
     assert next(iter(told.predicted)) == ("eager", 1)
 
 
-def test_forgotten_backend_is_not_chosen_again(eager):
+def test_unregistered_backend_is_not_chosen(eager):
     eager.may_compile.set()
     assert auto.choose(SOFTMAX).backend == "eager"
     fastloss.unregister_backend("eager")
@@ -241,12 +241,12 @@ def test_forgotten_backend_is_not_chosen_again(eager):
     fastloss.register_backend(eager)
 
 
-def test_backend_without_predictions_is_left_out(eager, monkeypatch):
+def test_backend_without_predictions_is_not_chosen(eager, monkeypatch):
     monkeypatch.setattr(eager, "predict", lambda workload: {})
     assert auto.choose(SOFTMAX).backend != "eager"
 
 
-def test_another_backend_answers_until_kernels_are_compiled(eager, in_background):
+def test_another_backend_runs_until_kernels_are_compiled(eager, in_background):
     for _ in range(2):  # asked for twice, compiled once
         choice = auto.choose(SOFTMAX)
         assert choice.backend != "eager"
@@ -273,7 +273,7 @@ def test_only_the_best_backend_is_compiled(eager, in_background, monkeypatch):
     assert started == ["eager"]
 
 
-def test_loss_that_cannot_be_compiled_stays_with_numpy(folder, in_background):
+def test_uncompilable_loss_runs_on_numpy(folder, in_background):
     X, y, W = np.ones((6000, 500)), np.zeros(6000, int), np.zeros((500, 10))
     objective = fastloss.Objective(X, y, loss=Uncompilable())
     expected = objective.loss(W)
@@ -286,10 +286,10 @@ def test_loss_that_cannot_be_compiled_stays_with_numpy(folder, in_background):
         fastloss.loss_and_grad(W, X, y, Uncompilable(), backend="fused")
 
 
-# --- what is kept --------------------------------------------------------------------------------
+# --- stored costs and kernels --------------------------------------------------------------------
 
 
-def test_nothing_can_be_written(tmp_path, monkeypatch):
+def test_store_in_unwritable_folder_raises(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
     monkeypatch.setenv("FASTLOSS_CACHE_DIR", str(file / "folder"))
@@ -316,7 +316,7 @@ np.testing.assert_array_equal(results[1][1], results[2][1])  # the same kernel
 """
 
 
-def test_a_fresh_process_finds_what_another_compiled(tmp_path, run_python):
+def test_second_process_loads_compiled_kernels(tmp_path, run_python):
     environment = {
         "FASTLOSS_CACHE_DIR": str(tmp_path / "learnt"),
         "NUMBA_CACHE_DIR": str(tmp_path / "numba"),

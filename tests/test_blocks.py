@@ -1,4 +1,4 @@
-"""Rows come in blocks: each once, none too large, as floats."""
+"""Test that blocks cover each row once, are not too large, and hold floats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_row_blocks_cover_every_row_once():
     np.testing.assert_array_equal(rows, np.arange(10_000))
 
 
-def test_row_blocks_hold_one_row_at_least():
+def test_row_blocks_hold_at_least_one_row():
     assert list(row_blocks(2, row_bytes=100, n_bytes=10)) == [slice(0, 1), slice(1, 2)]
 
 
@@ -33,11 +33,11 @@ def test_float_blocks_are_the_rows_in_order(rows):
     np.testing.assert_array_equal(found, chosen)
 
 
-def test_float_blocks_make_room_for_many_columns():
+def test_float_blocks_of_many_columns_have_fewer_rows():
     sizes = [len(block) for _, block in float_blocks(X, SINGLE, 100, n_bytes=4 * 100 * 8)]
     assert sizes == [8, 8, 4]
 
 
-def test_float_blocks_of_all_rows_copy_nothing_of_the_type():
+def test_float_blocks_of_same_dtype_are_not_copied():
     floats = X.astype(SINGLE)
     assert all(np.shares_memory(block, floats) for _, block in float_blocks(floats, SINGLE, 3))

@@ -229,7 +229,7 @@ def test_missing_typer_names_the_extra_to_install():
     code = "import sys; sys.modules['typer'] = None\nfrom fastloss.__main__ import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
-    assert "pip install 'fastloss[bench]'" in result.stderr
+    assert "pip install '.[bench]' in a checkout" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -1,4 +1,4 @@
-"""fastloss.data: what is loaded, drawn and refused; any damage is named, with its file."""
+"""Test `fastloss.data`: loading, synthetic problems, and errors that name a damaged file."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_dataset_is_validated(small, change, error, match):
 # load
 
 
-def test_load_tells_what_is_there(tmp_path):
+def test_load_recognises_data_sets(tmp_path):
     cifar, mnist = tmp_path / "cifar", tmp_path / "mnist"
     cifar.mkdir()
     mnist.mkdir()
@@ -108,7 +108,7 @@ def test_load_tells_what_is_there(tmp_path):
     ]
 
 
-def test_load_unrecognised(tmp_path):
+def test_load_of_unrecognised_files_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent: no such file or folder"):
         data.load(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match=r"data_batch_\*.*-ubyte.gz; found nothing"):
@@ -176,7 +176,7 @@ def test_npz_images_and_precedence(tmp_path):
         ),
     ],
 )
-def test_npz_refused(tmp_path, arrays, match):
+def test_invalid_npz_raises(tmp_path, arrays, match):
     np.savez(tmp_path / "own.npz", **arrays)
     with pytest.raises(DataFormatError, match=rf"own\.npz: {match}"):
         data.load_npz(tmp_path / "own.npz")
@@ -204,12 +204,12 @@ def npz_bytes(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["npz", "pickle", "idx", "gzip"])
-def test_any_damage_is_a_data_format_error(tmp_path, kind):
+def test_damaged_files_raise_data_format_error(tmp_path, kind):
     write_mnist(tmp_path)
     small_idx = idx(images(5, 12).reshape(5, 4, 3))
     name, content, positions = {
         "npz": ("fuzz.npz", npz_bytes(tmp_path), None),
-        # Past the pixels, which may be anything.
+        # Not in the pixels, where every byte is valid.
         "pickle": ("data_batch_1", python2_pickle(images(1), [3]), [*range(135), *range(-20, 0)]),
         "idx": ("train-images-idx3-ubyte", small_idx, None),
         "gzip": ("train-images-idx3-ubyte", gzip.compress(small_idx), None),
@@ -218,7 +218,7 @@ def test_any_damage_is_a_data_format_error(tmp_path, kind):
     messages = []
     for position in positions or range(len(content)):
         damaged = bytearray(content)
-        # Not "r", LONG_BINPUT: it makes CPython allocate as much as the next four bytes say.
+        # Not "r", LONG_BINPUT: CPython would allocate the size in the next four bytes.
         damaged[position] = rng.choice([b for b in range(256) if b != ord("r")])
         try:
             data.load(write(tmp_path / name, bytes(damaged)))
@@ -295,7 +295,7 @@ def test_synthetic_is_solved_well_but_not_perfectly(n_classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
-def test_synthetic_is_memory_lean(dtype):
+def test_synthetic_needs_little_extra_memory(dtype):
     data.synthetic(10, 10, 2)
     tracemalloc.start()
     X = data.synthetic(20_000, 500, 10, dtype=dtype).X

@@ -1,4 +1,4 @@
-"""CIFAR-10: read back exactly; damaged files named with the bad byte; no pickle is run."""
+"""Test that CIFAR-10 is read exactly, errors name the bad byte, and pickles run no code."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_cifar10_binary_truncated_anywhere(scratch, cut):
 @pytest.mark.parametrize(("labels", "row"), [([0, 10, 255], 1), ([11, 0, 0], 0), ([0, 9, 10], 2)])
 @pytest.mark.parametrize("tail", [0, 5])
 def test_cifar10_label_out_of_range(tmp_path, labels, row, tail):
-    # A truncated end comes after the bad label, so it is the label that is reported.
+    # The bad label comes before the truncated end, so the error reports the label.
     path = write(tmp_path / "bad.bin", records(images(3), labels) + bytes(tail))
     error = failure(data.load_cifar10, path)
     assert error.offset == row * RECORD
@@ -127,7 +127,7 @@ def test_cifar10_pickle_protocols_and_fortran_order(tmp_path, protocol):
 
 
 class Call:
-    """Pickles as a call, made when the pickle is loaded."""
+    """An object that pickles as a call, which loading the pickle makes."""
 
     def __init__(self, function, *args):
         self.call = function, args
@@ -170,7 +170,7 @@ def test_hostile_pickle_is_refused_and_not_run(tmp_path, function, name, protoco
         ("__builtin__", "bytes"),
     ],
 )
-def test_refused_globals_and_where(tmp_path, module, name):
+def test_refused_globals_are_named_with_offset(tmp_path, module, name):
     asks = f"c{module}\n{name}\n".encode()
     path = write(tmp_path / "data_batch_1", b"\x80\x02" + asks + b"U\x04true\x85R.")
     error = failure(data.load_cifar10, path)
@@ -181,7 +181,7 @@ def test_refused_globals_and_where(tmp_path, module, name):
 
 
 def test_allowed_globals_are_inert(tmp_path):
-    """Even NumPy's own constructors are only noted: no dtype, shape or state reaches NumPy."""
+    """NumPy's own constructors are only recorded; no dtype, shape or state reaches NumPy."""
     before = pickle.dumps(np.dtype("u1"))
     for attack in (
         b"cnumpy\ndtype\n}U\x04nameU\x04evilsb.",  # set attributes on the shared class
@@ -214,7 +214,7 @@ def test_cifar10_pickle_of_another_array(tmp_path, array, found):
         data.load_cifar10(path)
 
 
-def test_cifar10_pickle_shape_that_lies(tmp_path):
+def test_cifar10_pickle_with_false_shape(tmp_path):
     content = python2_pickle(images(2), [0, 1])
     lie = content.replace(b"M\x02\x00M", b"M\x03\x00M")
     assert lie != content
@@ -290,7 +290,7 @@ def test_cifar10_pickle_truncated_anywhere(scratch, draw):
     assert 0 <= error.offset <= cut
 
 
-def test_a_file_that_was_downloaded_twice_counts_once(tmp_path):
+def test_duplicate_downloads_count_once(tmp_path):
     content = records(images(2), [0, 1])
     for name in ("data_batch_1.bin", "data_batch_1 (1).bin", "data_batch_1 - Copy.bin"):
         write(tmp_path / name, content)

@@ -1,4 +1,4 @@
-"""MNIST: read back exactly; damaged files named with the bad byte."""
+"""Test that MNIST files are read exactly, and that errors name the bad byte."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_mnist_dotted_names_and_unpacked_gz(tmp_path):
     np.testing.assert_array_equal(data.load(tmp_path).X, pixels)
 
 
-def test_mnist_single_file_is_the_one_read(tmp_path):
+def test_mnist_single_file_is_read_itself(tmp_path):
     write_mnist(tmp_path, 3)
     write_mnist(tmp_path, 3, gz=True)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.array([5, 5, 5])))
@@ -75,7 +75,7 @@ def test_mnist_partner_missing(tmp_path):
 
 
 def broken_mnist(folder: Path, kind: str, content: bytes, gz: bool = False) -> DataFormatError:
-    """The error for a good data set with one file replaced."""
+    """Return the error for a valid data set with one file replaced."""
     write_mnist(folder)
     name = f"train-{kind}-ubyte"
     path = write(folder / name, gzip.compress(content) if gz else content)

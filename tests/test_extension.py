@@ -1,4 +1,4 @@
-"""What a registry refuses, losses without compiled forms, and plug-ins found by entry points."""
+"""Test the registries, losses without compiled forms, and plug-ins with entry points."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Uncompiled(fastloss.Loss):
         return -scores[rows, labels], gradient
 
 
-def test_a_loss_without_a_compiled_form(ran):
+def test_loss_without_compiled_form_runs_on_numpy(ran):
     X, W, y = np.ones((2000, 20)), np.ones((20, 10)), np.zeros(2000, int)
     total, _ = fastloss.loss_and_grad(W, X, y, Uncompiled())
     fastloss.score_gradient(np.ones((9000, 10)), np.zeros(9000, int), loss=Uncompiled())
@@ -52,7 +52,7 @@ def test_a_loss_without_a_compiled_form(ran):
 
 
 def test_base_class_fallbacks():
-    """What a loss need not write: no kinks, and the losses over one column."""
+    """A loss need not define ``pieces`` and ``column_losses``."""
     scores = np.arange(6.0).reshape(2, 3)
     labels = np.array([0, 2])
     assert Uncompiled().pieces(scores, labels) is None
@@ -102,7 +102,7 @@ class Abstract(fastloss.Loss):
         ("hinge", None, TypeError, "loss must be a fastloss.Loss, got 'hinge'"),
     ],
 )
-def test_register_loss_refuses(loss, name, error, message):
+def test_register_loss_rejects(loss, name, error, message):
     before = fastloss.available_losses()
     with pytest.raises(error, match=re.escape(message)):
         fastloss.register_loss(loss, name)
@@ -117,7 +117,7 @@ def test_register_loss_refuses(loss, name, error, message):
         ("2fast", ValueError, "backend name must match"),
     ],
 )
-def test_register_backend_refuses(name, error, message):
+def test_register_backend_rejects(name, error, message):
     backend = type(fastloss.backends.get_backend("naive"))
     with pytest.raises(error, match=re.escape(message)):
         fastloss.register_backend(backend, name)
@@ -140,7 +140,7 @@ def test_register_under_another_name_and_unregister():
 
 
 def test_every_loss_and_backend_of_the_package_is_registered():
-    """Also a guard of the tests: each registry fills the tables that the other tests run over."""
+    """Other tests take their parameters from these registries."""
     assert {"softmax", "hinge", "squared_hinge", "crammer_singer", "one_vs_all"} <= set(LOSSES)
     assert set(BACKENDS) == {"naive", "numpy", "numba", "fused"} - set(
         fastloss.unavailable_backends()
@@ -195,7 +195,7 @@ def test_entry_points(first, tmp_path: Path, run_python):
         ("Capital = squared_error:SquaredError", "ValueError: loss name must match"),
     ],
 )
-def test_an_entry_point_that_fails_is_left_out(tmp_path: Path, run_python, entry_point, reason):
+def test_failing_entry_point_is_skipped(tmp_path: Path, run_python, entry_point, reason):
     (tmp_path / "leaving.py").write_text("raise SystemExit(3)")
     install(tmp_path, f"[fastloss.losses]\n{entry_point}\nfar_off = squared_error:SquaredError\n")
     code = """

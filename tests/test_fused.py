@@ -1,4 +1,4 @@
-"""The fused backend from inside: losses, partition, many classes, compiling."""
+"""Test the parts of the fused backend: losses, partition, many classes, compilation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_blocks_run_as_plain_python(loss, dtype):
+def test_block_forms_run_as_plain_python(loss, dtype):
     rng = np.random.default_rng(0)
     scores, labels = (3 * rng.standard_normal((21, 5))).astype(dtype), rng.integers(0, 5, 21)
     expected, gradient = loss.vectorized(scores.copy(), labels)
@@ -44,8 +44,8 @@ def test_blocks_run_as_plain_python(loss, dtype):
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86-64 only")
-def test_blocks_become_vector_instructions(tmp_path, run_python):
-    """A change that only slows a loss down by a factor of five breaks no other test."""
+def test_block_forms_compile_to_vector_instructions(tmp_path, run_python):
+    """No other test fails if a loss only becomes five times slower."""
     code = """
         import itertools, re, numpy as np, fastloss
         from fastloss.kernels.loss_entry import loss_kernel
@@ -54,7 +54,7 @@ def test_blocks_become_vector_instructions(tmp_path, run_python):
             assembly = loss_kernel(loss, np.dtype(dtype))._library.get_asm_str()
             arithmetic = r"\\bv(?:add|sub|mul|max|min|cmp\\w*|fn?m\\w+)([ps])[sd]\\b"
             kinds = re.findall(arithmetic, assembly)
-            # Of loops that stay scalar there are none, and a handful of the initial values.
+            # Scalar loops have no packed instructions, except a few for initial values.
             if kinds.count("p") < 10:
                 print(f"{name} {dtype}: {kinds.count('p')} of {len(kinds)} are vectors")
     """
@@ -83,7 +83,7 @@ def test_partition(shape, itemsize):
         assert n_columns * itemsize % 64 == 0
         assert n_columns * itemsize >= n_features * itemsize + 64
         assert cut.block_rows * itemsize % 64 == 0 < cut.block_rows
-        # Enough chunks for two threads as soon as it is worth waking the second.
+        # Enough chunks for two threads as soon as a second thread pays.
         work = 2 * n_rows * n_features * n_classes
         if work >= SERIAL_MULTIPLY_ADDS and n_rows >= 2 * narrow_problem.MIN_CHUNK_ROWS:
             assert n_chunks >= 2
@@ -92,7 +92,7 @@ def test_partition(shape, itemsize):
 
 
 @pytest.mark.parametrize("n_classes", range(2, 97))
-def test_tiles_waste_little(n_classes):
+def test_tiles_have_at_most_two_padded_classes(n_classes):
     cut = narrow_problem.partition(1000, 100, n_classes, 4)
     assert cut.tile_classes in narrow_problem.TILE_CLASSES
     assert cut.partials_shape[1] - n_classes <= 2
@@ -108,7 +108,7 @@ def test_tiles_waste_little(n_classes):
         ((100, 96), "narrow"),
         ((1, 97), "wide"),
         ((8000, 20), "narrow"),
-        ((8000, 21), "wide"),  # as a W of more than 640 KiB
+        ((8000, 21), "wide"),  # W has more than 640 KiB
         ((100_000, 12), "narrow"),
     ],
 )
@@ -145,7 +145,7 @@ def test_many_classes(loss, X_type, several_blocks, backend_of):
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
 @pytest.mark.parametrize(
     "shape",
-    # Odd numbers of features, one strip of rows and several, pieces that are not whole.
+    # Odd numbers of features, one strip of rows and several, partial pieces.
     [(1, 1, 97), (31, 2, 98), (32, 31, 130), (33, 385, 257), (70, 600, 97), (1100, 12, 300)],
 )
 @pytest.mark.parametrize("intercept", [False, True])
@@ -160,7 +160,7 @@ def test_wide_shapes(shape, intercept, dtype):
 
 
 def test_batches_of_many_classes():
-    """Rows in any order, although the first and the last of a strip lie as if they followed."""
+    """Rows are in any order, but the first and last of a strip are as in consecutive rows."""
     rng = np.random.default_rng(0)
     X, W = rng.standard_normal((200, 23)), rng.standard_normal((23, 103))
     y = rng.integers(0, 103, 200)
@@ -176,7 +176,7 @@ def test_batches_of_many_classes():
     assert_close(actual, fastloss.loss_and_grad(W, X[rows], y[rows], backend="numpy"), np.float64)
 
 
-def test_many_classes_get_the_same_bits_from_any_number_of_threads(backend_of):
+def test_many_classes_same_bits_for_any_number_of_threads(backend_of):
     backend = backend_of(block_bytes=100_000)
     rng = np.random.default_rng(0)
     X, W = rng.standard_normal((900, 223)), rng.standard_normal((223, 283))
@@ -192,7 +192,7 @@ def test_many_classes_get_the_same_bits_from_any_number_of_threads(backend_of):
 
 @pytest.mark.parametrize("n_features", [3, 387])
 def test_padding_of_a_strip_does_not_count(n_features):
-    """An excluded class: 0 * -inf must not come of a row that is none, nor of a feature."""
+    """With an excluded class, padded rows and features must not give 0 * -inf."""
     X, W = np.ones((5, n_features)), np.zeros((n_features, 100))
     W[:, 7] = -np.inf
     call = W, X, np.zeros(5, int)
@@ -201,7 +201,7 @@ def test_padding_of_a_strip_does_not_count(n_features):
     np.testing.assert_allclose(actual[0], np.log(99))
 
 
-def test_no_row_that_counts_is_a_gradient_of_zeros():
+def test_gradient_without_rows_is_zero():
     X, W = np.ones((4, 3)), np.ones((4, 70))
     dW = np.full_like(W, 7.0)
     options = {"ignore_index": 99, "reduction": "sum", "intercept": True}
@@ -220,7 +220,7 @@ def test_few_rows(n_rows, n_classes):
     )
 
 
-def test_scores_of_many_classes_are_never_whole():
+def test_wide_kernel_forms_no_whole_score_matrix():
     n_rows, n_classes = 2048, 8000
     X, W = np.ones((n_rows, 16), np.float32), np.zeros((16, n_classes), np.float32)
     objective = fastloss.Objective(X, np.zeros(n_rows, int), backend="fused")
@@ -237,7 +237,7 @@ def test_scores_of_many_classes_are_never_whole():
 
 
 @pytest.mark.parametrize("loss", ["softmax", "hinge"])
-def test_one_signature_serves_all(loss):
+def test_one_signature_for_all_layouts(loss):
     problem = make_data(37, 17, 7)
     for (_, X), (_, W) in itertools.product(layouts(problem.X), layouts(problem.W)):
         fastloss.loss_and_grad(W, X, problem.y, loss, backend="fused")
@@ -251,6 +251,6 @@ def test_one_signature_serves_all(loss):
     assert len(strips_kernel(DOUBLE).signatures) == 1
 
 
-def test_parameters_share_a_kernel():
+def test_losses_of_one_class_share_a_kernel():
     hinges = [loss for loss in LOSSES.values() if isinstance(loss, fastloss.Hinge)]
     assert len({loss_kernel(loss, DOUBLE) for loss in hinges}) == 1 < len(hinges)

@@ -1,4 +1,4 @@
-"""The gradient check: what is right passes, what is planted is caught and named."""
+"""Test that correct gradients pass the check, and that it finds and names planted faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOSSES: list[Any] = [
 ]
 
 
-# --- what is right passes --------------------------------------------------------------------
+# --- correct gradients -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -30,7 +30,7 @@ LOSSES: list[Any] = [
 @pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0])
 def test_every_loss_passes(loss: Any, dtype: Any, scale: float) -> None:
     grid = list(product((False, True), ((0, 0), (0.1, 0.05)), (False, True), (None, 9)))
-    # Any two of the values meet in every third.
+    # Every third combination covers all pairs of values.
     for seed, (intercept, (l1, l2), weighted, ignore_index) in enumerate(grid[::3]):
         objective, W = problem(
             loss,
@@ -61,7 +61,7 @@ def test_every_backend_passes(backend: str) -> None:
     assert check.max_relative_error < 1e-6, str(check)
 
 
-def test_float32_and_large_data_are_cut_down_to_float64_rows() -> None:
+def test_float32_rows_are_sampled_and_cast_to_float64() -> None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 6)).astype(np.float32)
     weight = (np.arange(400) % 4 == 0).astype(float)
@@ -76,11 +76,11 @@ def test_float32_and_large_data_are_cut_down_to_float64_rows() -> None:
     np.testing.assert_array_equal(W, before)
     assert fastloss.check_gradient(objective, W, max_rows=40, seed=5) == check
     assert fastloss.check_gradient(objective, W, max_rows=40, seed=6) != check
-    # Rows that weigh nothing are not drawn: here 100 are left.
+    # Rows of weight 0 are not drawn; 100 rows are left.
     assert "100 of 400 rows" in str(fastloss.check_gradient(objective, W, max_rows=200))
 
 
-def test_a_loss_that_is_zero_everywhere_passes_and_says_so() -> None:
+def test_zero_loss_passes() -> None:
     objective = fastloss.Objective(np.eye(3), [0, 1, 2], loss="hinge")
     check = fastloss.check_gradient(objective, 9 * np.eye(3))
     assert check.passed
@@ -90,7 +90,7 @@ def test_a_loss_that_is_zero_everywhere_passes_and_says_so() -> None:
 
 @dataclass(frozen=True)
 class Late(Loss):
-    """Registered by someone else: |s_j - 1| summed, with kinks that it tells of, or not."""
+    """A registered loss, the sum of |s_j - 1|; ``pieces`` reports its kinks if ``tells``."""
 
     name: ClassVar[str] = "late_of_gradcheck_test"
     tells: bool = True
@@ -106,7 +106,7 @@ class Late(Loss):
 
 
 @pytest.mark.parametrize("tells", [True, False])
-def test_a_loss_registered_later_needs_nothing_here(tells: bool) -> None:
+def test_registered_loss_is_checked(tells: bool) -> None:
     fastloss.register_loss(Late(tells))
     try:
         # At W = 1 the scores of the unit rows are 1: every entry lies on a kink.
@@ -120,13 +120,13 @@ def test_a_loss_registered_later_needs_nothing_here(tells: bool) -> None:
         fastloss.unregister_loss(Late.name)
 
 
-# --- what is planted is caught ---------------------------------------------------------------
+# --- planted faults --------------------------------------------------------------------------
 
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 @pytest.mark.parametrize("dtype", [np.float64, np.uint8])
-def test_wrong_gradients_are_caught(loss: Any, dtype: Any) -> None:
+def test_wrong_gradients_fail(loss: Any, dtype: Any) -> None:
     objective, W = problem(loss, dtype=dtype, scale=0.1, intercept=True)
     shifted = fastloss.Objective(
         objective.X, (objective.labels + 1) % 4, loss=loss, intercept=True, backend="numpy"
@@ -194,7 +194,7 @@ def test_one_wrong_entry_among_large_ones_is_found(light: float) -> None:
 
 @dataclass(frozen=True)
 class HalvedPenalty(Penalty):
-    """The gradient of another convention."""
+    """A penalty whose gradient follows another convention."""
 
     factor: float = 0.5
 
@@ -204,8 +204,8 @@ class HalvedPenalty(Penalty):
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 @pytest.mark.parametrize("factor", [0.5, 1.0])
-def test_a_penalty_of_another_convention_is_caught(loss: Any, factor: float) -> None:
-    # Tiny beside the data's gradient: only a check of its own shows it.
+def test_penalty_of_another_convention_fails(loss: Any, factor: float) -> None:
+    # Tiny compared with the data's gradient; only a separate check shows it.
     objective, W = problem(loss, l2=1e-6, intercept=True)
     objective.penalty = HalvedPenalty(l2=1e-6, factor=factor)
     check = fastloss.check_gradient(objective, W)
@@ -214,7 +214,7 @@ def test_a_penalty_of_another_convention_is_caught(loss: Any, factor: float) -> 
     assert "the gradient of l2 * sum(W**2) is 2 * l2 * W" in str(check)
 
 
-def test_a_penalised_bias_is_caught() -> None:
+def test_penalised_bias_fails() -> None:
     class Penalised(fastloss.Objective):
         def _penalised(self, W: Any) -> Any:
             return W
@@ -228,7 +228,7 @@ def test_a_penalised_bias_is_caught() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_gradient_that_is_not_finite_is_caught(value: float) -> None:
+def test_nonfinite_gradient_fails(value: float) -> None:
     objective, W = problem("hinge", D=500)
 
     def change(gradient: np.ndarray) -> np.ndarray:
@@ -243,7 +243,7 @@ def test_a_gradient_that_is_not_finite_is_caught(value: float) -> None:
         assert "1 of 2000 entries of the gradient are not finite" in str(check)
 
 
-def test_a_loss_that_breaks_beside_w_is_not_passed() -> None:
+def test_loss_that_is_nan_near_w_fails() -> None:
     def f(W: np.ndarray) -> tuple[float, np.ndarray]:
         return (float(W.sum()) if (W == 1).all() else np.nan), np.ones_like(W)
 

@@ -1,4 +1,4 @@
-"""The gradient check at kinks, and where rounding leaves nothing to judge."""
+"""Test the gradient check at kinks, and where rounding hides the gradient."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fastloss.penalties import Penalty
 
 
 def hinge_at_zero_margin() -> tuple[fastloss.Objective, np.ndarray]:
-    """Rows whose margins against class 1 are exactly 0."""
+    """Return a problem whose margins against class 1 are exactly 0."""
     W = np.array([[1.0, 0.0, -2.0], [0.0, 0.5, 0.25]])
     return fastloss.Objective([[1.0, 0.0], [2.0, 2.0]], [0, 0], loss="hinge"), W
 
 
-def test_a_margin_of_zero_is_a_kink_and_no_excuse() -> None:
+def test_zero_margin_is_a_kink_with_bounded_slopes() -> None:
     objective, W = hinge_at_zero_margin()
     np.testing.assert_equal(objective.loss(W), 0.0)
     check = fastloss.check_gradient(objective, W)
@@ -44,7 +44,7 @@ def test_a_margin_of_zero_is_a_kink_and_no_excuse() -> None:
             np.testing.assert_equal(check.passed, status == "kink", err_msg=str(check))
 
 
-def test_a_kink_of_the_second_derivative_is_judged_like_any_point() -> None:
+def test_kink_of_second_derivative_is_graded() -> None:
     objective, W = hinge_at_zero_margin()
     squared = fastloss.Objective(objective.X, objective.labels, loss="squared_hinge", l2=0.1)
     squared.X[1] = [-2.0, 2.0]  # active, so that there is a gradient to judge
@@ -55,7 +55,7 @@ def test_a_kink_of_the_second_derivative_is_judged_like_any_point() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.09, -0.09, 0.11, -0.2, 1e9])
-def test_l1_at_zero_takes_any_slope_between_and_no_other(value: float) -> None:
+def test_l1_at_zero_accepts_only_slopes_between(value: float) -> None:
     objective, W = problem("softmax", l1=0.1)
     W[:] = 0.0
 
@@ -80,7 +80,7 @@ def test_l1_at_zero_takes_any_slope_between_and_no_other(value: float) -> None:
 
 
 @pytest.mark.parametrize("distance", [4e-6, 4e-7, 4e-8])
-def test_a_kink_beside_w_is_met_and_left_by_a_smaller_step(distance: float) -> None:
+def test_kink_near_w_is_avoided_by_a_smaller_step(distance: float) -> None:
     W = np.full((3, 3), distance)
     objective = fastloss.Objective(np.eye(3), [0, 1, 2], l1=0.1)
     for slope, passed in [(0.1, True), (0.0, False), (-0.1, False), (0.04, False)]:
@@ -101,7 +101,7 @@ def test_a_kink_beside_w_is_met_and_left_by_a_smaller_step(distance: float) -> N
 
 
 def test_raw_images_meet_kinks_and_pass() -> None:
-    loss = fastloss.Hinge(margin=0.0)  # about where the margins of a small W are
+    loss = fastloss.Hinge(margin=0.0)  # near the margins of a small W
     objective, W = problem(loss, dtype=np.uint8, N=100, D=300, C=10, scale=1e-4)
     check = fastloss.check_gradient(objective, W)
     assert check.passed, str(check)
@@ -112,10 +112,10 @@ def test_raw_images_meet_kinks_and_pass() -> None:
     assert "the loss is smooth" in str(check)
 
 
-# --- what cannot be judged -------------------------------------------------------------------
+# --- rounding --------------------------------------------------------------------------------
 
 
-def test_gradients_below_1e_10_are_too_small_and_nothing_judged_is_no_pass() -> None:
+def test_gradients_below_1e_10_are_too_small_and_do_not_pass() -> None:
     objective, W = problem("softmax")
     tiny = fastloss.check_gradient(
         lambda w: (1e-11 * objective.loss(w), -1e-11 * objective(w)[1]), W
@@ -126,15 +126,15 @@ def test_gradients_below_1e_10_are_too_small_and_nothing_judged_is_no_pass() -> 
     assert tiny.worst in tiny.records
 
 
-def test_rounding_is_not_called_wrong_and_hides_no_more_than_itself() -> None:
-    """Beside a large constant the quotient has few digits left."""
+def test_rounding_passes_but_hides_no_larger_error() -> None:
+    """A large constant leaves the quotient few digits."""
     objective, W = problem("softmax")
 
     def f(scale: float) -> Callable[[np.ndarray], Any]:
         def loss_and_gradient(w: np.ndarray) -> Any:
             loss, gradient = objective(w)
             gradient[::2] *= scale
-            gradient[1::2] *= 1e-4  # these rows drown in it
+            gradient[1::2] *= 1e-4  # rounding hides these rows
             return loss + 1e5, gradient
 
         return loss_and_gradient
@@ -149,7 +149,7 @@ def test_rounding_is_not_called_wrong_and_hides_no_more_than_itself() -> None:
     assert all(record.failed for record in even), str(wrong)
 
 
-def test_large_scores_behind_a_small_loss_are_not_called_wrong() -> None:
+def test_small_loss_of_large_scores_does_not_fail() -> None:
     for seed, scale in product(range(6), (30.0, 300.0)):
         objective, W = problem("softmax", D=20, N=40, scale=scale, seed=seed)
         y = (objective.X @ W).argmax(axis=1)
@@ -159,7 +159,7 @@ def test_large_scores_behind_a_small_loss_are_not_called_wrong() -> None:
             assert not any(record.failed for record in check.records), str(check)
 
 
-def test_float32_inside_is_hinted_at() -> None:
+def test_float32_loss_gives_a_note() -> None:
     def f(w: np.ndarray) -> tuple[np.float32, np.ndarray]:
         return np.square(w, dtype=np.float32, casting="same_kind").sum(), 2.0 * w
 

@@ -1,4 +1,4 @@
-"""The gradient check: which entries it looks at, and what its report says."""
+"""Test the entries that the gradient check samples, and its report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradient_problems import altered, problem
 import fastloss
 from fastloss.gradcheck import GradientCheck, GradientRecord
 
-# --- where it looks --------------------------------------------------------------------------
+# --- sampled entries -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_coordinates", [1, 7, 60, 10**6])
@@ -35,14 +35,14 @@ def test_entries_are_spread_over_rows_columns_and_bias(n_coordinates: int) -> No
         assert np.diff(sorted(row for row, _ in features)).max() <= 4
 
 
-def test_w_is_never_handed_out_and_buffers_are_copied() -> None:
+def test_w_and_gradient_buffers_are_copied() -> None:
     W = np.random.default_rng(0).standard_normal((3, 4))
     before = W.copy()
     buffer = np.empty_like(W)
 
     def f(w: np.ndarray) -> tuple[float, np.ndarray]:
         loss = float((w**3).sum())
-        # A buffer that is used again, for what has nothing to do with W any more.
+        # A reused buffer: later calls overwrite the gradient at W.
         buffer[:] = 3 * w**2 if np.array_equal(w, before) else np.nan
         w[:] = np.nan
         return loss, buffer

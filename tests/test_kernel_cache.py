@@ -1,4 +1,4 @@
-"""Names of kernels, and the files in which they are kept."""
+"""Test the names of kernels and the files that hold them."""
 
 from __future__ import annotations
 
@@ -67,17 +67,17 @@ def fingerprint_of(source: str) -> str:
 
 
 @pytest.mark.parametrize(("old", "new"), CHANGES.values(), ids=CHANGES)
-def test_fingerprint_changes_with_what_a_kernel_is_made_of(old, new):
+def test_fingerprint_changes_with_dependencies(old, new):
     assert BASE.count(old) == 1
     assert fingerprint_of(BASE.replace(old, new)) != fingerprint_of(BASE)
 
 
 @pytest.mark.parametrize(("old", "new"), NO_CHANGES.values(), ids=NO_CHANGES)
-def test_fingerprint_stays_when_other_code_changes(old, new):
+def test_fingerprint_ignores_unrelated_code(old, new):
     assert fingerprint_of(BASE.replace(old, new, 1)) == fingerprint_of(BASE)
 
 
-def test_fingerprint_sees_through_compiled_helpers():
+def test_fingerprint_covers_compiled_helpers():
     def with_helper(body: str) -> str:
         jitted = f"import numba\n@numba.njit\ndef helper(x):\n    return {body}\n"
         return fingerprint_of(f"{jitted}def row(s, label, p):\n    return helper(s[label])\n")
@@ -86,12 +86,12 @@ def test_fingerprint_sees_through_compiled_helpers():
     assert with_helper("x + 1") != with_helper("x + 2")
 
 
-def test_fingerprint_of_each_loss_is_its_own():
+def test_fingerprints_of_losses_differ():
     blocks = {loss.block for loss in LOSSES.values()}
     assert len({kernel_cache.fingerprint(block) for block in blocks}) == len(blocks)
 
 
-def test_fingerprint_tells_long_arrays_apart():
+def test_fingerprints_of_long_arrays_differ():
     one, other = np.zeros(5000), np.zeros(5000)
     other[2000] = 1
     assert repr(one) == repr(other)
@@ -159,7 +159,7 @@ def test_name_covers_the_sources_in_an_archive_too(tmp_path, run_python):
 
 
 def test_name_without_the_metadata_of_packages(run_python):
-    """As in an archive of all packages."""
+    """An archive of all packages has no metadata."""
     code = """
     import importlib.metadata
     def version(name):
@@ -176,7 +176,7 @@ def test_name_without_the_metadata_of_packages(run_python):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """An empty folder for kernels."""
+    """Return a folder for kernels, which does not exist yet."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
     return tmp_path / "kernels"
 
@@ -186,7 +186,7 @@ def twice(x):
 
 
 def compile_twice() -> int:
-    """Compile or load `twice`; how often it was in the cache."""
+    """Compile or load `twice`; return the number of cache hits."""
     name = kernel_cache.kernel_name("twice", twice)
     kernel = kernel_cache.compile_cached(twice, name, (numba.int64,), numba.njit)
     assert kernel(21) == 42
@@ -198,7 +198,7 @@ def file_of_twice() -> Path:
     return path
 
 
-def test_a_kernel_is_loaded_the_second_time(folder):
+def test_kernel_is_loaded_the_second_time(folder):
     name = kernel_cache.kernel_name("twice", twice)
     assert not kernel_cache.is_cached(name)
     assert compile_twice() == 0
@@ -209,7 +209,7 @@ def test_a_kernel_is_loaded_the_second_time(folder):
 
 
 @pytest.mark.parametrize("keep", [0, 10, 32, 1000])
-def test_a_truncated_file_is_compiled_again(keep, folder):
+def test_truncated_file_is_compiled_again(keep, folder):
     compile_twice()
     path = file_of_twice()
     path.write_bytes(path.read_bytes()[:keep])
@@ -217,7 +217,7 @@ def test_a_truncated_file_is_compiled_again(keep, folder):
     assert [compile_twice(), compile_twice()] == [0, 1]
 
 
-def test_a_damaged_file_is_compiled_again(folder):
+def test_damaged_file_is_compiled_again(folder):
     compile_twice()
     stored = bytearray(file_of_twice().read_bytes())
     stored[len(stored) // 2] ^= 1
@@ -225,7 +225,7 @@ def test_a_damaged_file_is_compiled_again(folder):
     assert [compile_twice(), compile_twice()] == [0, 1]
 
 
-def test_a_file_that_numba_cannot_rebuild_is_compiled_again(folder, monkeypatch):
+def test_file_of_another_numba_is_compiled_again(folder, monkeypatch):
     compile_twice()
 
     def rebuild(*_):
@@ -237,7 +237,7 @@ def test_a_file_that_numba_cannot_rebuild_is_compiled_again(folder, monkeypatch)
     assert compile_twice() == 1
 
 
-def test_a_folder_in_place_of_the_file(folder):
+def test_folder_in_place_of_the_file_is_ignored(folder):
     compile_twice()
     path = file_of_twice()
     path.unlink()
@@ -247,8 +247,8 @@ def test_a_folder_in_place_of_the_file(folder):
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX")
 @pytest.mark.parametrize("kind", ["of another user", "that anybody can write"])
-def test_a_file_is_not_loaded(kind, folder, monkeypatch):
-    """Loading a kernel runs what is in its file."""
+def test_untrusted_file_is_not_loaded(kind, folder, monkeypatch):
+    """Loading a kernel runs code from its file."""
     compile_twice()
     if kind == "that anybody can write":
         file_of_twice().chmod(0o666)
@@ -261,12 +261,12 @@ def test_a_file_is_not_loaded(kind, folder, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX")
-def test_the_folder_is_made_for_its_user_alone(folder):
+def test_new_folder_is_private(folder):
     compile_twice()
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_only_what_is_unused_for_a_month_is_removed(folder, run_python):
+def test_only_kernels_unused_for_a_month_are_removed(folder, run_python):
     folder.mkdir()
     ages = {"fastloss.old_1.nbc": 31, "fastloss.new_1.nbc": 29, "theirs.old.nbc": 31}
     for name, days in ages.items():
@@ -302,7 +302,7 @@ print(hits, sum(kernel.stats.cache_hits.values()))
 
 def test_disk_cache(tmp_path: Path, run_python):
     def call() -> str:
-        # Another hash seed each time, as in another process of a user.
+        # A new hash seed each time, as in separate processes of a user.
         return run_python(CALL, NUMBA_CACHE_DIR=str(tmp_path), PYTHONHASHSEED="random")
 
     def files() -> set[Path]:
@@ -310,13 +310,13 @@ def test_disk_cache(tmp_path: Path, run_python):
 
     assert call() == "0 0\n"
     first = files()
-    assert len(first) == 2  # the loss, and what goes through X
+    assert len(first) == 2  # the loss, and the narrow kernel
     assert call() == "1 1\n"
     assert files() == first
 
 
 @pytest.mark.parametrize("n", [2, pytest.param(8, marks=pytest.mark.deep)])
-def test_processes_that_start_together_share_the_cache(n, tmp_path: Path, run_python):
+def test_concurrent_processes_share_the_cache(n, tmp_path: Path, run_python):
     with ThreadPoolExecutor(n) as pool:
         calls = [pool.submit(run_python, CALL, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(n)]
         for call in calls:
@@ -337,7 +337,7 @@ Path.write_bytes = write_bytes
 
 
 @pytest.mark.deep
-def test_a_full_disk(tmp_path: Path, run_python):
+def test_full_disk_keeps_no_kernel(tmp_path: Path, run_python):
     assert run_python(FULL_DISK + CALL, NUMBA_CACHE_DIR=str(tmp_path)) == "0 0\n"
     assert not list(tmp_path.iterdir())
 
@@ -361,13 +361,13 @@ for loss, dtype in {kernels}:
 
 @pytest.mark.deep
 def test_kernels_cached_by_different_processes_do_not_mix(tmp_path: Path, run_python):
-    """Each is the first kernel of its process, and then they meet."""
+    """Each kernel is compiled first in its own process; then one process loads all."""
     kernels = [("softmax", "float64"), ("crammer_singer", "float64"), ("softmax", "float32")]
     for some in ([kernels[0]], [kernels[1]], [kernels[2]], kernels, kernels[::-1]):
         run_python(COMPARE.format(kernels=some), NUMBA_CACHE_DIR=str(tmp_path))
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path, run_python):
+def test_impossible_folder_keeps_no_kernel(tmp_path: Path, run_python):
     file = tmp_path / "file"
     file.touch()
     assert run_python(CALL, NUMBA_CACHE_DIR=str(file / "folder")) == "0 0\n"
@@ -385,7 +385,7 @@ for name in ("HOME", "XDG_CACHE_HOME", "FASTLOSS_CACHE_DIR", "NUMBA_CACHE_DIR"):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX")
-def test_no_home(run_python):
+def test_kernels_without_home_directory(run_python):
     rest = """
 from fastloss.backends import cost_model
 assert fastloss.loss_and_grad(np.zeros((2, 3)), X, y)[0] - loss < 1e-12
@@ -411,14 +411,14 @@ def test_folder(monkeypatch, tmp_path):
         ("relative", "", None),
     ],
 )
-def test_cache_folder_does_not_depend_on_the_current_one(home, xdg, expected, monkeypatch):
+def test_cache_folder_is_independent_of_the_working_directory(home, xdg, expected, monkeypatch):
     for name, value in {"HOME": home, "XDG_CACHE_HOME": xdg, "FASTLOSS_CACHE_DIR": ""}.items():
         monkeypatch.setenv(name, value)
     assert cache_folder() == (None if expected is None else Path(expected))
 
 
-def test_machines_that_share_a_folder_keep_their_kernels(tmp_path: Path, run_python):
-    """Two kinds of nodes with one home directory."""
+def test_machines_with_a_shared_folder_keep_their_kernels(tmp_path: Path, run_python):
+    """Two kinds of CPU share one home directory."""
     run_python(CALL, NUMBA_CACHE_DIR=str(tmp_path))
     here = set(tmp_path.iterdir())
     other = {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2"}
@@ -428,7 +428,7 @@ def test_machines_that_share_a_folder_keep_their_kernels(tmp_path: Path, run_pyt
 
 
 @pytest.mark.parametrize("setting", ["variable", "config"])
-def test_without_the_jit_nothing_is_compiled(setting, run_python):
+def test_disabled_jit_compiles_nothing(setting, run_python):
     code = """
 import numpy as np, fastloss
 X, y, W = np.ones((6, 2)), [0, 1, 2, 0, 1, 2], np.zeros((2, 3))

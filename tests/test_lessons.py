@@ -295,7 +295,7 @@ def test_missing_package_of_a_lesson_is_reported_in_one_line(small_lesson, tmp_p
     assert result.exit_code == 2
     assert result.stderr == (
         "fastloss: lesson 3 needs no_such_profiler; install it with "
-        "pip install 'fastloss[lessons]'\n"
+        "pip install '.[lessons]' in a checkout of fastloss\n"
     )
 
 
@@ -303,7 +303,7 @@ def test_missing_jupytext_is_reported_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "jupytext", None)
     result = run("lesson", "1", "--notebook", tmp_path / "one.ipynb")
     assert result.exit_code == 2
-    assert "needs jupytext; install it with pip install 'fastloss[lessons]'" in result.stderr
+    assert "needs jupytext; install it with pip install '.[lessons]'" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

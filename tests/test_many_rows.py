@@ -1,7 +1,7 @@
-"""Sums over rows keep their precision however many rows there are.
+"""Test that sums over millions of rows keep their precision.
 
-Rows that repeat cost no memory: all are views of one. Rounding errors of equal terms all have one
-sign, so that a plain running sum in float32 is off by far more than with random terms.
+All rows are views of one row, so they cost no memory. Rounding errors of equal terms have one sign,
+so a plain running sum in float32 would have a far larger error than with random terms.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def test_constant_features_and_bias_in_float32(backend, n_classes, weight):
     check(backend, np.array([1.0, 0.3, 0.7]), n_classes, N_ROWS, weight)
 
 
-@pytest.mark.parametrize("n_features", [2, 50])  # as many as the matrix unit wants, and fewer
+@pytest.mark.parametrize("n_features", [2, 50])  # too few for the matrix unit, and enough
 def test_blocks_of_many_classes_in_float32(n_features):
     backend = "fused" if "fused" in BACKENDS else "numpy"
     check(backend, np.linspace(0.3, 1.0, n_features), 100, 300_001, None)
 
 
 def check(backend, row, n_classes, n_rows, weight):
-    """At W = 0, with three of ten rows of class 1 and the others of class 0."""
+    """Compare with the exact result at W = 0; 30 % of the rows have class 1, the others 0."""
     X = np.broadcast_to(row.astype(np.float32), (n_rows, len(row)))
     y = np.zeros(n_rows, np.int64)
     y[: n_rows * 3 // 10] = 1

@@ -192,7 +192,7 @@ def test_power_law_needs_three_points():
 
 def test_power_law_without_scipy_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
-    with pytest.raises(ImportError, match=r"pip install 'fastloss\[bench\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[bench\]'"):
         PowerLaw.fit([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
 
 

@@ -1,4 +1,4 @@
-"""Nothing is allocated in proportion to a value: a label, a count of threads, a file's header."""
+"""Test that memory does not grow with a label, a thread count or the header of a file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fastloss.model import LinearModel, Preprocessing
 from fastloss.training import MOST_CONFUSED, Job, Settings
 
 
-def test_a_label_that_is_no_class_is_refused_by_a_comparison():
+def test_compare_rejects_huge_labels():
     with pytest.raises(ValueError, match=r"y\[2\] = 4294967295 is not in \[0, 1048576\)"):
         benchmark.compare({}, np.eye(3, dtype=np.float32), np.array([0, 1, 2**32 - 1]))
 
 
 @pytest.mark.parametrize("shape", [(2**40,), (2**20, 2**20)])
-def test_a_header_that_promises_too_much_is_refused_before_there_is_room(shape, tmp_path):
+def test_oversized_header_raises_before_allocation(shape, tmp_path):
     header = BytesIO()
     record = {"descr": "<f8", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, record)
@@ -34,20 +34,20 @@ def test_a_header_that_promises_too_much_is_refused_before_there_is_room(shape, 
 
 
 @pytest.mark.parametrize("backend", fastloss.available_backends())
-def test_threads_without_number(backend):
+def test_huge_n_threads(backend):
     X, W, y = np.ones((300, 80)), np.zeros((80, 100)), np.zeros(300, int)
     for n_threads in (10**9, 10**30):
         loss, _ = fastloss.loss_and_grad(W, X, y, backend=backend, n_threads=n_threads)
         assert loss == pytest.approx(np.log(100))
 
 
-def test_the_numpy_backend_makes_blocks_of_scores():
+def test_numpy_backend_computes_scores_in_blocks():
     X, W = np.ones((30_000, 1), np.float32), np.zeros((1, 1000), np.float32)
     objective = fastloss.Objective(X, np.zeros(len(X), int), backend="numpy")
-    assert peak_of(objective, W) < 100e6  # the scores are 120 MB, and several times that was taken
+    assert peak_of(objective, W) < 100e6  # the scores alone are 120 MB
 
 
-def test_accuracy_of_many_classes_takes_no_confusion_matrix():
+def test_accuracy_of_many_classes_needs_no_confusion_matrix():
     n_classes = 20_000
     names = tuple(map(str, range(n_classes)))
     model = LinearModel(np.zeros((2, n_classes), "f4"), "softmax", Preprocessing(False), names)
@@ -67,7 +67,7 @@ def test_training_of_many_classes_makes_no_confusion_matrix(tmp_path):
 
 
 def peak_of(function, *arguments) -> int:
-    """The most bytes that were allocated at a time."""
+    """Return the peak of allocated bytes during a call."""
     tracemalloc.start()
     try:
         function(*arguments)

@@ -1,4 +1,4 @@
-"""fastloss.model: preprocessing divides by no zero; models come back as they were saved."""
+"""Test `fastloss.model`: preprocessing, predictions and saved models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def model_of(X: np.ndarray, kind: str = "standardize", loss="softmax", C: int = 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS)
-def test_preprocessing_against_its_formula(kind, dtype):
+def test_preprocessing_follows_its_formula(kind, dtype):
     X = PIXELS.astype(dtype)
     x = X / 255 if dtype == np.uint8 else X.astype(np.float64)
     grey = 8 / 255 if dtype == np.uint8 else 0
@@ -49,12 +49,12 @@ def test_preprocessing_against_its_formula(kind, dtype):
     assert rows.dtype == (np.float64 if dtype == np.float64 else np.float32)
     eps = np.finfo(rows.dtype).eps
     np.testing.assert_allclose(rows, expected, rtol=8 * eps, atol=8 * eps * np.abs(x).max())
-    np.testing.assert_array_equal(X, PIXELS)  # what came in is as it was
+    np.testing.assert_array_equal(X, PIXELS)  # the input is unchanged
 
 
 @pytest.mark.parametrize("value", [0, 1, 77, 255])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_a_constant_column_is_not_divided(value, dtype):
+def test_constant_column_is_not_divided(value, dtype):
     X = PIXELS.astype(dtype)
     X[:, 5] = value
     preprocessing = Preprocessing.fit(X, "standardize")
@@ -64,7 +64,7 @@ def test_a_constant_column_is_not_divided(value, dtype):
     np.testing.assert_allclose(rows[:, 5], 0, atol=1e-4 if value else 0)
 
 
-def test_a_nearly_constant_column_is_divided():
+def test_nearly_constant_column_is_divided():
     X = PIXELS.astype(np.float32)
     X[:, 5] = 254
     X[0, 5] = 255
@@ -72,20 +72,20 @@ def test_a_nearly_constant_column_is_divided():
     np.testing.assert_allclose(preprocessing.deviation[5], X[:, 5].std(), rtol=1e-3)
 
 
-def test_a_pixel_that_is_nearly_always_the_same_is_not_blown_up():
+def test_nearly_constant_pixel_is_not_amplified():
     X = np.zeros((10_000, 2), np.uint8)
     X[0] = 100
     rows = Preprocessing.fit(X, "standardize").apply(X)
     np.testing.assert_allclose(rows.max(), 100 / 8, rtol=0.01)
 
 
-def test_preprocessing_learns_from_the_training_rows_alone():
+def test_preprocessing_uses_training_rows_only():
     preprocessing = Preprocessing.fit(PIXELS[:100], "mean_image")
     rows = preprocessing.apply(PIXELS[100:])
     assert np.abs(rows.mean(axis=0)).max() > 1e-3
 
 
-def test_preprocessing_refuses_other_rows():
+def test_preprocessing_rejects_other_dtypes():
     with pytest.raises(ValueError, match="unknown preprocessing 'nope'; known: 'none'"):
         Preprocessing.fit(PIXELS, "nope")
     with pytest.raises(TypeError, match="X must be uint8 pixels as in training, got float32"):
@@ -97,7 +97,7 @@ def test_preprocessing_refuses_other_rows():
 # Scores, classes, counts
 
 
-def test_scores_are_those_of_the_preprocessed_rows():
+def test_scores_of_preprocessed_rows():
     model = model_of(PIXELS)
     rows = model.preprocessing.apply(PIXELS).astype(np.float64)
     expected = rows @ model.W[:-1] + model.W[-1]
@@ -123,7 +123,7 @@ def test_confusion_counts_true_classes_in_rows():
     np.testing.assert_allclose(model.accuracy(X, y), 4 / 6)
 
 
-def test_rows_and_labels_that_do_not_fit():
+def test_mismatched_rows_and_labels_raise():
     model = model_of(PIXELS)
     with pytest.raises(ValueError, match="X has 11 features a row, the model was trained on 12"):
         model.predict(PIXELS[:, :11])
@@ -136,20 +136,20 @@ def test_rows_and_labels_that_do_not_fit():
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        ({"W": np.zeros((13, 4))}, TypeError, "W is float64, its rows are float32"),
+        ({"W": np.zeros((13, 4))}, TypeError, "W must be float32 as preprocessed rows"),
         ({"W": np.full((13, 4), np.nan, np.float32)}, ValueError, "W has entries that are not fin"),
-        ({"class_names": ("a",)}, ValueError, "1 class names for 4 classes"),
+        ({"class_names": ("a",)}, ValueError, "class_names has 1 names, expected 4"),
         ({"W": np.zeros((9, 4), np.float32)}, ValueError, r"mean has shape \(12,\), expected \(8"),
         ({"image_shape": (3, 3)}, ValueError, r"image_shape \(3, 3\) does not hold 12 features"),
         ({"loss": "nope"}, ValueError, "unknown loss 'nope'"),
     ],
 )
-def test_parts_that_do_not_fit(change, error, match):
+def test_mismatched_parts_raise(change, error, match):
     with pytest.raises(error, match=match):
         replace(model_of(PIXELS), **change)
 
 
-def test_a_deviation_of_zero_is_refused():
+def test_zero_deviation_raises():
     model = model_of(PIXELS)
     bad = replace(model.preprocessing, deviation=np.zeros(12, np.float32))
     with pytest.raises(ValueError, match="deviation has entries that are not > 0"):
@@ -161,7 +161,7 @@ def test_a_deviation_of_zero_is_refused():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_a_model_comes_back_as_it_was_saved(tmp_path, kind, dtype):
+def test_saved_model_is_loaded_unchanged(tmp_path, kind, dtype):
     X = PIXELS.astype(dtype)
     model = model_of(X, kind)
     model.save(tmp_path / "new folder" / "model.npz")
@@ -176,7 +176,7 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path, kind, dtype):
 @pytest.mark.parametrize(
     "loss", [*available_losses(), Hinge(margin=0.5, power=2), Softmax(label_smoothing=0.1)], ids=str
 )
-def test_every_loss_comes_back(tmp_path, loss):
+def test_saved_loss_is_loaded_unchanged(tmp_path, loss):
     model_of(PIXELS, loss=loss).save(tmp_path / "model.npz")
     assert LinearModel.load(tmp_path / "model.npz").loss == get_loss(loss)
 
@@ -186,7 +186,7 @@ def record_of(path):
         return json.loads(str(archive["model"])), {name: archive[name] for name in archive.files}
 
 
-def test_foreign_and_damaged_files_are_named(tmp_path):
+def test_foreign_and_damaged_files_raise(tmp_path):
     path = tmp_path / "model.npz"
     with pytest.raises(FileNotFoundError, match="no such file"):
         LinearModel.load(path)
@@ -211,16 +211,16 @@ def test_foreign_and_damaged_files_are_named(tmp_path):
     np.savez(path, **{**parts, "model": np.array(json.dumps({**record, "format": "other 2"}))})
     refused("expected 'fastloss.LinearModel 1' with W, found 'other 2'")
     np.savez(path, **{**parts, "W": parts["W"][:-3]})
-    refused("not a model that fits together: mean has shape")
+    refused("the parts of the model do not fit: mean has shape")
     np.savez(path, **{**parts, "W": parts["W"].astype(int)})
-    refused("not a model that fits together: W must be float32 or float64")
+    refused("the parts of the model do not fit: W must be float32 or float64")
     del record["class_names"]
     np.savez(path, **{**parts, "model": np.array(json.dumps(record))})
-    refused("not a model that fits together: no 'class_names'")
+    refused("the parts of the model do not fit: missing 'class_names'")
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_flipped_byte_never_ends_in_another_error(tmp_path, seed):
+def test_flipped_byte_raises_only_data_format_error(tmp_path, seed):
     path = tmp_path / "model.npz"
     model = model_of(PIXELS)
     model.save(path)
@@ -236,7 +236,7 @@ def test_a_flipped_byte_never_ends_in_another_error(tmp_path, seed):
     np.testing.assert_array_equal(loaded.W, model.W)
 
 
-def test_a_model_does_not_replace_data(tmp_path):
+def test_save_does_not_replace_data(tmp_path):
     path = tmp_path / "d.npz"
     np.savez(path, X=PIXELS, y=np.zeros(300, int))
     with pytest.raises(FileExistsError, match="another archive is there, of X, y"):
@@ -249,7 +249,7 @@ class OfAnotherName(Softmax):
     name: ClassVar[str] = "its own"
 
 
-def test_a_loss_registered_by_another_name_comes_back(tmp_path):
+def test_loss_registered_under_another_name_is_loaded(tmp_path):
     fastloss.register_loss(OfAnotherName(0.1), "other")
     try:
         model_of(PIXELS, loss="other").save(tmp_path / "model.npz")

@@ -1,4 +1,4 @@
-"""One table of NaN and infinite scores, for every loss x backend x type."""
+"""Test one table of NaN and infinite scores for every loss x backend x dtype."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.parametrize("backend", WAYS)
 
 
 def each_loss(*kinds: type[fastloss.Loss], but: str = ""):
-    """All losses, or those of some kinds, but one."""
+    """Parametrise over all losses, or over those of some kinds, except ``but``."""
     chosen = {name: loss for name, loss in LOSSES.items() if isinstance(loss, kinds or object)}
     chosen.pop(but, None)
     return pytest.mark.parametrize("loss", chosen.values(), ids=chosen)
@@ -25,8 +25,8 @@ def each_loss(*kinds: type[fastloss.Loss], but: str = ""):
 
 each_type = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
-#: The label is 0. What comes out: a NaN loss with a gradient of NaN, a loss of +inf, or a finite
-#: loss. A class may be excluded by -inf; +inf has no finite neighbour and is an error upstream.
+#: The label is 0. The result is a NaN loss with a gradient of NaN, a loss of +inf, or a finite
+#: loss. A score of -inf excludes a class; +inf is an error of the caller.
 CASES = {
     "NaN, wrong class": ([1.0, NAN, 2.0], "nan"),
     "NaN, true class": ([NAN, 1.0, 2.0], "nan"),
@@ -50,11 +50,11 @@ CASES = {
 
 
 def outcome(case: str, loss: fastloss.Loss) -> str:
-    """What the loss must be: "nan", "inf" or "finite"."""
+    """Return the expected kind of loss: "nan", "inf" or "finite"."""
     if case == "nan":
         return "nan"
     if case == "excluded":
-        # The uniform target wants every class, the excluded one too.
+        # The uniform target includes the excluded class.
         return "inf" if isinstance(loss, Softmax) and loss.label_smoothing else "finite"
     if case == "true class excluded" or isinstance(loss, OneVsAll):
         return "inf"
@@ -73,7 +73,7 @@ def classify(number: float) -> str:
 @each_loss()
 @pytest.mark.parametrize(("row", "case"), CASES.values(), ids=CASES)
 def test_table(row, case, dtype, loss, backend):
-    # Between two ordinary rows, which must not notice.
+    # The row must not change its two ordinary neighbours.
     scores = np.array([[1.0, 2.0, 0.5], row, [0.5, -1.0, 0.25]], dtype)
     labels = np.array([1, 0, 2])
     losses, gradients = fastloss.score_gradient(scores, labels, loss=loss, backend=backend)
@@ -87,7 +87,7 @@ def test_table(row, case, dtype, loss, backend):
     clean = fastloss.score_gradient(scores[::2], labels[::2], loss=loss, backend=backend)
     np.testing.assert_array_equal(losses[::2], clean[0])
     np.testing.assert_array_equal(gradients[::2], clean[1])
-    # Not only of the same kind but the same numbers as the readable one.
+    # The numbers, not only their kinds, must equal the naive backend's.
     expected = fastloss.score_gradient(scores, labels, loss=loss, backend="naive")
     for actual, naive in zip((losses, gradients), expected, strict=True):
         np.testing.assert_allclose(actual, naive, rtol=10 * TOLERANCES[dtype][1], atol=1e-6)
@@ -95,12 +95,12 @@ def test_table(row, case, dtype, loss, backend):
 
 @each_type
 @each_loss(Hinge, CrammerSinger, OneVsAll)
-def test_an_excluded_class_is_as_good_as_absent(dtype, loss, backend):
+def test_excluded_class_equals_absent_class(dtype, loss, backend):
     with_it = np.array([[1.0, -np.inf, 2.5, 0.25]], dtype)
     without = with_it[:, [0, 2, 3]]
     losses, gradient = fastloss.score_gradient(with_it, [0], loss=loss, backend=backend)
     expected, fewer = fastloss.score_gradient(without, [0], loss=loss, backend=backend)
-    # The number of terms that a mean over classes divides by counts it.
+    # A mean over classes counts the excluded class among its terms.
     mean = getattr(loss, "class_reduction", "sum") == "mean"
     terms = 3 + loss.include_true_class if mean else 1
     scale = (terms - 1) / terms if mean else 1.0
@@ -114,7 +114,7 @@ def test_an_excluded_class_is_as_good_as_absent(dtype, loss, backend):
 @each_loss()
 @pytest.mark.parametrize("number", [NAN, INF], ids=str)
 @pytest.mark.parametrize("where", ["X", "W", "bias"])
-def test_in_the_space_of_W(where, number, dtype, loss, backend):
+def test_nonfinite_X_or_W_gives_nan(where, number, dtype, loss, backend):
     data = make_data(11, 5, 3, dtype, dtype, intercept=True)
     # Positive, so that +inf in X is a score of +inf, and none of -inf.
     W, X = np.abs(data.W), data.X.copy()
@@ -128,9 +128,9 @@ def test_in_the_space_of_W(where, number, dtype, loss, backend):
 
 
 @each_type
-@each_loss(but="softmax_smoothed")  # whose uniform target wants every class
-def test_a_class_excluded_by_its_bias(dtype, loss, backend):
-    """Rows that pad a tile have infinite scores too, which must not meet a 0 of the gradient."""
+@each_loss(but="softmax_smoothed")  # its uniform target includes every class
+def test_class_excluded_by_its_bias_has_no_gradient(dtype, loss, backend):
+    """Rows that pad a tile have infinite scores too; these must not be multiplied by 0."""
     data = make_data(303, 5, 3, dtype, dtype, intercept=True)
     W, y = data.W.copy(), np.where(data.y == 1, 2, data.y)
     W[-1, 1] = -np.inf
@@ -139,13 +139,13 @@ def test_a_class_excluded_by_its_bias(dtype, loss, backend):
     np.testing.assert_array_equal(dW[:, 1], 0.0)
     expected = fastloss.loss_and_grad(W, data.X, y, loss, intercept=True, backend="naive")
     assert np.isfinite(expected[1]).all()
-    # Labels were moved, so a row may be at a kink now, where float32 decides for itself.
+    # Labels were changed, so a row may be at a kink, where float32 may take another side.
     np.testing.assert_allclose(dW, expected[1], atol=1e-2)
 
 
 @each_type
 @each_loss()
-def test_an_ignored_row_of_NaN(dtype, loss, backend):
+def test_ignored_row_of_nan_does_not_count(dtype, loss, backend):
     data = make_data(11, 5, 3, dtype, dtype)
     X, y = data.X.copy(), data.y.copy()
     X[[0, 6, 10]], y[[0, 6, 10]] = np.nan, 77
@@ -156,7 +156,7 @@ def test_an_ignored_row_of_NaN(dtype, loss, backend):
 
 
 @each_loss(Hinge, CrammerSinger, OneVsAll)
-def test_a_zero_margin_has_no_gradient(loss, backend):
+def test_zero_margin_has_no_gradient(loss, backend):
     others = -loss.margin if isinstance(loss, OneVsAll) else 0.0
     scores = np.array([[loss.margin, others, others]])
     losses, gradient = fastloss.score_gradient(scores, [0], loss=loss, backend=backend)
@@ -166,8 +166,8 @@ def test_a_zero_margin_has_no_gradient(loss, backend):
 
 
 @each_type
-def test_a_zero_margin_is_one_in_the_type_of_the_scores(dtype, backend):
-    """0.7 is 0.69999999 in float32, and a winner by just that has won by the margin."""
+def test_zero_margin_in_the_dtype_of_the_scores(dtype, backend):
+    """0.7 is 0.69999999 in float32; a lead of that number equals the margin."""
     if backend == "naive" and dtype == np.float32:
         pytest.skip("computes in float64 whatever the type")
     wins = np.array([[0.7, 0.0, 0.0]], dtype)
@@ -191,7 +191,7 @@ def test_ties_between_rivals_go_to_the_lowest_class(loss, backend):
 @each_type
 @each_loss()
 def test_finite_scores_that_overflow(dtype, loss, backend):
-    """Half the largest number is fine for what is linear; a square of it is +inf, never NaN."""
+    """Differences of half the largest number stay finite; their squares are +inf, never NaN."""
     big = np.finfo(dtype).max / 4
     scores = np.array([[-big, big, 0.0]], dtype)
     losses, gradient = fastloss.score_gradient(scores, [0], loss=loss, backend=backend)

@@ -1,4 +1,4 @@
-"""Numbers become Python's own, once, at every entrance; other objects are refused."""
+"""Test that numeric arguments become Python's own numbers, and other objects raise errors."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_any_real_number_becomes_a_float(value, number):
 @pytest.mark.parametrize(
     "value", [True, np.True_, 1.0, "1", None, [1], 1j, np.array([1])], ids=repr
 )
-def test_other_objects_are_no_integers(value):
+def test_other_objects_than_integers_raise(value):
     with pytest.raises(TypeError, match=r"^n must be an integer, got "):
         as_integer("n", value)
 
 
 @pytest.mark.parametrize("value", [True, np.True_, "1", None, [1.0], 1j, np.ones(1)], ids=repr)
-def test_other_objects_are_no_real_numbers(value):
+def test_other_objects_than_real_numbers_raise(value):
     with pytest.raises(TypeError, match=r"^a must be a real number, got "):
         as_real("a", value)
 
@@ -52,7 +52,7 @@ def test_other_objects_are_no_real_numbers(value):
         (6, (1, 5), "n must be in [1, 5], got 6"),
     ],
 )
-def test_integers_out_of_range_are_refused(value, limits, message):
+def test_integers_out_of_range_raise(value, limits, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         as_integer("n", value, *limits)
     assert str(caught.value) == message
@@ -71,17 +71,17 @@ def test_integers_out_of_range_are_refused(value, limits, message):
         (0.5, {"least": 1.0}, "a must be finite and >= 1, got 0.5"),
     ],
 )
-def test_real_numbers_out_of_range_are_refused(value, limits, message):
+def test_real_numbers_out_of_range_raise(value, limits, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         as_real("a", value, **limits)
     assert str(caught.value) == message
 
 
-def test_infinity_may_be_a_limit():
+def test_infinity_is_accepted_without_finite():
     assert as_real("a", math.inf, above=0.0, finite=False) == math.inf
 
 
-# Each has this one number as its argument.
+# Each function passes its number to one parameter.
 INTEGERS = {
     "power": lambda n: fastloss.Hinge(power=n),
     "power of one-vs-all": lambda n: fastloss.OneVsAll(power=n),
@@ -143,7 +143,7 @@ def test_integers_of_calls_are_converted(call):
         call(True)
 
 
-def test_the_loss_is_a_float_whatever_the_strengths_are():
+def test_loss_is_a_python_float_for_numpy_strengths():
     loss, dW = fastloss.loss_and_grad(
         np.ones((4, 3), np.float32), X.astype(np.float32), Y, l2=np.float64(0.5), l1=np.float32(0.5)
     )
@@ -151,6 +151,6 @@ def test_the_loss_is_a_float_whatever_the_strengths_are():
     assert dW.dtype == np.float32
 
 
-def test_a_strength_of_true_is_refused():
+def test_strength_true_raises():
     with pytest.raises(TypeError, match="l2 must be a real number, got True"):
         fastloss.loss_and_grad(W, X, Y, l2=True)

@@ -1,4 +1,4 @@
-"""Numerical gradients: against the analytic ones, against each other, and what they cost."""
+"""Compare numerical gradients with analytic ones and each other, and count evaluations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEMES = ("central", "forward")
 
 
 def problem(loss: Any, *, N: int = 20, D: int = 5, C: int = 4, seed: int = 0, **options: Any):
-    """An objective in NumPy, and a W for it."""
+    """Return an objective on NumPy, and a W for it."""
     rng = np.random.default_rng(seed)
     dtype = options.pop("dtype", np.float64)
     X = rng.integers(0, 256, (N, D)) if dtype == np.uint8 else rng.standard_normal((N, D))
@@ -42,7 +42,7 @@ def problem(loss: Any, *, N: int = 20, D: int = 5, C: int = 4, seed: int = 0, **
 
 @dataclass
 class Counted:
-    """A cheap callable that counts its calls and notes which entries it saw changed."""
+    """A cheap callable that counts its calls and the changed entries of each."""
 
     W: np.ndarray
     calls: int = 0
@@ -58,7 +58,7 @@ class Counted:
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("dtype", [np.float64, np.uint8])
-def test_both_methods_are_the_analytic_gradient(loss: Any, scheme: Any, dtype: Any) -> None:
+def test_both_methods_equal_the_analytic_gradient(loss: Any, scheme: Any, dtype: Any) -> None:
     for intercept, weighted, ignore_index, reduction in product(
         (False, True), (False, True), (None, -7), ("mean", "sum")
     ):
@@ -120,7 +120,7 @@ def test_evaluations_change_one_entry_at_a_time(scheme: Any) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_coordinates_are_entries_of_the_whole_in_their_order(method: Any, scheme: Any) -> None:
+def test_coordinates_select_entries_in_order(method: Any, scheme: Any) -> None:
     objective, W = problem("hinge", intercept=True, l1=0.1)
     whole = fastloss.numerical_gradient(objective, W, method=method, scheme=scheme)
     places = np.array([(5, 3), (0, 1), (2, 3), (0, 1), (4, 0)])
@@ -141,8 +141,8 @@ def test_w_is_never_modified(method: Any) -> None:
     np.testing.assert_array_equal(W, before)
 
 
-def test_the_step_is_the_one_that_rounding_made() -> None:
-    # Near 1e4 a step of 1e-5 is off by up to 1e-7 of itself; f is exact, so the quotient must be.
+def test_quotient_divides_by_the_rounded_step() -> None:
+    # Near 1e4 a step of 1e-5 has a relative error up to 1e-7. f is exact, so the quotient must be.
     W = np.array([[1e4 + 1 / 3, -1e4 / 7]])
     for scheme in SCHEMES:
         gradient = fastloss.numerical_gradient(lambda w: w[0, 0], W, scheme=scheme)
@@ -160,7 +160,7 @@ def test_callables_may_return_a_pair_and_take_any_shape() -> None:
     )
 
 
-def test_float32_needs_float64_and_incremental_has_it() -> None:
+def test_float32_rows_need_float64_or_incremental() -> None:
     objective, W = problem("softmax", dtype=np.float32)
     double = objective.astype(np.float64)
     analytic = double(W.astype(np.float64))[1]
@@ -183,7 +183,7 @@ def test_scores_of_more_rows_than_a_block_holds() -> None:
 
 @dataclass(frozen=True)
 class Cubic(Loss):
-    """A loss registered by someone else, without a ``column_losses`` of its own."""
+    """A loss that inherits ``column_losses`` and records the columns."""
 
     name: ClassVar[str] = "cubic_of_numerical_test"
     columns_taken: ClassVar[list[int]] = []
@@ -201,7 +201,7 @@ class Cubic(Loss):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_loss_of_someone_else_needs_nothing_and_columns_are_taken_once(scheme: Any) -> None:
+def test_registered_loss_takes_each_column_once(scheme: Any) -> None:
     objective, W = problem(Cubic(), intercept=True, l2=0.1)
     Cubic.columns_taken.clear()
     numerical = fastloss.numerical_gradient(
@@ -266,8 +266,8 @@ def test_errors_of_f() -> None:
 
 
 @pytest.mark.parametrize("loss", fastloss.available_losses())
-def test_column_losses_are_the_losses_as_a_function_of_one_column(loss):
-    """Also where all other classes of a row are excluded by a score of -inf."""
+def test_column_losses_equal_the_losses(loss):
+    """Include rows whose other classes all have a score of -inf."""
     scores = np.array([[2.0, -np.inf, -np.inf], [1.0, -np.inf, 0.5], [0.3, 0.2, 0.1]])
     function = get_loss(loss)
     for label in range(3):

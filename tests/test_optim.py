@@ -385,7 +385,7 @@ def test_lbfgs_takes_any_callable():
 
 def test_lbfgs_without_scipy_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(ImportError, match=r"needs SciPy, .*: pip install 'fastloss\[optim\]'"):
+    with pytest.raises(ImportError, match=r"needs SciPy, .*: pip install '\.\[optim\]'"):
         optim.minimize(objective(), start(), "lbfgs")
 
 

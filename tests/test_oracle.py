@@ -1,4 +1,4 @@
-"""Rows at the edge of the types, against 50-digit arithmetic."""
+"""Compare extreme rows with 50-digit arithmetic."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_rows(row, dtype, loss, backend):
 
 @pytest.mark.parametrize("backend", WAYS)
 def test_probabilities_of_losers_keep_their_digits(backend):
-    """A loser's probability may be far below the row's largest gradient: relative to itself."""
+    """Compare each probability relative to itself, even if far below the largest gradient."""
     scores = np.array([[0.0, 30.0, -300.0]])
     gradient = fastloss.score_gradient(scores, [1], loss="softmax", backend=backend)[1][0]
     exact = exact_row(fastloss.Softmax(), tuple(scores[0]), 1)[1]
@@ -65,8 +65,8 @@ def test_probabilities_of_losers_keep_their_digits(backend):
 @pytest.mark.parametrize("backend", WAYS)
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-def test_in_the_space_of_W(loss, dtype, backend):
-    """Penalties, bias and weights too, with every product in 50 digits."""
+def test_penalties_bias_and_weights_to_50_digits(loss, dtype, backend):
+    """Compute the exact result with every product in 50 digits."""
     data = make_data(6, 4, 3, dtype, dtype, intercept=True)
     sample_weight = np.array([1.0, 0.5, 2.0, 0.0, 0.25, 3.0])
     l1, l2 = 0.25, 0.125
@@ -102,8 +102,8 @@ def test_in_the_space_of_W(loss, dtype, backend):
 
 
 @pytest.mark.parametrize("backend", WAYS)
-def test_the_loss_is_summed_in_float64(backend):
-    """A float32 sum would round each of the small losses away beside the large one."""
+def test_loss_is_summed_in_float64(backend):
+    """In a float32 sum, the large loss would absorb each small one."""
     X = np.ones((64, 1), np.float32)
     X[0] = 2.0**30
     W = np.array([[0.0, 1.0]], np.float32)

@@ -1,4 +1,4 @@
-"""The numba backend: chunks, Numba's threads and layers, forks, and the cache."""
+"""Test the numba backend: chunks, Numba's threads and layers, forks, and the cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this
 
 
 @by_loss
-def test_row_form_runs_as_python_and_agrees_with_the_naive_form(loss):
+def test_row_form_in_python_equals_naive_form(loss):
     rng = np.random.default_rng(0)
     for n_classes in (2, 3, 10):
         for label in (0, n_classes - 1):
@@ -36,7 +36,7 @@ def test_row_form_runs_as_python_and_agrees_with_the_naive_form(loss):
             np.testing.assert_allclose(scores, expected[1], rtol=1e-13, atol=1e-15)
 
 
-def test_every_family_has_a_literal_parallel_function():
+def test_every_loss_has_a_parallel_function_with_prange():
     for loss in LOSSES.values():
         assert loss.parallel.targetoptions == {"parallel": True}
         assert "prange" in loss.parallel.py_func.__code__.co_names
@@ -111,7 +111,7 @@ def test_same_bits_for_any_number_of_threads(loss, types):
             np.testing.assert_array_equal(actual, expected)
 
 
-def test_number_of_threads_is_given_back():
+def test_number_of_threads_is_restored():
     before = numba.get_num_threads()
     with numba_threads(1):
         assert numba.get_num_threads() == 1
@@ -207,7 +207,7 @@ print("done")
 
 @needs_fork
 @pytest.mark.parametrize("layer", LAYERS)
-def test_forked_child_gets_an_answer(layer, run_python):
+def test_forked_child_computes(layer, run_python):
     assert run_python(CALL + FORKED, NUMBA_THREADING_LAYER=layer) == "done\n"
 
 
@@ -259,7 +259,7 @@ print(fastloss.loss_and_grad(np.ones((3, 2)), X, y, Linear(), backend="numba")[0
 """
 
 
-def test_change_in_a_helper_is_noticed(tmp_path, run_python):
+def test_changed_helper_is_compiled_again(tmp_path, run_python):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     for slope in ("2.0", "3.0", "2.0"):
         (tmp_path / "linear.py").write_text(LOSS_FILE.format(slope=slope))
@@ -276,7 +276,7 @@ def test_second_process_compiles_nothing(tmp_path, run_python):
     assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == kept
 
 
-# --- what it cannot run ---------------------------------------------------------------------------
+# --- losses that it cannot run --------------------------------------------------------------------
 
 
 def test_loss_without_a_form_for_numba_is_refused():

@@ -85,7 +85,9 @@ def test_missing_matplotlib_names_the_extra_to_install(run_python):
             print(error)
         """
     )
-    assert told.strip() == "pictures need Matplotlib: pip install 'fastloss[bench]'"
+    assert (
+        told.strip() == "pictures need Matplotlib: pip install '.[bench]' in a checkout of fastloss"
+    )
 
 
 def test_embedded_pictures_follow_the_theme_of_the_page():

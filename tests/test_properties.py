@@ -1,4 +1,4 @@
-"""What holds for any scores, any rows and any weights."""
+"""Test properties of losses with random scores, rows and weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def each_loss(*kinds: type[fastloss.Loss]):
 
 @st.composite
 def rows_of_scores(draw):
-    """Scores (N, C) and labels (N,): multiples of 1/64, so that sums and ties are exact."""
+    """Draw scores (N, C), multiples of 1/64 so that sums and ties are exact, and labels (N,)."""
     n_rows, n_classes = draw(st.integers(1, 6)), draw(st.integers(2, 7))
     size = n_rows * n_classes
     numbers = draw(st.lists(st.integers(-640, 640), min_size=size, max_size=size))
@@ -31,7 +31,7 @@ def rows_of_scores(draw):
 
 @st.composite
 def problems(draw, bias=None):
-    """Arguments of `loss_and_grad`: W, X, y and options."""
+    """Draw arguments of `loss_and_grad`: W, X, y and options."""
     n_rows, n_features = draw(st.integers(1, 40)), draw(st.integers(1, 6))
     n_classes = draw(st.integers(2, 5))
     has_bias = draw(st.booleans()) if bias is None else bias
@@ -56,19 +56,19 @@ def close(actual, expected, tolerance=1e-11):
 
 @each_loss(Softmax, Hinge, CrammerSinger)
 @given(case=rows_of_scores(), shift=st.integers(-(2**20), 2**20))
-def test_a_shift_of_all_scores_changes_nothing(case, shift, loss, backend):
+def test_shift_of_all_scores_changes_nothing(case, shift, loss, backend):
     scores, labels = case
     losses, gradients = fastloss.score_gradient(scores, labels, loss=loss, backend=backend)
     shifted = fastloss.score_gradient(scores + shift, labels, loss=loss, backend=backend)
     close(shifted[0], losses)
     close(shifted[1], gradients)
-    # So no gradient points along it.
+    # Each gradient therefore sums to 0.
     close(gradients.sum(axis=1), 0.0)
 
 
 @each_loss()
 @given(case=rows_of_scores(), data=st.data())
-def test_classes_may_be_renamed(case, data, loss, backend):
+def test_renamed_classes_permute_the_gradient(case, data, loss, backend):
     scores, labels = case
     new = np.array(data.draw(st.permutations(range(scores.shape[1]))))
     renamed = np.empty_like(scores)
@@ -76,7 +76,7 @@ def test_classes_may_be_renamed(case, data, loss, backend):
     losses, gradients = fastloss.score_gradient(scores, labels, loss=loss, backend=backend)
     actual = fastloss.score_gradient(renamed, new[labels], loss=loss, backend=backend)
     close(actual[0], losses)
-    if isinstance(loss, CrammerSinger):  # which goes to the lowest class, whatever its name was
+    if isinstance(loss, CrammerSinger):  # ties go to the lowest class
         assume(np.all(kink_distances(loss, scores, labels) > 0))
     close(actual[1][:, new], gradients)
 
@@ -102,7 +102,7 @@ def test_never_negative_and_convex(case, other, loss, backend):
 
 @each_loss(Softmax)
 @given(case=rows_of_scores())
-def test_softmax_gradient_is_probability_less_target(case, loss, backend):
+def test_softmax_gradient_is_probability_minus_target(case, loss, backend):
     scores, labels = case
     gradients = fastloss.score_gradient(scores, labels, loss=loss, backend=backend)[1]
     target = np.full(scores.shape, loss.label_smoothing / scores.shape[1])
@@ -139,7 +139,7 @@ def test_directional_derivative(problem, seed, loss, backend):
 
 @each_loss()
 @given(problem=problems(), seed=st.integers(0, 2**32 - 1))
-def test_rows_may_come_in_any_order(problem, seed, loss, backend):
+def test_order_of_rows_changes_nothing(problem, seed, loss, backend):
     order = np.random.default_rng(seed).permutation(len(problem["y"]))
     moved = {name: problem[name][order] for name in ("X", "y", "sample_weight")}
     expected = fastloss.loss_and_grad(**problem, loss=loss, backend=backend)
@@ -151,7 +151,7 @@ def test_rows_may_come_in_any_order(problem, seed, loss, backend):
 @each_loss()
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @given(problem=problems(), seed=st.integers(0, 2**32 - 1))
-def test_weight_2_is_the_row_twice(problem, seed, reduction, loss, backend):
+def test_weight_2_equals_the_row_twice(problem, seed, reduction, loss, backend):
     times = np.random.default_rng(seed).integers(0, 3, len(problem["y"]))
     assume(times.any())
     twice = {name: np.repeat(problem[name], times, axis=0) for name in ("X", "y")}
@@ -164,7 +164,7 @@ def test_weight_2_is_the_row_twice(problem, seed, reduction, loss, backend):
 
 @each_loss()
 @given(problem=problems())
-def test_sum_is_mean_times_weight(problem, loss, backend):
+def test_sum_equals_mean_times_weight(problem, loss, backend):
     problem = {**problem, "l1": 0.0, "l2": 0.0}
     mean = fastloss.loss_and_grad(**problem, loss=loss, backend=backend)
     total = fastloss.loss_and_grad(**problem, loss=loss, backend=backend, reduction="sum")
@@ -175,7 +175,7 @@ def test_sum_is_mean_times_weight(problem, loss, backend):
 
 @each_loss()
 @given(problem=problems(), size=st.integers(1, 40))
-def test_batches_make_the_whole(problem, size, loss, backend):
+def test_weighted_batches_sum_to_the_whole(problem, size, loss, backend):
     W = problem["W"]
     rest = {name: value for name, value in problem.items() if name != "W"}
     whole = fastloss.Objective(**rest, loss=loss, backend=backend)
@@ -190,7 +190,7 @@ def test_batches_make_the_whole(problem, size, loss, backend):
 
 @each_loss(Softmax, Hinge, CrammerSinger, OneVsAll)
 @given(problem=problems(bias=True))
-def test_intercept_is_a_column_of_ones(problem, loss, backend):
+def test_intercept_equals_a_column_of_ones(problem, loss, backend):
     problem = {**problem, "l1": 0.0, "l2": 0.0}
     ones = np.ones((len(problem["y"]), 1))
     explicit = {"X": np.hstack([problem["X"], ones]), "intercept": False}

@@ -1,4 +1,4 @@
-"""The vector machinery, piece by piece, and what it becomes on other CPUs."""
+"""Test the functions on vectors, and their machine code on other CPUs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def padded(n_features: int, dtype: np.dtype) -> int:
 
 
 def rows_with_poison(n_rows: int, n_features: int, dtype: np.dtype):
-    """Unaligned rows with NaN on either side, and their addresses."""
+    """Return unaligned rows with NaN on either side, and their addresses."""
     rng = np.random.default_rng(n_features)
     memory = np.full((n_rows, n_features + 2), np.nan, dtype)
     X = memory[:, 1:-1]
@@ -56,7 +56,7 @@ def test_score_tile(n_features, n_classes, dtype):
     W_T = aligned((n_classes, padded(n_features, dtype)), dtype)
     W_T[:, :n_features] = np.random.default_rng(1).standard_normal((n_classes, n_features))
     S = np.full((n_classes, n_rows + 1), 99, dtype)
-    # All features in two slabs; what is no whole vector is left to the second.
+    # All features in two slabs; the second one has the partial vector.
     n_whole, n_left = divmod(n_features, N_LANES[dtype])
     first = n_whole // 2
     vector_bytes = simd.target().vector_bytes
@@ -127,13 +127,13 @@ def test_product_tile(n_sums, lacks, is_new, dtype):
     n_sums = n_sums if isinstance(n_sums, int) else int(n_sums * strip) // 2 * 2
     n_blocks = -(-n_sums // strip)
     rng = np.random.default_rng(0)
-    # Blocks of a strip of the columns, and between them what must not be read.
+    # Blocks of a strip of the columns; the NaN between them must not be read.
     A = aligned((n_blocks, (all_rows + 1) * strip), dtype).reshape(n_blocks, -1, strip)
     B = aligned((n_blocks, (strip + 1) * strip), dtype).reshape(n_blocks, -1, strip)
     A[...], B[...] = rng.standard_normal(A.shape), rng.standard_normal(B.shape)
     A[:, all_rows:], B[:, strip:] = np.nan, np.nan
     n_rows, n_lanes = all_rows - lacks[0], strip - lacks[1]
-    A[:, n_rows:all_rows] = np.nan  # computed, but not for any result
+    A[:, n_rows:all_rows] = np.nan  # multiplied, but in no result
     B[0, 1, 2] = np.inf
     out = np.full((all_rows + 1, strip + 3), 99, dtype)
     strides = A.strides[0], B.strides[0]
@@ -225,7 +225,7 @@ def test_exp(dtype):
 
 
 @each_type
-def test_exp_at_its_ends(dtype):
+def test_exp_of_extreme_numbers(dtype):
     finfo = np.finfo(dtype)
     overflow = np.nextafter(dtype.type(np.log(finfo.max.astype(np.longdouble))), dtype.type(2e3))
     x = np.array([-np.inf, np.inf, np.nan, 0, -0.0, -1e5, 1e5, overflow, finfo.max, finfo.min])
@@ -308,7 +308,7 @@ for kernel in (narrow_kernel(single, single), vectors_kernel(single, single)):
     ids=["f4", "f8 and u1"],
 )
 def test_older_cpus_get_narrower_vectors(cpu, features, expected, problems, tmp_path, run_python):
-    """SSE has no fused multiply-add: a product and a sum take its place, not a library call."""
+    """SSE has no fused multiply-add; the code must multiply and add, not call a library."""
     environment = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
     environment["NUMBA_CACHE_DIR"] = str(tmp_path)
     if cpu == "haswell" and "+avx2" not in simd.features():
@@ -329,7 +329,7 @@ ARM = simd.Target(16, 32)
 
 
 def arm_assembly(emit, kinds) -> str:
-    """A tile as LLVM compiles it for 64-bit ARM."""
+    """Compile a tile for 64-bit ARM and return its assembly."""
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     try:
@@ -345,7 +345,7 @@ def arm_assembly(emit, kinds) -> str:
     return arm.create_target_machine(opt=3).emit_assembly(parsed)
 
 
-def test_arm_gets_its_vectors():
+def test_arm_uses_fused_multiply_add():
     scores = arm_assembly(
         lambda emitter, *arguments: emit_score_tile(emitter, ARM.tile_rows, 5, *arguments),
         [INT64] * 9,

@@ -1,4 +1,4 @@
-"""Losses on lines and planes are those of the objective; places that do not fit are refused."""
+"""Compare losses on lines and planes with the objective, and test errors of shapes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fastloss import slices
     ],
     ids=["plain", "penalty", "weights", "balanced"],
 )
-def test_values_are_those_of_the_objective(loss, intercept, options):
+def test_values_equal_the_objective(loss, intercept, options):
     rows = fastloss.data.synthetic(1100, 5, 4, dtype=np.float64)
     objective = fastloss.Objective(
         rows.X, rows.y, loss=loss, intercept=intercept, backend="numpy", **options
@@ -35,7 +35,7 @@ def test_values_are_those_of_the_objective(loss, intercept, options):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_values_are_float64_whatever_the_rows_are(dtype):
+def test_values_are_float64_for_all_dtypes(dtype):
     X = np.random.default_rng(0).integers(0, 256, (50, 6)).astype(dtype)
     y = np.arange(50) % 3
     W, W1 = np.random.default_rng(1).standard_normal((2, 6, 3)).astype(np.float32) * 0.01
@@ -45,7 +45,7 @@ def test_values_are_float64_whatever_the_rows_are(dtype):
     np.testing.assert_allclose(found, [exact.loss(W), exact.loss(W + 1e-6 * W1)], rtol=1e-13)
 
 
-def test_a_random_direction_is_as_long_as_the_weights():
+def test_random_direction_has_the_norms_of_the_weights():
     W = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32) * [1, 2, 0, 100]
     W = W.astype(np.float32)
     direction = slices.random_direction(W, seed=3)
@@ -60,14 +60,14 @@ def test_a_random_direction_is_as_long_as_the_weights():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"W": np.zeros((4, 3))}, r"W must have 5 rows, .* got shape \(4, 3\)"),
-        ({"W1": np.zeros(5)}, r"W1 must have 5 rows, .* got shape \(5,\)"),
+        ({"W": np.zeros((4, 3))}, r"W must have 5 rows .*, got shape \(4, 3\)"),
+        ({"W1": np.zeros(5)}, r"W1 must have 5 rows .*, got shape \(5,\)"),
         ({"W1": np.zeros((5, 4))}, r"W1 must have the shape of W, \(5, 3\), got \(5, 4\)"),
         ({"W": np.zeros((5, 2)), "W1": np.zeros((5, 2))}, r"y\[2\] = 2 is not in \[0, 2\)"),
         ({"a": np.zeros((2, 2))}, r"a must have one dimension, got shape \(2, 2\)"),
     ],
 )
-def test_slices_that_cannot_be(change, message):
+def test_mismatched_shapes_raise(change, message):
     objective = fastloss.Objective(np.zeros((6, 5)), np.arange(6) % 3)
     arguments = {"W": np.zeros((5, 3)), "W1": np.zeros((5, 3)), "a": [0.0]} | change
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Any number of threads, of Numba's or Python's, and processes: the same bits, and no harm."""
+"""Test calls on several threads, from several Python threads, and in several processes."""
 
 from __future__ import annotations
 
@@ -99,10 +99,10 @@ def call(i):
     np.testing.assert_allclose(total, expected, rtol=1e-12)
     np.testing.assert_allclose(dW, gradient, rtol=1e-9, atol=1e-12)
 
-# The first calls come at once, and find nothing compiled.
+# The first calls come at once, before any kernel is compiled.
 with ThreadPoolExecutor(8) as pool:
     done = pool.map(call, range(200))
-    # A user's own parallel function meanwhile, on whatever threads Numba has.
+    # Meanwhile a parallel function of the user runs on Numba's threads.
     for _ in range(50):
         np.testing.assert_allclose(mine(X[:, 0].copy()), X[:, 0].sum())
     list(done)
@@ -150,14 +150,14 @@ print("done")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("layer", ["default", "workqueue", "omp"])
-def test_a_forked_child_gets_an_answer(layer, run_python):
-    # Python 3.12 warns of any fork of a process with threads, which is the point here.
+def test_forked_child_computes(layer, run_python):
+    # Python 3.12 warns about forking a process with threads, as this test does.
     code = "import warnings\nwarnings.simplefilter('ignore', DeprecationWarning)\n" + FORKED
     assert run_python(code, NUMBA_THREADING_LAYER=layer, timeout=60) == "done\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_child_forked_before_numba_ran_may_use_it(run_python):
+def test_child_forked_before_numba_ran_computes(run_python):
     code = """
         import multiprocessing
         import numpy as np
@@ -184,14 +184,14 @@ def test_a_child_forked_before_numba_ran_may_use_it(run_python):
     ],
     ids=["import", "numpy", "naive", "Objective"],
 )
-def test_nothing_heavy_is_imported_before_it_is_needed(use, run_python):
+def test_heavy_modules_are_imported_late(use, run_python):
     heavy = ["numba", "llvmlite", "matplotlib", "rich", "scipy", "sklearn", "torch", "typer"]
     code = f"import sys, fastloss\n{use}\nprint([name for name in {heavy} if name in sys.modules])"
     assert run_python(code) == "[]\n"
 
 
-def test_late_and_busy_helpers_do_no_harm():
-    """Who calls does what they do not, and does not wait for those that found nothing to do."""
+def test_busy_helpers_do_not_block_the_caller():
+    """The calling thread does the rest, and does not wait for work that no helper has begun."""
     team = Team()
     may_go_on, pieces = Event(), SimpleQueue()
 
@@ -202,7 +202,7 @@ def test_late_and_busy_helpers_do_no_harm():
         pieces.put(name)
         return True
 
-    for name in "abcde":  # the one helper that two threads make is busy with the first
+    for name in "abcde":  # the only helper is busy with the first
         team.run(function, (name,), 2)
     may_go_on.set()
     assert [pieces.get() for _ in range(5)] == [*"abcde"]
@@ -226,7 +226,7 @@ def test_caller_waits_for_unfinished_helpers():
 
 
 @pytest.mark.skipif(available_threads() < 2, reason="one CPU, no helpers")
-def test_helpers_keep_nothing_alive():
+def test_helpers_release_arguments():
     team = Team()
     large = np.zeros(10)
     reference = weakref.ref(large)
@@ -246,7 +246,7 @@ def test_helpers_keep_nothing_alive():
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
-def test_helpers_run_beside_the_caller():
+def test_helpers_run_on_other_cpus_than_the_caller():
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         pytest.skip("one CPU")

@@ -1,4 +1,4 @@
-"""The numbers of the CS231n lesson on losses, which a student can work out by hand."""
+"""Test the numbers of CS231n's lesson on losses, which a student can work out by hand."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_cat_car_frog(loss, expected, backend):
 @pytest.mark.parametrize(
     ("loss", "mean"), [("hinge", 5.27), (Hinge(include_true_class=True), 6.27)], ids=str
 )
-def test_the_mean_of_the_three(loss, mean, backend):
+def test_mean_of_three_rows(loss, mean, backend):
     total, _ = fastloss.loss_and_grad(np.eye(3), LESSON, LABELS, loss, backend=backend)
     np.testing.assert_allclose(total, mean, atol=0.005)
 
 
 def test_true_class_and_mean_over_classes_keep_the_minimiser(backend):
-    """A constant and a factor: the gradient is the same, or scaled by 1 / (C - 1)."""
+    """The gradient is the same, or scaled by 1 / (C - 1)."""
 
     def gradient(loss):
         return fastloss.score_gradient(LESSON, LABELS, loss=loss, backend=backend)[1]
@@ -90,7 +90,7 @@ def test_hinge_is_local_softmax_is_not(backend):
     assert softmax[1] > 100 * softmax[0] > 100 * 100 * softmax[2] > 0
 
 
-def test_the_car_scores_may_change_a_little(backend):
+def test_small_changes_of_winning_scores_keep_hinge_zero(backend):
     changes = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 3))
     np.testing.assert_array_equal(losses_of(CAR + changes, [1] * 50, "hinge", backend), 0)
 
@@ -108,8 +108,8 @@ def test_the_car_scores_may_change_a_little(backend):
     ],
     ids=["hinge", "squared_hinge", "crammer_singer", "one_vs_all", "softmax", "smoothed"],
 )
-def test_the_first_loss_of_a_training(loss, expected, n_classes, backend):
-    """All scores about 0: the sanity check before anything is trained."""
+def test_loss_at_zero_scores(loss, expected, n_classes, backend):
+    """All scores are about 0, as in the sanity check before training."""
     rng = np.random.default_rng(0)
     X, y = rng.uniform(0, 1, (8, 6)), rng.integers(0, n_classes, 8)
     W = rng.standard_normal((6, n_classes)) * 1e-9
@@ -117,7 +117,7 @@ def test_the_first_loss_of_a_training(loss, expected, n_classes, backend):
     np.testing.assert_allclose(total, expected(n_classes), rtol=1e-7)
 
 
-def test_W_is_not_unique(backend):
+def test_scaled_W_keeps_hinge_zero(backend):
     W = np.eye(3) * 2
     for scale in (1, 2, 10):
         total, dW = fastloss.loss_and_grad(scale * W, np.eye(3), LABELS, "hinge", backend=backend)

@@ -1,4 +1,4 @@
-"""Register backends by name. Every ``BACKEND`` in a module of this package is registered."""
+"""Register backends by name, starting with each ``BACKEND`` in this package's modules."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def register_backend(backend: Backend | type[Backend], name: str | None = None) 
 
 
 def unregister_backend(name: str) -> None:
-    """Forget a registered backend."""
+    """Remove a backend from the registry."""
     _registry.remove(name)
 
 
 def get_backend(name: str, loss: Loss | None = None) -> Backend:
-    """Return the backend of that name; raise if it cannot run here or cannot run ``loss``."""
+    """Return the backend called ``name``; raise if it cannot run here or cannot run ``loss``."""
     if not isinstance(name, str):
         raise TypeError(f"backend must be a name, got {name!r}")
     backend = _registry[name]
@@ -45,7 +45,7 @@ def get_backend(name: str, loss: Loss | None = None) -> Backend:
 
 
 def registered_backends() -> dict[str, Backend]:
-    """Return all backends by name, in their ``order``, whether or not they can run here."""
+    """Return all backends by name, sorted by ``order``, whether or not they can run here."""
     return {name: _registry[name] for name in _registry}
 
 
@@ -63,12 +63,12 @@ def unavailable_backends(loss: Loss | None = None) -> dict[str, str]:
 
 
 def registry_version() -> int:
-    """Return a number that changes whenever a backend is registered or forgotten."""
+    """Return a number that changes whenever a backend is registered or removed."""
     return _registry.version
 
 
 def _register_plugin(name: str, backend: object) -> None:
-    register_backend(backend, name)  # type: ignore[arg-type]  # it checks
+    register_backend(backend, name)  # type: ignore[arg-type]  # register_backend checks
 
 
 _registry: Registry[Backend] = Registry("backend", "fastloss.backends", _register_plugin)

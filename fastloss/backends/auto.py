@@ -1,8 +1,8 @@
 """Choose the backend and the number of threads for ``backend="auto"``.
 
-Every registered backend predicts the seconds of a call (`Backend.predict`), and the fastest one is
-chosen. If its kernels are not compiled, they compile in the background. Meanwhile the next best
-backend that is ready answers.
+Every registered backend predicts the seconds of a call (`Backend.predict`), and "auto" chooses the
+fastest. If its kernels are not compiled, they compile in the background. Meanwhile the next best
+backend that is ready runs the call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Predictions = dict[tuple[str, int], float]
 
 @dataclass(frozen=True)
 class Choice:
-    """What to run; ``predicted``: the seconds of each backend and number of threads."""
+    """A backend and a number of threads; ``predicted`` has the seconds of all candidates."""
 
     backend: str
     n_threads: int
@@ -35,13 +35,13 @@ class Choice:
     is_final: bool = True  # False: a faster backend's kernels are still being compiled
 
 
-# Choices that will not change any more. Emptied when full, after many different shapes.
+# Choices that no longer change. Cleared when full, after many different shapes.
 _final: dict[Hashable, Choice] = {}
 _MAX_FINAL = 10_000
 
 
 def choose(workload: Workload, *, prepare: bool = True) -> Choice:
-    """Return the choice for a call; ``prepare=False``: assume that all kernels are compiled."""
+    """Return the choice for a call; ``prepare=False`` assumes that all kernels are compiled."""
     if not prepare:
         return _choose(workload, prepare)
     key = (
@@ -66,7 +66,7 @@ def _choose(workload: Workload, prepare: bool) -> Choice:
     reasons = []
     is_final = True
     for name, n_threads in _best_of_each(predicted):
-        # Compile the best backend only; another one answers meanwhile if it is ready.
+        # Compile the best backend only; meanwhile the next one runs if it is ready.
         if not prepare or _is_ready(name, workload, start=is_final):
             reasons.append(f"predicted to be fastest (costs {cost_model.current().source})")
             return Choice(name, n_threads, reasons[0], predicted, is_final)
@@ -98,7 +98,8 @@ def _best_of_each(predicted: Predictions) -> list[tuple[str, int]]:
 
 
 def _is_ready(name: str, workload: Workload, start: bool) -> bool:
-    # Not `get_backend`: to find that another one cannot load Numba may have shown that none can.
+    # Not `get_backend`: another backend may have found that Numba cannot be imported, and
+    # `get_backend` would then raise.
     backend = registered_backends()[name]
     if backend.ready(workload):
         return True
@@ -107,10 +108,10 @@ def _is_ready(name: str, workload: Workload, start: bool) -> bool:
 
 
 def reproducible(workload: Workload, backend: str) -> tuple[str, int]:
-    """Return a backend and a number of threads for results of the same bits on any number.
+    """Return a backend and a thread count whose results have the same bits on any thread count.
 
-    "auto" becomes the fastest backend with the same bits on any number of threads; this waits until
-    its kernels are compiled. A named backend without that property runs on one thread.
+    "auto" becomes the fastest backend with the property `Backend.same_bits`; this call waits until
+    its kernels are compiled. A named backend without the property gets one thread.
     """
     best = dict(_best_of_each(predict(workload)))
     if backend == "auto":

@@ -1,7 +1,7 @@
 """Compile kernels in the background, so that no call with ``backend="auto"`` waits for them.
 
-Another backend answers meanwhile. A call loads kernels that were compiled before from the cache
-itself, in some hundredths of a second.
+Meanwhile another backend runs the calls. Kernels that are in the cache need no background thread:
+the call itself loads them, in a few hundredths of a second.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from threading import Lock, Thread, current_thread
 
 
 class Compilations:
-    """Compilations that are running, and the errors of those that failed."""
+    """Running compilations, and the errors of failed ones."""
 
     def __init__(self) -> None:
         self._failures: dict[Hashable, str] = {}
@@ -24,14 +24,14 @@ class Compilations:
     def start(self, key: Hashable, make: Callable[[], object]) -> bool:
         """Call ``make`` in a thread, unless one is running for this key or has failed before.
 
-        Return False: the kernels are not ready yet.
+        Return False, because the kernels are not ready yet.
         """
         with self._lock:
             thread = self._threads.get(key)
             if key not in self._failures and (thread is None or not thread.is_alive()):
-                # Not a daemon: Python waits for it at exit, and the next process loads the kernels.
+                # Not a daemon: Python waits for it at exit, so the next process finds the kernels.
                 thread = Thread(target=self.run, args=(key, make), name="fastloss-compile")
-                # None can be started at the end of the interpreter: others answer, and it ends.
+                # At interpreter exit no thread can start; then nothing is compiled.
                 with suppress(RuntimeError):
                     thread.start()
                     self._threads[key] = thread
@@ -41,25 +41,25 @@ class Compilations:
         """Call ``make`` here; return whether it succeeded."""
         try:
             make()
-        except Exception as error:  # a loss that Numba cannot compile: another backend goes on
+        except Exception as error:  # Numba cannot compile the loss: another backend runs it
             lines = str(error).strip().splitlines()
             self._failures[key] = ": ".join([type(error).__name__, *lines[:1]])
             return False
         return True
 
     def failure(self, key: Hashable) -> str | None:
-        """Return why ``make`` failed for this key."""
+        """Return the error of ``make`` for this key; None if it has not failed."""
         return self._failures.get(key)
 
     def wait(self, seconds: float = 600.0) -> None:
-        """Wait until nothing is being compiled, for so many seconds at most."""
+        """Wait until no compilation is running, for at most ``seconds``."""
         end = time.monotonic() + seconds
         for thread in list(self._threads.values()):
             if thread is not current_thread():
                 thread.join(max(0.0, end - time.monotonic()))
 
     def forget(self) -> None:
-        """Forget the threads: a forked child does not have them."""
+        """Drop the threads, which a forked child does not have."""
         self._lock = Lock()
         self._threads = {}
 

@@ -1,4 +1,4 @@
-"""The contract of a backend: it turns any loss in score space into ``(W, X, y) -> (loss, dW)``."""
+"""Define `Backend`, which turns any loss of scores into ``(W, X, y) -> (loss, dW)``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastloss.threads import available_threads
 
 @dataclass(frozen=True)
 class Workload:
-    """A call as "auto" sees it; ``shape`` is (N, D, C), with D = 0 where scores are given."""
+    """A call as "auto" sees it; ``shape`` is (N, D, C), with D = 0 if scores are given."""
 
     loss: Loss
     shape: tuple[int, int, int]
@@ -31,13 +31,13 @@ class Workload:
 
     @property
     def kind(self) -> tuple[Hashable, ...]:
-        """Return what compiled code depends on. The loss itself may have no hash."""
+        """Return a key of everything that compiled code depends on; a loss may have no hash."""
         loss = self.loss
         return type(loss), loss.block, loss.parallel, loss.parameters, self.X_type, self.W_type
 
 
 class _Gathered(local):
-    """A `BatchEvaluator` that copies the rows, to memory that each thread keeps for itself."""
+    """A `BatchEvaluator` that copies the rows to memory of its own, one copy for each thread."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class _Gathered(local):
         self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
     ) -> float:
         all_rows, some = self._all, self._some
-        # In range; to check that NumPy would buffer what it writes.
+        # The rows are in range; a mode that checks them would make NumPy buffer its output.
         np.take(all_rows.X, rows, axis=0, out=some.X, mode="clip")
         np.take(all_rows.labels, rows, out=some.labels, mode="clip")
         if all_rows.weights is not None:
@@ -69,12 +69,12 @@ class _Gathered(local):
 
 
 class Backend(ABC):
-    """A way of running a loss. It has no state: one instance serves all threads.
+    """Base class of backends. A backend has no state, so one instance serves all threads.
 
     ``same_bits`` tells whether results have the same bits for any number of threads.
 
-    ``order`` is its place in tables and plots, from the plainest to the fastest; backends of the
-    same order follow their names. ``title`` is what plots and tables call it, if not by ``name``.
+    ``order`` sorts backends in tables and plots, from the plainest to the fastest; ties are sorted
+    by name. ``title`` replaces ``name`` in plots and tables.
     """
 
     name: ClassVar[str]
@@ -83,28 +83,28 @@ class Backend(ABC):
     same_bits: ClassVar[bool] = False
 
     def unavailable(self, loss: Loss | None = None) -> str | None:
-        """Return why this backend cannot run here (or cannot run ``loss``); None if it can."""
+        """Return the reason why this backend cannot run here (or run ``loss``); None if it can."""
         return None
 
     def predict(self, workload: Workload) -> Mapping[int, float]:
-        """Return the seconds of a call by number of threads; empty: "auto" leaves it out."""
+        """Return the seconds of a call by number of threads; "auto" skips an empty prediction."""
         return {}
 
     def ready(self, workload: Workload) -> bool:
-        """Return whether a call would not wait for a compiler; without importing Numba."""
+        """Return whether a call needs no compilation; do not import Numba."""
         return True
 
     def make_ready(self, workload: Workload) -> None:  # noqa: B027  (most have nothing to do)
-        """Compile or load what a call needs; raise an exception if that fails."""
+        """Compile or load the kernels of a call; raise an exception if that fails."""
 
     def prepare(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> Evaluator:
-        """Return `evaluate` for many calls with a ``W`` of this dtype and ``n_classes``."""
+        """Return `evaluate` for repeated calls with ``n_classes`` and a ``W`` of ``dtype``."""
         return partial(self.evaluate, problem)
 
     def prepare_batches(
         self, problem: Problem, n_rows: int, n_classes: int, dtype: np.dtype[Any]
     ) -> BatchEvaluator:
-        """Return `evaluate` for many batches of ``n_rows`` rows; the divisor is a batch's."""
+        """Return `evaluate` for batches of ``n_rows`` rows; the problem's divisor is a batch's."""
         return _Gathered(self, problem, n_rows, n_classes, dtype)
 
     @abstractmethod
@@ -119,5 +119,5 @@ class Backend(ABC):
     ) -> tuple[Floats, Floats]:
         """Return losses (N,) and gradients (N, C), with the dtype of ``scores``.
 
-        For the rows that are NaN, see `losses.base`.
+        `losses.base` gives the rule for NaN and infinite scores.
         """

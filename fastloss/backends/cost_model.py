@@ -1,4 +1,4 @@
-"""Predict the seconds of a call from seven numbers for each way to run it.
+"""Predict the seconds of a call from seven measured costs.
 
 The seconds of a call with N rows, D features and C classes are modelled as::
 
@@ -7,13 +7,13 @@ The seconds of a call with N rows, D features and C classes are modelled as::
 The terms are: the call, the rows, the losses of the scores, their extra cost beyond the cache,
 reading X, laying out W and its gradient, and arithmetic. None of a to g is negative.
 
-The wide kernel cuts rows into strips. One of its two products works on whole strips, so N is
-rounded up to full strips there. In the losses N is rounded up to equally many strips a thread.
+The wide kernel cuts rows into strips. One of its two products works on whole strips; there N is
+rounded up to whole strips. In the losses, N is rounded up to the same number of strips per thread.
 
-There is one line of seven numbers for each way, dtype and number of threads (one, or all). A loss
-that was measured by itself has a factor for b, c and d. `benchmark.calibration` measures the
-numbers and `store` keeps them in a file. Without the file `DEFAULT` is used, which was measured on
-one machine with two cores.
+Each way (numpy, numba, narrow, wide), dtype and number of threads (one, or all) has its own seven
+costs. A loss that was measured has a factor for b, c and d. `benchmark.calibration` measures the
+costs and `store` keeps them in a file. Without that file, `DEFAULT` holds costs measured on one
+machine with two cores.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ N_TERMS = 7
 #: The terms that depend on the loss.
 OF_LOSS = slice(1, 4)
 
-# Scores of up to this size stay in L2, with what is computed from them.
+# Scores of up to this size stay in L2, together with their gradients.
 _CACHE_BYTES = 2**20
 
 Key = tuple[str, int, str]  # the way, the bytes of a number, "one" or "all" threads
@@ -50,7 +50,7 @@ Key = tuple[str, int, str]  # the way, the bytes of a number, "one" or "all" thr
 def terms(
     way: str, shape: tuple[int, int, int], itemsize: int, n_threads: int
 ) -> tuple[float, ...]:
-    """Return the factors that the seven numbers are multiplied with."""
+    """Return the factors of the seven costs."""
     n_rows, n_features, n_classes = shape
     n_multiplied: float = n_rows
     n_scored = n_rows
@@ -72,10 +72,10 @@ def terms(
 
 @dataclass(frozen=True)
 class Costs:
-    """The numbers, and the thread count that "all" stands for.
+    """Measured costs, and the thread count that "all" stands for.
 
-    ``of_losses``: the factor of a loss for the terms `OF_LOSS`, by its ``repr``. Hashed by
-    identity, because one table is in use at a time.
+    ``of_losses`` holds the factor of a loss for the terms `OF_LOSS`, by its ``repr``. The hash is
+    by identity, because one table is in use at a time.
     """
 
     __hash__ = object.__hash__
@@ -98,7 +98,7 @@ class Costs:
 
 
 def predict(way: str, workload: Workload) -> dict[int, float]:
-    """Return the seconds of a call on one thread and on all that it may use."""
+    """Return the predicted seconds of a call on one thread and on all threads it may use."""
     costs, itemsize, loss = current(), workload.W_type.itemsize, repr(workload.loss)
     return {
         n: costs.seconds(way, workload.shape, itemsize, n, loss)
@@ -118,7 +118,7 @@ def path() -> Path:
 
 
 def store(costs: Costs) -> None:
-    """Write the file, whole or not at all; raise OSError if it cannot be written."""
+    """Write the costs to their file, whole or not at all; raise OSError if that fails."""
     document = {
         "version": VERSION,
         "cpu": kernel_cache.cpu_kind(),
@@ -132,8 +132,8 @@ def store(costs: Costs) -> None:
 
 @cache
 def current() -> Costs:
-    """Return the stored costs, or `DEFAULT` if there are none that can be read."""
-    with suppress(Exception):  # whatever JSON can hold may be in the file
+    """Return the stored costs, or `DEFAULT` if no valid ones are stored."""
+    with suppress(Exception):  # the file may hold any JSON
         return _parse(json.loads(path().read_text()))
     return DEFAULT
 
@@ -143,13 +143,13 @@ def _parse(document: Any) -> Costs:
     of_losses = {tuple(entry["key"]): float(entry["times"]) for entry in document["of_losses"]}
     if document["version"] != VERSION:
         raise ValueError("costs of another model")
-    if document["cpu"] != kernel_cache.cpu_kind():  # of another machine with the same home
+    if document["cpu"] != kernel_cache.cpu_kind():  # machines may share a home directory
         raise ValueError("costs of another kind of CPU")
     if lines.keys() != DEFAULT.lines.keys() or {len(line) for line in lines.values()} != {N_TERMS}:
         raise ValueError("not a table of costs")
     numbers = [*chain(*lines.values()), *of_losses.values()]
     if not all(0.0 <= number < math.inf for number in numbers):
-        raise ValueError("costs that no machine has")
+        raise ValueError("costs must be finite and >= 0")
     n_threads = as_integer("n_threads", document["n_threads"], 1)
     return Costs(n_threads, lines, "measured here", of_losses)
 

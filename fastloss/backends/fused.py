@@ -1,10 +1,10 @@
 """Run a problem on fused kernels: explicit vectors, one pass over blocks of rows in cache.
 
-With few classes, reading X takes the time: `kernels.narrow` reads it once. With many classes,
-arithmetic does: `kernels.wide` multiplies in tiles of registers, or in a matrix unit
+With few classes, reading X takes longest; `kernels.narrow` reads it once. With many classes,
+arithmetic takes longest; `kernels.wide` multiplies in tiles of registers, or in a matrix unit
 (`kernels.wide_amx`, float32 only). Neither forms an N x C matrix.
 
-Numba is imported when the first kernel is needed, not with the package.
+The first kernel imports Numba; importing the package does not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fastloss.problem import BatchEvaluator, Evaluator, Problem
 
 
 class FusedBackend(Backend):
-    """``backend="fused"``; with other ``limits``, a backend to register under another name."""
+    """``backend="fused"``; with other ``limits``, register it under another name."""
 
     name: ClassVar[str] = "fused"
     order: ClassVar[int] = 3
@@ -53,7 +53,7 @@ class FusedBackend(Backend):
         if n_features > 0:
             kind = way(n_features, n_classes, workload.W_type.itemsize, self._limits)
         if kind == "narrow" and not workload.rows_contiguous:
-            return {}  # the model does not cover packing rows whose numbers lie apart
+            return {}  # the model does not cover packing of rows that are not contiguous
         return cost_model.predict(kind, workload)
 
     def ready(self, workload: Workload) -> bool:
@@ -93,7 +93,7 @@ class FusedBackend(Backend):
 
 
 def way(n_features: int, n_classes: int, itemsize: int, limits: Limits = LIMITS) -> str:
-    """Return the kernel that a problem goes through: "narrow" or "wide"."""
+    """Return the kernel for a problem: "narrow" or "wide"."""
     is_small = n_features * n_classes * itemsize <= limits.narrow_bytes
     fits = is_small or n_classes <= limits.fewest_classes
     return "narrow" if fits and n_classes <= limits.narrow_classes else "wide"
@@ -106,7 +106,7 @@ KernelSet = tuple[str, tuple[str, ...], Callable[[], object]]
 
 
 def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> list[KernelSet]:
-    """Return `kernels_of` all workloads with these losses and types of X."""
+    """Return the kernel sets of all workloads with these losses and dtypes of X."""
     sets: dict[str, KernelSet] = {}
     for X in X_types:
         if X not in (*FLOAT_TYPES, np.uint8):
@@ -121,9 +121,9 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
 
 
 def kernels_of(workload: Workload) -> KernelSet:
-    """Return a title of a call's kernels, their names, and a function that compiles them.
+    """Return a title for a call's kernels, their names, and a function that compiles them.
 
-    Numba is not imported. A shape without features stands for a call with given scores.
+    This does not import Numba. A shape without features means a call with given scores.
     """
     loss, shape, X_type, W_type = workload.loss, workload.shape, workload.X_type, workload.W_type
     block = loss.block

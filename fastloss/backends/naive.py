@@ -1,6 +1,6 @@
-"""Run a loss in plain Python loops, one number at a time: a reference that can be read.
+"""Run a loss in plain Python loops, one number at a time, as a readable reference.
 
-It computes in Python's floats (float64) and rounds to the type of ``W`` at the end.
+Arithmetic is in Python floats (float64); the gradient is rounded to the dtype of ``W`` at the end.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class NaiveBackend(Backend):
                 for d in range(n_features):
                     class_gradient[d] += row[d] * step
         if dW is not None:
-            with ieee_arithmetic():  # to inf, as float32 arithmetic would
+            with ieee_arithmetic():  # overflow to inf, as in float32 arithmetic
                 dW[...] = np.array(gradient).T
         return total / problem.divisor
 
@@ -68,7 +68,7 @@ class NaiveBackend(Backend):
 
 
 def loss_of_row(loss: Loss, scores: list[float], label: int) -> tuple[float, list[float]]:
-    """Apply the loss's naive form, and the rule for NaN and infinite scores."""
+    """Apply the loss's naive form and the rule for NaN and infinite scores."""
     row_loss = math.nan
     if all(score < math.inf for score in scores):
         row_loss, gradient = loss.naive(scores, label)

@@ -1,11 +1,11 @@
 """Run a loss with Numba's ``@njit(parallel=True)``: plain loops, one pass over ``X``.
 
 The loops are in each loss's file (``softmax.softmax_parallel``). This module cuts the rows into
-chunks, chooses how many of Numba's threads run, and adds the chunks' gradients up. It adds them in
-order and in float64, so the result has the same bits for any number of threads.
+chunks, chooses the number of Numba's threads, and sums the chunks' gradients. It sums them in order
+and in float64, so results have the same bits for any number of threads.
 
-The explicit vectors of ``backend="fused"`` are faster, and so is BLAS where classes are many: plain
-loops do one multiply-add for each two numbers they load.
+The explicit vectors of ``backend="fused"`` are faster. So is BLAS for many classes, because plain
+loops load more numbers for each multiply-add.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from fastloss.losses.rows import all_below_infinity, finish_row
 from fastloss.problem import Problem
 from fastloss.threads import available_threads
 
-# Each chunk has a gradient of its own, which costs memory and time to add up.
+# Each chunk has its own gradient, which costs memory and time to sum.
 _MAX_CHUNKS = 16
 _MIN_CHUNK_ROWS = 64
 _MAX_GRADIENT_BYTES = 256 * 2**20
 _COPY_BYTES = 16 * 2**20
-# Chunks of more rows would add up so many losses that float64 tells.
+# In larger blocks, each chunk would sum so many losses that rounding in float64 shows.
 _MOST_ROWS = 2**20
 # Waking Numba's threads and setting their number takes 30 us; this many multiply-adds, N * D * C,
 # take one thread about twice as long.
@@ -94,7 +94,7 @@ class NumbaBackend(Backend):
         require_numba(self.name)
         n_rows, n_features = problem.X.shape
         work = n_rows * W.size
-        # Rows that do not follow each other in memory are copied, a few megabytes at a time.
+        # If X is not C-contiguous, its rows are copied, a few megabytes at a time.
         is_whole = problem.X.flags.c_contiguous
         row_bytes = 0 if is_whole else n_features * problem.X.itemsize
         W_T = np.zeros((W.shape[1], n_features + 1), W.dtype)
@@ -146,7 +146,7 @@ class NumbaBackend(Backend):
 
 @lru_cache(maxsize=64)
 def chunks_of(n_rows: int, n_parameters: int) -> NDArray[np.int64]:
-    """Return each chunk's first row and the row after its last (K, 2), from the shape alone."""
+    """Return each chunk's first row and end row (K, 2), from the shape alone."""
     affordable = max(1, _MAX_GRADIENT_BYTES // (8 * n_parameters))
     n_chunks = min(_MAX_CHUNKS, affordable, max(1, n_rows // _MIN_CHUNK_ROWS))
     edges = np.arange(n_chunks + 1) * n_rows // n_chunks
@@ -162,7 +162,7 @@ def _call(
     arguments: tuple[Any, ...],
     n_threads: int | None,
 ) -> None:
-    """Call a kernel on as many of Numba's threads as may be used."""
+    """Call a kernel on as many Numba threads as allowed."""
     n = threads_to_use(available_threads() if n_threads is None else n_threads)
     function = compiled(_kernel(loss, X_type, W_type, n > 1))
     if n == 1:
@@ -177,7 +177,7 @@ def _call(
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function for one dtype of X (None: the scores are given) and one of W."""
+    """A function for one dtype of X (None if scores are given) and one dtype of W."""
 
     function: Jit
     X_type: np.dtype[Any] | None
@@ -187,7 +187,7 @@ class Kernel:
 
     @cached_property
     def name(self) -> str:
-        """Return its name in `kernel_cache`, without importing Numba."""
+        """Return the name in `kernel_cache`, without importing Numba."""
         types = str(self.X_type), str(self.W_type)
         return self.function.name(*types, self.n_parameters, self.is_parallel)
 
@@ -216,7 +216,7 @@ def _score_rows(row: Jit) -> Jit:
 
 @cache
 def compiled(kernel: Kernel) -> Callable[..., None]:
-    """Return the kernel as a function that Python can call."""
+    """Return the kernel compiled, as a function that Python can call."""
     from numba import float64, from_dtype, int64, types
 
     def read_only(number: Any, n_dimensions: int) -> Any:

@@ -1,8 +1,8 @@
 """Run a loss in NumPy: two matrix products in BLAS, and the loss on the scores between them.
 
-It takes a block of rows at a time, so its temporaries stay small, and no sum in float32 runs over
-many rows: the gradients of blocks are added in float64. ``X`` is read twice. Rows are copied if
-they are ``uint8`` or if some are to be skipped.
+The backend takes a block of rows at a time, so temporaries stay small. Gradients of blocks are
+added in float64, so no sum in float32 runs over many rows. ``X`` is read twice. Rows are copied if
+they are ``uint8`` or if some rows are skipped.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from fastloss.losses.base import Labels, Loss
 from fastloss.problem import Problem
 from fastloss.threads import blas_threads
 
-# Large enough for BLAS to work at full speed; of rows that are copied, and of others.
+# Bytes of a block, with and without a copy: large enough for BLAS to run at full speed.
 _COPY_BYTES, _BLOCK_BYTES = 16 * 2**20, 64 * 2**20
-# And for what adding its gradient costs to be small beside the products.
+# A block has at least this many times the bytes of W; adding its gradient then costs little.
 _WEIGHTS_A_BLOCK = 4
-# BLAS sums so many rows in the type of W: more if W is large, because BLAS then cuts them itself.
+# Most rows that BLAS sums in the dtype of W. For a W of at least _LARGE numbers the limit is
+# higher, because BLAS then splits the sums itself.
 _FEW_ROWS, _MANY_ROWS, _LARGE = 1024, 4096, 4096
 
 
@@ -75,7 +76,7 @@ def _add_block(
     W: Floats,
     gradient: NDArray[np.float64],
 ) -> float:
-    """Add the gradient of a block to ``gradient`` unless that is empty; return the loss's sum."""
+    """Add a block's gradient to ``gradient`` unless that is empty; return the sum of losses."""
     scores = X @ W[: X.shape[1]]
     if problem.intercept:
         scores += W[-1]
@@ -95,7 +96,7 @@ def _add_block(
 
 
 def losses_of_rows(loss: Loss, scores: Floats, labels: Labels) -> tuple[Floats, Floats]:
-    """Apply the loss's vectorised form, and the rule for NaN and infinite scores."""
+    """Apply the loss's vectorised form and the rule for NaN and infinite scores."""
     losses, dscores = loss.vectorized(scores, labels)
     losses[~(scores.max(axis=1) < np.inf)] = np.nan
     bad = np.isnan(losses)

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss.version import install_extra
+
 #: A batch shorter than this is at the mercy of the clock and of single interruptions.
 MIN_BATCH_SECONDS = 0.010
 #: What wakes up a thread pool, a cache and a clock frequency before a batch is timed. After a rest
@@ -165,7 +167,7 @@ class PowerLaw:
         try:
             from scipy.stats import linregress, t
         except ImportError as error:
-            raise ImportError("a slope needs SciPy: pip install 'fastloss[bench]'") from error
+            raise ImportError(f"a slope needs SciPy: {install_extra('bench')}") from error
         line = linregress(np.log(sizes), np.log(seconds))
         half = float(t.ppf(0.975, len(sizes) - 2) * line.stderr)
         slope, scale = float(line.slope), math.exp(line.intercept)

@@ -68,7 +68,7 @@ class Peer:
             return f"does not compute {loss}"
         missing = [module for module in self.modules if find_spec(module) is None]
         if missing:
-            return f"{' and '.join(missing)} not installed (they come with fastloss[peers])"
+            return f"{' and '.join(missing)} not installed (the extra 'peers' has it)"
         return None
 
 

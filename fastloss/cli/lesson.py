@@ -21,6 +21,7 @@ from fastloss.cli.common import app, check_files, console
 from fastloss.files import check_writable
 from fastloss.lessons import Cell, Lesson, all_lessons, find_lesson
 from fastloss.lessons.tools import DEFAULT_FOLDER, saving_to
+from fastloss.version import install_extra
 
 _ALL = "all"
 
@@ -94,8 +95,7 @@ def _errors_of(chosen: Lesson) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"lesson {chosen.number} needs {error.name}; install it with "
-            "pip install 'fastloss[lessons]'"
+            f"lesson {chosen.number} needs {error.name}; install it with {install_extra('lessons')}"
         ) from None
     except Exception:
         traceback.print_exc()

@@ -1,11 +1,12 @@
-"""Data sets: CIFAR-10, MNIST, ``.npz``, scikit-learn's digits, and synthetic problems of any shape.
+"""Load data sets (CIFAR-10, MNIST, ``.npz``, scikit-learn's digits) and draw synthetic problems.
 
-Three rules hold for every reader here.
+Three rules hold for every reader.
 
 - A file is judged by its own bytes. Counts come from its header or its length, never from the
-  official release, so a part of a data set is as good as the whole.
-- What is wrong with a file is a `DataFormatError` that names the file, the byte and the finding.
-- Pixels stay uint8, in one C-contiguous (N, D) array: a float copy is 4 or 8 times the size.
+  official release, so a part of a data set is valid too.
+- A fault of a file raises a `DataFormatError` that names the file, the byte and the problem.
+- Pixels stay uint8, in one C-contiguous (N, D) array, because a float copy has 4 or 8 times the
+  size.
 """
 
 from fastloss.data.builtin import load_digits, synthetic

@@ -1,4 +1,4 @@
-"""Data sets that need no files: scikit-learn's digits, and synthetic problems of any shape."""
+"""Provide data sets without files: scikit-learn's digits, and synthetic problems of any shape."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ def synthetic(
     """Draw a problem of any shape that a linear classifier solves well, but not perfectly.
 
     ``X[i] = means[y[i]] + noise``, with standard normal noise. The root-mean-square distance of
-    two means is ``2 z`` where ``Phi(-z) = 0.1 / (C - 1)``, so that a row lies nearer to a given
-    wrong mean than to its own with that probability: about one row in ten is lost to the C - 1 of
-    them, whatever C (more where D is much smaller than C, and some means must be close). Labels
-    are balanced and in random order. The same arguments give the same arrays.
+    two means is ``2 z`` with ``Phi(-z) = 0.1 / (C - 1)``. With that probability a row is nearer to
+    a given wrong mean than to its own. For any C, about one row in ten is thus nearest to a wrong
+    mean; if D is much smaller than C, some means must be close, and more rows are. Labels are
+    balanced and in random order. The same arguments give the same arrays.
 
     Parameters
     ----------
     n_rows, n_features, n_classes : int
-        N, D and C, from 1.
+        N, D and C, each >= 1.
     seed : int
-        From 0.
+        Seed of the random numbers, >= 0.
     dtype : float32, float64 or uint8
-        Of X. uint8 is ``32 X + 128`` rounded and clipped to ``[0, 255]``, like pixels.
+        Dtype of X. uint8 is ``32 X + 128`` rounded and clipped to ``[0, 255]``, like pixels.
 
     Raises
     ------
     TypeError, ValueError
-        An argument that is not as above.
+        An argument of another kind or value.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def synthetic(
     y = rng.permutation(np.arange(N, dtype=np.int64) % C)
     means = _draw_means(rng, C, D, np.float64 if dtype == np.float64 else np.float32)
     X = np.empty((N, D), dtype)
-    step = max(1, (1 << 18) // D)  # rows drawn at once: about 1 MB, so that X is all that is large
+    step = max(1, (1 << 18) // D)  # rows drawn at once, about 1 MB, to keep temporaries small
     for start in range(0, N, step):
         rows = slice(start, start + step)
         block = means[y[rows]]
@@ -108,12 +108,12 @@ def synthetic(
 def _draw_means(
     rng: np.random.Generator, C: int, D: int, dtype: type[np.float32 | np.float64]
 ) -> npt.NDArray[Any]:
-    """Means (C, D), centred, their distances as `synthetic` says."""
+    """Draw centred means (C, D), at the root-mean-square distance that `synthetic` describes."""
     means: npt.NDArray[Any] = rng.standard_normal((C, D), dtype)
     means -= means.mean(axis=0)
     rivals = max(1, C - 1)
     distance = 2 * NormalDist().inv_cdf(1 - 0.1 / rivals)
-    # Centred, the C (C - 1) squared distances sum to 2 C |means|^2.
+    # The C (C - 1) squared distances of centred means sum to 2 C |means|^2.
     rms = math.sqrt(2 / rivals) * float(np.linalg.norm(means))
     means *= distance / (rms or 1.0)  # one class: a single mean, at 0
     return means

@@ -1,4 +1,4 @@
-"""CIFAR-10: the binary version and the Python pickles."""
+"""Read CIFAR-10 from its binary version or its Python pickles."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ def load_cifar10(path: StrPath, split: Split = "train") -> Dataset:
     Parameters
     ----------
     path : str or path
-        The folder (of two versions in it, the binary one is read), or one file, whatever `split`
-        says: ``*.bin`` is read as binary, any other name as a pickle.
+        The folder, or one file. In a folder with both versions, the binary one is read. A single
+        file ignores `split`; ``*.bin`` is read as binary, any other name as a pickle.
     split : {"train", "test"}
         ``data_batch_*`` or ``test_batch``.
 
     Returns
     -------
     Dataset
-        X (N, 3072) uint8, channel-major as in the files. The class names are those of
-        ``batches.meta.txt`` or ``batches.meta`` beside the files, else the official ones.
+        X (N, 3072) uint8, channel-major as in the files. Class names come from
+        ``batches.meta.txt`` or ``batches.meta`` beside the files, else from the official list.
 
     Raises
     ------
     FileNotFoundError
-        No such files.
+        There are no such files.
     DataFormatError
-        A truncated or foreign file, a label over 9, or a pickle that asks for more than arrays
-        and plain containers. Nothing that a pickle names is ever run.
+        A truncated or foreign file, a label over 9, or a pickle of anything other than arrays
+        and plain containers. Loading a pickle runs nothing that it names.
     """
     path = existing(path, split)
     files = [path] if path.is_file() else find(path, _FILES[split])
@@ -73,7 +73,7 @@ def load_cifar10(path: StrPath, split: Split = "train") -> Dataset:
 
 
 def _read_file(path: Path) -> tuple[Bytes, npt.NDArray[Any]]:
-    """Pixels (n, 3072) and labels (n,)."""
+    """Return pixels (n, 3072) and labels (n,)."""
     if path.suffix == ".bin":
         return _read_binary(path)
     batch = read_pickled_dict(path, b"data", b"labels")
@@ -84,7 +84,7 @@ def _read_file(path: Path) -> tuple[Bytes, npt.NDArray[Any]]:
 def _read_binary(path: Path) -> tuple[Bytes, Bytes]:
     record = 1 + _N_PIXELS
     place, raw = read_bytes(path)
-    # The label of an incomplete record too: it comes before the end of the file.
+    # Also check the label of an incomplete record, to report the first fault of the file.
     labels = raw[::record]
     check_label_bytes(place, labels, first=0, step=record)
     extra = raw.size % record

@@ -1,4 +1,4 @@
-"""A labelled data set, validated when built."""
+"""Define `Dataset`: labelled rows, validated when built."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ class Dataset:
     name : str
     class_names : tuple of str
     image_shape : tuple of int or None
-        What a row reshapes to: ``(3, 32, 32)`` (channel-major), ``(28, 28)``, ...
+        Shape of a row as an image: ``(3, 32, 32)`` (channel-major), ``(28, 28)``, ...
     source : str
         One-line citation.
 
     Raises
     ------
-    TypeError, ValueError
-        A dtype, or a shape or label, that is not as above.
+    TypeError
+        Another dtype.
+    ValueError
+        A shape that does not fit, or a label out of range.
     """
 
     X: npt.NDArray[Any]
@@ -66,7 +68,7 @@ class Dataset:
 
     @property
     def n_classes(self) -> int:
-        """The number of classes C, whether or not each of them has a row."""
+        """Return the number of classes C, whether or not each class has a row."""
         return len(self.class_names)
 
     def __len__(self) -> int:
@@ -78,7 +80,7 @@ class Dataset:
         return f"Dataset({self.name!r}, X={X}, n_classes={self.n_classes}{image})"
 
     def rows(self, selection: slice | Sequence[int] | npt.NDArray[Any]) -> Dataset:
-        """The data set of the selected rows: a view for a slice, a copy for indices or a mask."""
+        """Return the data set of some rows: a view for a slice, a copy for indices or a mask."""
         rows = as_selection(selection, len(self))
         return replace(self, X=self.X[rows], y=self.y[rows])
 

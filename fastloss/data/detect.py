@@ -1,4 +1,4 @@
-"""Load a data set of any kind, going by the names of its files."""
+"""Load a data set of any kind, recognised by the names of its files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _READERS = {
 
 
 def load(path: StrPath, split: Split = "train", *, require_finite: bool = True) -> Dataset:
-    """Load the data set at `path`, whichever it is, going by the file names there.
+    """Load the data set at `path`, recognised by its file names.
 
     Parameters
     ----------
@@ -29,16 +29,16 @@ def load(path: StrPath, split: Split = "train", *, require_finite: bool = True) 
         A folder of CIFAR-10 (``data_batch_*``, ``test_batch*``) or MNIST (``*-ubyte``,
         ``*-ubyte.gz``) files, one such file, or an ``.npz`` archive.
     split : {"train", "test"}
-        Which part of a folder; a single file is loaded whatever `split` says.
+        The part of a folder to load; a single file ignores `split`.
     require_finite : bool
         Whether NaN or infinity in X is an error.
 
     Raises
     ------
     FileNotFoundError
-        Nothing at `path`, or a folder with none of these files.
+        There is nothing at `path`, or the folder has none of these files.
     DataFormatError
-        A file that is none of these, or is damaged.
+        The file is damaged, or none of these.
     """
     path = existing(path, split)
     if path.is_file() and path.suffix == ".npz":
@@ -53,7 +53,7 @@ def load(path: StrPath, split: Split = "train", *, require_finite: bool = True) 
 
 
 def files_of(path: StrPath) -> list[Path]:
-    """Return the files that `load` may read for `path`, those beside a single file included."""
+    """Return the files that `load` may read for `path`, including those beside a single file."""
     path = Path(path)
     if path.suffix == ".npz":
         return [path]

@@ -1,4 +1,4 @@
-"""MNIST: IDX files, plain or gzipped."""
+"""Read MNIST from its IDX files, plain or gzipped."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _IDX_IMAGES, _IDX_LABELS = 0x0803, 0x0801  # unsigned bytes (08), of three dimen
 
 
 def load_mnist(path: StrPath, split: Split = "train") -> Dataset:
-    """Load MNIST from its IDX files, plain or gzipped (told by content, not by ``.gz``).
+    """Load MNIST from its IDX files, plain or gzipped (recognised by content, not by ``.gz``).
 
     Parameters
     ----------
     path : str or path
-        The folder, or one of the two files with the other beside it, whatever `split` says.
-        Fashion-MNIST has the same file names; it is read too, but as MNIST by name.
+        The folder, or one of the two files with the other beside it; a single file ignores `split`.
+        Fashion-MNIST has the same file names; it is read too, under the name MNIST.
     split : {"train", "test"}
         ``train-*`` or ``t10k-*``.
 
@@ -38,8 +38,8 @@ def load_mnist(path: StrPath, split: Split = "train") -> Dataset:
     FileNotFoundError
         The image or the label file is missing.
     DataFormatError
-        A wrong magic number, a length that is not what the header promises, counts that disagree,
-        a label over 9, or a gzip stream that is truncated or corrupt.
+        A wrong magic number, a length that contradicts the header, counts that disagree, a label
+        over 9, or a gzip stream that is truncated or corrupt.
     """
     path = existing(path, split)
     images_path, labels_path = _files(path, split)
@@ -61,7 +61,7 @@ def load_mnist(path: StrPath, split: Split = "train") -> Dataset:
 
 
 def _files(path: Path, split: Split) -> tuple[Path, Path]:
-    """The image file and the label file; `path` itself where it is one of them."""
+    """Return the image file and the label file; one of them is `path` if that is a file."""
     folder, prefix, given = path, _PREFIX[split], {}
     if path.is_file():
         parts = re.fullmatch(r"(.+)-(images|labels).idx\d-ubyte(\.gz)?", path.name)
@@ -77,7 +77,7 @@ def _files(path: Path, split: Split) -> tuple[Path, Path]:
 
 
 def _read_idx(path: Path, magic: int) -> tuple[str, Bytes]:
-    """The name for messages, and the array of unsigned bytes in the shape its header gives."""
+    """Return a name for messages, and the unsigned bytes in the shape of the header."""
     place, raw = read_bytes(path)
     found = raw[:4].tobytes()
     if len(found) == 4 and int.from_bytes(found, "big") != magic:

@@ -1,4 +1,4 @@
-"""Data sets in ``.npz`` archives."""
+"""Read data sets from ``.npz`` archives."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from fastloss.files import DataFormatError, StrPath, read_archive
 def load_npz(path: StrPath, *, require_finite: bool = True) -> Dataset:
     """Load an ``.npz`` archive with the arrays X and y, or else x_train and y_train.
 
-    An X of more than two dimensions is flattened to (N, D); `image_shape` keeps its shape. The
-    classes are 0 to the largest label. ``require_finite=False`` takes NaN and infinity in X.
+    An X of more than two dimensions is flattened to (N, D); `image_shape` keeps its shape. Classes
+    range from 0 to the largest label. ``require_finite=False`` accepts NaN and infinity in X.
 
     Raises
     ------
     FileNotFoundError
-        No such file.
+        There is no such file.
     DataFormatError
-        Not such an archive (the keys found are listed), pickled objects in it, an X that is not
-        uint8, float32 or float64, labels that are not integers from 0, shapes that disagree, or
-        the first number of X that is not finite.
+        No such archive (the message lists its keys), pickled objects, an X that is not uint8,
+        float32 or float64, labels that are not integers >= 0, shapes that disagree, or a number
+        of X that is not finite.
     """
     path = existing(path)
     X, y = _read_npz(path)

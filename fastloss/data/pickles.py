@@ -1,9 +1,9 @@
 """Read arrays from a pickle without running anything that it names.
 
-A pickle is a program. Few globals are needed to rebuild an array, but even those are code that
-a hostile file can feed as it likes: object dtypes, `__setstate__` with invented sizes, attributes
-set on a shared function. So not one is handed out. Each is replaced with a `_Recorded`, which
-notes what it is called with; the array is made from the notes once they have been checked.
+A pickle is a program. An array needs few globals, but a hostile file can call even these with
+arguments of its choice: object dtypes, `__setstate__` with invented sizes, attributes set on a
+shared function. The reader therefore replaces each global with a `_Recorded`, which notes its
+arguments. The array is built from the notes after they have been checked.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _ARRAY_GLOBALS = {
     ("numpy._core.multiarray", "_reconstruct"),  # since NumPy 2
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
-    ("_codecs", "encode"),  # how Python 3 writes bytes for Python 2
+    ("_codecs", "encode"),  # bytes that Python 3 wrote for Python 2
 }
 
 
 @dataclass(eq=False)
 class _Recorded:
-    """Stands for a global of a pickle, or for what calling it would have made; runs nothing."""
+    """A stand-in for a global of a pickle, or for the result of calling it; it runs nothing."""
 
     name: str
     args: tuple[object, ...] = ()
@@ -47,11 +47,11 @@ class _Recorded:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads plain containers and recorded arrays; refuses every other global."""
+    """An unpickler of plain containers and recorded arrays, which refuses every other global."""
 
     def __init__(self, path: Path) -> None:
         self.place, raw = read_bytes(path)
-        # Not the file itself, which the unpickler would read ahead, past what `tell` should say.
+        # Not the file itself: the unpickler reads files ahead, and `tell` would be wrong.
         self.stream = io.BytesIO(raw.data)
         super().__init__(self.stream, encoding="bytes")
 
@@ -67,13 +67,13 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_pickled_dict(path: Path, *keys: bytes) -> dict[object, object]:
-    """The dict pickled in a file, which must have `keys`."""
+    """Return the dict pickled in a file; raise DataFormatError unless it has all `keys`."""
     unpickler = _ArrayUnpickler(path)
     try:
         content = unpickler.load()
     except DataFormatError:
         raise
-    except Exception as error:  # a damaged pickle may raise anything, says the manual
+    except Exception as error:  # Python's manual: a damaged pickle may raise anything
         problem = f"not a complete pickle, reading stopped here ({named(error)})"
         raise DataFormatError(unpickler.place, problem, unpickler.stream.tell()) from error
     if isinstance(content, dict) and content.keys() >= set(keys):
@@ -85,7 +85,7 @@ def read_pickled_dict(path: Path, *keys: bytes) -> dict[object, object]:
 
 
 def pickled_pixels(path: Path, array: object, width: int) -> Bytes:
-    """The (n, width) array in a `_Recorded`: uint8 only, with as many bytes as its shape says."""
+    """Return the uint8 array (n, width) in a `_Recorded`; raise unless its bytes fit the shape."""
     match array:
         case _Recorded(
             state=(_, (int(n), int(d)), _Recorded(args=("u1" | b"u1", *_)), fortran, bytes(raw))

@@ -16,7 +16,7 @@ from fastloss.files import DataFormatError, StrPath, named
 
 
 def existing(path: StrPath, split: str = "train") -> Path:
-    """`path`, once it and `split` are known to be good."""
+    """Return `path`; raise unless it exists and `split` is known."""
     if split not in ("train", "test"):
         raise ValueError(f"split = {split!r} is not one of 'train', 'test'")
     path = Path(path)
@@ -26,7 +26,7 @@ def existing(path: StrPath, split: str = "train") -> Path:
 
 
 def find(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    """The files, sorted, of the first pattern that has any."""
+    """Return the sorted files of the first pattern that matches any."""
     for pattern in patterns:
         if files := sorted(file for file in folder.glob(pattern) if file.is_file()):
             return files
@@ -36,7 +36,7 @@ def find(folder: Path, patterns: Iterable[str]) -> list[Path]:
 
 
 def read_bytes(path: Path) -> tuple[str, Bytes]:
-    """The name for messages, and the bytes of a file, decompressed if they are gzip's; not none."""
+    """Return a name for messages, and a file's bytes, decompressed if gzipped; raise if empty."""
     place, raw = str(path), np.fromfile(path, np.uint8)
     if raw[:2].tobytes() == b"\x1f\x8b":
         place, raw = f"{path} (decompressed)", _decompress(path, raw)
@@ -49,7 +49,7 @@ def _decompress(path: Path, raw: Bytes) -> Bytes:
     content = bytearray()
     try:
         with gzip.open(io.BytesIO(raw.data)) as stream:
-            # In small pieces: what precedes the damage is counted to within one.
+            # Small pieces, because the count of good bytes is exact to one piece.
             while piece := stream.read1(8192):
                 content += piece
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""Check a gradient: parts, places, records and notes put together."""
+"""Check a gradient, from the parts and places to the records and notes."""
 
 from __future__ import annotations
 
@@ -38,31 +38,32 @@ def check_gradient(
 ) -> GradientCheck:
     """Compare the gradient that ``f`` returns with centred differences of its loss, in float64.
 
-    Relative errors ``|a - n| / max(|a|, |n|)`` (both zero: 0) are graded as the course does: above
-    1e-2 "wrong", to 1e-4 "uneasy", to 1e-7 "fine" (usual where there are kinks), else "good". Both
-    below 1e-10, or apart by no more than rounding: "too small" to judge. A correct subgradient at a
-    kink of the loss is a "kink". The notes at the top of `fastloss.gradcheck` give the rules.
+    Relative errors ``|a - n| / max(|a|, |n|)`` (0 if both are 0) are graded as in CS231n: above
+    1e-2 "wrong", above 1e-4 "uneasy", above 1e-7 "fine" (usual near kinks), else "good". Slopes
+    that are both below 1e-10, or differ by rounding only, are "too small" to judge. A correct
+    subgradient at a kink of the loss is a "kink". `fastloss.gradcheck` describes the rules.
 
-    Of an `Objective` the data loss and the penalty are checked apart, and that the gradient it
-    returns is their sum (one record of the part "total").
+    For an `Objective`, the data loss and the penalty are checked separately. One record, of the
+    part "total", checks that the gradient of the objective is their sum.
 
     Parameters
     ----------
-    f : an `Objective`, cast to float64 and cut down to ``max_rows`` random rows of weight > 0; or
-        any callable ``W -> (loss, gradient)``, handed float64 copies of ``W``.
+    f : an `Objective`, cast to float64 and reduced to ``max_rows`` random rows of weight > 0; or
+        any callable ``W -> (loss, gradient)``, which gets float64 copies of ``W``.
     W : floats of any shape; (D, C) or (D + 1, C) for an `Objective`. Never modified.
-    h : first step, finite and > 0; smaller ones follow where it cannot settle the matter.
-    n_coordinates : entries compared, at least 1, spread over all rows and columns of ``W``; of the
-        bias row a sixth, at least one. A direction of its own covers the whole bias row.
-    n_directions : dense random directions. They meet every entry; where one disagrees and no entry
-        did, bisection finds an entry that does.
-    max_rows : of an `Objective`, at least 1.
-    seed : of the rows, entries and directions; the same seed, the same records.
+    h : first step, finite and > 0; smaller steps follow if it does not settle the matter.
+    n_coordinates : number of entries to compare, at least 1, spread over all rows and columns of
+        ``W``. A sixth of them, at least one, are in the bias row. A separate direction covers the
+        whole bias row.
+    n_directions : number of dense random directions. They cover every entry. If a direction
+        disagrees and no entry does, bisection searches for an entry that does.
+    max_rows : most rows of an `Objective`, at least 1.
+    seed : seed of the rows, entries and directions; the same seed gives the same records.
 
     Raises
     ------
     TypeError : ``f`` is not callable or does not return ``(loss, gradient)``.
-    ValueError : the gradient has not the shape of ``W``; the loss is not finite.
+    ValueError : the gradient does not have the shape of ``W``, or the loss is not finite.
 
     Source: CS231n, "Neural Networks Part 3: gradient checks".
 
@@ -105,7 +106,7 @@ def check_gradient(
 
 
 def _check_sum(objective: Objective, W: Matrix, parts: Sequence[Part], h: float) -> GradientRecord:
-    """Whether the gradient that the objective returns is the sum of the parts."""
+    """Compare the objective's gradient with the sum of its parts; return the worst entry."""
     data, penalty = (part.gradient for part in parts)
     expected = data.copy()
     expected[: len(penalty)] += penalty

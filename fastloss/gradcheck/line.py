@@ -1,4 +1,4 @@
-"""Judge one line: choose the step to believe, and compare its quotient with the gradient."""
+"""Judge one line: choose a step, and compare its quotient with the gradient."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from fastloss.gradcheck.parts import Part
 from fastloss.gradcheck.records import FAILING, GradientRecord, Status
 from fastloss.numerical import Matrix
 
-# The course's bands of the relative error.
+# CS231n's bands of the relative error.
 WRONG, UNEASY, GOOD = 1e-2, 1e-4, 1e-7
-# Where both gradients are below this, it calls them too small to judge.
+# CS231n calls gradients too small to judge if both are below this.
 TOO_SMALL = 1e-10
 
 _SHRINK = 10.0
 _N_STEPS = 5
 # Rounding of a centred quotient, in eps * scale / h. Measured on 1,500 entries of softmax problems
-# of 100 rows, at steps where nothing else counts: 0.14 at the median, 1.7 at most.
+# of 100 rows, at steps where rounding dominates: 0.14 at the median, 1.7 at most.
 _ULPS = 8.0
-# Slopes on the two sides that differ by less than this show no kink that matters.
+# A smaller relative difference of the slopes on the two sides shows no relevant kink.
 _STRAIGHT = 1e-2
 EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """The quotients of one step along a line."""
+    """Quotients of one step along a line."""
 
     h: float
     centred: float
@@ -41,17 +41,17 @@ class _Trial:
 
     @property
     def jump(self) -> float:
-        """By how much the slope on the right exceeds the one on the left."""
+        """Return the slope on the right minus the slope on the left."""
         return self.right - self.left
 
 
 def judge(
     part: Part, V: Matrix, h: float, block: str, index: tuple[int, ...] | None
 ) -> GradientRecord:
-    """Compare the two slopes of the line along ``V``."""
+    """Compare the analytic with the numerical slope along ``V``."""
     support = V != 0
     analytic = float(part.gradient[support] @ V[support])
-    # In a direction an error is diluted: it must be good, or be looked at more closely.
+    # A direction dilutes the error of an entry, so smaller steps follow unless it is "good".
     enough = GOOD if index is None else UNEASY
     trials = _trials(part, V, h, analytic, enough)
     believed, numerical, status = _verdict(part, analytic, trials, enough)
@@ -69,7 +69,7 @@ def judge(
 
 
 def _trials(part: Part, V: Matrix, h: float, analytic: float, enough: float) -> list[_Trial]:
-    """Smaller and smaller steps, until one settles the matter; never none."""
+    """Try smaller and smaller steps until one settles the matter; return at least one trial."""
     trials = [_try(part, V, h)]
     if trials[0].noise == math.inf:
         raise ValueError(f"h = {h:g} does not change W, whose entries are too large for it")
@@ -77,20 +77,20 @@ def _trials(part: Part, V: Matrix, h: float, analytic: float, enough: float) -> 
         if _settles(part, analytic, trials[-1], enough):
             break
         trial = _try(part, V, h / _SHRINK**k)
-        if not math.isfinite(trial.centred):  # swallowed by rounding
+        if not math.isfinite(trial.centred):  # the step was lost to rounding
             break
         trials.append(trial)
     return trials
 
 
 def _settles(part: Part, analytic: float, trial: _Trial, enough: float) -> bool:
-    """Whether no smaller step need be tried."""
+    """Return whether no smaller step is needed."""
     size = max(abs(analytic), abs(trial.centred))
     if trial.crosses:
         return False
     if not math.isfinite(size) or size < TOO_SMALL:
         return True
-    # Of unknown pieces, slopes that differ on the two sides may enclose a kink.
+    # If pieces are unknown, different slopes on the two sides may enclose a kink.
     if part.piece is None and abs(trial.jump) > 4 * trial.noise + _STRAIGHT * size:
         return False
     return abs(analytic - trial.centred) <= enough * size and trial.noise <= enough * size
@@ -98,7 +98,7 @@ def _settles(part: Part, analytic: float, trial: _Trial, enough: float) -> bool:
 
 def _try(part: Part, V: Matrix, h: float) -> _Trial:
     above, below = part.W + h * V, part.W - h * V
-    # The steps that were really made, after rounding (V has norm 1).
+    # The steps after rounding (V has norm 1).
     up, down = float(np.vdot(V, above - part.W)), float(np.vdot(V, part.W - below))
     if up <= 0 or down <= 0:
         return _Trial(h, math.nan, math.nan, math.nan, math.inf, False)
@@ -117,12 +117,12 @@ def _try(part: Part, V: Matrix, h: float) -> _Trial:
 def _verdict(
     part: Part, analytic: float, trials: Sequence[_Trial], enough: float
 ) -> tuple[_Trial, float, Status]:
-    """The trial that is believed, its slope and the status."""
+    """Return the chosen trial, its slope and the status."""
     last = trials[-1]
     if _settles(part, analytic, last, enough):
         return last, last.centred, _grade(analytic, last.centred, last.noise)
     finite = [trial for trial in trials if math.isfinite(trial.centred)]
-    if not finite:  # the loss beside W is not
+    if not finite:  # the loss near W is not finite
         return last, last.centred, "wrong"
     beside = [trial for trial in finite if not trial.crosses]
     if not beside:
@@ -135,14 +135,14 @@ def _verdict(
 
 
 def _most_certain(trials: Sequence[_Trial]) -> tuple[_Trial, float]:
-    """The trial of the smallest uncertainty, from the numerical values alone."""
+    """Return the trial with the smallest uncertainty, from numerical values only."""
     if len(trials) == 1:
         return trials[0], trials[0].noise
     change = [abs(large.centred - small.centred) for large, small in pairwise(trials)]
-    # Truncation falls by 100 from step to step: a trial's own is 1/99 of the last change.
+    # Truncation falls by 100 from step to step, so that of a trial is 1/99 of the last change.
     truncation = [2 * change[0], *(c / 50 for c in change)]
     uncertainty = [trial.noise + error for trial, error in zip(trials, truncation, strict=True)]
-    # A kink within a step, but not within a smaller one, shows in that they contradict each other.
+    # A kink within a step, but not within a smaller one, makes the two contradict each other.
     for k, trial in enumerate(trials):
         smaller = trials[k + 1 :]
         if any(abs(trial.centred - t.centred) > uncertainty[k] + t.noise for t in smaller):
@@ -152,10 +152,10 @@ def _most_certain(trials: Sequence[_Trial]) -> tuple[_Trial, float]:
 
 
 def _corners(trials: Sequence[_Trial]) -> list[_Trial]:
-    """The trials around a kink at ``W``, as far as the slopes show that there is one.
+    """Return the trials whose slopes show a kink at ``W``.
 
-    As the step falls, the jump of a smooth function falls with it, that of a kink beside ``W``
-    ends, and that of rounding grows; that of a corner stays, from a larger step to the smallest.
+    The jump of a smooth function falls with the step. The jump of a kink near ``W`` vanishes, and
+    the jump of rounding grows. Only the jump of a corner at ``W`` stays.
     """
 
     def stays(k: int) -> bool:
@@ -169,11 +169,11 @@ def _corners(trials: Sequence[_Trial]) -> list[_Trial]:
 
 
 def _verdict_at_corner(analytic: float, trials: Sequence[_Trial]) -> tuple[_Trial, float, Status]:
-    """Judge where every step crosses a kink: the gradient must lie between the slopes."""
+    """Judge a line of which every step crosses a kink: ``analytic`` must be between the slopes."""
     trial = min(trials, key=lambda trial: abs(trial.jump) + trial.noise)
     size = max(abs(trial.left), abs(trial.right))
     tolerance = trial.noise + UNEASY * size
-    if abs(trial.jump) <= tolerance:  # a kink of a higher derivative, or one that hardly matters
+    if abs(trial.jump) <= tolerance:  # a negligible kink, or one of a higher derivative
         return trial, trial.centred, _grade(analytic, trial.centred, trial.noise + trial.jump)
     low, high = sorted((trial.left, trial.right))
     nearest = min(max(analytic, low), high) if math.isfinite(analytic) else trial.centred
@@ -194,7 +194,7 @@ def _grade(analytic: float, numerical: float, uncertainty: float) -> Status:
 
 
 def band(error: float) -> Status:
-    """The course's name for a relative error; of NaN "wrong"."""
+    """Return CS231n's name for a relative error; NaN is "wrong"."""
     if error <= GOOD:
         return "good"
     if error <= UNEASY:
@@ -210,10 +210,10 @@ def relative_error(a: float, n: float) -> float:
 
 
 def _met_kink(part: Part, trials: Sequence[_Trial]) -> bool:
-    """Whether the first step met a kink; of unknown pieces, guessed from the jump.
+    """Return whether the first step met a kink; if pieces are unknown, guess from the jump.
 
-    From ``h`` to ``h / 10`` the jump of a smooth function falls by 10, and that of a line with one
-    kink by far more or not at all.
+    From ``h`` to ``h / 10`` the jump of a smooth function falls by 10. With a kink on the line, the
+    jump falls by far more or not at all.
     """
     if part.piece is not None or part.smooth or len(trials) == 1:
         return trials[0].crosses

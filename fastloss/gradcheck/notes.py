@@ -1,4 +1,4 @@
-"""Notes of the report: likely causes of a failure, and parts too small to judge."""
+"""Write the notes of the report: likely causes of a failure, and parts too small to judge."""
 
 from __future__ import annotations
 

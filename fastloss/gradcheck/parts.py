@@ -1,4 +1,4 @@
-"""The functions under check: data loss and penalty of an Objective, or a callable."""
+"""Prepare the functions to check: data loss and penalty of an `Objective`, or a callable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastloss.penalties import Penalty
 
 
 class EvaluationCounter:
-    """Counts the evaluations, and watches for losses that were computed in float32."""
+    """Counter of evaluations, which also notes whether all losses are float32 numbers."""
 
     def __init__(self) -> None:
         self.evaluations = 0
@@ -33,37 +33,37 @@ class EvaluationCounter:
 
 @dataclass(frozen=True)
 class Part:
-    """A function with its gradient at ``W``, and what is known of its kinks and rounding."""
+    """A function with its gradient at ``W``, and facts about its kinks and rounding."""
 
     name: PartName
     W: Matrix
     loss: Callable[[Matrix], float]
     value: float
     gradient: Matrix
-    # The smooth piece that a W is on; None where nobody knows.
+    # Returns the smooth piece of a W; None if unknown.
     piece: Callable[[Matrix], NDArray[Any]] | None
-    # Size of the numbers behind the loss, whose rounding the loss inherits.
+    # Size of the numbers that the loss is computed from; it inherits their rounding.
     scale: float = 0.0
     bias_row: int | None = None
     n_rows: int | None = None
 
     @property
     def smooth(self) -> bool:
-        """Known to have no kinks."""
+        """Return whether the function is known to have no kinks."""
         return self.name == "data" and self.piece is None
 
 
 def reduced(
     f: Objective, max_rows: int, seed: int, rng: np.random.Generator
 ) -> tuple[Objective, str]:
-    """``f`` in float64 over at most ``max_rows`` rows, and what it is."""
+    """Return ``f`` in float64 over at most ``max_rows`` rows, and a description."""
     n_rows, n_features = f.X.shape
     taken = f"all {n_rows} rows"
     if n_rows > max_rows:
         candidates = np.flatnonzero(f.row_weights > 0)
         if candidates.size > max_rows:
             candidates = np.sort(rng.choice(candidates, max_rows, replace=False))
-        # No candidates: all weights are 0, and any row is as good.
+        # Without candidates all weights are 0, and any rows do.
         rows = candidates if candidates.size else np.arange(max_rows)
         f = f.batch(rows)
         taken = f"{len(rows)} of {n_rows} rows (seed {seed})"
@@ -102,10 +102,9 @@ def parts_of_objective(objective: Objective, W: Matrix, counter: EvaluationCount
 
 
 def _score_scale(data: Objective, W: Matrix, rows: NDArray[np.intp]) -> float:
-    """Weighted mean (or sum) over rows of the largest ``sqrt(sum_d (x_d w_d)^2)``.
+    """Return the weighted mean (or sum) over rows of the largest ``sqrt(sum_d (x_d w_d)^2)``.
 
-    Scores are rounded relative to their terms, so a small loss of large scores is no more exact
-    than they are.
+    Scores are rounded relative to their terms, so a small loss of large scores has their error.
     """
     n_features = data.X.shape[1]
     with ieee_arithmetic():
@@ -139,13 +138,13 @@ def part_of_callable(f: Callable[..., Any], W: Matrix, counter: EvaluationCounte
         value=value,
         gradient=gradient,
         piece=None,
-        # Margins, probabilities and the like are of this size, however small the loss.
+        # The typical size of margins and probabilities, however small the loss.
         scale=1.0,
     )
 
 
 def _evaluate(f: Callable[..., Any], W: Matrix, counter: EvaluationCounter) -> tuple[float, Matrix]:
-    """Loss and gradient at a copy of ``W``, checked."""
+    """Return loss and gradient at a copy of ``W``; raise if they are not valid."""
     result = f(W.copy())
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(f"f must return (loss, gradient), got {type(result).__name__}")

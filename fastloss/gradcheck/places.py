@@ -17,7 +17,7 @@ from fastloss.numerical import Matrix
 def check_part(
     part: Part, h: float, n_coordinates: int, n_directions: int, rng: np.random.Generator
 ) -> list[GradientRecord]:
-    """Records of the entries and the directions of a part."""
+    """Return records of entries and directions of a part."""
     records = [_judge_entry(part, flat, h) for flat in _sampled_entries(part, n_coordinates, rng)]
     directions = list(_directions(part, n_directions, rng))
     along = [judge(part, V, h, block, None) for block, V in directions]
@@ -27,7 +27,10 @@ def check_part(
 
 
 def _sampled_entries(part: Part, n_coordinates: int, rng: np.random.Generator) -> list[int]:
-    """Flat indices, spread over all rows and columns; the bias row and what is not finite too."""
+    """Return flat indices, spread over all rows and columns, with the bias row.
+
+    The first entry whose gradient is not finite is always included.
+    """
     n_rows = len(part.W)
     n_columns = part.W.size // n_rows
     chosen = set(np.flatnonzero(~np.isfinite(part.gradient))[:1].tolist())
@@ -38,7 +41,7 @@ def _sampled_entries(part: Part, n_coordinates: int, rng: np.random.Generator) -
         chosen.update((part.bias_row * n_columns + columns).tolist())
         n_coordinates -= n_bias
     n_coordinates = min(max(n_coordinates, 1), n_rows * n_columns)
-    # One entry from each of equal runs of rows, and the columns in turn: no block is left out.
+    # One entry from each of equal runs of rows, and columns in turn, so that no block is missed.
     bounds = np.linspace(0, n_rows, n_coordinates + 1)
     rows = np.floor(rng.uniform(bounds[:-1], bounds[1:])).astype(int).clip(0, n_rows - 1)
     columns = np.resize(rng.permutation(n_columns), n_coordinates)
@@ -68,10 +71,10 @@ def _unit(V: Matrix) -> Matrix:
 def _locate(
     part: Part, h: float, directions: Sequence[Matrix], along: Sequence[GradientRecord]
 ) -> list[GradientRecord]:
-    """A failing entry behind a direction that disagrees, if one can be found.
+    """Return a failing entry behind a direction that disagrees, if bisection finds one.
 
-    In a direction, an error in few entries is diluted by all others. So one that is no more than
-    "fine" is followed as well; the entry alone decides.
+    A direction dilutes the error of a few entries. If no direction fails, the worst "fine" one is
+    bisected instead. The entry alone decides.
     """
     order = sorted(range(len(along)), key=lambda k: along[k].severity, reverse=True)
     suspects = [k for k in order if along[k].failed]
@@ -84,9 +87,9 @@ def _locate(
 
 
 def _bisect(part: Part, V: Matrix, h: float) -> int:
-    """The entry (flat) reached by always keeping the half of ``V`` that disagrees more.
+    """Return the flat index of an entry, found by always keeping the half that disagrees more.
 
-    Entries are in row-major order, so rows are halved first and then the columns of one row.
+    Entries are in row-major order, so rows are halved first, then the columns of one row.
     """
     entries = np.flatnonzero(V)
     while len(entries) > 1:
@@ -96,7 +99,7 @@ def _bisect(part: Part, V: Matrix, h: float) -> int:
 
 
 def _disagreement(part: Part, V: Matrix, entries: NDArray[np.intp], h: float) -> float:
-    """``|a - n|`` of ``V`` on some entries only."""
+    """Return ``|a - n|`` along ``V``, restricted to some entries."""
     some = np.zeros(V.shape)
     some.flat[entries] = V.flat[entries]
     record = judge(part, _unit(some), h, "", None)

@@ -1,4 +1,4 @@
-"""Records of single comparisons, and the verdict of a gradient check with its table."""
+"""Define records of single comparisons, and the verdict of a gradient check with its table."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _SHOWN_PER_PART = 5
 
 @dataclass(frozen=True)
 class GradientRecord:
-    """One comparison.
+    """One comparison of an analytic with a numerical slope.
 
     ``index`` is the entry of ``W``, None for a direction. ``relative_error`` is
-    ``|a - n| / max(|a|, |n|)``; where ``status`` is "kink", ``n`` is the nearest slope there.
-    ``h`` is the step that was believed, and ``kink`` whether the first step met a kink.
+    ``|a - n| / max(|a|, |n|)``; if ``status`` is "kink", ``n`` is the nearest slope at the corner.
+    ``h`` is the chosen step. ``kink`` tells whether the first step met a kink.
     """
 
     part: PartName
@@ -40,12 +40,12 @@ class GradientRecord:
 
     @property
     def failed(self) -> bool:
-        """Whether the status is "wrong" or "uneasy"."""
+        """Return whether the status is "wrong" or "uneasy"."""
         return self.status in FAILING
 
     @property
     def severity(self) -> tuple[bool, bool, float]:
-        """To order records by, the worst last: failures, among them entries, by their error."""
+        """Return a sort key, worst last: failures, among these entries, then by error."""
         error = math.inf if math.isnan(self.relative_error) else self.relative_error
         return self.failed, self.failed and self.index is not None, error
 
@@ -61,34 +61,34 @@ class GradientCheck:
 
     @property
     def passed(self) -> bool:
-        """No record is "wrong" or "uneasy", and something of the data or total was judged."""
+        """Return whether no record failed and at least one of data or total was judged."""
         judged = any(r.status != "too small" and r.part != "penalty" for r in self.records)
         return judged and not any(record.failed for record in self.records)
 
     @property
     def judged(self) -> tuple[GradientRecord, ...]:
-        """The records with a graded error: neither "kink" nor "too small"."""
+        """Return the records with a graded error: neither "kink" nor "too small"."""
         return tuple(r for r in self.records if r.status not in ("kink", "too small"))
 
     @property
     def max_relative_error(self) -> float:
-        """The largest of the graded errors; NaN if one is, or if there are none."""
+        """Return the largest graded error; NaN if one is NaN, or if there are none."""
         errors = [record.relative_error for record in self.judged]
         return float(np.max(errors)) if errors else math.nan
 
     @property
     def worst(self) -> GradientRecord:
-        """The worst record: a failing entry, else a failing direction, else the largest error."""
+        """Return a failing entry, else a failing direction, else the record of largest error."""
         return max(self.judged or self.records, key=lambda record: record.severity)
 
     @property
     def n_kinks(self) -> int:
-        """Of how many records a kink lay within the first step."""
+        """Return the number of records with a kink within the first step."""
         return sum(record.kink for record in self.records)
 
     @property
     def counts(self) -> dict[Status, int]:
-        """How many records have each status."""
+        """Return the number of records of each status."""
         found = Counter(record.status for record in self.records)
         return {status: found[status] for status in _STATUSES}
 
@@ -129,7 +129,7 @@ class GradientCheck:
             yield f"  note: {note}"
 
     def _shown(self) -> Iterator[GradientRecord]:
-        """The worst few of each part."""
+        """Yield the worst few records of each part."""
         for part in dict.fromkeys(record.part for record in self.records):
             records = [record for record in self.records if record.part == part]
             records.sort(key=lambda record: record.severity, reverse=True)

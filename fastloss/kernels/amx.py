@@ -1,26 +1,25 @@
-"""The matrix unit of a CPU with Intel AMX: float32 products out of bfloat16 parts.
+"""Multiply float32 matrices from bfloat16 parts, on the matrix unit of a CPU with Intel AMX.
 
-The unit multiplies bfloat16, sixteen times as many a cycle as vectors have float32, and adds up in
-float32. A bfloat16 has 8 significant bits and the range of float32, whose 24 bits are those of
-three::
+The unit multiplies sixteen times as many bfloat16 a cycle as vectors multiply float32, and sums in
+float32. A bfloat16 has 8 significant bits and the range of float32. Three of them hold the 24 bits
+of a float32::
 
     x = x0 + x1 + x2      x0 = x rounded to 8 bits, x1 = x - x0 rounded, x2 the rest: exact
     x w = x0 w0 + (x0 w1 + x1 w0) + (x0 w2 + x1 w1 + x2 w0)
 
-What is left out is below ``2**-24 |x w|``, what one rounding may cost. A ``uint8`` is its own first
-part. (G. Henry, P.T.P. Tang and A. Heinecke, *Leveraging the bfloat16 Artificial Intelligence
+The omitted terms are below ``2**-24 |x w|``, the error of one rounding. A ``uint8`` is its own
+first part. (G. Henry, P.T.P. Tang and A. Heinecke, *Leveraging the bfloat16 Artificial Intelligence
 Datatype For Higher-Precision Computations*, ARITH 2019.)
 
-The unit takes what is below the normal range for 0, and infinity times a part that is 0 is NaN. So
-the functions that split and scale say how large numbers are; see `wide_amx.is_in_range`.
+The unit treats numbers below the normal range as 0, and infinity times a part of 0 is NaN. The
+functions that split and scale therefore return the largest number; see `wide_amx.is_in_range`.
 
-A tile register holds 16 rows of 64 bytes. A block is two of them for each part, one after the
-other: 32 rows or columns, of 32 terms of a sum. Terms k and k + 16 share an item of four bytes::
+A tile register holds 16 rows of 64 bytes. A block has two tiles for each part, one after the other:
+32 rows or columns, with 32 terms of a sum. Terms k and k + 16 share an item of four bytes::
 
     left factor    (part, half, row, item)        right factor    (part, half, item, column)
 
-As in `simd`, whose `Emitter` writes these, functions take addresses, and are called from compiled
-code only.
+As in `simd`, functions take addresses and are called from compiled code only.
 """
 
 from __future__ import annotations
@@ -37,14 +36,15 @@ from fastloss.kernels.simd.emitter import INT32, INT64, Emitter, instructions
 from fastloss.kernels.simd.target import features
 
 INT8 = ir.IntType(8)
-#: Rows and columns that a product has, and terms that a block has of its sums.
+#: Rows and columns of a product, and terms of its sums in a block.
 BLOCK = 32
 TILE_BYTES = 1024
-#: Of a block, for each part.
+#: Bytes of one part of a block.
 PART_BYTES = 2 * TILE_BYTES
 MOST_PARTS = 3
 PREFETCHED_LINES = 12
-# Of the left and the right factor, the largest product last, and no two without a common part.
+# Parts of the left and the right factor. The largest product comes last, and successive pairs share
+# a part, which is then not loaded again.
 _PAIRS = ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0), (0, 0))
 # The registers 0 to 3 hold the sums.
 _LEFT, _RIGHT = 4, 6
@@ -52,14 +52,14 @@ _ROWS, _LANES = 16, 16
 
 
 def is_usable() -> bool:
-    """Return whether there is a matrix unit for which Numba compiles, and the system allows it."""
+    """Return whether Numba compiles for a matrix unit and the system allows its use."""
     return {"+avx512f", "+amx-tile", "+amx-bf16"} <= features() and is_allowed()
 
 
 @instructions()
 def configure(context: Any, builder: Any) -> None:
-    """Give this thread its eight tile registers, until `release`."""
-    # Palette 1, eight reserved fields; bytes of a row, then rows, of each register.
+    """Configure this thread's eight tile registers, until `release`."""
+    # Palette 1, reserved fields; bytes of a row, then rows, of each register.
     numbers = [1] + [0] * 15 + [64, 0] * 8 + [0] * 16 + [_ROWS] * 8 + [0] * 8
     place = cgutils.global_constant(builder, "tiles", ir.ArrayType(INT8, 64)(numbers))
     _emitter(builder).intrinsic("llvm.x86.ldtilecfg", ir.VoidType(), [place])
@@ -67,16 +67,17 @@ def configure(context: Any, builder: Any) -> None:
 
 @instructions()
 def release(context: Any, builder: Any) -> None:
-    """Give the tile registers back: a thread without has less to be saved when it is stopped."""
+    """Release the tile registers, which makes context switches of this thread cheaper."""
     _emitter(builder).intrinsic("llvm.x86.tilerelease", ir.VoidType(), [])
 
 
 def matrix_tile(left_parts: int, right_parts: int) -> Any:
-    """Compiled ``tile(A, ..., B, ..., n, out, ..., n_rows, n_lanes, is_new, next, ..., next_out)``.
+    """Return ``tile(A, ..., B, ..., n, out, ..., n_rows, n_lanes, is_new, next, ..., next_out)``.
 
-    ``out[:n_rows, :n_lanes] += A @ B``, or ``=`` if ``is_new``, of up to `BLOCK` rows and columns.
-    A and B are ``n`` blocks each; they, ``out`` and ``next`` are followed by strides in bytes.
-    What comes next is prefetched: some lines from ``next`` on for each block, and ``next_out``.
+    It computes ``out[:n_rows, :n_lanes] += A @ B``, or ``=`` if ``is_new``, for up to `BLOCK` rows
+    and columns. A and B have ``n`` blocks each. A stride in bytes follows each of ``A``, ``B``,
+    ``out`` and ``next``. The tile prefetches ``next_out``, and some lines from ``next`` for each
+    block.
     """
 
     @instructions(*[int64] * 9, boolean, *[int64] * 3)
@@ -134,20 +135,20 @@ def _emit_matrix_tile(
                 e.prefetch(b.add(next_out, b.mul(out_stride, row)), INT64(line))
         for before, pair in pairwise([(-1, -1), *pairs]):
             for i, j in halves:
-                # Loaded when it is first needed, so that multiplying begins at once.
+                # Loaded at first use, so that multiplying begins at once.
                 if j == 0 and pair[0] != before[0]:
                     load_half(_LEFT, blocks[0], pair[0], i)
                 if i == 0 and pair[1] != before[1]:
                     load_half(_RIGHT, blocks[1], pair[1], j)
                 operate("tdpbf16ps", 2 * i + j, INT8(_LEFT + i), INT8(_RIGHT + j))
-        # Nobody reads it. But after 0.6 us without a store the next one, of a sum, takes 0.25 us.
+        # Dummy store: after 0.6 us without a store, the store of a sum would stall for 0.25 us.
         operate("tilestored64", _LEFT, e.at(start, 0, INT8), INT64(64))
         return []
 
     is_whole = b.and_(
         b.icmp_signed(">=", n_rows, INT64(BLOCK)), b.icmp_signed(">=", n_lanes, INT64(BLOCK))
     )
-    # From 0, not from what is in out: a sum over so many rows that it takes many calls rounds less.
+    # Sums start from 0 and not from `out`: a sum over many calls then has less rounding error.
     for register in range(4):
         operate("tilezero", register)
     e.loop(n, [], add_block)
@@ -172,10 +173,11 @@ def _emit_matrix_tile(
 
 
 def split_block(n_parts: int, is_left: bool) -> Any:
-    """Compiled ``split(source, goal)``: a block of a left or right factor out of its numbers.
+    """Return ``split(source, goal)``, which writes a block of a left or right factor.
 
-    These lie together, in `BLOCK` rows and columns. What a sum runs over are the columns of a left
-    factor, and the rows of a right one. Returns the largest, as `wide_amx.is_in_range` takes it.
+    The numbers at ``source`` are contiguous, in `BLOCK` rows and columns. Sums run over the columns
+    of a left factor, and over the rows of a right one. ``split`` returns the largest number, for
+    `wide_amx.is_in_range`.
     """
 
     @instructions(int64, int64, result=int64)
@@ -195,9 +197,9 @@ def _emit_split(
     def first_part(rest: ir.Value, part: int) -> ir.Value:
         bits = b.bitcast(rest, integers)
         if part < 2:
-            # To nearest; half a unit goes away from 0.
+            # Round to nearest, ties away from 0.
             bits = b.add(bits, e.splat(INT32(0x8000)))
-        # What is left of two parts is the third, but for what is below the normal range.
+        # The third part is the exact rest, except below the normal range.
         return b.and_(bits, high)
 
     def split_rows(k: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
@@ -205,8 +207,7 @@ def _emit_split(
         row = b.add(source, b.mul(k, INT64(2 * e.vector_bytes)))
         place = b.add(goal, b.mul(k, INT64(e.vector_bytes)))
         for half in range(2):
-            # Of the left factor rows k and k + 16, whose terms are side by side; of the right one
-            # both halves of the columns, whose terms are 16 rows apart.
+            # Terms k and k + 16 are in one row of a left factor, and 16 rows apart in a right one.
             sides = [(half, 0), (half, 1)] if is_left else [(0, half), (1, half)]
             offsets = [i * _ROWS * 2 * e.vector_bytes + j * e.vector_bytes for i, j in sides]
             rests = [e.load(row, offset) for offset in offsets]
@@ -227,9 +228,9 @@ def _emit_split(
 
 
 def turn_blocks(n_parts: int) -> Any:
-    """Compiled ``turn(source, goal, n)``: ``n`` blocks of a left factor as those of a right one.
+    """Return ``turn(source, goal, n)``, which turns ``n`` blocks of a left factor into right ones.
 
-    Of the same numbers: the rows of the one have the terms of the other.
+    The numbers stay the same; the rows of the left factor become the terms of the right one.
     """
 
     @instructions(int64, int64, int64)
@@ -272,9 +273,9 @@ def scale_strip(
     factors: ir.Value,
     n_lanes: ir.Value,
 ) -> ir.Value:
-    """Multiply ``n_rows`` of `BLOCK` numbers by as many factors, in place; beyond ``n_lanes`` 0.
+    """Multiply ``n_rows`` rows of `BLOCK` numbers by `BLOCK` factors, in place.
 
-    Returns the largest product, as `wide_amx.is_in_range` takes it.
+    Lanes from ``n_lanes`` on become 0. Return the largest product, for `wide_amx.is_in_range`.
     """
     e, b = _emitter(builder), builder
     offsets = [v * e.vector_bytes for v in range(BLOCK // e.lanes)]
@@ -295,7 +296,7 @@ def scale_strip(
 
 
 def _larger(e: Emitter, most: ir.Value, numbers: ir.Value) -> ir.Value:
-    """By the bits without the sign: these are ordered as the numbers are, NaN above infinity."""
+    """Return the larger numbers by their bits without the sign, which puts NaN above infinity."""
     bits = e.builder.and_(e.builder.bitcast(numbers, most.type), e.splat(INT32(0x7FFFFFFF)))
     return e.intrinsic(f"llvm.umax.v{e.lanes}i32", most.type, [most, bits])
 

@@ -1,6 +1,6 @@
-"""Bind templates to a type and compile them; see `fastloss.kernels` for why there are templates.
+"""Bind templates to a type and compile them; `fastloss.kernels` explains the templates.
 
-Numba is imported by the functions of this module, not with it.
+The functions of this module import Numba; importing the module does not.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from fastloss.kernels import rows
 
 
 def bind(template: Any, names: dict[str, Any], name: str = "") -> Any:
-    """Return a copy of ``template`` that sees ``names`` among its globals, maybe renamed.
+    """Return a copy of ``template`` with ``names`` among its globals, renamed to ``name`` if given.
 
-    Not a closure, because Numba finds no closure in its cache again from another process.
+    The copy is no closure, because Numba cannot find a closure in its cache from another process.
     """
     if not isinstance(template, FunctionType):
         return template
@@ -30,7 +30,7 @@ def bind(template: Any, names: dict[str, Any], name: str = "") -> Any:
 
 
 def add_helper(names: dict[str, Any], helper: Any) -> None:
-    """Bind a helper to the names so far and add it to them, inlined before types are inferred."""
+    """Bind a helper to ``names`` and add it to them; it is inlined before types are inferred."""
     from numba import njit
 
     bound = bind(helper, names)
@@ -38,7 +38,7 @@ def add_helper(names: dict[str, Any], helper: Any) -> None:
 
 
 def shared_names(dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return the values of the names that every kernel leaves open, for a type of W."""
+    """Return values for the names that every kernel leaves open, for a dtype of W."""
     from numba import from_dtype, njit
 
     from fastloss.kernels import simd
@@ -58,8 +58,7 @@ def shared_names(dtype: np.dtype[Any]) -> dict[str, Any]:
         "raise_to": simd.raise_to,
         "transpose": simd.transpose(from_dtype(dtype)),
     }
-    # Called again and again: a function of its own, and of a name of its own, as `compile_cached`
-    # says of kernels.
+    # Not inlined, because it is called many times. `compile_cached` explains the unique name.
     name = kernel_name(f"aligned_{dtype}", rows.aligned)
     names["aligned"] = njit(bind(rows.aligned, names, name), error_model="numpy")
     for helper in (rows.are_finished, rows.loss_of_rows):
@@ -72,13 +71,13 @@ def problem_types(source: Any, number: Any) -> tuple[Any, ...]:
     from numba import float64, int64, types
 
     integers, floats = (types.Array(t, 1, "C", readonly=True) for t in (int64, float64))
-    # Any layout: one signature serves them all, rows in place and rows to pack.
+    # Layout "A" accepts rows in place and rows to pack with one signature.
     X, W = types.Array(source, 2, "A", readonly=True), types.Array(number, 2, "C", readonly=True)
     return X, W, integers, floats, integers, float64, int64, floats
 
 
 def compile_kernel(template: Any, name: str, names: dict[str, Any], signature: Any) -> Any:
-    """Bind a template, and compile it or load it from the cache."""
+    """Bind a template, then compile it or load it from the cache."""
     from numba import njit
 
     bound = bind(template, names)

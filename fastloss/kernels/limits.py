@@ -1,4 +1,4 @@
-"""The sizes at which one way of computing becomes faster than another."""
+"""Hold the sizes at which one kernel becomes faster than another."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Where the kernels change over; the defaults are the fastest on the machines measured.
+    """Sizes at which kernels change over; the defaults were fastest on the machines measured.
 
     Parameters
     ----------
-    narrow_classes : with more, arithmetic takes longer than reading X.
-    narrow_bytes : of W. Each block of rows goes through all of W: beyond this the narrow kernel
-        pays only for ``fewest_classes``.
+    narrow_classes : most classes of the narrow kernel; with more, arithmetic takes longer than
+        reading X.
+    narrow_bytes : most bytes of W for the narrow kernel, because each block of rows reads all of W.
+        A larger W must have at most ``fewest_classes`` classes.
     fewest_classes : see ``narrow_bytes``.
-    matrix_rows, matrix_sum : with fewer rows or features splitting numbers for the matrix unit
-        takes longer than it saves.
-    block_bytes : of X and the scores of the rows that the wide kernel works on at once.
-    block_rows : with fewer rows at once, adding to dW would take as long as what is added.
+    matrix_rows, matrix_sum : fewest rows and features for the matrix unit. With fewer, splitting
+        numbers takes longer than the unit saves.
+    block_bytes : bytes of X and scores in a block of the wide kernel.
+    block_rows : a block may have this many rows even if it exceeds ``block_bytes``. With fewer,
+        adding to dW would take as long as the products.
     scores_bytes : use at least five blocks when the scores exceed this size.
     """
 

@@ -1,4 +1,4 @@
-"""The compiled form of a loss: a C function that kernels call through its address."""
+"""Compile a loss to a C function that kernels call through its address."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ N_PARAMETERS = 0
 def loss_entry(
     scores: Any, n_classes: int, n_rows: int, labels: Any, parameters: Any, losses: Any
 ) -> None:
-    """Call ``block`` with arrays made of the arguments of a C function."""
+    """Call ``block`` with arrays made from the arguments of a C function."""
     prefer_wide_vectors()
     block(
         carray(scores, (n_classes, n_rows)),
@@ -34,7 +34,7 @@ def loss_entry(
 
 
 def loss_kernel(loss: Loss, dtype: np.dtype[Any]) -> Any:
-    """Return a loss compiled for a type of scores: a C function with an ``address``."""
+    """Return the loss compiled for a dtype of scores: a C function with an ``address``."""
     if loss.block is None:
         raise ValueError(f"the loss {loss.name!r} has no block form")
     return _loss_kernel(loss.block, len(loss.parameters), dtype)
@@ -53,7 +53,7 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
         for name, value in block.__globals__.items()
         if isinstance(value, FunctionType) and value in vectorized
     }
-    # Inlined: as a function of its own it would need a name of its own, and be optimised twice.
+    # Inlined: a separate function would need a unique name, and be optimised twice.
     bound = bind(block, functions)
     names = {
         "block": njit(bound, error_model="numpy", inline="always"),

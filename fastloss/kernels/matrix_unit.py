@@ -1,4 +1,4 @@
-"""Whether the system lets this process use a matrix unit; without importing Numba."""
+"""Ask the system for permission to use a matrix unit, without importing Numba."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 
 @cache
 def is_allowed() -> bool:
-    """Ask Linux to let this process use a matrix unit that the CPU has, and return the answer.
+    """Ask Linux to let this process use the CPU's matrix unit; return whether it does.
 
-    It holds for the whole process: from then on Linux accepts no alternate signal stack
-    (``sigaltstack``) that is too small for the registers of the unit, 8 KiB say. If there is such a
-    stack already, the answer is no. ``FASTLOSS_AMX=0`` does without the unit.
+    The permission holds for the whole process. From then on Linux rejects an alternate signal stack
+    (``sigaltstack``) that is too small for the unit's registers, such as one of 8 KiB. If such a
+    stack exists already, Linux refuses the permission. ``FASTLOSS_AMX=0`` disables the unit.
     """
     if os.environ.get("FASTLOSS_AMX") == "0" or sys.platform != "linux":
         return False

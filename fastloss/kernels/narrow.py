@@ -1,26 +1,25 @@
-"""One pass over ``X``: while a block of rows is in cache it is scored, and spent on ``dW``.
+"""Evaluate few classes in one pass over ``X``: both products use a block of rows while in cache.
 
 A block goes through three stages::
 
-    scores    tiles of a few rows x up to 5 classes; scores lie (C, R), a column a row of X, so
-              that a loss runs over many rows with one instruction
+    scores    tiles of a few rows x up to 5 classes; scores are (C, R), a column for each row of X,
+              so that a loss runs over many rows with one instruction
     loss      in place: the scores become their gradient, weighted
     gradient  tiles of up to 5 classes x a few vectors of features, summed over the block's rows
 
-Rows are read where they are, except for those whose numbers do not lie together or are ``uint8``:
-they are first packed into scratch. While a block is worked on the next one is prefetched, spread
-over both products.
+Rows are read in place. Rows that are not contiguous, or ``uint8``, are first packed into scratch.
+Both products of a block also prefetch parts of the next block.
 
-The rows are cut into chunks, each with a partial gradient of its own. Any number of threads runs
-`evaluate` on the same arguments; each takes the next chunk that nobody has taken, and whoever
-finishes the last one adds the partials up, in order. Chunks and blocks depend on the shape alone,
-so any number of threads gives the same bits. Who finds nothing left to take waits for the others,
-but not for long: see `are_finished`.
+The rows are cut into chunks, each with its own partial gradient. All threads run `evaluate` on the
+same arguments, and each repeatedly takes the next free chunk. The thread that finishes the last
+chunk adds the partial gradients in order. Chunks and blocks depend on the shape alone, so any
+number of threads gives the same bits. A thread without work spins for about 0.1 ms, then returns;
+see `are_finished`.
 
-A partial gradient in float32 takes no more than `SUM_ROWS` rows. If a chunk has more, it also has a
-total in float64, to which its partial gradient is added every so many rows.
+A partial gradient sums at most about `SUM_ROWS` rows in the dtype of W. A chunk with more rows also
+has a total in float64, to which its partial gradient is added at intervals.
 
-Only scalars are assigned to slices here: of arrays that costs Numba seconds to compile.
+This module assigns only scalars to slices; assigning arrays costs Numba seconds to compile.
 """
 
 from __future__ import annotations
@@ -57,24 +56,24 @@ ITEMSIZE = 4
 #: Rows of scores are padded to whole vectors and tiles.
 ROWS_STEP = 16
 
-#: No more rows than these are summed in the type of W, or their losses in one float64.
+#: Number of rows summed in the dtype of W, and of losses in one float64, before adding to totals.
 SUM_ROWS = 2048
 
-# Of L1, for what all classes have of a slab of features and a tile of rows beside it.
+# Part of L1 for a slab of features: its weights of all classes, and a tile of rows.
 _SLAB_BYTES = 36 * 1024
 
 
 def collect_rows(
     X: Any, labels: Any, rows: Any, start: int, stop: int, packed: Any, indices: Any
 ) -> int:
-    """How many of ``rows[start:stop]`` count; without ``rows``, of all in order.
+    """Collect the rows among ``rows[start:stop]`` that are not skipped; return their number.
 
-    ``indices``: which, the addresses of their numbers, and their labels. Rows are packed if
-    ``packed`` has any.
+    An empty ``rows`` stands for all rows in order. ``indices`` receives the row numbers, the
+    addresses of the features, and the labels. Rows are packed unless ``packed`` is empty.
     """
     n = 0
     for k in range(start, stop):
-        # Without a branch: a row that does not count is overwritten by the next one.
+        # No branch: the next row overwrites a skipped one.
         i = rows[k] if rows.shape[0] > 0 else k
         indices[0, n] = i
         indices[1, n] = address(X) + i * X.strides[0]
@@ -84,10 +83,10 @@ def collect_rows(
         pack_rows(X, indices[0, :n], packed)
         for r in range(n):
             indices[1, r] = address(packed) + r * packed.strides[0]
-    # The last tile of rows is filled up with one that can be read; nobody reads its scores.
+    # Fill the last tile of rows with a readable row, whose scores are ignored.
     for r in range(n, n + TILE_ROWS):
         indices[1, r] = indices[1, 0]
-    # Nor the losses of the rows that fill the last vector; they need a label in range.
+    # Rows that fill the last vector need a label in range; their losses are ignored.
     for r in range(n, -(-n // ROWS_STEP) * ROWS_STEP):
         indices[2, r] = 0
     return n
@@ -111,12 +110,13 @@ def evaluate(
     chunk_losses: Any,
     dW: Any,
 ) -> bool:
-    """Chunks, until none is left; the last to finish one writes ``dW``. Run by every thread.
+    """Evaluate chunks until none is left; the thread that finishes the last one writes ``dW``.
 
-    Whether all is done. ``rows``: which, or without entries all. ``counters``: chunks taken,
-    finished, and 1 when all is. ``partials`` (K, C, D): gradients times ``scale``, those of the
-    bias after the features, rounded up to whole vectors. ``totals``: as many in float64, or none if
-    chunks have no more than `SUM_ROWS` rows. ``dW`` with no rows: the loss alone.
+    Every thread runs this function and returns whether all chunks are finished. ``rows`` holds the
+    row numbers; empty means all rows. ``counters``: chunks taken, chunks finished, and 1 when
+    ``dW`` is written. ``partials`` (K, C, D): gradients times ``scale``; the bias comes after the
+    features, rounded up to whole vectors. ``totals``: the same in float64, or empty if chunks have
+    at most `SUM_ROWS` rows. An empty ``dW`` means that only the loss is wanted.
     """
     n_chunks = chunk_losses.shape[0]
     if read_shared(address(counters)) >= n_chunks:
@@ -127,8 +127,8 @@ def evaluate(
     n_padded = -(-n_classes // width) * width
     n_columns = -(-n_features // LANES) * LANES
     in_place = X.itemsize == W.itemsize and X.strides[1] == X.itemsize
-    # W.T, a slab of features after another: so many that what all classes have of it stays in L1.
-    # There they lie in one piece, because parts of long rows would compete for the same places.
+    # W.T in slabs of features, so that a slab of all classes stays in L1. Each slab is contiguous,
+    # because parts of long rows would compete for the same cache sets.
     slab = max(32, _SLAB_BYTES // (64 * (n_padded + TILE_ROWS))) * LANES
     slab = min(slab, n_columns)
     W_T = aligned(n_padded * -(-n_columns // slab) * slab, W)
@@ -141,7 +141,7 @@ def evaluate(
             address(W_T) + first * n_padded * ITEMSIZE,
             slab * ITEMSIZE,
         )
-    # Of each class, and behind them the feature that it belongs to.
+    # The bias of each class, followed by the feature 1 that it belongs to.
     bias = aligned(n_padded + LANES, W)
     bias[n_padded] = 1
     if W.shape[0] > n_features:
@@ -153,7 +153,7 @@ def evaluate(
     factors, bad = aligned(block_rows, W), aligned(block_rows, W)
     losses, row_weights, loss_sums = np.empty(block_rows), np.empty(block_rows), np.empty(LANES)
     row_weights[:] = 1
-    # Of each row of a block: its number, its address, its label, and where the bias's feature is.
+    # For each row of a block: number, address, label, and address of the bias's feature.
     indices = np.empty((4, block_rows + TILE_ROWS), np.int64)
     indices[3] = address(bias) + n_padded * ITEMSIZE
     while True:
@@ -171,13 +171,13 @@ def evaluate(
         for start in range(k * chunk_rows, chunk_stop, block_rows):
             stop = min(chunk_stop, start + block_rows)
             n = collect_rows(X, labels, rows, start, stop, packed, indices)
-            # Padded, so that whole vectors of rows are left to the loss.
+            # Padded, so that the loss runs over whole vectors of rows.
             n_scored = -(-n // ROWS_STEP) * ROWS_STEP
             scores = scratch[: n_padded * n_scored].reshape(n_padded, n_scored)
             following = address(X) + stop * X.strides[0]
             end = following + (stop - start) * X.strides[0]
             if rows.shape[0] > 0:
-                # The next rows lie anywhere: read these again, which costs nothing.
+                # The next rows are anywhere; prefetching the first row again costs nothing.
                 following = end = indices[1, 0]
             for c in range(n_padded):
                 row = scores[c]
@@ -199,7 +199,7 @@ def evaluate(
                 end,
             )
             if dW.shape[0] == 0 and n_features < 8 * LANES:
-                # Longer rows are prefetched well enough by the tiles of scores.
+                # The tiles of scores prefetch longer rows well enough.
                 for line in range(following, end, 64):
                     prefetch(line)
             if weights.shape[0] > 0:
@@ -218,7 +218,7 @@ def evaluate(
                 losses,
                 bad,
             )
-            # What only fills the last vector is no loss.
+            # Rows that fill the last vector have no loss.
             for r in range(n, n_scored):
                 losses[r] = 0
             add_losses(losses, row_weights, n_scored, loss_sums)
@@ -252,7 +252,7 @@ def evaluate(
 
 
 def add_losses(losses: Any, weights: Any, n: int, sums: Any) -> None:
-    """Add ``weights * losses`` to a vector of sums: one sum would wait for itself at every row."""
+    """Add ``weights * losses`` to a vector of sums; a single sum would stall at every row."""
     for r in range(0, n, LANES):
         for lane in range(LANES):
             sums[lane] += weights[r + lane] * losses[r + lane]
@@ -271,9 +271,9 @@ def score_block(
     following: int,
     end: int,
 ) -> int:
-    """Add the products of a block of rows to its scores; how far the next block is prefetched.
+    """Add ``X @ W`` of a block to its scores, a slab of features at a time.
 
-    A slab of features at a time.
+    Return the address up to which the next block is prefetched.
     """
     for first in range(0, n_features, slab):
         offset = first * ITEMSIZE
@@ -313,11 +313,12 @@ def add_gradient(
 ) -> None:
     """Add ``G @ X`` of a block of rows to ``total``.
 
-    ``ones``, if not 0: the bias's features, as many addresses; its gradient comes after the others.
+    ``ones`` points at the addresses of the bias's features; 0 means no bias. The gradient of the
+    bias comes after that of the features.
     """
     strip = STRIP_VECTORS * LANES
     n_strips = n_features // strip * strip
-    # All classes of a strip in turn: its features are then still in L1.
+    # All classes of a strip in turn, while its features are in L1.
     for d in range(0, n_strips, strip):
         offset = d * ITEMSIZE
         for c in range(0, n_padded, width):
@@ -362,7 +363,7 @@ def add_to_total(sums: Any, total: Any) -> None:
 
 
 def add_partials(partials: Any, totals: Any, n_features: int, dW: Any) -> None:
-    """The partial gradients (K, C, D), and of the bias after the features, into ``dW``."""
+    """Write the sum of the partial gradients (K, C, D), bias after the features, to ``dW``."""
     bias = -(-n_features // LANES) * LANES
     for c in range(dW.shape[1]):
         total = partials[0, c]

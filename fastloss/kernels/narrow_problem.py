@@ -22,21 +22,21 @@ from fastloss.kernels.run import (
 )
 from fastloss.problem import Problem
 
-# A block of this size, the next one, W and the partial gradient stay in L2 together.
+# A block of this size, the next block, W and the partial gradient fit in L2 together.
 BLOCK_BYTES = 256 * 1024
 MAX_BLOCK_ROWS = 128
 # Each chunk has a partial gradient, which costs memory and time to add up.
 MAX_CHUNKS = 32
 MIN_CHUNK_ROWS = 128
 MAX_PARTIAL_BYTES = 64 * 2**20
-# As in `simd`, which is imported with Numba; of two that fit equally well the wider one.
+# The widths of `simd.TILE_CLASSES`, without importing Numba; the wider one is first and wins ties.
 TILE_CLASSES = (5, 3)
 
 _NO_TOTALS = np.empty((0, 0, 0))
 
 
 class Partition(NamedTuple):
-    """How the rows of a problem are cut into chunks, and chunks into blocks."""
+    """The cut of a problem's rows into chunks, and of chunks into blocks."""
 
     tile_classes: int
     block_rows: int
@@ -46,9 +46,10 @@ class Partition(NamedTuple):
 
 @lru_cache(maxsize=256)
 def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Partition:
-    """Cut the rows of a problem, from its shape alone, so that bits do not depend on threads.
+    """Cut the rows of a problem by its shape alone, so that bits do not depend on threads.
 
-    Classes and features are padded to whole tiles and vectors; a chunk is worth a thread's while.
+    Classes and features are padded to whole tiles and vectors. A chunk has enough work to be worth
+    a thread.
     """
     tile_classes = min(TILE_CLASSES, key=lambda width: round_up(n_classes, width))
     lanes = CACHE_LINE // itemsize
@@ -65,7 +66,7 @@ def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Pa
 
 
 class Narrow:
-    """A problem laid out for the narrow kernel, for calls with ``n_rows`` of its rows or all."""
+    """A problem laid out for the narrow kernel, for calls on ``n_rows`` of its rows (None: all)."""
 
     def __init__(
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None

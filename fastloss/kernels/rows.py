@@ -1,4 +1,4 @@
-"""Templates that the kernels share: memory, rows and the losses of a block of them."""
+"""Share templates among the kernels: aligned memory, packed rows and the losses of a block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ read_shared: Any = None
 
 
 def aligned(n: int, like: Any) -> Any:
-    """Return ``n`` zeros of the type of ``like`` that begin on a cache line."""
+    """Return ``n`` zeros of the dtype of ``like`` that begin on a cache line."""
     buffer = np.empty(n + 64 // like.itemsize, like.dtype)
     start = (-address(buffer) % 64) // like.itemsize
     array = buffer[start : start + n]
@@ -24,20 +24,20 @@ def aligned(n: int, like: Any) -> Any:
 
 
 def pack_rows(X: Any, kept: Any, packed: Any) -> None:
-    """Copy the ``kept`` rows of ``X`` in the type of ``packed``."""
+    """Copy the ``kept`` rows of ``X`` to ``packed``, converted to its dtype."""
     if X.strides[1] == X.itemsize:
         for r in range(kept.shape[0]):
             goal = address(packed) + r * packed.strides[0]
             convert(address(X) + kept[r] * X.strides[0], goal, X.shape[1])
     else:
-        # By columns, as these may lie together: so that a whole cache line is used.
+        # By columns, which may be contiguous: each cache line is then used as a whole.
         for d in range(X.shape[1]):
             for r in range(kept.shape[0]):
                 packed[r, d] = X[kept[r], d]
 
 
 def are_finished(counter: int, n: int) -> bool:
-    """Wait about 0.1 ms, the cost of going to sleep, for a shared counter to reach ``n``."""
+    """Return whether a shared counter reaches ``n`` within 0.1 ms, the cost of going to sleep."""
     for _ in range(2000):  # noqa: SIM110  (Numba knows no any)
         if read_shared(counter) >= n:
             return True
@@ -55,9 +55,9 @@ def loss_of_rows(
     losses: Any,
     bad: Any,
 ) -> None:
-    """Compute losses of the columns of ``scores`` (C, R); these become gradients times ``factors``.
+    """Write ``losses`` (R,) and overwrite ``scores`` (C, R) with gradients times ``factors`` (R,).
 
-    A row with a NaN or +inf score, or whose loss is NaN, has the loss NaN and a gradient of NaN.
+    A row with a NaN or +inf score, or with a NaN loss, gets the loss NaN and a gradient of NaN.
     """
     one = scores.dtype.type(1)
     for r in range(n_rows):

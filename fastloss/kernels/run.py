@@ -1,4 +1,4 @@
-"""Run a kernel on threads, with memory that is used again."""
+"""Run a kernel on threads, and keep scratch memory between calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastloss import threads
 from fastloss.arrays import Floats
 
 CACHE_LINE = 64
-#: Below this, waking a second thread takes longer than what it would take over.
+#: Below this, waking a second thread takes longer than the work it would do.
 SERIAL_MULTIPLY_ADDS = 3 * 2**20
 
 NOTHING = np.empty(0)
@@ -28,8 +28,8 @@ def run(
     n_threads: int | None,
     most: int = sys.maxsize,
 ) -> None:
-    """Run a kernel on ``n_threads`` (None: all available), but on no more than ``most``."""
-    # Asking how many are available takes longer than some calls that need one.
+    """Run a kernel on ``n_threads`` (None: all available), but on at most ``most``."""
+    # Counting the available threads takes longer than some calls on one thread.
     if most > 1:
         most = min(most, threads.available_threads() if n_threads is None else n_threads)
     if most > 1:
@@ -39,12 +39,12 @@ def run(
 
 
 def round_up(number: int, multiple: int) -> int:
-    """Return the least multiple that is not below a number."""
+    """Return the least multiple of ``multiple`` that is at least ``number``."""
     return -(-number // multiple) * multiple
 
 
 class _Scratch(threading.local):
-    """Memory that a thread keeps for its next call: fresh pages would cost a tenth of a call."""
+    """Memory that a thread keeps for its next call; fresh pages would cost a tenth of a call."""
 
     _MAX_BYTES = 16 * 2**20
 
@@ -52,7 +52,7 @@ class _Scratch(threading.local):
         self._buffer = _aligned(0)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
-        """Return an array that begins on a cache line, not initialised."""
+        """Return an uninitialised array that begins on a cache line."""
         n_bytes = math.prod(shape) * dtype.itemsize
         buffer = self._buffer
         if len(buffer) < n_bytes:

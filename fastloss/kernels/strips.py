@@ -1,4 +1,4 @@
-"""Losses and gradients of scores that are there already, a strip of rows at a time."""
+"""Compute losses and gradients of given scores, a strip of rows at a time."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def evaluate_strips(
     counters: Any,
     losses: Any,
 ) -> bool:
-    """Overwrite ``scores`` (N, C) with their gradient. Every thread runs this.
+    """Write ``losses`` (N,) and overwrite ``scores`` (N, C) with their gradient.
 
-    Strips of rows are copied to scratch, where they lie (C, R), and back. Returns whether all is
-    done. ``counters``: strips taken, strips finished.
+    Every thread runs this function and returns whether all strips are finished. A strip of rows is
+    copied to scratch as (C, R), and back. ``counters``: strips taken, strips finished.
     """
     n_rows, n_classes = scores.shape
     scratch = aligned(n_classes * strip_rows, scores)
@@ -50,7 +50,7 @@ def evaluate_strips(
         if start >= n_rows:
             break
         n = min(strip_rows, n_rows - start)
-        # Padded, so that whole vectors of rows are left to the loss, of a single row too.
+        # Padded, so that the loss runs over whole vectors of rows, even for a single row.
         n_padded = -(-n // ROWS_STEP) * ROWS_STEP
         part = address(scores) + start * scores.strides[0]
         strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
@@ -103,7 +103,7 @@ def strips_name(dtype: np.dtype[Any]) -> str:
 def run_strips(loss: Loss, scores: Floats, labels: Labels, n_threads: int | None) -> Floats:
     """Return the losses of all rows, and overwrite ``scores`` with the gradient."""
     n_rows, n_classes = scores.shape
-    # Whole vectors of rows, within L2 if that can be.
+    # Whole vectors of rows, within L2 if possible.
     fitting = _L2_BYTES // (n_classes * scores.itemsize)
     strip_rows = min(max(fitting, 16), 128) // 16 * 16
     losses = np.empty(n_rows)

@@ -1,21 +1,20 @@
-"""Many classes: both products in tiles of registers, and a block of rows between them.
+"""Evaluate many classes: blocks of rows, with both products in tiles of registers.
 
-With many classes the
-arithmetic takes longest, so numbers are laid out for it. A strip is as wide as a few vectors, and
-a matrix in strips of its rows, (strips, columns, strip), has them side by side for each column.
-A block of rows goes through four stages, each of which any number of threads shares::
+With many classes the arithmetic takes longest, so numbers are laid out for it. A strip holds a few
+vectors' worth of rows. A matrix in strips, (strips, columns, strip), has the rows of a strip side
+by side for each column. A block of rows goes through four stages, each shared by all threads::
 
     lay out   X in strips
     scores    in strips, a piece of the classes at a time: S += X @ W
     loss      in place, a strip at a time: the scores become their gradient G, weighted
     gradient  a piece of the classes and features at a time: dW += X.T @ G
 
-The bias is a feature of ones. Blocks depend on the shape alone and follow each other, and what a
-number of a result is the sum of does not depend on its piece, so any number of threads gives the
-same bits. No N x C matrix is formed.
+The bias is a feature of ones. Any number of threads gives the same bits: blocks depend on the shape
+alone and run one after another, and the terms of a sum do not depend on the piece. No N x C matrix
+is formed.
 
-What is kept in which cache is as in K. Goto and R. van de Geijn, *Anatomy of High-Performance
-Matrix Multiplication*, 2008.
+The use of caches follows K. Goto and R. van de Geijn, *Anatomy of High-Performance Matrix
+Multiplication*, 2008.
 """
 
 from __future__ import annotations
@@ -43,16 +42,16 @@ PRODUCT_ROWS = 12
 
 LAY_OUT, SCORES, LOSS, GRADIENT = range(4)
 
-#: The products run over so many numbers at a time, the gradient's over so many strips of them: of
-#: one matrix a strip, or a few rows, then stay in L1, and a piece of the other in L2.
+#: Terms of a sum taken at a time: features for the scores, strips of rows for the gradient. A strip
+#: or a few rows of one matrix then stay in L1, and a piece of the other matrix stays in L2.
 DEPTH = 384
 DEPTH_STRIPS = 16
-#: The most classes of a piece, and strips or features of it; and what it does not go below only to
-#: have one for each thread, because a piece must also lay out what it multiplies.
+#: Most and fewest classes, strips and features of a piece. Each piece lays out the numbers that it
+#: multiplies, so pieces are not cut below the minimum, even if some threads then have none.
 PIECE_CLASSES, MIN_CLASSES = 256, 128
 PIECE_STRIPS, MIN_STRIPS = 32, 4
 PIECE_FEATURES, MIN_FEATURES = 1024, 96
-#: Bytes that a tile of scores prefetches for each strip of its sums.
+#: Bytes that a tile of scores prefetches for each strip of terms.
 PREFETCHED = 256
 
 
@@ -77,14 +76,14 @@ def evaluate(
     dW: Any,
     n_threads: int,
 ) -> bool:
-    """Pieces of a stage for the rows from ``start`` to ``stop``, until none is left.
+    """Run pieces of a stage for the rows from ``start`` to ``stop``, until none is left.
 
-    Run by every thread. Whether all are finished. ``rows``: which, or without entries all.
-    ``strips`` (K, features and bias, strip) and ``scores`` (K, C, strip) go from stage to stage;
-    for `kernels.wide_amx` strips are as much room, for what it lays out. ``is_new``: the gradient
-    replaces what is in ``dW``, rather than being added.
-    ``counters``: pieces taken, finished, and how large the numbers are that `kernels.wide_amx` lays
-    out. ``losses``: of each row, weighted, 0 if it is skipped.
+    Every thread runs this function and returns whether all pieces are finished. ``rows`` holds the
+    row numbers; empty means all rows. ``strips`` (K, features and bias, strip) and ``scores``
+    (K, C, strip) carry data between stages; `kernels.wide_amx` uses ``strips`` as plain memory.
+    If ``is_new``, the gradient overwrites ``dW``; otherwise it is added.
+    ``counters``: pieces taken, pieces finished, and the largest number that `kernels.wide_amx` laid
+    out. ``losses``: weighted losses of a strip's rows; skipped rows leave its last ones unchanged.
     """
     n_parameters, n_classes = W.shape
     n_strips = scores.shape[0]
@@ -110,7 +109,7 @@ def evaluate(
             begin = start + k * STRIP
             n = 0
             for i in range(begin, min(begin + STRIP, stop)):
-                # Without a branch: a row that does not count is overwritten by the next one.
+                # No branch: the next row overwrites a skipped one.
                 row = rows[i] if rows.shape[0] > 0 else i
                 indices[n] = row
                 strip_labels[n] = labels[row]
@@ -152,7 +151,7 @@ def evaluate(
 
 
 def piece(stage: int, n_tall: int, n_classes: int, n_threads: int) -> tuple[int, int]:
-    """How many strips or features a piece of a stage has, and how many classes."""
+    """Return the strips or features of a piece of a stage, and its classes."""
     if stage == SCORES:
         broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, PRODUCT_ROWS)
         wanted = n_threads * broad // n_classes
@@ -165,22 +164,22 @@ def piece(stage: int, n_tall: int, n_classes: int, n_threads: int) -> tuple[int,
 
 
 def share(n: int, wanted: int, least: int, most: int, multiple: int) -> int:
-    """How many of ``n`` a piece has, all about as many: ``n / wanted`` if that is within bounds."""
+    """Return the size of equal pieces of ``n``: about ``n / wanted``, within the bounds."""
     size = min(most, max(least, -(-n // max(1, wanted))))
     return -(-n // (-(-n // size) * multiple)) * multiple
 
 
 def panel_size(is_of_scores: bool, n_parameters: int, n_strips: int, broad: int) -> int:
-    """How many numbers of W, or of G, a piece lays out at a time."""
+    """Return how many numbers of W (scores) or G (gradient) a piece lays out at a time."""
     if is_of_scores:
         return min(DEPTH, -(-n_parameters // STRIP) * STRIP) * (broad + PRODUCT_ROWS)
     return min(DEPTH_STRIPS, n_strips) * STRIP * broad
 
 
 def rows_together(X: Any, kept: Any, in_place: bool, packed: Any) -> tuple[int, int]:
-    """The address of the ``kept`` rows and their stride: where they are, or ``packed``.
+    """Return the address and the stride of the ``kept`` rows, packed if need be.
 
-    ``in_place``: they follow each other.
+    ``in_place`` says that the rows follow each other in ``X``.
     """
     if in_place and X.itemsize == ITEMSIZE and X.strides[1] == ITEMSIZE:
         return address(X) + kept[0] * X.strides[0], X.strides[0]
@@ -189,7 +188,10 @@ def rows_together(X: Any, kept: Any, in_place: bool, packed: Any) -> tuple[int, 
 
 
 def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> int:
-    """The ``kept`` rows, and a feature of ones for the bias, as columns of a strip."""
+    """Write the ``kept`` rows, and a feature of ones for the bias, to the columns of a strip.
+
+    Return 0; see `kernels.wide_amx`.
+    """
     n, n_features = kept.shape[0], X.shape[1]
     source, stride = rows_together(X, kept, in_place, packed)
     if n < STRIP:
@@ -202,9 +204,9 @@ def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, s
 
 
 def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> int:
-    """Multiply a strip's gradients by the factors of its ``n`` rows: them, or what is smaller, X.
+    """Multiply a strip's gradients by the factors of its ``n`` rows, or X instead if it is smaller.
 
-    What only fills the strip becomes 0: it must not count, nor be NaN.
+    Gradients of rows that only fill the strip become 0, because they could be NaN.
     """
     n_classes = scores.shape[1]
     if n_parameters < n_classes:
@@ -233,7 +235,7 @@ def score_piece(
     right: int,
     panel: Any,
 ) -> int:
-    """``X @ W`` of the strips from ``first`` and the classes from ``left`` on."""
+    """Add ``X @ W`` to the scores: the strips from ``first`` and the classes from ``left`` on."""
     width = STRIP * ITEMSIZE
     n_parameters = W.shape[0]
     block = (right - left + PRODUCT_ROWS) * width
@@ -269,7 +271,7 @@ def score_piece(
                     PREFETCHED,
                 )
                 following += -(-depth // STRIP) * PREFETCHED
-            # Others may mark the same ones.
+            # Other threads may mark the same rows.
             if d + depth == n_parameters and bad != 0:
                 for r in range(STRIP):
                     if bad >> r & 1 == 1:
@@ -289,14 +291,14 @@ def gradient_piece(
     is_new: bool,
     panel: Any,
 ) -> None:
-    """``X.T @ G`` of the features from ``first`` and the classes from ``left`` on."""
+    """Add ``X.T @ G`` to ``dW``: the features from ``first`` and the classes from ``left`` on."""
     width = STRIP * ITEMSIZE
     n_strips = scores.shape[0]
     for s in range(0, n_strips, DEPTH_STRIPS):
         n_here = min(DEPTH_STRIPS, n_strips - s)
-        # An even number of rows; those that only fill a strip are 0.
+        # An even number of rows; rows that fill a strip are 0.
         n_sums = min(n_here * STRIP, (n_rows - s * STRIP + 1) // 2 * 2)
-        # Of each strip of classes all rows, one after the other.
+        # For each strip of classes, all rows one after another.
         block = n_here * STRIP * width
         for c in range(left, right, STRIP):
             for part in range(n_here):
@@ -321,7 +323,7 @@ def gradient_piece(
                     last - d,
                     right - c,
                     is_new and s == 0,
-                    # Nothing more to prefetch: all that was tried took longer.
+                    # No prefetch: every variant that was measured took longer.
                     address(panel),
                     0,
                 )
@@ -354,7 +356,7 @@ def compile_wide(
     names_of_products: dict[str, Any],
     products: tuple[Any, ...],
 ) -> Callable[..., bool]:
-    """Return `evaluate` compiled with the ``products`` of a unit, five functions as here."""
+    """Return `evaluate` compiled with a unit's ``products``: five functions, as in this module."""
     from numba import boolean, float64, from_dtype, int64
 
     from fastloss.kernels import simd
@@ -386,7 +388,7 @@ def wide_name(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> str:
 
 
 def product_widths(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Return how many numbers a strip has, and how many rows a product tile."""
+    """Return the numbers in a strip, and the rows of a product tile."""
     from fastloss.kernels import simd
 
     target = simd.target()

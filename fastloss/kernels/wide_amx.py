@@ -1,15 +1,15 @@
-"""Many classes on a CPU with a matrix unit: the products of `kernels.wide`, out of parts.
+"""Evaluate many classes on a matrix unit: the products of `kernels.wide` from bfloat16 parts.
 
-The functions of this module are templates that take the places of those of the same names in
-`kernels.wide`, for float32. Blocks of parts are laid out as `kernels.amx` says: a strip of X as the
-left factor of the gradient, whose sums run over rows. For the scores, whose sums run over features,
-it is turned into a right factor each time a piece comes to it, which takes an eighth of the time
-that the piece then multiplies it for, and spares half of the memory.
+For float32, the templates of this module replace those of the same names in `kernels.wide`.
+`kernels.amx` describes the layout of blocks of parts. A strip of X is laid out as the left factor
+of the gradient, whose sums run over rows. The sums of the scores run over features, so each piece
+turns the strip into a right factor first. Turning takes an eighth of the time of multiplying, and
+saves half of the memory.
 
-Where the functions of `kernels.wide` return 0, these return the largest number that they laid out
-(by its bits without the sign, which are ordered as numbers are, NaN above infinity). `is_in_range`
-says whether parts are made for it. If not, the block of rows is left to the vectors of
-`kernels.wide`, before dW is touched.
+The functions return the largest number that they laid out, where those of `kernels.wide` return 0.
+Numbers are compared by their bits without the sign, which puts NaN above infinity. `is_in_range`
+says whether the parts can represent that number. If not, the vectors of `kernels.wide` evaluate the
+block of rows; dW is then still untouched.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ gradient_product: Any = None
 scale_strip: Any = None
 configure: Any = None
 release: Any = None
-#: Of a block of X, and of one of W or G.
+#: Bytes of a block of X, and of a block of W or G.
 X_BYTES = WHOLE_BYTES = 6144
 
 PREFETCHED = 768
@@ -43,27 +43,27 @@ DEPTH_STRIPS = 16
 
 
 def _bits(power: int) -> int:
-    """Of 2**power as float32."""
+    """Return the bits of 2**power as float32."""
     return (127 + power) << 23
 
 
-#: No sum of products of two numbers up to here overflows.
+#: No sum of products of two numbers up to this size overflows.
 LARGEST = _bits(48)
-#: The unit takes what is below 2**-126 for 0: a third part of 2**-110, a product of two numbers of
-#: 2**-63. With at least these as the largest of all X or W of a block, and of its gradient, that is
-#: far below the largest result, by which errors are measured. Results below 1e-30 that stand beside
-#: ordinary ones have fewer digits than with vectors.
+#: The unit treats numbers below 2**-126 as 0, such as the third part of 2**-110 or the product of
+#: two numbers of 2**-63. Errors are measured by the largest result. They are negligible if the
+#: largest X or W of a block, and its largest gradient, reach these bounds. Among ordinary results,
+#: those below 1e-30 have fewer digits than with vectors.
 LEAST, LEAST_GRADIENT = _bits(-32), _bits(-64)
 
 
 def is_in_range(largest: int, stage: int) -> bool:
-    """Whether the unit can take what was laid out in a stage."""
+    """Return whether the unit can multiply the numbers laid out in a stage."""
     least = LEAST_GRADIENT if stage == LOSS else LEAST
     return largest == 0 or least <= largest <= LARGEST
 
 
 def panel_size(is_of_scores: bool, n_parameters: int, n_strips: int, broad: int) -> int:
-    """Room for a piece's blocks of W, and what a strip of X is turned into, or for those of G."""
+    """Return the size of a panel: a piece's blocks of W and a turned strip of X, or blocks of G."""
     n_classes = -(-broad // STRIP)
     if is_of_scores:
         return (n_classes + 1) * -(-min(DEPTH, n_parameters) // STRIP) * WHOLE_BYTES // 4
@@ -71,7 +71,7 @@ def panel_size(is_of_scores: bool, n_parameters: int, n_strips: int, broad: int)
 
 
 def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, strip: Any) -> int:
-    """The ``kept`` rows, and ones for the bias, as left factors."""
+    """Write the ``kept`` rows, and ones for the bias, as left factors; return the largest."""
     n, n_features = kept.shape[0], X.shape[1]
     source, stride = rows_together(X, kept, in_place, packed)
     largest = 0
@@ -84,7 +84,7 @@ def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, s
         goal = address(strip) + d // STRIP * X_BYTES
         largest = max(largest, split_X(address(block), goal))
         if n_here < STRIP and n_parameters > n_features:
-            # Apart: it says nothing about how large the features are.
+            # Split separately, because the bias's 1 must not count as the largest feature.
             for r in range(STRIP):
                 block[n_here, r] = 1
             split_X(address(block), goal)
@@ -92,7 +92,7 @@ def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, s
 
 
 def apply(factors: Any, n: int, strips: Any, scores: Any, k: int, n_parameters: int) -> int:
-    """Multiply a strip's gradients by the factors of its ``n`` rows; beyond these they become 0."""
+    """Multiply a strip's gradients by the factors of its ``n`` rows; set those of others to 0."""
     strip = address(scores) + k * scores.strides[0]
     return scale_strip(strip, scores.shape[1], address(factors), n)
 
@@ -108,7 +108,7 @@ def score_piece(
     right: int,
     panel: Any,
 ) -> int:
-    """``X @ W`` of the strips from ``first`` and the classes from ``left`` on."""
+    """Add ``X @ W`` to the scores: the strips from ``first`` and the classes from ``left`` on."""
     n_parameters = W.shape[0]
     block = aligned(STRIP * STRIP, W).reshape(STRIP, STRIP)
     turned = address(panel)
@@ -119,7 +119,7 @@ def score_piece(
         n_blocks = -(-min(DEPTH, n_parameters - d) // STRIP)
         of_classes = n_blocks * WHOLE_BYTES
         for part in range(n_blocks):
-            # Along rows of W, which are prefetched as they are read.
+            # Along rows of W, which the CPU prefetches.
             feature = d + part * STRIP
             n = min(STRIP, n_parameters - feature)
             if n < STRIP:
@@ -168,7 +168,7 @@ def gradient_piece(
     is_new: bool,
     panel: Any,
 ) -> None:
-    """``X.T @ G`` of the features from ``first`` and the classes from ``left`` on."""
+    """Add ``X.T @ G`` to ``dW``: the features from ``first`` and the classes from ``left`` on."""
     n_strips = scores.shape[0]
     block = aligned(STRIP * STRIP, dW).reshape(STRIP, STRIP)
     configure()
@@ -217,7 +217,7 @@ def amx_kernel(X_type: np.dtype[Any]) -> Callable[..., bool]:
 
 
 def _names(X_type: np.dtype[Any]) -> dict[str, Any]:
-    """Return the values of the names that this module, and `wide` for it, leave open."""
+    """Return values for the names that this module and `wide` leave open."""
     from fastloss.kernels import amx
 
     n_parts, most = 1 if X_type == np.uint8 else amx.MOST_PARTS, amx.MOST_PARTS

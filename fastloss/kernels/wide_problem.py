@@ -26,14 +26,14 @@ from fastloss.kernels.run import (
 )
 from fastloss.problem import Problem
 
-# Rows are padded to whole strips of two vectors, which on AVX-512 have so many bytes.
+# Bytes of a strip of two vectors on AVX-512. Rows are padded to whole strips.
 STRIP_BYTES = 128
-# The gradients of so many rows are added in the type of W before they are added to float64.
+# Number of rows whose gradients are summed in the dtype of W before adding to float64.
 SUM_ROWS = 32 * 1024
 
 
 class Wide:
-    """A problem laid out for the wide kernel, for calls with ``n_rows`` of its rows or all."""
+    """A problem laid out for the wide kernel, for calls on ``n_rows`` of its rows (None: all)."""
 
     def __init__(
         self,
@@ -100,9 +100,9 @@ class Wide:
         dW: Floats | None,
         n_threads: int,
     ) -> bool:
-        """Evaluate rows on a unit; return whether it could take them.
+        """Evaluate rows on a unit; return whether their numbers are in its range.
 
-        If not, their losses must be written again, and dW is untouched.
+        If not, ``dW`` is untouched, and another unit must write the losses again.
         """
         problem = self._problem
         kernel = wide_kernel(problem.X.dtype, W.dtype, unit)
@@ -135,19 +135,19 @@ class Wide:
         return True
 
     def _columns(self, unit: str) -> int:
-        """Return how many columns of numbers a strip of X takes."""
+        """Return the number of columns of a strip of X."""
         strip, tile_rows = self._widths
         if unit == "amx":
             # Blocks of bfloat16: half the bytes for each part.
             n_parts = 1 if self._problem.X.dtype == np.uint8 else 3
             return n_parts * round_up(self._n_parameters, strip) // 2
-        # One more feature, 0, for sums of an even number; and so many that a tile's rows of one
-        # strip lie beside those of the next in the cache, rather than in their place.
+        # One more feature, 0, makes the number of terms even. Further columns keep a tile's rows of
+        # successive strips from evicting each other from the cache.
         period = 4096 // STRIP_BYTES
         return self._n_parameters + 1 + (tile_rows - self._n_parameters - 1) % period
 
     def _room(self, n_columns: int, n_rows: int, W: Floats) -> tuple[Floats, Floats]:
-        """Return room for strips of X and of scores of a block; vectors may read beyond both."""
+        """Return memory for a block's strips of X and scores; vectors may read beyond both."""
         strip, tile_rows = self._widths
         n_strips, n_classes = -(-n_rows // strip), W.shape[1]
         n_used = n_strips * n_columns * strip
@@ -164,7 +164,7 @@ def units(
 ) -> tuple[str, ...]:
     """Return the units for the products, in the order in which they are tried.
 
-    The matrix unit leaves a block of rows to the vectors if numbers in it are out of its range.
+    If a block holds numbers out of the matrix unit's range, the vectors evaluate it.
     """
     from fastloss.kernels import amx
 
@@ -176,7 +176,7 @@ def units(
 def rows_of_block(
     n_rows: int, row_numbers: int, n_classes: int, strip: int, itemsize: int, limits: Limits
 ) -> int:
-    """Return how many rows a block has, from the shape alone: whole strips, about as many each."""
+    """Return the rows of a block, from the shape alone: whole strips, in blocks of similar size."""
     most = max(limits.block_bytes // (row_numbers * itemsize), limits.block_rows)
     if n_rows * n_classes * itemsize > limits.scores_bytes:
         most = min(most, -(-n_rows // 5))
@@ -184,7 +184,7 @@ def rows_of_block(
 
 
 def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Callable[..., bool]:
-    """Return the kernel that multiplies on a unit."""
+    """Return the kernel for a unit, "amx" or "vectors"."""
     return wide_amx.amx_kernel(X_type) if unit == "amx" else wide.vectors_kernel(X_type, W_type)
 
 
@@ -195,6 +195,6 @@ def wide_kernels(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> None:
 
 
 def units_without_numba(W_type: np.dtype[Any]) -> tuple[str, ...]:
-    """Return the units for the largest problems, as `units` does, but without importing Numba."""
+    """Return the `units` for the largest problems, without importing Numba."""
     has_unit = {"avx512f", "amx_tile", "amx_bf16"} <= cpu_features() and W_type == np.float32
     return ("amx", "vectors") if has_unit and is_allowed() else ("vectors",)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastloss import files
+from fastloss.version import install_extra
 
 _MARKER = "# %%"
 _TEXT_MARKER = "# %% [markdown]"
@@ -94,7 +95,7 @@ class Lesson:
             import jupytext
         except ModuleNotFoundError as error:
             raise ImportError(
-                f"a notebook needs {error.name}; install it with pip install 'fastloss[lessons]'"
+                f"a notebook needs {error.name}; install it with {install_extra('lessons')}"
             ) from None
         if path.suffix != ".ipynb":
             raise ValueError(f"a notebook's name must end in .ipynb, got {str(path)!r}")

@@ -1,4 +1,4 @@
-"""Register losses by name. Every table ``LOSSES`` in a module of this package is registered."""
+"""Register losses by name, starting with the tables ``LOSSES`` in this package's modules."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def register_loss(loss: Loss | type[Loss], name: str | None = None) -> None:
 
 
 def unregister_loss(name: str) -> None:
-    """Forget a registered loss."""
+    """Remove a loss from the registry."""
     _registry.remove(name)
 
 
 def available_losses() -> tuple[str, ...]:
-    """Return the names that ``loss=`` takes, by the ``order`` of the losses."""
+    """Return the names that ``loss=`` accepts, sorted by each loss's ``order``."""
     return tuple(_registry)
 
 
 def get_loss(loss: str | Loss) -> Loss:
-    """Return the loss of that name, or the instance itself."""
+    """Return the loss registered as ``loss``; return an instance unchanged."""
     if isinstance(loss, Loss):
         return loss
     if not isinstance(loss, str):
@@ -54,13 +54,13 @@ def get_loss(loss: str | Loss) -> Loss:
 
 
 def name_of(loss: Loss) -> str:
-    """Return the name that losses of this kind are registered by, or else their own."""
+    """Return the first name registered for the loss's class, or else ``loss.name``."""
     kinds = {type(_registry[name]): name for name in reversed(available_losses())}
     return kinds.get(type(loss), loss.name)
 
 
 def _register_plugin(name: str, loss: object) -> None:
-    register_loss(loss, name)  # type: ignore[arg-type]  # it checks
+    register_loss(loss, name)  # type: ignore[arg-type]  # register_loss checks
 
 
 _registry: Registry[Loss] = Registry("loss", "fastloss.losses", _register_plugin)

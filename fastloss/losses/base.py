@@ -1,11 +1,10 @@
-"""The contract of a loss: a function of scores, in one form for each backend.
+"""Define `Loss`: a function of scores, with one form for each backend.
 
-A loss maps the scores of one row and its label to a number and a gradient with respect to the
-scores. It knows nothing of ``W`` or ``X``, of averaging, weights or threads: a backend supplies
-those. So the mathematics of a loss is one file, and a new loss is one new file.
+A loss maps the scores and the label of one row to a number and a gradient with respect to the
+scores. Backends handle ``W``, ``X``, averaging, weights and threads. A new loss is one new file.
 
-Backends also handle NaN and infinity, alike for every loss. A row with a NaN or ``+inf`` score, or
-with a NaN loss, gets the loss NaN and a gradient of NaN.
+Backends also handle NaN and infinity, in the same way for every loss. A row with a NaN or ``+inf``
+score, or with a NaN loss, gets the loss NaN and a gradient of NaN.
 """
 
 from __future__ import annotations
@@ -27,35 +26,34 @@ BlockKernel = Callable[[Any, Any, tuple[float, ...], Any], None]
 
 
 def exp(x: float) -> float:
-    """Return ``e**x``. A block form that calls this function gets vector instructions instead."""
+    """Return ``e**x``. Calls in block forms compile to vector instructions."""
     return math.exp(x)
 
 
 def log1p(x: float) -> float:
-    """Return ``log(1 + x)`` for ``x >= 0``; block forms get vector instructions, as for `exp`."""
+    """Return ``log(1 + x)`` for ``x >= 0``. Calls in block forms compile as for `exp`."""
     return math.log1p(x)
 
 
 class Loss(ABC):
-    """Base class of the losses; subclasses are frozen dataclasses of their parameters.
+    """Base class of all losses. A subclass is a frozen dataclass of its parameters.
 
     All forms compute the same steps from ``parameters``, the loss's numbers as a tuple of floats:
 
     - `naive` and `vectorized` are methods, for ``backend="naive"`` and ``"numpy"``.
     - ``row`` and ``parallel`` are for ``backend="numba"``. ``row(scores, label, parameters)``,
       decorated with `jit.njit`, returns the loss of one row and overwrites ``scores`` (C,) with
-      the gradient. ``parallel``, decorated with ``njit(parallel=True)``, calls it for all rows; see
-      `softmax.softmax_parallel`.
+      the gradient. ``parallel``, decorated with ``njit(parallel=True)``, calls ``row`` for each
+      row of ``X``; see `softmax.softmax_parallel`.
     - ``block`` is for ``backend="fused"``: a plain function ``block(scores, labels, parameters,
-      losses)`` in the part of Python that Numba compiles. ``scores`` (C, R) has a row of scores in
-      each column and is overwritten with the gradient, ``losses`` (R,) float64 with the losses.
-      Loops along R inside loops along C become vector instructions if they choose between values
-      (``a if test else b``) rather than between statements.
+      losses)`` in the part of Python that Numba compiles. ``scores`` (C, R) holds the scores of one
+      row in each column. The function overwrites ``scores`` with the gradient and ``losses`` (R,)
+      float64 with the losses. Loops along R inside loops along C become vector instructions if they
+      choose between values (``a if test else b``) rather than between statements.
 
-    A compiled form may be None: then its backend cannot run the loss.
+    A compiled form may be None; its backend then refuses the loss.
 
-    ``order`` is the loss's place in tables and plots, the best known first; losses of the same
-    order follow their names.
+    ``order`` sorts losses in tables and plots, the best known first; ties are sorted by name.
     """
 
     name: ClassVar[str]
@@ -66,7 +64,7 @@ class Loss(ABC):
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        """Return the numbers that the forms compute with; one class always has as many."""
+        """Return the numbers that all forms use; a class always has the same number of them."""
         return ()
 
     @abstractmethod
@@ -78,10 +76,10 @@ class Loss(ABC):
         """Return losses (N,) and gradients (N, C) of all rows, with the dtype of ``scores``."""
 
     def pieces(self, scores: Scores, labels: Labels) -> NDArray[Any] | None:
-        """Return which smooth piece of the loss each row is on, in any comparable form (N, ...).
+        """Return an array (N, ...) that identifies the smooth piece of the loss for each row.
 
-        Two score matrices with equal pieces have no kink between them. ``None``: the loss is
-        smooth everywhere.
+        Two score matrices with equal pieces have no kink between them. ``None`` means that the loss
+        is smooth everywhere.
         """
         return None
 
@@ -90,8 +88,8 @@ class Loss(ABC):
     ) -> Callable[[Scores], Scores]:
         """Return the losses (N,) as a function of one column (N,) of the scores, others fixed.
 
-        A change of ``W[d, c]`` reaches column c only. Losses override this method to answer in
-        O(N) a call; this fallback costs O(N C).
+        A change of ``W[d, c]`` reaches column c only. A call of this fallback costs O(N C); losses
+        override this method to make it O(N).
         """
         changed = scores.copy()
 

@@ -70,8 +70,8 @@ def crammer_singer_numpy(
 def _rivals(scores: Scores, labels: Labels, delta: float) -> tuple[NDArray[np.intp], Scores]:
     """Return the strongest rival (N,) of each row, and its margin (N,)."""
     rows = np.arange(len(scores))
-    # -inf leaves the label out. Where all other scores are -inf too, argmax may still return the
-    # label: the rival is then the lowest other class.
+    # -inf excludes the label. If all other scores are -inf too, argmax may still return the label;
+    # the rival is then the lowest other class.
     wrong = scores.copy()
     wrong[rows, labels] = -np.inf
     rivals = wrong.argmax(axis=1)
@@ -81,13 +81,13 @@ def _rivals(scores: Scores, labels: Labels, delta: float) -> tuple[NDArray[np.in
 
 @njit
 def crammer_singer_row(scores, label, parameters):
-    """Return the loss of one row of scores, and overwrite these with their gradient."""
+    """Return the loss of one row, and overwrite its ``scores`` (C,) with their gradient."""
     (delta,) = parameters
     rival = 1 if label == 0 else 0
     for j in range(len(scores)):
         if j != label and scores[j] > scores[rival]:
             rival = j
-    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    # Use the dtype of the scores, so that a margin is 0 exactly where it is 0 in NumPy.
     zero = scores.dtype.type(0)
     margin = scores[rival] - scores[label] + scores.dtype.type(delta)
     scores[:] = zero
@@ -100,7 +100,7 @@ def crammer_singer_row(scores, label, parameters):
 
 @njit(parallel=True)
 def crammer_singer_parallel(X, W_T, labels, weights, parameters, chunks, losses, partials):
-    """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
+    """Evaluate chunks of rows in parallel, in one pass over ``X``; each chunk has its own sums."""
     for k in prange(len(chunks)):
         scores = np.empty((ROWS_AT_ONCE, len(W_T)), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
@@ -125,7 +125,7 @@ def crammer_singer_block(
     scores: Any, labels: Any, parameters: tuple[float, ...], losses: Any
 ) -> None:
     """Write the losses of R rows, and overwrite ``scores`` (C, R) with their gradients."""
-    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    # Use the dtype of the scores, so that a margin is 0 exactly where it is 0 in NumPy.
     delta = scores.dtype.type(parameters[0])
     n_classes, n_rows = scores.shape
     zero, one = scores.dtype.type(0), scores.dtype.type(1)
@@ -161,7 +161,7 @@ class CrammerSinger(Loss):
 
     Parameters
     ----------
-    margin : float >= 0, by how much the true class must beat its strongest rival.
+    margin : float >= 0, the lead that the true class needs over its strongest rival.
 
     Examples
     --------

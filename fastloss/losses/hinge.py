@@ -9,7 +9,7 @@ With scores ``s`` (C,), label ``y``, margin ``d`` and power ``p``::
 
 ``p = 2`` is the squared hinge. Counting the true class as well adds the constant ``d^p``; the mean
 over classes divides by the number of terms (C - 1, or C with the true class). Neither moves the
-minimiser. Where a margin is exactly 0 the subgradient is 0.
+minimiser. At a margin of exactly 0 the subgradient is 0.
 
 J. Weston and C. Watkins, *Support vector machines for multi-class pattern recognition*, 1999.
 """
@@ -50,7 +50,7 @@ def hinge_naive(
             continue
         margin = scores[j] - scores[label] + delta
         if not margin <= 0:
-            # A product: Python's ** raises OverflowError where IEEE arithmetic gives inf.
+            # Multiply: Python's ** raises OverflowError where IEEE arithmetic gives inf.
             loss += (margin if power == 1 else margin * margin) / n_terms
             gradient[j] = (1.0 if power == 1 else 2.0 * margin) / n_terms
             gradient[label] -= gradient[j]
@@ -79,7 +79,7 @@ def hinge_numpy(
 
 
 def _margins(scores: Scores, labels: Labels, delta: float) -> Scores:
-    """Return the margins (N, C); that of the true class is -inf, so that it never counts."""
+    """Return the margins (N, C), with -inf for the true class so that it never counts."""
     rows = np.arange(len(scores))
     margins = scores - scores[rows, labels, None]
     margins += delta
@@ -89,11 +89,11 @@ def _margins(scores: Scores, labels: Labels, delta: float) -> Scores:
 
 @njit
 def hinge_row(scores, label, parameters):
-    """Return the loss of one row of scores, and overwrite these with their gradient."""
+    """Return the loss of one row, and overwrite its ``scores`` (C,) with their gradient."""
     delta, power, include_true_class, mean_over_classes = parameters
     n_terms = len(scores) - 1.0 + include_true_class if mean_over_classes else 1.0
     loss = include_true_class * delta**power / n_terms
-    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    # Use the dtype of the scores, so that a margin is 0 exactly where it is 0 in NumPy.
     zero, typed_delta = scores.dtype.type(0), scores.dtype.type(delta)
     correct = scores[label]
     slope_sum = 0.0
@@ -111,7 +111,7 @@ def hinge_row(scores, label, parameters):
 
 @njit(parallel=True)
 def hinge_parallel(X, W_T, labels, weights, parameters, chunks, losses, partials):
-    """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
+    """Evaluate chunks of rows in parallel, in one pass over ``X``; each chunk has its own sums."""
     for k in prange(len(chunks)):
         scores = np.empty((ROWS_AT_ONCE, len(W_T)), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
@@ -138,7 +138,7 @@ def hinge_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses:
     n_classes, n_rows = scores.shape
     n_terms = n_classes - 1.0 + include_true_class if mean_over_classes != 0.0 else 1.0
     share = scores.dtype.type(1.0 / n_terms)
-    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    # Use the dtype of the scores, so that a margin is 0 exactly where it is 0 in NumPy.
     delta = scores.dtype.type(margin)
     zero, one = scores.dtype.type(0), scores.dtype.type(1)
     correct = np.empty(n_rows, scores.dtype)
@@ -167,9 +167,9 @@ class Hinge(Loss):
 
     Parameters
     ----------
-    margin : float >= 0, by how much the true class must win.
+    margin : float >= 0, the lead that the true class needs over each other class.
     power : 1 for the hinge, 2 for the squared hinge.
-    include_true_class : bool, whether the sum also runs over the true class (a constant).
+    include_true_class : bool, whether the sum includes the true class, which adds a constant.
     class_reduction : "sum" or "mean" over the classes.
 
     Examples
@@ -225,7 +225,7 @@ class Hinge(Loss):
         violations = np.maximum(_margins(scores, labels, self.margin), 0.0) ** self.power
         fixed = self._constant + np.delete(violations, column, axis=1).sum(axis=1)
         correct = scores[np.arange(len(scores)), labels]
-        # In a row labelled `column` all margins change: O(C), for one row in C on average.
+        # All margins of a row labelled `column` change: O(C), for one row in C on average.
         is_label = np.flatnonzero(labels == column)
         wrong = np.delete(scores[is_label], column, axis=1) + self.margin
 

@@ -1,22 +1,21 @@
 """Compile functions decorated with ``@njit`` when they are first called.
 
-Importing Numba takes 0.2 s and compiling a loss seconds, so neither happens with the package. This
-module solves all difficulties with Numba, so that losses read like Numba's documentation:
+Importing Numba takes 0.2 s and compiling a loss takes seconds, so ``import fastloss`` does neither.
+This module also hides the following properties of Numba, so that losses read like its manual:
 
-(a) A function decorated with `njit` refers to its helpers by their names in its module. They are
-    bound at the first call, in a copy of the function and not in a closure: Numba does not find a
-    closure in its cache again from another process.
-(b) Numba's cache notices a change in the file of the function it compiles, not in its helpers'.
+(a) Numba cannot find a closure in its cache from another process. A function decorated with `njit`
+    therefore names its helpers as globals, and the first call binds them in a copy of the function.
+(b) Numba's cache notices changes in the file of a function, but not in the files of its helpers.
     The names of compiled functions therefore end in a fingerprint of all they refer to.
 (c) The key of Numba's cache ignores options (numba issue 6845), so the serial twin of a parallel
-    function has a name of its own. A serial function never calls a parallel one (numba issue 4807).
+    function has its own name. A serial function never calls a parallel one (numba issue 4807).
 (d) Numba compiles a function again, for seconds, for each layout and read-only flag. Here a
-    function is compiled for one signature, and accepts arguments of that signature only.
-(e) Numba's threads come from one of several libraries. "workqueue" aborts the process when two
-    Python threads call at once, even if one of the calls is a user's. A child forked after "omp"
-    has run is killed when it calls. See `threads_to_use`.
-(f) Numba's ``fastmath=True`` makes ``isnan`` false. Here it stands for `FASTMATH`: sums may be
-    added in any order, but NaN and infinity stay what they are.
+    function is compiled for one signature and accepts only that signature.
+(e) Numba takes its threads from one of several libraries. "workqueue" aborts the process if two
+    Python threads call at once, even if one call is the user's. A child forked after "omp" has run
+    is killed when it calls. See `threads_to_use`.
+(f) Numba's ``fastmath=True`` makes ``isnan`` false. Here it means `FASTMATH`: sums may be
+    reordered, but NaN and infinity are kept.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Jit:
-    """A function for Numba; called from Python it runs as Python.
+    """A function that Numba can compile; a call from Python runs it as plain Python.
 
     Attributes
     ----------
-    py_func : the function itself.
-    targetoptions : the options of ``numba.njit`` that it was decorated with.
+    py_func : the Python function.
+    targetoptions : its options for ``numba.njit``.
     """
 
     def __init__(self, function: Any, options: dict[str, Any]) -> None:
@@ -63,16 +62,16 @@ class Jit:
         return f"<njit {self.__module__}.{self.__name__}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Pickle by name, as functions are; by value what has no name that another process knows.
+        """Pickle by name, or by value if another process cannot import the name.
 
-        The latter is for joblib and cloudpickle, which can pickle the functions of a notebook.
+        joblib and cloudpickle can pickle the functions of a notebook by value.
         """
         module = sys.modules.get(self.__module__)
         is_importable = getattr(module, self.__name__, None) is self
         return self.__name__ if is_importable and self.__module__ != "__main__" else self._made_by
 
     def binding(self, **names: Any) -> Jit:
-        """Return the function with some global names bound to other values."""
+        """Return a copy of the function with some global names bound to other values."""
         function = self.py_func
         bound = FunctionType(
             function.__code__, {**function.__globals__, **names}, function.__name__
@@ -98,14 +97,14 @@ class Jit:
         """Return the function in the form that other compiled functions call."""
         from numba import njit
 
-        # Numba tells functions of one name apart by a count in the process. Kernels cached by
-        # different processes can have the same count, and one would be linked to the other's.
+        # Numba distinguishes functions of one name by a counter in the process. Kernels cached by
+        # different processes can share a count; one would then be linked to the other's helper.
         bound = self._bound()
         bound.__name__ = bound.__qualname__ = self.name()
         return njit(**self.targetoptions, error_model="numpy")(bound)
 
     def _bound(self) -> FunctionType:
-        """Return a copy of the function that sees Numba's helpers among its globals."""
+        """Return a copy of the function whose globals name Numba's helpers."""
         import numba
 
         names = dict(self.py_func.__globals__)
@@ -147,10 +146,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def threads_to_use(n_threads: int) -> int:
-    """Return how many of Numba's threads a parallel function may use; 1: run its serial twin.
+    """Return how many of Numba's threads a parallel function may use; 1 means its serial twin.
 
-    At most ``NUMBA_NUM_THREADS``. It is 1 in a forked child, without a threading layer, and with
-    the layer workqueue.
+    The number is at most ``NUMBA_NUM_THREADS``. It is 1 in a forked child, without a threading
+    layer, and with the layer workqueue.
     """
     if n_threads == 1 or _is_forked or not _has_safe_layer():
         return 1
@@ -174,7 +173,7 @@ def _has_safe_layer() -> bool:
     import numba
 
     try:
-        numba.get_num_threads()  # starts the layer; its name is not known before
+        numba.get_num_threads()  # starts the layer, which has no name before
         return str(numba.threading_layer()) in ("tbb", "omp")
     except ValueError:
         return False

@@ -44,7 +44,7 @@ def one_vs_all_naive(
         sign = 1.0 if j == label else -1.0
         margin = delta - sign * scores[j]
         if not margin <= 0:
-            # A product: Python's ** raises OverflowError where IEEE arithmetic gives inf.
+            # Multiply: Python's ** raises OverflowError where IEEE arithmetic gives inf.
             loss += margin if power == 1 else margin * margin
             gradient[j] = -sign if power == 1 else -sign * 2.0 * margin
     return loss, gradient
@@ -71,9 +71,9 @@ def _signed(scores: Scores, labels: Labels, delta: float) -> tuple[Scores, Score
 
 @njit
 def one_vs_all_row(scores, label, parameters):
-    """Return the loss of one row of scores, and overwrite these with their gradient."""
+    """Return the loss of one row, and overwrite its ``scores`` (C,) with their gradient."""
     delta, power = parameters
-    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    # Use the dtype of the scores, so that a margin is 0 exactly where it is 0 in NumPy.
     zero, typed_delta = scores.dtype.type(0), scores.dtype.type(delta)
     loss = 0.0
     for j in range(len(scores)):
@@ -88,7 +88,7 @@ def one_vs_all_row(scores, label, parameters):
 
 @njit(parallel=True)
 def one_vs_all_parallel(X, W_T, labels, weights, parameters, chunks, losses, partials):
-    """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
+    """Evaluate chunks of rows in parallel, in one pass over ``X``; each chunk has its own sums."""
     for k in prange(len(chunks)):
         scores = np.empty((ROWS_AT_ONCE, len(W_T)), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
@@ -113,7 +113,7 @@ def one_vs_all_block(scores: Any, labels: Any, parameters: tuple[float, ...], lo
     """Write the losses of R rows, and overwrite ``scores`` (C, R) with their gradients."""
     margin, power = parameters
     n_classes, n_rows = scores.shape
-    # In the type of the scores, so that a margin is 0 here exactly where it is 0 in NumPy.
+    # Use the dtype of the scores, so that a margin is 0 exactly where it is 0 in NumPy.
     delta = scores.dtype.type(margin)
     zero, one = scores.dtype.type(0), scores.dtype.type(1)
     losses[:] = 0.0

@@ -1,4 +1,4 @@
-"""Steps of ``backend="numba"`` that all losses share: plain loops over a few rows.
+"""Steps that the numba forms of all losses share: plain loops over a few rows.
 
 `jit.FASTMATH` lets LLVM turn the loops over ``d`` into vector instructions.
 """
@@ -59,7 +59,7 @@ def all_below_infinity(scores):
 
 @njit
 def finish_row(gradient, loss, is_valid, weight):
-    """Multiply loss and gradient (C,) by the weight of the row, or by NaN if they are invalid."""
+    """Scale ``gradient`` (C,) in place and return the scaled loss; NaN replaces invalid weights."""
     if not is_valid or math.isnan(loss):
         weight = math.nan
     if weight != 1.0:
@@ -70,7 +70,7 @@ def finish_row(gradient, loss, is_valid, weight):
 
 @njit(fastmath=True)
 def add_rows(X, labels, gradients, sums):
-    """Add the outer products of ``gradients`` (R, C) and the rows that count, bias last."""
+    """Add outer products of ``gradients`` (R, C) and unskipped rows to ``sums``, bias last."""
     n_counting = 0
     for r in range(len(X)):
         n_counting += labels[r] != SKIP

@@ -14,8 +14,8 @@ All forms subtract the largest score ``m = s_w`` of the row (w: the winner) and 
     loss   = log1p(others) - (1 - e) (s_y - m) - e mean(s - m)
 
 Every term is >= 0, so nothing cancels. ``(m + log z) - s_y`` would lose all digits of a small loss
-beside a large ``m``, and ``p_y - 1`` those of a confident row: where ``y`` wins, it is
-``-others / (1 + others)``. ``log p`` is never formed.
+beside a large ``m``. ``p_y - 1`` would lose the digits of a confident row; if ``y`` wins, it is
+computed as ``-others / (1 + others)``. ``log p`` is never formed.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def softmax_numpy(
 
 @njit
 def softmax_row(scores, label, parameters):
-    """Return the loss of one row of scores, and overwrite these with their gradient."""
+    """Return the loss of one row, and overwrite its ``scores`` (C,) with their gradient."""
     (smoothing,) = parameters
     n_classes = len(scores)
     winner = 0
@@ -133,7 +133,7 @@ def softmax_row(scores, label, parameters):
 
 @njit(parallel=True)
 def softmax_parallel(X, W_T, labels, weights, parameters, chunks, losses, partials):
-    """Make one pass over ``X``: chunks of rows in parallel, each with sums of its own."""
+    """Evaluate chunks of rows in parallel, in one pass over ``X``; each chunk has its own sums."""
     for k in prange(len(chunks)):
         scores = np.empty((ROWS_AT_ONCE, len(W_T)), W_T.dtype)
         sums = np.zeros(partials.shape[1:], W_T.dtype)
@@ -177,7 +177,7 @@ def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losse
             row = scores[j]
             for r in range(n_rows):
                 mean[r] += (row[r] - top[r]) / n_classes
-    # Every score at the top has the exponential 1; all but one of them are others.
+    # Every score equal to the top has the exponential 1; all but one of these belong to `others`.
     ties[:] = -1.0
     below[:] = 0.0
     others[:] = 0.0
@@ -249,7 +249,7 @@ class Softmax(Loss):
         self, scores: Scores, labels: Labels, column: int
     ) -> Callable[[Scores], Scores]:
         rest = np.delete(scores, column, axis=1)
-        # Where all other scores are -inf, their sum is 0 and its logarithm -inf.
+        # A finite top: if all other scores are -inf, their logarithmic sum is -inf and not NaN.
         top = np.maximum(rest.max(axis=1), np.finfo(scores.dtype).min)
         is_label = labels == column
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -259,7 +259,7 @@ class Softmax(Loss):
         rest_sum = rest.sum(axis=1)
 
         def losses(values: Scores) -> Scores:
-            # log(exp(a) + exp(b)) - a = log1p(exp(b - a)), whichever of the two is the label's.
+            # log(exp(a) + exp(b)) - a = log1p(exp(b - a)), where a is `values` or `log_rest`.
             gap = values - log_rest
             cross_entropy = np.where(is_label, np.logaddexp(0.0, -gap), np.logaddexp(0.0, gap))
             cross_entropy += offset

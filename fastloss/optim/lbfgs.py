@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastloss.arrays import Floats, as_integer, convert, ieee_arithmetic
 from fastloss.optim.base import Method, Setting, State, Stop, stepped
 from fastloss.threads import blas_threads
+from fastloss.version import install_extra
 
 # The run has its own limits. SciPy's must fit a C int.
 _NO_LIMIT = 2**31 - 1
@@ -101,6 +102,6 @@ def _scipy_minimize() -> Callable[..., Any]:
         from scipy.optimize import minimize
     except ImportError:
         raise ImportError(
-            "lbfgs needs SciPy, which is not installed: pip install 'fastloss[optim]'"
+            f"lbfgs needs SciPy, which is not installed: {install_extra('optim')}"
         ) from None
     return minimize

@@ -17,6 +17,7 @@ import numpy as np
 from fastloss import files
 from fastloss.files import StrPath
 from fastloss.plots.themes import THEMES, Theme
+from fastloss.version import install_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +66,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib as mpl
     except ImportError as error:
-        raise ImportError("pictures need Matplotlib: pip install 'fastloss[bench]'") from error
+        raise ImportError(f"pictures need Matplotlib: {install_extra('bench')}") from error
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend

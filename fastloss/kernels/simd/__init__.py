@@ -1,18 +1,16 @@
-"""Explicit vectors for compiled kernels: two matrix tiles, a vector copy, ``exp``, an atomic add.
+"""Emit explicit vectors for compiled kernels: matrix tiles, copies, ``exp``, atomic operations.
 
-Left to itself LLVM vectorises a matrix product along one loop and keeps few sums in registers.
-Here the tiles are written as LLVM instructions on whole vectors, once for every element type and
-vector width; `Target` says how wide the vectors of the compiling machine are and how many
-registers hold them. These functions are called from compiled code only, and take addresses (int64)
-because LLVM does not know of arrays::
+LLVM by itself vectorises a matrix product along one loop and keeps few sums in registers. This
+package writes tiles as LLVM instructions on whole vectors, for every element type and vector width.
+`Target` holds the vector width and the number of registers of the CPU. Only compiled code calls
+these functions. They take addresses (int64), because LLVM has no arrays::
 
     score_tile     scores[c, r] += sum_d X[r, d] W.T[c, d]      sums run along d
     gradient_tile  partial[c, d] += sum_r G[c, r] X[r, d]       sums run along r
 
-``X`` is read where it is, each row through its own address, unaligned. What is left of a row that
-is no whole vector is read with a mask, so that nothing beyond the row is touched. Both tiles ask
-for memory that is needed later (prefetch): reading the next rows while these are multiplied is what
-brings a call near one read of ``X``.
+``X`` is read in place: each row through its own address, unaligned. A mask reads the end of a row
+that fills no whole vector, so nothing beyond the row is touched. Both tiles prefetch the next rows
+while they multiply, which brings the time of a call near one read of ``X``.
 """
 
 from __future__ import annotations

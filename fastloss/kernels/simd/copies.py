@@ -1,4 +1,4 @@
-"""Copies with vectors: numbers of another type, and rows that become columns."""
+"""Copy numbers with vectors: converted to another type, or transposed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastloss.kernels.simd.emitter import INT32, INT64, Emitter, emitter, instru
 
 
 def copy_vector(source: Any, number: Any) -> Any:
-    """Compiled ``copy(source, target, n)``: ``n`` numbers that lie together, converted."""
+    """Return ``copy(source, target, n)``, which copies and converts ``n`` contiguous numbers."""
 
     @instructions(int64, int64, int64)
     def copy(context: Any, builder: Any, *values: ir.Value) -> None:
@@ -47,10 +47,10 @@ def _emit_copy(e: Emitter, kind: ir.Type, source: ir.Value, goal: ir.Value, n: i
 
 
 def transpose(number: Any) -> Any:
-    """Compiled ``transpose(source, source_stride, n_rows, n_columns, goal, goal_stride)``.
+    """Return ``transpose(source, source_stride, n_rows, n_columns, goal, goal_stride)``.
 
-    ``goal[:] = source.T`` of the matrices at two addresses, whose rows are strides apart in bytes.
-    Nothing else is touched.
+    It computes ``goal[:] = source.T`` for matrices at two addresses, with strides of rows in bytes.
+    It touches no other memory.
     """
 
     @instructions(*[int64] * 6)
@@ -61,7 +61,7 @@ def transpose(number: Any) -> Any:
 
 
 def _transpose_function(context: Any, module: ir.Module, number: Any) -> ir.Function:
-    """The one of a module: so much code is not to be compiled for each call."""
+    """Return the module's transpose function; inlined at each call, it would compile for long."""
     name = f"transpose_{number}"
     if name in module.globals:
         return module.globals[name]
@@ -104,7 +104,7 @@ def _emit_transpose(
     n_rows: ir.Value,
     n_columns: ir.Value,
 ) -> None:
-    """Of a square of up to as many rows and columns as a vector has lanes."""
+    """Transpose a square with at most as many rows and columns as a vector has lanes."""
     b = e.builder
     row_mask, column_mask = e.first_lanes(n_rows), e.first_lanes(n_columns)
     rows = []
@@ -112,7 +112,7 @@ def _emit_transpose(
         mask = b.select(b.icmp_signed("<", INT64(k), n_rows), column_mask, column_mask.type(None))
         rows.append(e.load_masked(b.add(source, b.mul(source_stride, INT64(k))), mask))
     size = 1
-    # Squares of blocks of 1, 2, 4, ... lanes: those off the diagonal change places.
+    # Swap the off-diagonal blocks of 1, 2, 4, ... lanes.
     while size < e.lanes:
         kind = ir.VectorType(INT32, e.lanes)
         blocks = [lane // size for lane in range(e.lanes)]

@@ -1,4 +1,4 @@
-"""Elementary functions without a branch, so that loops over them become vector instructions."""
+"""Emit elementary functions without branches, so that LLVM vectorises loops over them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from fastloss.kernels.simd.emitter import INT64, Emitter
 
 @intrinsic  # type: ignore[untyped-decorator]
 def exp(typing_context: Any, x: Any) -> Any:
-    """``e**x`` to 1 ulp, without a branch, so that a loop over it becomes vector instructions.
+    """Return ``e**x`` to 1 ulp, without a branch.
 
-    ``x = n log 2 + r`` with ``|r| <= log(2) / 2``; ``e**r`` by its Taylor series, and ``2**n`` is
-    put into the exponent in two halves, so that results below the normal range are right too.
+    Write ``x = n log 2 + r`` with ``|r| <= log(2) / 2``, and sum the Taylor series of ``e**r``.
+    ``2**n`` is multiplied in two halves, so that results below the normal range are right too.
     """
     number = x if x in (types.float32, types.float64) else float64
 
@@ -32,7 +32,7 @@ def _emit_exp(e: Emitter, x: ir.Value) -> ir.Value:
     b, real = e.builder, e.element
     bits = ir.IntType(8 * e.itemsize)
     if e.itemsize == 4:
-        # The leading part of log 2 has so few digits that n times it is exact.
+        # The leading part of log 2 has few digits, so its product with n is exact.
         low, high, n_terms, mantissa, bias = -104.0, 89.0, 8, 23, 127
         ln2_high, ln2_low = 0.693359375, -2.12194440e-4
     else:
@@ -40,7 +40,7 @@ def _emit_exp(e: Emitter, x: ir.Value) -> ir.Value:
         ln2_high, ln2_low = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
     def clamp(value: ir.Value, order: str, bound: float) -> ir.Value:
-        # Ordered: NaN is not beyond the bound, and stays.
+        # An ordered comparison keeps NaN.
         return b.select(b.fcmp_ordered(order, value, real(bound)), real(bound), value)
 
     x = clamp(clamp(x, "<", low), ">", high)
@@ -50,7 +50,7 @@ def _emit_exp(e: Emitter, x: ir.Value) -> ir.Value:
     series = real(1.0 / math.factorial(n_terms - 1))
     for k in range(n_terms - 2, -1, -1):
         series = e.multiply_add(series, r, real(1.0 / math.factorial(k)))
-    # NaN has no integer; r carries it on.
+    # NaN has no integer; r propagates it.
     exponent = b.fptosi(b.select(b.fcmp_unordered("uno", n, n), real(0.0), n), bits)
     half = b.ashr(exponent, bits(1))
     for part in (half, b.sub(exponent, half)):
@@ -61,12 +61,12 @@ def _emit_exp(e: Emitter, x: ir.Value) -> ir.Value:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def log1p(typing_context: Any, x: Any) -> Any:
-    """``log(1 + x)`` of a float64 ``x >= 0`` to 1 ulp, without a branch.
+    """Return ``log(1 + x)`` of a float64 ``x >= 0`` to 1 ulp, without a branch.
 
-    ``u = 1 + x = 2**n (1 + f)`` with ``1 + f`` within a factor of the root of 2 of 1. The series of
-    ``log(1 + f) = 2 atanh(s)``, ``s = f / (2 + f)``, is taken apart into ``f - f**2 / 2``, which is
-    nearly exact, and the rest. What ``u`` lost by rounding adds its share ``lost / u`` (as in
-    FreeBSD's ``s_log1p.c``, K.C. Ng, 1993).
+    Write ``u = 1 + x = 2**n (1 + f)`` with ``1 + f`` from ``sqrt(1/2)`` to ``sqrt(2)``. The series
+    of ``log(1 + f) = 2 atanh(s)``, ``s = f / (2 + f)``, is split into ``f - f**2 / 2``, which is
+    nearly exact, and the rest. The rounding error ``lost`` of ``u`` adds ``lost / u``. Source:
+    FreeBSD's ``s_log1p.c``, K.C. Ng, 1993.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -86,7 +86,7 @@ def _emit_log1p(e: Emitter, x: ir.Value) -> ir.Value:
     exponent = b.ashr(b.sub(bits, INT64(root)), INT64(52))
     f = b.fsub(b.bitcast(b.sub(bits, b.shl(exponent, INT64(52))), real), one)
     n = b.sitofp(exponent, real)
-    # Either difference is exact where it is taken.
+    # Each difference is exact in its case.
     is_below = b.fcmp_ordered("<", x, one)
     lost = b.select(is_below, b.fsub(x, b.fsub(u, one)), b.fsub(one, b.fsub(u, x)))
     s = b.fdiv(f, b.fadd(real(2.0), f))
@@ -96,7 +96,7 @@ def _emit_log1p(e: Emitter, x: ir.Value) -> ir.Value:
         series = e.multiply_add(series, square, real(2.0 / k))
     half_square = b.fmul(b.fmul(real(0.5), f), f)
     rest = b.fmul(s, e.multiply_add(series, square, half_square))
-    # The leading part of log 2 has so few digits that n times it is exact.
+    # The leading part of log 2 has few digits, so its product with n is exact.
     rest = b.fadd(rest, e.multiply_add(n, real(1.90821492927058770002e-10), b.fdiv(lost, u)))
     log_u = e.multiply_add(
         n, real(6.93147180369123816490e-01), b.fsub(f, b.fsub(half_square, rest))

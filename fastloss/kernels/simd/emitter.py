@@ -1,4 +1,4 @@
-"""LLVM instructions on vectors, and functions of compiled code that are made of them."""
+"""Emit LLVM instructions on vectors, and make functions for compiled code from them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ CACHE_LINE = 64
 
 
 def instructions(*kinds: Any, result: Any = void) -> Callable[[Callable[..., Any]], Any]:
-    """Make a function of compiled code out of ``emit(context, builder, *values)``.
+    """Make a function for compiled code from ``emit(context, builder, *values)``.
 
-    Its arguments are of these ``kinds``. What ``emit`` returns is its result, unless that is void.
+    ``kinds`` are the types of its arguments. The function returns the value of ``emit``, unless
+    ``result`` is void.
     """
 
     def decorate(emit: Callable[..., Any]) -> Any:
@@ -30,11 +31,11 @@ def instructions(*kinds: Any, result: Any = void) -> Callable[[Callable[..., Any
                 value = emit(context, builder, *values)
                 return context.get_dummy_value() if result == void else value
 
-            # No signature: Numba then says which arguments it was called with.
+            # Without a signature, Numba's error lists the arguments of the call.
             return (result(*kinds), generate) if len(arguments) == len(kinds) else None
 
         typing.__name__, typing.__doc__ = emit.__name__, emit.__doc__
-        # Numba takes ``*arguments`` for one argument, a tuple.
+        # Numba treats ``*arguments`` as one argument, a tuple.
         names = ["typing_context", *(f"argument_{i}" for i in range(len(kinds)))]
         typing.__signature__ = Signature(  # type: ignore[attr-defined]
             [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
@@ -45,7 +46,7 @@ def instructions(*kinds: Any, result: Any = void) -> Callable[[Callable[..., Any
 
 
 class Emitter:
-    """Instructions on vectors of one element type."""
+    """Emitter of instructions on vectors of one element type."""
 
     def __init__(self, builder: ir.IRBuilder, element: ir.Type, vector_bytes: int) -> None:
         self.builder = builder
@@ -66,7 +67,7 @@ class Emitter:
         return self.builder.call(function, arguments)
 
     def at(self, address: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
-        """A pointer to ``kind`` at ``address + offset`` bytes."""
+        """Return a pointer to ``kind`` at ``address + offset`` bytes."""
         return self.builder.inttoptr(
             self.builder.add(address, INT64(offset)) if offset else address, kind.as_pointer()
         )
@@ -82,14 +83,14 @@ class Emitter:
         self.builder.store(value, self.at(address, offset, value.type), align=align)
 
     def first_lanes(self, n: ir.Value) -> ir.Value:
-        """A mask of the first ``n`` lanes."""
+        """Return a mask of the first ``n`` lanes."""
         lanes = ir.VectorType(INT32, self.lanes)(list(range(self.lanes)))
         return self.builder.icmp_signed(
             "<", lanes, self.splat(self.builder.trunc(n, INT32), self.lanes)
         )
 
     def load_masked(self, address: ir.Value, mask: ir.Value) -> ir.Value:
-        """The lanes of the mask, the others 0 and not touched."""
+        """Load the lanes of the mask; the others are 0, and their memory is not touched."""
         arguments = [self.at(address, 0, self.vector), INT32(self.itemsize), mask, self.zero]
         return self.intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.vector, arguments)
 
@@ -100,12 +101,12 @@ class Emitter:
     def element_at(
         self, matrix: ir.Value, stride: ir.Value, row: ir.Value, column: ir.Value
     ) -> ir.Value:
-        """The address of an element of a matrix whose rows are strides apart."""
+        """Return the address of an element of a matrix; ``stride`` is in bytes."""
         offset = self.builder.mul(column, INT64(self.itemsize))
         return self.builder.add(self.builder.add(matrix, self.builder.mul(stride, row)), offset)
 
     def n_steps(self, n: ir.Value) -> ir.Value:
-        """Vectors that ``n`` numbers fill or begin."""
+        """Return the number of vectors that hold ``n`` numbers, rounded up."""
         return self.builder.sdiv(self.builder.add(n, INT64(self.lanes - 1)), INT64(self.lanes))
 
     def load_scalar(self, address: ir.Value, offset: int = 0) -> ir.Value:
@@ -119,23 +120,23 @@ class Emitter:
         return self.builder.shuffle_vector(single, kind(ir.Undefined), zeros)
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """``a * b + c``, fused where the machine can."""
+        """Return ``a * b + c``, fused if the machine can."""
         is_vector = isinstance(a.type, ir.VectorType)
         suffix = self.suffix if is_vector else f"f{8 * self.itemsize}"
         return self.intrinsic(f"llvm.fmuladd.{suffix}", a.type, [a, b, c])
 
     def prefetch(self, address: ir.Value, line: ir.Value) -> None:
-        """Bring a cache line to L2: for reading, locality 2, data."""
+        """Prefetch a cache line to L2: for reading, locality 2, data."""
         offset = self.builder.mul(line, INT64(CACHE_LINE))
         pointer = self.builder.inttoptr(self.builder.add(address, offset), BYTES)
         hints = [INT32(0), INT32(2), INT32(1)]
         self.intrinsic("llvm.prefetch.p0", ir.VoidType(), [pointer, *hints])
 
     def sums(self, vectors: list[ir.Value]) -> list[ir.Value]:
-        """The sum of the lanes of each vector, packed: lane k of the first result is of vector k.
+        """Sum the lanes of each vector; lane k of the first result is the sum of vector k.
 
-        Neighbours are added and packed together, so the work halves at each step: a fifth of the
-        instructions of one reduction a vector, which tells where rows are short.
+        Neighbours are added and packed together, so the work halves at each step. This takes a
+        fifth of the instructions of one reduction per vector, which matters for short rows.
         """
         kind = ir.VectorType(INT32, self.lanes)
         even, odd = kind(list(range(0, 2 * self.lanes, 2))), kind(list(range(1, 2 * self.lanes, 2)))
@@ -150,7 +151,7 @@ class Emitter:
         return vectors
 
     def part(self, vector: ir.Value, first: int, n: int) -> ir.Value:
-        """``n`` lanes of a vector."""
+        """Return ``n`` lanes of a vector, starting at lane ``first``."""
         lanes = ir.VectorType(INT32, n)(list(range(first, first + n)))
         return self.builder.shuffle_vector(vector, vector.type(ir.Undefined), lanes)
 
@@ -160,7 +161,7 @@ class Emitter:
         carried: list[ir.Value],
         body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
     ) -> list[ir.Value]:
-        """``for i in range(count): carried = body(i, carried)``."""
+        """Emit ``for i in range(count): carried = body(i, carried)``; return ``carried``."""
         builder = self.builder
         before = builder.block
         head, inside, after = (builder.append_basic_block(n) for n in ("head", "body", "after"))
@@ -183,5 +184,5 @@ class Emitter:
 
 
 def emitter(context: Any, builder: ir.IRBuilder, number: Any) -> Emitter:
-    """Return what emits vectors of a type of Numba, as wide as the CPU has them."""
+    """Return an `Emitter` for a Numba type, with the widest vectors of the CPU."""
     return Emitter(builder, context.get_value_type(number), target().vector_bytes)

@@ -1,4 +1,4 @@
-"""Addresses, memory that threads share, and calls through an address."""
+"""Emit addresses of arrays, operations on shared memory, and calls through an address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastloss.kernels.simd.target import target
 
 @intrinsic  # type: ignore[untyped-decorator]
 def address(typing_context: Any, array: Any) -> Any:
-    """Where an array begins: ``array.ctypes.data``, in a tenth of the time to compile."""
+    """Return ``array.ctypes.data``; this compiles in a tenth of the time."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         view = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -25,7 +25,7 @@ def address(typing_context: Any, array: Any) -> Any:
 
 @instructions(int64, result=int64)
 def fetch_add(context: Any, builder: Any, address: ir.Value) -> ir.Value:
-    """Add 1 to the int64 at an address, atomically; what it was before."""
+    """Add 1 to the int64 at an address, atomically; return its old value."""
     pointer = builder.inttoptr(address, INT64.as_pointer())
     return builder.atomic_rmw("add", pointer, INT64(1), "seq_cst")
 
@@ -39,7 +39,7 @@ def raise_to(context: Any, builder: Any, address: ir.Value, value: ir.Value) -> 
 
 @instructions(int64, result=int64)
 def read_shared(context: Any, builder: Any, address: ir.Value) -> ir.Value:
-    """The int64 at an address that other threads write to, after a moment's pause."""
+    """Pause for a moment, then return the int64 at an address that other threads write to."""
     if binding.get_process_triple().startswith(("x86", "i686")):
         pause = ir.FunctionType(ir.VoidType(), [])
         name = "llvm.x86.sse2.pause"
@@ -51,15 +51,15 @@ def read_shared(context: Any, builder: Any, address: ir.Value) -> ir.Value:
 
 @instructions(int64)
 def prefetch(context: Any, builder: Any, address: ir.Value) -> None:
-    """Bring the cache line at an address to L2."""
+    """Prefetch the cache line at an address to L2."""
     emitter(context, builder, float32).prefetch(address, INT64(0))
 
 
 @instructions(*[int64] * 7)
 def call(context: Any, builder: Any, function: ir.Value, *arguments: ir.Value) -> None:
-    """``call(function, scores, n_classes, n_rows, labels, parameters, losses)``: a loss.
+    """Call a loss: ``call(function, scores, n_classes, n_rows, labels, parameters, losses)``.
 
-    Through its address, so that the kernels need not be compiled again for each loss.
+    The call goes through an address, so that kernels are not compiled again for each loss.
     """
     kind = ir.FunctionType(ir.VoidType(), [INT64] * 6)
     builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
@@ -67,11 +67,11 @@ def call(context: Any, builder: Any, function: ir.Value, *arguments: ir.Value) -
 
 @instructions()
 def prefer_wide_vectors(context: Any, builder: Any) -> None:
-    """Let LLVM vectorise the loops of this function with the widest vectors there are.
+    """Let LLVM vectorise the loops of this function with the CPU's widest vectors.
 
-    On AVX-512 it prefers half of them, for the sake of a clock that other kernels here ask for
-    anyway. Losses of many classes take 0.6 to 0.9 of the time.
+    On AVX-512, LLVM prefers vectors of half the width, to keep the clock high; fastloss's other
+    kernels lower it anyway. Losses of many classes take 0.6 to 0.9 of the time with wide vectors.
     """
     preference = f'"prefer-vector-width"="{8 * target().vector_bytes}"'
-    # llvmlite's own method takes only what it knows, which is no attribute of a target.
+    # llvmlite's own method rejects attributes of a target.
     set.add(builder.function.attributes, preference)

@@ -1,4 +1,4 @@
-"""The tile of the wide kernel: a product of strips, a few rows by two vectors."""
+"""Emit the tile of the wide kernel: a product of strips, a few rows by two vectors."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from numba.core import cgutils
 from fastloss.kernels.simd.emitter import CACHE_LINE, INT64, Emitter, emitter, instructions
 from fastloss.kernels.simd.target import target
 
-#: Vectors a row of a product tile has.
+#: Vectors in a row of a product tile.
 PRODUCT_VECTORS = 2
-#: So many cache lines of what is needed next are prefetched for each block.
+#: Cache lines that a tile prefetches from ``next`` for each block.
 PREFETCHED_LINES = 4
 
 
 def product_tile(number: Any) -> Any:
-    """Compiled ``tile(A, ..., B, ..., n, out, ..., n_rows, n_lanes, is_new, next, ...)``.
+    """Return ``tile(A, ..., B, ..., n, out, ..., n_rows, n_lanes, is_new, next, ...)``.
 
-    ``out[:n_rows, :n_lanes] += A @ B``, or ``=`` if ``is_new``; sums run over ``n``, which is even,
-    a strip at a time: as many numbers as `PRODUCT_VECTORS` have. ``A`` and ``B`` lie in blocks for
-    each, so many bytes apart: of A (`Target.product_rows`, strip), of B (strip, strip), aligned.
-    Returns which lanes have a number that is not below infinity, a bit for each.
+    It computes ``out[:n_rows, :n_lanes] += A @ B``, or ``=`` if ``is_new``. Sums have ``n`` terms,
+    an even number, and take a strip of terms at a time: the numbers of `PRODUCT_VECTORS` vectors.
+    Each strip has a block of ``A`` (`Target.product_rows`, strip) and one of ``B`` (strip, strip),
+    aligned. A stride in bytes follows each of ``A``, ``B``, ``out`` and ``next``. The tile returns
+    a bit for each lane, which is set if a result in it is NaN or +inf.
     """
 
     @instructions(*[int64] * 9, boolean, int64, int64, result=int64)
@@ -58,7 +59,7 @@ def emit_product_tile(
     strip_bytes = strip * e.itemsize
 
     def add_two(a: ir.Value, x: ir.Value, k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-        # Two steps at a time keep the registers as they are, and halve what a loop costs.
+        # Two steps at a time need no more registers, and halve the overhead of the loop.
         a = b.add(a, b.mul(k, INT64(2 * e.itemsize)))
         x = b.add(x, b.mul(k, INT64(2 * strip_bytes)))
         for u in range(2):
@@ -66,13 +67,13 @@ def emit_product_tile(
             row = [e.load(x, place, aligned=True) for place in places]
             before, sums = iter(sums), []
             for i in range(all_rows):
-                # Loaded here, not all at first: there are no registers for them.
+                # Loaded one by one, because there are no registers for all.
                 factor = e.splat(e.load_scalar(a, i * strip_bytes + u * e.itemsize))
                 sums += [e.multiply_add(factor, vector, next(before)) for vector in row]
         return sums
 
     def add_block(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-        # Two rows of the result, a few at a time: there is room for some dozen lines on their way.
+        # Prefetch two rows of the result a block: a core tracks only about a dozen lines in flight.
         for i in range(2):
             row = b.add(b.mul(k, INT64(2)), INT64(i))
             row = b.select(b.icmp_signed("<", row, INT64(all_rows)), row, INT64(0))

@@ -1,4 +1,4 @@
-"""Tiles of the narrow kernel: products of a few rows and classes, summed in registers."""
+"""Emit the tiles of the narrow kernel: products of a few rows and classes, summed in registers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numba import int64
 from fastloss.kernels.simd.emitter import INT64, Emitter, emitter, instructions
 from fastloss.kernels.simd.target import target
 
-#: Classes a tile may have. A problem is cut into tiles of one width, 10 classes into two of 5; more
-#: widths would fit more problems exactly, and take longer to compile.
+#: Numbers of classes of a tile. A problem is cut into tiles of one width, such as 10 classes into
+#: two tiles of 5. More widths would fit more problems exactly, but take longer to compile.
 TILE_CLASSES = (3, 5)
 
 
 def score_tile(number: Any) -> Any:
-    """Compiled ``tile(n_classes, rows, offset, n_vectors, n_left, W_T, ..., S, ..., next)``.
+    """Return ``tile(n_classes, rows, offset, n_vectors, n_left, W_T, ..., S, ..., next)``.
 
-    ``S[c, r] += X[r] @ W_T[c]`` for `Target.tile_rows` rows, ``n_classes`` and ``n_vectors``
-    vectors of features and the ``n_left`` numbers after them. These lie ``offset`` bytes behind
-    each of the addresses that ``rows`` points at. ``W_T`` is aligned and padded with zeros; it and
-    ``S`` are followed by their strides in bytes. For each vector of features a cache line is
-    prefetched, from ``next`` on.
+    It computes ``S[c, r] += X[r] @ W_T[c]`` for `Target.tile_rows` rows and ``n_classes`` classes,
+    over ``n_vectors`` vectors of features and the ``n_left`` numbers after them. The features start
+    ``offset`` bytes after each of the addresses that ``rows`` points at. ``W_T`` is aligned and
+    padded with zeros. A stride in bytes follows each of ``W_T`` and ``S``. The tile prefetches a
+    cache line from ``next`` on for each vector of features.
     """
 
     @instructions(*[int64] * 10)
@@ -70,7 +70,7 @@ def emit_score_tile(
     is_left = b.zext(b.icmp_signed(">", n_left, INT64(0)), INT64)
     totals = e.sums(e.loop(is_left, sums, partial(add_products, True)))
     for c in range(n_classes):
-        # As many rows at once as one vector of totals holds.
+        # At most the rows whose totals are in one vector.
         step = min(n_rows, e.lanes)
         row = b.add(S, b.mul(S_stride, INT64(c)))
         for r in range(0, n_rows, step):
@@ -85,12 +85,13 @@ def emit_score_tile(
 
 
 def gradient_tile(number: Any, n_vectors: int) -> Any:
-    """Compiled ``tile(n_classes, rows, n_rows, offset, n_lanes, G, ..., total, ..., next)``.
+    """Return ``tile(n_classes, rows, n_rows, offset, n_lanes, G, ..., total, ..., next)``.
 
-    ``total[c] += sum_r G[c, r] X[r]`` for ``n_classes`` and ``n_vectors`` vectors of features; of a
-    single vector ``n_lanes``. These lie ``offset`` bytes behind each of the addresses that ``rows``
-    points at. ``G`` and ``total``, which is aligned and padded, are followed by their strides. For
-    each row a cache line is prefetched, from ``next`` on.
+    It computes ``total[c] += sum_r G[c, r] X[r]`` for ``n_classes`` classes and ``n_vectors``
+    vectors of features; of a single vector, it takes ``n_lanes`` lanes. The features start
+    ``offset`` bytes after each of the addresses that ``rows`` points at. ``total`` is aligned and
+    padded. A stride in bytes follows each of ``G`` and ``total``. The tile prefetches a cache line
+    from ``next`` on for each row.
     """
 
     @instructions(*[int64] * 10)
@@ -134,8 +135,8 @@ def emit_gradient_tile(
         pairs = [(v, factor) for factor in factors for v in x]
         return [e.multiply_add(v, f, old) for (v, f), old in zip(pairs, sums, strict=True)]
 
-    # From 0, not from the total: the rows of a block are then added to each other first, which
-    # rounds less.
+    # Sums start from 0 and not from the total: adding a block's rows to each other first has less
+    # rounding error.
     sums = e.loop(n_rows, [e.zero] * len(places), add_row)
     for value, place in zip(sums, places, strict=True):
         e.store(b.fadd(e.load(*place, aligned=True), value), *place, aligned=True)

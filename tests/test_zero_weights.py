@@ -1,4 +1,4 @@
-"""A row of weight 0 is left out before any arithmetic; the scale of weights does not matter."""
+"""Test that rows of weight 0 are skipped, and that the scale of weights does not matter."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check(actual, expected):
 @pytest.mark.parametrize("loss", ["softmax", "hinge"])
 @pytest.mark.parametrize("class_weight", [None, "balanced", {1: 3.0}])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_nothing_in_a_row_of_weight_zero_matters(backend, loss, class_weight, reduction):
+def test_rows_of_weight_zero_are_skipped(backend, loss, class_weight, reduction):
     options = {"loss": loss, "intercept": True, "backend": backend}
     options |= {"class_weight": class_weight, "reduction": reduction}
     actual = fastloss.loss_and_grad(W, padded, other, sample_weight=weights, **options)
@@ -41,7 +41,7 @@ def test_nothing_in_a_row_of_weight_zero_matters(backend, loss, class_weight, re
 
 
 @each_backend
-def test_a_class_of_weight_zero_may_be_excluded(backend):
+def test_class_of_weight_zero_may_have_infinite_scores(backend):
     excluded = W.copy()
     excluded[-1, 0] = -np.inf
     options = {"intercept": True, "backend": backend}
@@ -49,14 +49,14 @@ def test_a_class_of_weight_zero_may_be_excluded(backend):
     check(actual, fastloss.loss_and_grad(excluded, X[y != 0], y[y != 0], **options))
 
 
-def test_rows_of_weight_zero_in_everything_that_takes_an_objective():
+def test_rows_of_weight_zero_in_users_of_objectives():
     made = {"intercept": True, "backend": "numpy", "l2": 0.1}
     objective = fastloss.Objective(padded, other, sample_weight=weights, **made)
     kept = fastloss.Objective(X[KEPT], y[KEPT], **made)
     assert objective.terms(W) == pytest.approx(kept.terms(W))
     assert optim.accuracy(objective, W) == optim.accuracy(kept, W)
     check(objective.batch(slice(0, 5))(W), kept.batch(slice(0, 4))(W))
-    # Seven rows have a weight, so three of nine rows taken at a time stand for 7 / 3 of them.
+    # Seven rows have a weight, so a batch of three stands for 7 / 3 as many rows.
     check(
         objective.minibatch(3, 7)(np.array([0, 1, 3]), W), kept.minibatch(3)(np.array([0, 1, 2]), W)
     )
@@ -73,7 +73,7 @@ def test_rows_of_weight_zero_in_everything_that_takes_an_objective():
 @each_backend
 @pytest.mark.parametrize("scale", [1e-320, 1e-310, 1e-30, 1e30, 1e308])
 @pytest.mark.parametrize("kind", ["sample", "class", "both"])
-def test_a_mean_does_not_notice_the_scale_of_weights(backend, scale, kind):
+def test_mean_is_independent_of_the_scale_of_weights(backend, scale, kind):
     ways = {"sample_weight": np.full(9, scale), "class_weight": dict.fromkeys(range(3), scale)}
     for name in {"sample": ["class_weight"], "class": ["sample_weight"], "both": []}[kind]:
         del ways[name]
@@ -81,14 +81,14 @@ def test_a_mean_does_not_notice_the_scale_of_weights(backend, scale, kind):
     check(actual, fastloss.loss_and_grad(W, X, y, intercept=True, backend=backend))
 
 
-def test_a_tiny_weight_beside_zeros_counts():
+def test_tiny_weights_beside_zeros_count():
     tiny = np.zeros(9)
     tiny[3:6] = 1e-320
     actual = fastloss.loss_and_grad(W, X, y, intercept=True, sample_weight=tiny, backend="numpy")
     check(actual, fastloss.loss_and_grad(W, X[3:6], y[3:6], intercept=True, backend="numpy"))
 
 
-def test_weights_too_large_for_a_sum_are_refused():
+def test_weights_too_large_for_a_sum_raise():
     huge = np.full(9, 1e200)
     with pytest.raises(ValueError, match=r"sample_weight\[0\] \* class_weight\[y\[0\]\] is too"):
         fastloss.Objective(X, y, sample_weight=huge, class_weight={0: 1e200}, reduction="sum")
@@ -97,7 +97,7 @@ def test_weights_too_large_for_a_sum_are_refused():
         single(W[:4].astype("f4"))
 
 
-def test_huge_labels_and_keys_take_no_memory_in_proportion():
+def test_huge_labels_and_keys_need_little_memory():
     huge = 2**40
     options = {"backend": "numpy", "ignore_index": huge}
     labels = np.array([0, 1, huge])
