@@ -84,7 +84,7 @@ def main() -> None:
         pages[stem] = promises_report.HEADINGS[stem]
         _write(DOCS / f"{stem}.md", lines)
     _write(DOCS / "README.md", index_page(pages))
-    plot_named_peers(dict(headline(stored)), PLOTS / "headline")
+    plot_named_peers(list(headline(stored)), PLOTS / "headline")
     _write(ROOT / "BENCHMARKS.md", summary_page(stored))
     write_readme_table(ROOT / "README.md", readme_table(stored))
 

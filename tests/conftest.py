@@ -71,6 +71,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.deep)
 
 
+@pytest.fixture(scope="session")
+def plain_environment() -> dict[str, str]:
+    """Return the environment without the variables that this run of pytest has set for itself."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
 @pytest.fixture
 def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start code in a new Python process, with warnings as errors; kill it when the test ends.

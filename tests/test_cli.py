@@ -201,6 +201,7 @@ def test_warmup_fails_at_once_with_the_reason(variable, value, message):
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.deep
 def test_warmup_fills_the_cache_that_doctor_counts(tmp_path):
     """Commands run in their own processes, because a process reads NUMBA_CACHE_DIR once."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -38,19 +37,23 @@ def saved(tmp_path):
     return save
 
 
-def tool(*command: object, cwd: Path) -> str:
+@pytest.fixture(scope="session")
+def tool(plain_environment):
     """Run another tool's command as its users do, and return what it prints."""
-    environment = {**os.environ, "PYTHONWARNINGS": "", "COLUMNS": "200"}
-    result = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+
+    def run(*command: object, cwd: Path) -> str:
+        result = subprocess.run(
+            [sys.executable, *map(str, command)],
+            cwd=cwd,
+            env={**plain_environment, "PYTHONWARNINGS": "", "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    return run
 
 
 # pytest-benchmark.
@@ -61,7 +64,7 @@ def pytest_benchmark():
     pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed")
 
 
-def test_pytest_benchmark_compares_two_exports(pytest_benchmark, saved, tmp_path):
+def test_pytest_benchmark_compares_two_exports(pytest_benchmark, saved, tmp_path, tool):
     for name, changes in (("before", {}), ("after", {"slower": {(400, "fused"): 2.0}})):
         path = saved(f"{name}-results.json", **changes)
         result = export(path, "--format", "pytest-benchmark", "--out", tmp_path / f"{name}.json")
@@ -79,7 +82,7 @@ def test_pytest_benchmark_compares_two_exports(pytest_benchmark, saved, tmp_path
     assert medians[1] / medians[0] == pytest.approx(2.0, rel=0.01)
 
 
-def test_pytest_benchmark_compares_a_session_with_an_export(pytest_benchmark, saved, tmp_path):
+def test_pytest_benchmark_compares_session_with_export(pytest_benchmark, saved, tmp_path, tool):
     path = saved()
     record = exports.pytest_benchmark(exports.Results.load(path))
     # A test of the same name, so that the session has something to compare with it.
@@ -191,7 +194,7 @@ def test_statistics_are_those_of_asv(asv, n_rounds):
     assert ours[2:] == pytest.approx([theirs[name] for name in names[2:]])
 
 
-def test_asv_shows_and_compares_the_results_folder(asv, saved, tmp_path):
+def test_asv_shows_and_compares_the_results_folder(asv, saved, tmp_path, tool):
     if shutil.which("git") is None:
         pytest.skip("asv show needs git, which is not installed")
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")

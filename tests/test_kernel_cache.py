@@ -417,6 +417,7 @@ def test_cache_folder_is_independent_of_the_working_directory(home, xdg, expecte
     assert cache_folder() == (None if expected is None else Path(expected))
 
 
+@pytest.mark.deep
 def test_machines_with_a_shared_folder_keep_their_kernels(tmp_path: Path, run_python):
     """Two kinds of CPU share one home directory."""
     run_python(CALL, NUMBA_CACHE_DIR=str(tmp_path))

@@ -296,8 +296,10 @@ for kernel in (narrow_kernel(single, single), vectors_kernel(single, single)):
 @pytest.mark.skipif(not binding.get_process_triple().startswith("x86_64"), reason="x86-64 only")
 @pytest.mark.parametrize(
     ("cpu", "features", "expected"),
-    [("haswell", "+avx2,+fma", "32 ['ymm']"), ("nehalem", "+sse4.2", "16 []")],
-    ids=["AVX2", "SSE"],
+    [
+        pytest.param("haswell", "+avx2,+fma", "32 ['ymm']", id="AVX2"),
+        pytest.param("nehalem", "+sse4.2", "16 []", id="SSE", marks=pytest.mark.deep),
+    ],
 )
 @pytest.mark.parametrize(
     "problems",

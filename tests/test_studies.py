@@ -134,8 +134,8 @@ def test_compare_puts_functions_in_the_table_with_the_backends():
 
 @pytest.fixture(scope="module")
 def measured() -> Results:
-    """Two losses at a size that Python loops cannot finish in the budget, and a gradient study."""
-    plan = Plan.make(losses=["softmax", "hinge"], sizes=[(2000, 40, 5)], settings=FAST)
+    """A loss at a size that Python loops cannot finish in the budget, and a gradient study."""
+    plan = Plan.make(losses=["softmax"], sizes=[(2000, 40, 5)], settings=FAST)
     plan.feature_counts = (4, 20, 40, 60)
     steps: list[int] = []
     results = plan.run(lambda message, done: steps.append(done))
@@ -146,7 +146,7 @@ def measured() -> Results:
 
 def test_every_loss_has_every_backend_verified_and_timed(measured):
     assert measured.complete
-    assert [cell.loss for cell in measured.cells] == ["softmax", "hinge"]
+    assert [cell.loss for cell in measured.cells] == ["softmax"]
     for cell in measured.cells:
         assert [timing.contender for timing in cell.timings] == ["naive", "numpy", "numba", "fused"]
         assert cell.size == "2000 x 40 x 5"

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory) -> Path:
+def stored(tmp_path_factory, plain_environment) -> Path:
     """A run of two losses at one size; without the limit, which takes seconds to measure."""
     path = tmp_path_factory.mktemp("suite") / "suite.json"
     command = [sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"]
@@ -23,6 +23,7 @@ def stored(tmp_path_factory) -> Path:
     ran = subprocess.run(
         [*command, *options, *words, f"--benchmark-json={path}"],
         cwd=ROOT,
+        env=plain_environment,
         capture_output=True,
         text=True,
         timeout=120,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import ceil, floor, log2
 from pathlib import Path
@@ -122,14 +122,14 @@ def plot_peers(cells: list[Cell], stem: Path) -> list[Path]:
         axes = figure.subplots(len(losses), 1, squeeze=False, sharex=True, height_ratios=heights)
         for ax, loss, group in zip(axes[:, 0], losses, groups, strict=True):
             title(ax, loss)
-            _draw_speedups(ax, {f"{cell.size} {cell.dtype}": cell for cell in group})
+            _draw_speedups(ax, [(f"{cell.size} {cell.dtype}", cell) for cell in group])
         _scale_speedups(axes[-1, 0])
         heading(figure, "Loss and gradient: fastloss against the best peer")
 
     return picture(draw, stem, 8.4, 1.2 + 0.36 * sum(heights))
 
 
-def plot_named_peers(cells: Mapping[str, Cell], stem: Path) -> list[Path]:
+def plot_named_peers(cells: Sequence[tuple[str, Cell]], stem: Path) -> list[Path]:
     """Speed-up over the best peer, a row for each name."""
 
     def draw(figure: Figure) -> None:
@@ -141,10 +141,10 @@ def plot_named_peers(cells: Mapping[str, Cell], stem: Path) -> list[Path]:
     return picture(draw, stem, 8.4, 1.6 + 0.42 * len(cells))
 
 
-def _draw_speedups(ax: Axes, cells: Mapping[str, Cell]) -> None:
+def _draw_speedups(ax: Axes, cells: Sequence[tuple[str, Cell]]) -> None:
     """A row a problem: a point with its interval, right of the line at 1 where fastloss wins."""
     ax.axvline(1.0, color=INK, linewidth=1.2)
-    for y, cell in enumerate(cells.values()):
+    for y, (_, cell) in enumerate(cells):
         ours, theirs = cell.fastest("backend"), cell.fastest("peer")
         assert ours is not None
         assert theirs is not None
@@ -166,7 +166,7 @@ def _draw_speedups(ax: Axes, cells: Mapping[str, Cell]) -> None:
             # Readable across the line at 1.
             bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.0},
         )
-    ax.set_yticks(range(len(cells)), list(cells))
+    ax.set_yticks(range(len(cells)), [name for name, _ in cells])
     ax.set_ylim(len(cells) - 0.5, -0.8)
     ax.grid(axis="y", visible=False)
 

@@ -90,7 +90,8 @@ def take_turns(
     """Time the contenders in turns, in random order; return seconds per call, one per round.
 
     Each contender is called once before it is timed, so that it is warm. Measuring stops after
-    ``max_rounds`` rounds or about ``seconds``. Compare with `fastloss.benchmark.measure.Ratio`.
+    ``max_rounds`` rounds, or after about ``seconds`` if there were rounds enough for an interval.
+    Compare with `fastloss.benchmark.measure.Ratio`.
     """
     sessions = {name: Session() for name in contenders}
     for name, call in contenders.items():
