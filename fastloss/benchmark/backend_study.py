@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.backends import get_backend
+from fastloss.backends.base import Backend
 from fastloss.benchmark import measure
 from fastloss.benchmark.peers import Peer, PeerTask
 from fastloss.benchmark.results import Cell, Timing
@@ -33,8 +34,9 @@ from fastloss.settings import AUTO
 Contender = BackendTask | AutoTask | CandidateTask | PeerTask
 
 # First calls are timed on so little work that what they take is imports, compilation and loading.
-_PROBE_ROWS = 16
-_PROBE_MULTIPLY_ADDS = 1_000_000
+# They are enough for the kernel of several threads, which the whole problem will use.
+_PROBE_ROWS = 64
+_PROBE_MULTIPLY_ADDS = 4_000_000
 
 
 def measure_cell(
@@ -138,7 +140,8 @@ def _prepare(
     if isinstance(task, BackendTask):
         affordable_rows = max(1, _PROBE_MULTIPLY_ADDS // (2 * W.size))
         probe = replace(task, n_rows=min(n_rows, _PROBE_ROWS, affordable_rows))
-        if run.settings.first_calls:
+        # A backend without `make_ready` compiles nothing.
+        if run.settings.first_calls and type(task.backend).make_ready is not Backend.make_ready:
             kernel = (name, task.loss.name, task.loss.block, reference.X.dtype)
             if kernel not in run.compiled:
                 run.compiled.add(kernel)

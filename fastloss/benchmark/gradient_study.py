@@ -22,6 +22,10 @@ from fastloss.losses.base import Loss
 
 # What may be slow is first timed on so few rows.
 _PROBE_ROWS = 16
+# Methods differ by factors of ten, beside which what a longer rest costs a call does not count.
+_WARM_SECONDS = 0.04
+# Of the time for a call in a cell: here most methods use all of it.
+_CALL_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ def _measure_gradient_size(
         max_rounds=run.settings.max_rounds,
         max_seconds=run.settings.cell_seconds,
         rng=run.rng,
+        warm_seconds=_WARM_SECONDS,
     )
     for method in sessions:
         timing, error = prepared[method.label]
@@ -113,7 +118,7 @@ def _prepare_gradient(
     probe = replace(task, n_rows=min(len(X), _PROBE_ROWS))
     chosen = np.arange(W.size)
     if method.kind is None:
-        task = affordable(session, probe, len(X), run.settings.call_seconds)
+        task = affordable(session, probe, len(X), _CALL_SHARE * run.settings.call_seconds)
         gradient = session.prepare(task)[1][1].ravel()
     else:
         spread = run.rng.permutation(W.size)
@@ -144,18 +149,20 @@ def _affordable_part(
     run: Run, session: Session, method: _Method, probe: BackendTask, spread: NDArray[np.intp]
 ) -> tuple[int, int]:
     """How many coordinates, of how many rows (0: all), fit the budget of one call."""
-    budget = run.settings.call_seconds
+    budget = _CALL_SHARE * run.settings.call_seconds
     n_rows = len(probe.inputs.load()[0])
     few = affordable(session, _numerical(method, probe, spread[:2]), n_rows, budget)
     if few.n_rows:
         return 2, few.n_rows
-    session.prepare(few)
-    two = session.sample(1, 0.0)
-    more = _numerical(method, replace(probe, n_rows=0), spread[:12])
-    session.prepare(more)
-    # From the difference: the incremental method spends one pass before the first coordinate.
-    each = max((session.sample(1, 0.0) - two) / (len(spread[:12]) - 2), 1e-9)
-    return int(np.clip((budget - two) / each, 2, len(spread))), 0
+    n = 2
+    # Tried on more and more: the incremental method spends one pass before the first coordinate.
+    while n < len(spread):
+        session.prepare(_numerical(method, replace(probe, n_rows=0), spread[:n]))
+        seconds = session.sample(1, 0.0)
+        if seconds > budget / 4:
+            return int(np.clip(n * budget / seconds, 2, len(spread))), 0
+        n *= 8
+    return len(spread), 0
 
 
 def _error(

@@ -23,7 +23,7 @@ from fastloss.version import install_extra
 MIN_BATCH_SECONDS = 0.010
 #: What wakes up a thread pool, a cache and a clock frequency before a batch is timed. After a rest
 #: of a second, when others had their turns, a kernel takes a tenth longer for the first 0.1 s.
-WARM_SECONDS = 0.150
+WARM_SECONDS = 0.100
 
 #: Fewest rounds that carry an interval of 95 %. Five would carry one of 93.75 %.
 MIN_ROUNDS = 6
@@ -180,15 +180,18 @@ def race(
     max_rounds: int,
     max_seconds: float,
     rng: np.random.Generator,
+    warm_seconds: float | None = None,
     after_round: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
     """Seconds a call of each contender, a number a round, taken in turns in random order.
 
     `MIN_ROUNDS` rounds are always run (if ``max_rounds`` allows). Those that follow are for
     contenders that are close to another one, by their calibration. They stop after ``max_rounds``,
-    or when the next round would pass ``max_seconds``. A contender whose one call outlasts the batch
-    is warm by itself: it gets no more.
+    or when the next round would pass ``max_seconds``. Before its turn a contender is called for
+    ``warm_seconds`` (`WARM_SECONDS`), unless a call takes half of that or longer.
     """
+    if warm_seconds is None:
+        warm_seconds = WARM_SECONDS
     calibrated = {
         name: contender.calibrate(MIN_BATCH_SECONDS) for name, contender in contenders.items()
     }
@@ -199,8 +202,8 @@ def race(
         begin = time.perf_counter()
         for name in rng.permutation(names):
             n_calls, single = calibrated[name]
-            warm_seconds = WARM_SECONDS if single < WARM_SECONDS else 0.0
-            seconds[name].append(contenders[name].sample(n_calls, warm_seconds))
+            needed = warm_seconds if single < warm_seconds / 2 else 0.0
+            seconds[name].append(contenders[name].sample(n_calls, needed))
         after_round()
         if len(seconds[names[0]]) >= MIN_ROUNDS:
             names = _close(names, {name: single for name, (_, single) in calibrated.items()})

@@ -83,7 +83,7 @@ def bench(
 ) -> None:
     """Verify and time every backend, and numerical against analytic gradients.
 
-    Without arguments: a synthetic problem of the shape of CIFAR-10, in under two minutes. With
+    Without arguments: a synthetic problem of the shape of CIFAR-10, in two to three minutes. With
     --peers: against other libraries, and no gradient study.
     """
     outputs = _check_outputs(out, json, data, candidate or [])
