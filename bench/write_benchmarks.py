@@ -38,9 +38,9 @@ from fastloss.tables import Table, seconds
 DOCS = ROOT / "docs" / "benchmarks"
 #: The problems of the short table: what a reader calls them, and where they were measured.
 HEADLINE = {
-    "CIFAR-10 pixels": ("cifar10", "20000 x 3073 x 10"),
+    "CIFAR-10 pixels": ("cifar10", "4000 x 3073 x 10"),
     "MNIST pixels": ("mnist", "60000 x 785 x 10"),
-    "CIFAR-10 as uint8": ("uint8", "20000 x 3073 x 10"),
+    "CIFAR-10 as uint8": ("uint8", "4000 x 3073 x 10"),
     "a thousand classes": ("classes", "8192 x 2048 x 1000"),
     "a minibatch": ("minibatch", "256 x 3073 x 10"),
     "tabular rows": ("tabular", "2000000 x 10 x 2"),
@@ -167,7 +167,7 @@ def summary_page(stored: dict[str, Results]) -> Iterator[str]:
     yield (
         "[docs/benchmarks](docs/benchmarks/README.md) has every table: each loss, shape, dtype and "
         "peer, errors, first calls, the choices of `auto`. This command measures all of it again, "
-        "in about an hour, on a checkout without changes:\n"
+        "in about half an hour, on a checkout without changes:\n"
     )
     yield "```\nmake benchmarks MEASURE='*' DATA=folder-of-cifar10-and-mnist\n```"
 
