@@ -220,8 +220,8 @@ def losing_lines(stored: dict[str, Results]) -> Iterator[str]:
         yield f"\n{shown.markdown()}"
         if len(table.rows) > MOST_LOSSES:
             yield f"\nThe other {len(table.rows) - MOST_LOSSES} are in the pages of docs/benchmarks."
-    worst = max(stored.values(), key=lambda results: _uncertainty(results))
-    yield f"\nThe noisiest section: {control_line(worst)}"
+    worst = max(stored, key=lambda stem: _uncertainty(stored[stem]))
+    yield f"\nThe noisiest section is {SECTIONS[worst].heading!r}. {control_line(stored[worst])}"
 
 
 def _uncertainty(results: Results) -> float:

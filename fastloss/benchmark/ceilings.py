@@ -40,7 +40,7 @@ class BandwidthTask:
     """Bytes a second that ``n_bytes`` can be read with, again and again, by all threads."""
 
     n_bytes: int
-    seconds: float = 0.3
+    seconds: float = 1.0
 
     def bind(self) -> Callable[[], float]:
         return partial(_bandwidth, np.ones(max(1, self.n_bytes // 4), np.float32), self.seconds)
@@ -56,7 +56,7 @@ class ArithmeticTask:
     """
 
     dtype: str
-    seconds: float = 0.3
+    seconds: float = 1.0
     order: int = 1536
 
     def bind(self) -> Callable[[], float]:
