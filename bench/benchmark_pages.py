@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import suite_report
 from sections import ROOT, SECTIONS
 
 from fastloss.benchmark import Results
@@ -92,6 +93,15 @@ def gradient_page(results: Results, study: GradientStudy) -> Iterator[str]:
         yield from (f"- {line}" for line in lines)
     if plot_error_against_cost(study, PLOTS / "gradient-error"):
         yield "\n" + embed(_PLOTS_FROM_PAGE / "gradient-error", "Error of a gradient by its time")
+
+
+def suite_page(path: Path) -> Iterator[str]:
+    """Write the lines of the page on the pytest-benchmark suite."""
+    yield f"# The pytest-benchmark suite\n\n{NOT_BY_HAND}\n"
+    yield "Measured with this command; `bench/conftest.py` lists the options.\n"
+    yield "```\npytest bench --benchmark-json suite.json"
+    yield "python bench/suite_report.py suite.json\n```\n"
+    yield suite_report.table(path).markdown()
 
 
 def index_page(pages: dict[str, str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import promises
 
+from fastloss import files
 from fastloss.benchmark import Results
+from fastloss.benchmark.results import check_published
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -57,16 +60,23 @@ SECTIONS = {
 }
 
 
+#: The results of the pytest-benchmark suite.
+SUITE = RESULTS / "suite.json"
+
+
 def measure(pattern: str, folder: str, allow_dirty: bool) -> None:
-    """Measure the sections and studies whose names match ``pattern``, and store the results.
+    """Measure what matches ``pattern`` of the sections, the studies and the suite; store results.
 
     ``folder`` holds the data sets, and ends in a slash unless it is empty.
     """
-    stems = [stem for stem in (*SECTIONS, *promises.STUDIES) if fnmatch(stem, pattern)]
+    every = (*SECTIONS, *promises.STUDIES, SUITE.stem)
+    stems = [stem for stem in every if fnmatch(stem, pattern)]
     if not stems:
-        known = ", ".join((*SECTIONS, *promises.STUDIES))
-        raise SystemExit(f"no section is called {pattern!r}; there are {known}")
+        raise SystemExit(f"no section is called {pattern!r}; there are {', '.join(every)}")
     for stem in stems:
+        if stem == SUITE.stem:
+            measure_suite(allow_dirty)
+            continue
         if stem in promises.STUDIES:
             promises.main([stem], allow_dirty)
             continue
@@ -74,6 +84,21 @@ def measure(pattern: str, folder: str, allow_dirty: bool) -> None:
             arguments = shlex.split(SECTIONS[stem].command(stem, folder))
             arguments += ["--out", out, *["--allow-dirty"] * allow_dirty]
             subprocess.run([sys.executable, "-m", "fastloss", *arguments], cwd=ROOT, check=True)
+
+
+def measure_suite(allow_dirty: bool) -> None:
+    """Run the pytest-benchmark suite, and store its statistics without the single rounds."""
+    if not allow_dirty:
+        check_published([SUITE])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "suite.json"
+        command = [sys.executable, "-m", "pytest", "bench", "-q", f"--benchmark-json={path}"]
+        subprocess.run(command, cwd=ROOT, check=True)
+        document = json.loads(path.read_text())
+    for benchmark in document["benchmarks"]:
+        benchmark["stats"].pop("data", None)
+    kept = {name: document[name] for name in ("fastloss", "benchmarks", "datetime", "version")}
+    files.write(SUITE, json.dumps(kept, indent=1) + "\n")
 
 
 def load(stems: Iterable[str] = SECTIONS) -> dict[str, Results]:

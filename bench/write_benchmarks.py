@@ -22,8 +22,9 @@ from benchmark_pages import (
     gradient_page,
     index_page,
     section_page,
+    suite_page,
 )
-from sections import ROOT, SECTIONS, load, measure
+from sections import ROOT, SECTIONS, SUITE, load, measure
 
 from fastloss import files
 from fastloss.benchmark import Results
@@ -83,6 +84,9 @@ def main() -> None:
     for stem, lines in promises_report.pages(promises.RESULTS).items():
         pages[stem] = promises_report.HEADINGS[stem]
         _write(DOCS / f"{stem}.md", lines)
+    if SUITE.exists():
+        pages["suite"] = "The pytest-benchmark suite"
+        _write(DOCS / "suite.md", suite_page(SUITE))
     _write(DOCS / "README.md", index_page(pages))
     plot_named_peers(list(headline(stored)), PLOTS / "headline")
     _write(ROOT / "BENCHMARKS.md", summary_page(stored))

@@ -99,7 +99,8 @@ def replace_environment(found: Results) -> Results:
 def test_a_busy_machine_is_told():
     found = results_of(cell(timing("fused", 1.0)), environment={"load": 2.5})
     assert list(findings.surroundings_notes(found)) == [
-        "Other programs were computing: the load average was 2.5 at the start."
+        "The load average was 2.5 at the start: another program, or a benchmark just before, was "
+        "computing."
     ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import suite_report
+from benchmark_pages import suite_page
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,3 +70,9 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     path.write_text("[]")
     with pytest.raises(ValueError, match="not a file of pytest-benchmark"):
         suite_report.table(path)
+
+
+def test_page_shows_the_table(stored):
+    page = "\n".join(suite_page(stored))
+    assert page.startswith("# The pytest-benchmark suite")
+    assert suite_report.table(stored).markdown() in page

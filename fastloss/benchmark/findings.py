@@ -147,7 +147,10 @@ def surroundings_notes(results: Results) -> Iterator[str]:
             yield f"{variable}={value} was set, which changes {', '.join(touched)}."
     load = results.environment.get("load")
     if load is not None and load > 0.5 * results.environment["affinity"]:
-        yield f"Other programs were computing: the load average was {load:.1f} at the start."
+        yield (
+            f"The load average was {load:.1f} at the start: another program, or a benchmark just "
+            "before, was computing."
+        )
 
 
 def limit_notes(cells: Iterable[Cell], has_matrix_unit: bool) -> Iterator[str]:
