@@ -167,7 +167,7 @@ def summary_page(stored: dict[str, Results]) -> Iterator[str]:
     yield from losing_lines(stored)
     yield "\n## Method\n"
     yield METHOD
-    yield "\n## All tables, and again\n"
+    yield "\n## All tables\n"
     yield (
         "[docs/benchmarks](docs/benchmarks/README.md) has every table: each loss, shape, dtype and "
         "peer, errors, first calls, the choices of `auto`. This command measures all of it again, "
