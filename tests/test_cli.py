@@ -79,6 +79,7 @@ def test_bench_prints_tables_and_saves_files(tmp_path):
     assert names == {"results.json", *plots}
 
 
+@pytest.mark.deep
 def test_bench_json_to_stdout_is_json_and_nothing_else(tmp_path):
     result = run("bench", *TINY, "--backend", "numpy", "--json", "-", "--out", tmp_path)
     record = json.loads(result.stdout)
@@ -276,6 +277,7 @@ def test_candidate_that_cannot_be_imported_is_one_line(candidates, tmp_path, cod
     )
 
 
+@pytest.mark.deep
 def test_failed_plot_costs_one_line(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("no fonts")

@@ -367,6 +367,7 @@ def test_kernels_cached_by_different_processes_do_not_mix(tmp_path: Path, run_py
         run_python(COMPARE.format(kernels=some), NUMBA_CACHE_DIR=str(tmp_path))
 
 
+@pytest.mark.deep
 def test_impossible_folder_keeps_no_kernel(tmp_path: Path, run_python):
     file = tmp_path / "file"
     file.touch()
@@ -384,6 +385,7 @@ for name in ("HOME", "XDG_CACHE_HOME", "FASTLOSS_CACHE_DIR", "NUMBA_CACHE_DIR"):
 """
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(os.name != "posix", reason="POSIX")
 def test_kernels_without_home_directory(run_python):
     rest = """

@@ -259,6 +259,7 @@ print(fastloss.loss_and_grad(np.ones((3, 2)), X, y, Linear(), backend="numba")[0
 """
 
 
+@pytest.mark.deep
 def test_changed_helper_is_compiled_again(tmp_path, run_python):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     for slope in ("2.0", "3.0", "2.0"):

@@ -168,6 +168,7 @@ def test_a_naive_loop_is_cut_off_and_said_to_be(measured):
     assert f"naive on softmax, 2000 x 40 x 5: {round(naive.fraction * 2000)} of 2000 rows" in text
 
 
+@pytest.mark.deep
 def test_first_calls_are_reported_apart(measured):
     settings = replace(FAST, first_calls=True, measure_ceilings=False, max_rounds=1)
     plan = Plan.make(
@@ -295,6 +296,7 @@ def test_an_interrupted_run_keeps_what_it_measured(monkeypatch):
     assert [cell.loss for cell in results.cells] == ["softmax"]
 
 
+@pytest.mark.deep
 def test_a_loss_only_this_process_knows_is_measured_in_it():
     class Local(type(get_loss("hinge"))):  # no worker can import a local class
         pass
