@@ -27,7 +27,7 @@ _HINGE_POWERS = {"hinge": 1, "squared_hinge": 2}
 
 @dataclass(frozen=True)
 class PeerProblem:
-    """A problem in the peers' layout: ``X`` (N, D) and ``W`` (C, D), contiguous, of one float type."""
+    """A problem as the peers get it: ``X`` (N, D), ``W`` (C, D), contiguous, of one float type."""
 
     loss: str
     X: Floats
@@ -136,7 +136,7 @@ def bind_torch_compiled(problem: PeerProblem) -> Callable[[], tuple[Any, Any]]:
 
 
 def bind_torch_chunked(problem: PeerProblem) -> Callable[[], tuple[Any, Any]]:
-    """Bind ``linear_cross_entropy``, which never forms all scores; its default chunk size."""
+    """Bind ``linear_cross_entropy``: its default chunk size, and never all scores at once."""
     from torch.nn import LinearCrossEntropyOptions
     from torch.nn.functional import linear_cross_entropy
 
