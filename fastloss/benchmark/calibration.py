@@ -56,7 +56,7 @@ def n_steps() -> int:
 
 
 def calibrate(progress: Callable[[str, int], None] = lambda what, done: None) -> cost_model.Costs:
-    """Measure this machine's costs. Compile the kernels before: that is no cost of a call."""
+    """Measure the costs of this machine; the kernels must be compiled already."""
     most = available_threads()
     table = cost_model.Costs(most, {}, "measured here", {})
     plan = [(shape, _LOSSES) for shape in SHAPES]
@@ -143,7 +143,7 @@ def _ways(
         "numba": parallel.BACKEND,
         fused_way: fused.BACKEND,
     }
-    # Each further loss would compile for seconds, and the lines differ little. Plain loops take long
+    # Each further loss would compile for seconds, and the lines differ little. Plain loops are slow
     # on large problems, and never win there.
     if name not in _LOSSES or math.prod(shape) > _MOST_OF_NUMBA:
         del ways["numba"]
