@@ -155,7 +155,7 @@ print(time.perf_counter() - start)
 
 
 def measure_cold_start() -> dict[str, Any]:
-    """Time ``import fastloss`` with the first call, and the compilation of a loss and type."""
+    """Time the imports with the first call, and the compilation of a loss and type."""
     with tempfile.TemporaryDirectory() as folder:
         warm = {"NUMBA_CACHE_DIR": f"{folder}/numba", "FASTLOSS_CACHE_DIR": f"{folder}/fastloss"}
         for backend in ("numba", "fused", "auto"):

@@ -99,11 +99,7 @@ def _numba() -> Iterator[Finding]:
     yield Finding("vectors", f"{8 * simd.target().vector_bytes} bits{unit}")
     source = cost_model.current().source
     measured = source == "measured here"
-    yield Finding(
-        "costs",
-        source,
-        "" if measured else "fastloss warmup, so that auto chooses better",
-    )
+    yield Finding("costs", source, "" if measured else "fastloss warmup, so auto chooses better")
     place = folder()
     if place is None or not _can_write(place):
         yield Finding(

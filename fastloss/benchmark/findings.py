@@ -139,7 +139,7 @@ def plain_machine(results: Results) -> str:
 
 
 def surroundings_notes(results: Results) -> Iterator[str]:
-    """Yield the variables and the load that changed a contender's times in this run."""
+    """Yield notes on variables and load that changed contenders' times in this run."""
     names = {timing.contender for cell in results.cells for timing in cell.timings}
     for variable, value in results.environment.get("variables", {}).items():
         touched = sorted(n for n in names if n.startswith(changed_by(variable) or ("\0",)))

@@ -87,7 +87,7 @@ class Run:
         return Worker(self.settings.n_threads, caches)
 
     def session(self, luggage: object) -> Session:
-        """Start a process, or use this one if the luggage cannot be pickled (such as a lambda)."""
+        """Start a process, or use this one if the luggage cannot be sent (such as a lambda)."""
         worker = self.worker()
         try:
             worker.run(_Nothing(luggage))
