@@ -1,10 +1,10 @@
-"""Measures what no table of contenders shows: auto's choices, first calls, and BLAS beside us.
+"""Measure auto's choices, first calls, and calls that alternate with NumPy's products.
 
-python bench/promises.py auto         # is what auto takes ever slower than what it leaves?
-python bench/promises.py cold-start   # what does the first call of a process cost?
-python bench/promises.py neighbour    # does a call in turns with NumPy's products cost more?
+python bench/promises.py auto         # how close does auto get to the best choice?
+python bench/promises.py cold-start   # how long does the first call of a process take?
+python bench/promises.py neighbour    # are calls slower if they alternate with NumPy's products?
 
-Each writes bench/results/studies/NAME.json, of which bench/write_benchmarks.py makes a page.
+Each writes bench/results/studies/NAME.json; bench/write_benchmarks.py makes a page of it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ RESULTS = Path(__file__).parent / "results" / "studies"
 # --- auto ----------------------------------------------------------------------------------------
 
 N_PROBLEMS = 240
-#: The largest N, D and C, and what keeps a problem within memory and a call below half a second.
+#: The largest N, D and C, and limits that keep a problem in memory and a call below half a second.
 LARGEST = (1e6, 1e4, 1e5)
 MAX_NUMBERS, MAX_MULTIPLY_ADDS = 3e7, 1e10
 
 
 def problems() -> list[tuple[str, str, tuple[int, int, int]]]:
-    """Losses, types and shapes, drawn evenly in the logarithm."""
+    """Draw losses, types and shapes; the shapes are uniform in the logarithm."""
     rng = np.random.default_rng(0)
     names = fastloss.available_losses()
     drawn: list[tuple[str, str, tuple[int, int, int]]] = []
@@ -57,7 +57,7 @@ def problems() -> list[tuple[str, str, tuple[int, int, int]]]:
 
 
 def measure_auto() -> dict[str, Any]:
-    """For each problem the times of all choices, and which of them auto takes."""
+    """Time all choices at each problem, and record the one that auto takes."""
     cells = []
     for done, (name, dtype, shape) in enumerate(problems()):
         workload = Workload(get_loss(name), shape, np.dtype(dtype), np.dtype(dtype))
@@ -83,7 +83,7 @@ def measure_auto() -> dict[str, Any]:
 def _ways(
     workload: Workload, choices: Iterable[tuple[str, int]]
 ) -> dict[str, Callable[[], object]]:
-    """A call for each backend and number of threads that auto chooses from."""
+    """Return a call for each of auto's choices: a backend and a number of threads."""
     rng = np.random.default_rng(0)
     n_rows, n_features, n_classes = workload.shape
     X = rng.standard_normal((n_rows, n_features)).astype(workload.X_type)
@@ -101,7 +101,7 @@ def _ways(
 
 
 def _race(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median seconds of each, taken in turns."""
+    """Time the calls in turns; return their median seconds."""
     n_calls = {}
     for way, call in ways.items():
         call()
@@ -116,7 +116,7 @@ def _race(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float
 
 
 def _seconds_of_a_choice() -> float:
-    """Of one that was made before, as in every call but the first of a shape."""
+    """Time a repeated choice, as in every call except the first of a shape."""
     single = np.dtype(np.float32)
     workload = Workload(get_loss("softmax"), (200, 65, 10), single, single)
 
@@ -155,7 +155,7 @@ print(time.perf_counter() - start)
 
 
 def measure_cold_start() -> dict[str, Any]:
-    """Seconds from the start of Python to the first answer; and to compile one loss and type."""
+    """Time the imports with the first call, and the compilation of a loss and type."""
     with tempfile.TemporaryDirectory() as folder:
         warm = {"NUMBA_CACHE_DIR": f"{folder}/numba", "FASTLOSS_CACHE_DIR": f"{folder}/fastloss"}
         for backend in ("numba", "fused", "auto"):
@@ -186,7 +186,7 @@ def measure_cold_start() -> dict[str, Any]:
 
 
 def _run(code: str, *arguments: str, **variables: str) -> float:
-    """What the code prints in a Python of its own."""
+    """Run the code in its own Python process; return the number it prints."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={**os.environ, **variables},
@@ -197,11 +197,11 @@ def _run(code: str, *arguments: str, **variables: str) -> float:
     return float(done.stdout)
 
 
-# --- beside BLAS ---------------------------------------------------------------------------------
+# --- alternating with BLAS ----------------------------------------------------------------------
 
 
 def measure_neighbour() -> dict[str, Any]:
-    """A call in turns with a product in NumPy, against the two apart; ratios with their spread."""
+    """Compare calls that alternate with NumPy's products with the two apart, as ratios."""
     rng = np.random.default_rng(0)
     ratios = {}
     for shape in ((256, 3073, 10), (20_000, 785, 10)):
@@ -246,7 +246,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def main(names: list[str], allow_dirty: bool = False) -> None:
-    """Measure, and store."""
+    """Run the named studies (all by default), and store their results."""
     names = names or list(STUDIES)
     for name in names:
         if name not in STUDIES:

@@ -1,4 +1,4 @@
-"""The pages of docs/benchmarks on what bench/promises.py measured."""
+"""Write the pages of docs/benchmarks on the studies of bench/promises.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from fastloss.tables import Table, seconds
 
-#: How many of auto's worst choices are shown.
+#: Number of auto's worst choices shown.
 N_WORST = 8
 HEADINGS = {
     "auto": "How close `auto` gets to the best choice",
@@ -21,7 +21,7 @@ HEADINGS = {
 
 
 def pages(folder: Path) -> dict[str, Iterator[str]]:
-    """Return the lines of the page of each study that is stored."""
+    """Return the lines of each stored study's page."""
     writers = {"auto": auto_lines, "cold-start": cold_start_lines, "neighbour": neighbour_lines}
     paths = {name: folder / f"{name}.json" for name in writers}
     return {
@@ -42,7 +42,7 @@ def _page(
 
 
 def auto_lines(document: dict[str, Any]) -> Iterator[str]:
-    """How much slower auto's choices are than the best ones."""
+    """Compare auto's choices with the best ones."""
     regrets = {k: _regret(cell) for k, cell in enumerate(document["cells"])}
     values = np.array(list(regrets.values()))
     best_ways = [min(c["seconds"], key=c["seconds"].get) for c in document["cells"]]
@@ -89,7 +89,7 @@ def _auto_row(cell: dict[str, Any]) -> tuple[str, ...]:
 
 
 def cold_start_lines(document: dict[str, Any]) -> Iterator[str]:
-    """Medians of first calls and of compilations, with their extremes."""
+    """List the medians and extremes of first calls and of compilations."""
     yield "From the start of Python's `import fastloss` to the first answer, 2000 x 785 x 10:\n"
     rows = [(what, *_spread(values)) for what, values in document["first_calls"].items()]
     yield Table("", ("backend", "median", "fastest", "slowest"), rows).markdown()
@@ -104,7 +104,7 @@ def _spread(values: list[float]) -> tuple[str, ...]:
 
 
 def neighbour_lines(document: dict[str, Any]) -> Iterator[str]:
-    """What taking turns costs."""
+    """List the cost of alternating with NumPy's products."""
     yield (
         "A training loop that alternates a call with `X_val @ W` (2000 rows) in NumPy: its time over "
         "that of as many calls of each on their own, with 95 % intervals.\n"

@@ -1,4 +1,4 @@
-"""What of this machine and this installation matters to fastloss, and what to do about it."""
+"""Check whether the machine and the installation let fastloss run fast; give advice."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from fastloss.threads import available_threads, thread_limits, usable_cpus
 from fastloss.version import __version__
 
 _OURS = ("FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS", "FASTLOSS_AMX", "NUMBA_DISABLE_JIT")
-# Below it, what the last minute saw was this shell and its like.
+# A shell and other idle programs stay below this load.
 _IDLE_LOAD = 0.5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``advice`` is empty where all is well."""
+    """One result of the check. ``advice`` is empty if all is well."""
 
     topic: str
     found: str
@@ -34,7 +34,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything; takes a second, because Numba is imported."""
+    """Return all findings; takes a second, because Numba is imported."""
     return [*_machine(), *_numba(), *_blas(), *_settings()]
 
 
@@ -52,7 +52,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _surroundings() -> Iterator[Finding]:
-    """What would make a measurement now differ from one in another hour or shell."""
+    """Yield conditions that make measurements differ between hours or between shells."""
     found = surroundings()
     if found["load"] is not None:
         is_busy = found["load"] > _IDLE_LOAD
@@ -69,7 +69,7 @@ def _surroundings() -> Iterator[Finding]:
 
 
 def _threads() -> Finding:
-    """How many threads a call takes, and which of the sources decides that."""
+    """Return the number of threads of a call, and the limit that decides it."""
     limits = thread_limits()
     decisive = min(limits, key=lambda source: limits[source])
     try:
@@ -85,10 +85,10 @@ def _threads() -> Finding:
 
 
 def _numba() -> Iterator[Finding]:
-    can_import_numba()  # says why it cannot
+    can_import_numba()  # records the reason if it cannot
     why_not = unavailable_backends().get("fused")
     if why_not is not None:
-        yield Finding("Numba", why_not, "until that is mended, backend='auto' is 'numpy'")
+        yield Finding("Numba", why_not, "until this is fixed, backend='auto' is 'numpy'")
         return
     import numba
 
@@ -99,7 +99,7 @@ def _numba() -> Iterator[Finding]:
     yield Finding("vectors", f"{8 * simd.target().vector_bytes} bits{unit}")
     source = cost_model.current().source
     measured = source == "measured here"
-    yield Finding("costs", source, "" if measured else "fastloss warmup, so that auto knows better")
+    yield Finding("costs", source, "" if measured else "fastloss warmup, so auto chooses better")
     place = folder()
     if place is None or not _can_write(place):
         yield Finding(
@@ -137,8 +137,8 @@ def _blas() -> Iterator[Finding]:
     if any(_spins(pool) for pool in pools):
         yield Finding(
             "BLAS between calls",
-            "threads of OpenBLAS spin for some 0.1 s after a product",
-            "set OPENBLAS_THREAD_TIMEOUT=4 if calls take turns with NumPy's products",
+            "OpenBLAS's threads spin for about 0.1 s after a product",
+            "set OPENBLAS_THREAD_TIMEOUT=4 if calls alternate with NumPy's products",
         )
     if not pools:
         yield Finding(
@@ -149,7 +149,7 @@ def _blas() -> Iterator[Finding]:
 
 
 def _spins(pool: dict[str, Any]) -> bool:
-    """Whether its threads take half of a core from what runs next, until they sleep."""
+    """Return whether a pool's idle threads take half of a core from the next call."""
     is_spinning = pool["internal_api"] == "openblas" and pool.get("threading_layer") == "pthreads"
     return is_spinning and pool["num_threads"] > 1 and "OPENBLAS_THREAD_TIMEOUT" not in os.environ
 

@@ -1,4 +1,4 @@
-"""The machine a result is from, and what it runs."""
+"""Describe the machine of a result, its software and its settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKAGES = (
 )
 
 
-#: Beginnings of variables that tune a library, and of the names of contenders that it computes for.
+#: Prefixes of variables that tune a library, with the prefixes of the contenders that use it.
 TUNED_BY = {
     "OPENBLAS_": ("numpy", "scikit-learn"),
     "MKL_": ("numpy", "scikit-learn", "PyTorch"),
@@ -40,15 +40,15 @@ TUNED_BY = {
     "TORCH": ("PyTorch",),
 }
 
-# Folders, and what threadpoolctl sets whenever it is imported.
+# Folders, and variables that threadpoolctl sets on import.
 _NOT_TUNING = ("_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
 
-# Measuring writes these, so they may differ from the commit that is measured.
+# Measuring writes these, so they may differ from the measured commit.
 _MEASURED = ("bench/results", "bench/plots", "docs/benchmarks", "*.md")
 
 
 def environment(n_threads: int, seed: int) -> dict[str, Any]:
-    """What a reader needs to judge a result or repeat it."""
+    """Return the facts needed to judge or repeat a result."""
     return {
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "cpu": cpu_name(),
@@ -73,12 +73,12 @@ def environment(n_threads: int, seed: int) -> dict[str, Any]:
 
 
 def surroundings() -> dict[str, Any]:
-    """Return what changes how fast this machine is from one hour, or one shell, to the next.
+    """Return the conditions that change this machine's speed between hours, or between shells.
 
-    variables : those set that tune a library (see `TUNED_BY`), folders left out.
+    variables : the variables set that tune a library (see `TUNED_BY`), without folders.
     load : the average number of processes that computed or waited in the last minute, or None.
-    governor : how Linux chooses the clock of the CPU, or "".
-    cpu_quota : CPUs that control groups allow, or None.
+    governor : the rule by which Linux chooses the CPU's clock, or "".
+    cpu_quota : the number of CPUs that control groups allow, or None.
     """
     quota = cpu_quota()
     return {
@@ -94,14 +94,14 @@ def surroundings() -> dict[str, Any]:
 
 
 def changed_by(variable: str) -> tuple[str, ...]:
-    """Return whose speed a variable changes, by the beginnings of their names in tables."""
+    """Return the contenders whose speed a variable changes, as prefixes of their names."""
     if variable in THREAD_VARIABLES:
-        return ()  # the harness sets them for all alike
+        return ()  # the harness sets them alike for all contenders
     return next((who for name, who in TUNED_BY.items() if variable.startswith(name)), ())
 
 
 def cpu_name() -> str:
-    """The processor's own name for itself, where the system tells."""
+    """Return the model name of the CPU, or its architecture if unknown."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -121,9 +121,9 @@ def _versions() -> dict[str, str]:
 
 
 def git_state() -> str:
-    """Commit of the checkout fastloss is imported from, "-dirty" if changed; "" for a wheel.
+    """Return the commit of fastloss's checkout, with "-dirty" if changed; "" for a wheel.
 
-    What a measurement writes, results and pages, is no change.
+    Results and pages, which measuring writes, do not count as changes.
     """
     if not (CHECKOUT / ".git").exists():
         return ""
@@ -160,5 +160,5 @@ def threading_layer() -> str:
     """Return the threading layer that Numba picks here."""
     import numba
 
-    numba.get_num_threads()  # Numba picks when it starts its threads, and this starts them.
+    numba.get_num_threads()  # starts the threads: Numba picks its layer then
     return str(numba.threading_layer())

@@ -1,4 +1,4 @@
-"""Tables for the terminal and for Markdown, and how times and sizes are written in them."""
+"""Format tables for the terminal and for Markdown, and their times and sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, column heads, rows of text, and notes below; without rows, title and notes alone.
+    """A title, column heads, rows of text, and notes; without rows, only the title and the notes.
 
     The first ``n_labels`` columns are text, the others numbers.
     """
@@ -24,7 +24,7 @@ class Table:
     n_labels: int = 1
 
     def markdown(self) -> str:
-        """As a GitHub table, without the title."""
+        """Return a GitHub table, without the title."""
         if not self.rows:
             return "\n\n".join(self.notes)
         rule = [" --- " if i < self.n_labels else " ---: " for i in range(len(self.columns))]
@@ -32,7 +32,7 @@ class Table:
         return "\n".join([*lines, *(f"\n{note}" for note in self.notes)])
 
     def rich(self) -> RenderableType:
-        """For a `rich.console.Console`, in colour or plain."""
+        """Return a table for a `rich.console.Console`, in colour or plain."""
         from rich import box
         from rich.table import Table as RichTable
         from rich.text import Text
@@ -48,7 +48,7 @@ class Table:
         )
         for i, column in enumerate(self.columns):
             side: Literal["left", "right"] = "left" if i < self.n_labels else "right"
-            # On a narrow terminal a number goes on in the next line, and is not cut off.
+            # On a narrow terminal, wrap numbers instead of cutting them off.
             table.add_column(column, justify=side, overflow="fold")
         for row in self.rows:
             table.add_row(*row)
@@ -60,7 +60,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration with a unit, to three digits."""
+    """Format a duration with a unit, to three digits."""
     if value is None:
         return "-"
     for factor, unit in ((1e6, "µs"), (1e3, "ms"), (1.0, "s"), (1 / 60, "min")):
@@ -70,12 +70,12 @@ def seconds(value: float | None) -> str:
 
 
 def count_of(n: int, noun: str) -> str:
-    """``1 round``, ``2 rounds``."""
+    """Format a count with its noun: ``1 round``, ``2 rounds``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def size_of(n_bytes: int | None) -> str:
-    """A size in the binary unit that suits it."""
+    """Format a size in KiB or MiB."""
     if n_bytes is None:
         return "-"
     if n_bytes < 2**20:

@@ -1,4 +1,4 @@
-"""The harness: verify contenders, time them fairly, and say how far the machine can be trusted."""
+"""The harness: verify contenders, time them fairly, and report the noise of the machine."""
 
 from fastloss.benchmark.candidates import compare
 from fastloss.benchmark.results import Results

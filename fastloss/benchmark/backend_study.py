@@ -1,4 +1,4 @@
-"""Backends, a user's functions and peers against each other: verified, then timed in turns."""
+"""Verify backends, candidates and peers, then time them in turns."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from fastloss.settings import AUTO
 
 Contender = BackendTask | AutoTask | CandidateTask | PeerTask
 
-# First calls are timed on so little work that what they take is imports, compilation and loading.
-# They are enough for the kernel of several threads, which the whole problem will use.
+# First calls are timed on little work, so imports, compilation and loading take most of their time.
+# It is still enough work for the kernel of several threads, which the whole problem will use.
 _PROBE_ROWS = 64
 _PROBE_MULTIPLY_ADDS = 4_000_000
 
@@ -51,7 +51,7 @@ def measure_cell(
 ) -> None:
     """Verify and time the contenders at one loss and problem; append the cell.
 
-    A peer that cannot take part, or is wrong, is skipped, and the cell says why; a wrong backend or
+    An unavailable or wrong peer is skipped, and the cell records the reason. A wrong backend or
     candidate is an error.
     """
     loss = get_loss(loss_name)
@@ -110,7 +110,7 @@ def measure_cell(
 def _backend_tasks(
     inputs: Inputs, loss: Loss, backends: tuple[str, ...]
 ) -> dict[str, BackendTask | AutoTask]:
-    """Those of the backends that can run the loss; "auto" is the one fastloss chooses."""
+    """Return the tasks of the backends that can run the loss, "auto" included."""
     return {
         name: AutoTask(inputs, loss)
         if name == AUTO
@@ -121,7 +121,7 @@ def _backend_tasks(
 
 
 def _first_line(error: Exception) -> str:
-    """What libraries say of an error may go on for pages; the line that says what it is."""
+    """Return the first line of an error's message: libraries' messages may fill pages."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
@@ -133,7 +133,7 @@ def _prepare(
     reference: Objective,
     W: Floats,
 ) -> Timing:
-    """First calls, verification and memory; the session is left ready to be timed."""
+    """Measure first calls and memory, and verify; leave the session ready for timing."""
     n_rows = len(reference.X)
     cold = first = None
     n_timed = n_rows
@@ -152,7 +152,7 @@ def _prepare(
         n_timed = task.n_rows or n_rows
     seconds, result = session.prepare(task)
     if task.kind == "peer":
-        # On the whole problem: some compile for its shape alone.
+        # Time it on the whole problem: some peers compile for one shape only.
         cold = seconds
     loss_error, gradient_error = verify(name, result, reference.batch(slice(n_timed)), W)
     return Timing(
@@ -178,7 +178,7 @@ def _note(session: Session, task: Contender, dtype: np.dtype[Any]) -> str:
 
 
 def measure_control(run: Run, X: NDArray[Any], y: NDArray[np.int64], n_classes: int) -> None:
-    """A/A: the NumPy backend against itself, in two processes."""
+    """Time the A/A control: the NumPy backend against itself, in two processes."""
     run.progress("A/A control: the same contender twice")
     dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
     W = small_weights(X, n_classes, dtype, run.settings.seed)

@@ -1,4 +1,4 @@
-"""Measures the numbers of `backends.cost_model` on this machine: ``fastloss warmup``."""
+"""Measure the costs of `backends.cost_model` on this machine, for ``fastloss warmup``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastloss.losses.base import Loss
 from fastloss.problem import Problem
 from fastloss.threads import available_threads
 
-#: From a few numbers to more than caches hold; each of the terms leads somewhere.
+#: From a few numbers to more than the caches hold; each cost term dominates some shape.
 SHAPES = (
     *((1, 10, 3), (1, 5000, 10), (1, 100, 1000), (1, 10, 50_000), (4, 6000, 1000), (10, 7000, 20)),
     *((16, 64, 10), (16, 3072, 10), (16, 64, 1000), (100, 4, 2), (200, 65, 10), (256, 784, 10)),
@@ -26,37 +26,37 @@ SHAPES = (
     *((4000, 3073, 10), (4000, 64, 64), (2000, 256, 300), (1000, 512, 1000), (500, 64, 10_000)),
     *((1000, 15, 600), (4000, 60, 100), (100_000, 1, 80), (800, 2000, 15), (10_000, 180, 20)),
     *((3, 2, 20_000), (3, 10, 700), (6, 800, 25), (70, 10, 2000), (70, 10, 20_000), (300, 3000, 3)),
-    # Few rows, as many classes as a vocabulary.
+    # Few rows and many classes, as for a vocabulary.
     *((4, 10, 10_000), (10, 30, 3000), (8, 3, 1000), (2, 300, 10), (12, 30, 30)),
-    # Where arithmetic is all, and where laying out W is.
+    # Shapes dominated by arithmetic, and shapes dominated by laying out W.
     *((3000, 1500, 500), (2000, 1000, 2000), (4000, 2000, 200), (1000, 3000, 90)),
     *((60, 8000, 70), (100, 400, 20_000), (16, 2000, 1500), (300, 20, 3000)),
-    # Strips that rows fill in part.
+    # Strips that rows fill only in part.
     *((3, 300, 6000), (2, 5000, 500), (7, 400, 120), (40, 1500, 1500)),
     *((30_000, 4, 120), (10_000, 60, 200)),
     *((20_000, 10, 10), (20_000, 784, 10), (20_000, 100, 40), (100_000, 4, 3), (200_000, 30, 5)),
 )
-#: Of little but scores, many a row or few, for either kernel.
+#: Shapes dominated by the scores, with many or few per row, for either kernel.
 SCORE_SHAPES = (
     *((4, 10, 10_000), (60, 10, 2000), (1000, 10, 300), (300, 10, 60)),
     *((2000, 20, 40), (20_000, 10, 10), (20_000, 4, 3)),
 )
-#: The lines are those of the mean of these.
+#: The lines are fitted to the mean time of these losses.
 _LOSSES: tuple[str, ...] = ("softmax", "hinge")
 _SECONDS = 0.01
 _MOST_OF_NUMBA = 2**25
 
-#: A way, a number of threads, a shape and a loss: the seconds of a call.
+#: Seconds per call, by way, number of threads, shape and loss.
 _Times = dict[tuple[str, int, tuple[int, int, int], str], float]
 
 
 def n_steps() -> int:
-    """How often `calibrate` reports progress."""
+    """Return how often `calibrate` reports progress."""
     return 2 * (len(SHAPES) + len(SCORE_SHAPES))
 
 
 def calibrate(progress: Callable[[str, int], None] = lambda what, done: None) -> cost_model.Costs:
-    """The costs of this machine. The kernels must be compiled: that is not a cost of a call."""
+    """Measure the costs of this machine; the kernels must be compiled already."""
     most = available_threads()
     table = cost_model.Costs(most, {}, "measured here", {})
     plan = [(shape, _LOSSES) for shape in SHAPES]
@@ -75,7 +75,7 @@ def calibrate(progress: Callable[[str, int], None] = lambda what, done: None) ->
 
 
 def _fit(table: cost_model.Costs, key: cost_model.Key, n_threads: int, times: _Times) -> None:
-    """Add the line of a way and number of threads, and what losses have of their own."""
+    """Add the line of a way and thread count, and each loss's own factor."""
     way, itemsize, _ = key
     factors = {shape: cost_model.terms(way, shape, itemsize, n_threads) for _, _, shape, _ in times}
     here = {
@@ -100,14 +100,14 @@ def _fit(table: cost_model.Costs, key: cost_model.Key, n_threads: int, times: _T
 def fit(
     factors: Any, seconds: Sequence[float], known: Sequence[float] | float = 0.0
 ) -> tuple[float, ...]:
-    """Fit the line that comes closest, in parts of each measurement, with no number below 0.
+    """Fit the non-negative line with the least squares of relative errors.
 
-    ``known``: seconds that the line need not account for.
+    ``known``: seconds to subtract from the measurements first.
     """
     measured = np.array(seconds)
     scaled = np.array(factors) / measured[:, None]
     scale = np.linalg.norm(scaled, axis=0)
-    scale[scale == 0.0] = 1.0  # what nothing was measured of costs nothing
+    scale[scale == 0.0] = 1.0  # a term that no measurement has costs nothing
     line, _ = nnls(scaled / scale, (measured - known) / measured)
     return tuple((line / scale).tolist())
 
@@ -115,7 +115,7 @@ def fit(
 def _measure(
     shape: tuple[int, int, int], dtype: np.dtype[Any], most: int, names: Iterable[str]
 ) -> _Times:
-    """The times of the losses for each way that can run this shape."""
+    """Time the losses for each way that can run this shape."""
     rng = np.random.default_rng(0)
     n_rows, n_features, n_classes = shape
     X = rng.standard_normal((n_rows, n_features)).astype(dtype)
@@ -136,15 +136,15 @@ def _measure(
 def _ways(
     loss: Loss, name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> dict[str, Backend]:
-    """The lines of the cost model that a shape belongs to, and what runs them."""
+    """Return the ways of the cost model that can run a shape, with their backends."""
     fused_way = fused.way(*shape[1:], dtype.itemsize)
     ways: dict[str, Backend] = {
         "numpy": vectorized.BACKEND,
         "numba": parallel.BACKEND,
         fused_way: fused.BACKEND,
     }
-    # Another loss would be compiled for seconds, and the lines differ little; plain loops take long
-    # over large problems, and never win there.
+    # Each further loss would compile for seconds, and the lines differ little. Plain loops are slow
+    # on large problems, and never win there.
     if name not in _LOSSES or math.prod(shape) > _MOST_OF_NUMBA:
         del ways["numba"]
     return {way: backend for way, backend in ways.items() if backend.unavailable(loss) is None}

@@ -1,4 +1,4 @@
-"""Bring your own: check a user's function, then put it in the table."""
+"""Check candidates, a user's own functions, and time them beside the backends."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from fastloss.objective import Objective
 def check_candidate(name: str, candidate: str | LossAndGrad, loss: Loss, seed: int = 0) -> None:
     """Raise `VerificationError` unless the function computes this loss and its gradient.
 
-    In float64, on a small problem with an odd number of rows: against the NumPy backend, and its
-    gradient against its own loss by finite differences.
+    The check uses float64 and a small problem with an odd number of rows. It compares the result
+    with the NumPy backend's, and the gradient with finite differences of the function's loss.
     """
     function = resolve_candidate(candidate)
     X = np.random.default_rng(seed).standard_normal((37, 13))
@@ -66,19 +66,19 @@ def compare(
     settings: Settings | None = None,
     progress: Progress = silent,
 ) -> Results:
-    """Check functions ``(W, X, y) -> (loss, dW)`` and put them in a table with the backends.
+    """Check functions ``(W, X, y) -> (loss, dW)``, then time them beside the backends.
 
     Parameters
     ----------
-    candidates : name to function, or to ``"module:function"``. The latter, and functions of
-        importable modules, are timed in a process of their own; others in this one.
-    X, y : the problem; by default CIFAR-10-shaped and synthetic, 2000 x 3073 x 10. The classes are
-        0 to the largest label.
-    loss : the name of the loss they claim to compute (mean over the rows, no penalty).
+    candidates : maps a name to a function or to ``"module:function"``. The latter, and functions of
+        importable modules, are timed in their own process; other functions in this one.
+    X, y : the problem; by default synthetic with CIFAR-10's row size, 2000 x 3073 x 10. The classes
+        are 0 to the largest label.
+    loss : the name of the loss that the functions compute (mean over the rows, no penalty).
 
     Raises
     ------
-    VerificationError : a function is wrong; says where and by how much.
+    VerificationError : a function is wrong; the message says where and by how much.
     """
     settings = settings or Settings()
     if X is None or y is None:

@@ -1,8 +1,8 @@
-"""How fast the machine can go at best: reading memory, and multiplying and adding.
+"""Measure the machine's ceilings: memory bandwidth and arithmetic speed.
 
-Imported in the processes that measure it, because it imports Numba. Each thread runs compiled code
-that holds no lock of Python. Numba's own threads would do as well on an idle machine. On a busy one
-they spin at the end of each call, for milliseconds if both have landed on one core.
+Only the measuring processes import this module, because it imports Numba. Each thread runs compiled
+code without Python's lock. Numba's own threads would do as well on an idle machine. On a busy one
+they spin at the end of each call, for milliseconds if two share a core.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from fastloss.kernels.simd.emitter import INT64, emitter
 from fastloss.kernels.simd.target import target
 from fastloss.settings import threads_to_use
 
-# A call reads at least so many bytes, and adds so many times: some milliseconds, beside which the
-# 0.1 ms that it takes to start threads do not count.
+# The fewest bytes that a call reads, and its rounds of additions. Both take milliseconds, so the
+# 0.1 ms to start threads is negligible.
 _MIN_BYTES = 2**28
 _N_ROUNDS = 200_000
-# Enough sums to keep two units busy for the four or five cycles that one multiply-add takes, and
-# few enough for the sixteen registers of AVX2.
+# Enough sums to keep two units busy during the four or five cycles of one multiply-add, and few
+# enough for AVX2's sixteen registers.
 _N_SUMS = 12
 
 
 @dataclass(frozen=True)
 class BandwidthTask:
-    """Bytes a second that ``n_bytes`` can be read with, again and again, by all threads."""
+    """Bytes per second at which all threads together read ``n_bytes`` again and again."""
 
     n_bytes: int
     seconds: float = 1.0
@@ -48,11 +48,10 @@ class BandwidthTask:
 
 @dataclass(frozen=True)
 class ArithmeticTask:
-    """Floating-point operations a second (2 a multiply-add), by all threads.
+    """Floating-point operations per second of all threads (a multiply-add counts as 2).
 
-    The higher of two: a square matrix product in BLAS, and multiply-adds whose numbers stay in
-    registers. BLAS is slow where it does not know the CPU, and faster where its kernels use more
-    than vectors.
+    The higher of two speeds: a square matrix product in BLAS, and multiply-adds in registers. BLAS
+    is slower if it does not know the CPU, and faster if its kernels use a matrix unit.
     """
 
     dtype: str
@@ -63,13 +62,13 @@ class ArithmeticTask:
         return lambda: max(self.in_blas(), self.in_registers())
 
     def in_blas(self) -> float:
-        """The speed of a matrix product."""
+        """Return the speed of a matrix product."""
         a = np.ones((self.order, self.order), self.dtype)
         product = partial(np.matmul, a, a, np.empty_like(a))
         return 2.0 * self.order**3 / _best(product, self.seconds)
 
     def in_registers(self) -> float:
-        """The speed of multiply-adds that wait for no memory."""
+        """Return the speed of multiply-adds that never wait for memory."""
         lanes = target().vector_bytes // np.dtype(self.dtype).itemsize
         sums = np.zeros((threads_to_use(), _N_SUMS * lanes), self.dtype)
         add = _compiled(multiply_adds, (from_dtype(sums.dtype)[::1], int64))
@@ -78,7 +77,7 @@ class ArithmeticTask:
 
 
 def _bandwidth(values: NDArray[np.float32], seconds: float) -> float:
-    # Small arrays are read several times a call, or starting the threads would be measured.
+    # Read small arrays several times per call: starting the threads would dominate otherwise.
     n_repeats = max(1, _MIN_BYTES // values.nbytes)
     chunks = np.array_split(values, threads_to_use())
     read = _compiled(read_chunk, (float32[::1], int64), fastmath=True)
@@ -87,13 +86,13 @@ def _bandwidth(values: NDArray[np.float32], seconds: float) -> float:
 
 
 def _best_in_threads(calls: list[Callable[[], Any]], seconds: float) -> float:
-    """Return the shortest time of all calls together, each in a thread."""
+    """Return the shortest time of all calls together, each in its own thread."""
     with ThreadPoolExecutor(len(calls)) as pool:
         return _best(lambda: list(pool.map(lambda call: call(), calls)), seconds)
 
 
 def _best(call: Callable[[], Any], seconds: float) -> float:
-    """Return the shortest time of the call: a ceiling is what the machine can do undisturbed."""
+    """Return the shortest time of the call: a ceiling is the undisturbed machine's speed."""
     call()
     best = np.inf
     end = time.perf_counter() + seconds
@@ -115,7 +114,7 @@ def read_chunk(chunk: Any, n_repeats: int) -> float:
         total = np.float32(0)
         for i in range(len(chunk)):
             total += chunk[i]
-        # Stored every time, so that no repetition can be left out.
+        # Stored each time, so that the compiler cannot drop a repetition.
         sums[k] = total
     return float(sums.sum())
 
@@ -134,7 +133,7 @@ def _multiply_adds(typing_context: Any, sums: Any, n_rounds: Any) -> Any:
         e = emitter(context, builder, signature.args[0].dtype)
         start = builder.ptrtoint(view.data, INT64)
         places = [builder.add(start, INT64(k * e.vector_bytes)) for k in range(_N_SUMS)]
-        # From memory: a compiler that knew the factors, or that sums are alike, would do less.
+        # Loaded from memory: a compiler that knew the factors, or equal sums, would drop work.
         a, b = e.load(places[0]), e.load(places[1])
         totals = e.loop(
             values[1],

@@ -1,4 +1,4 @@
-"""What results say in words: where fastloss loses, how far they can be trusted, what is odd."""
+"""Describe results in words: lost comparisons, the noise, and unusual conditions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fastloss.machine import changed_by
 from fastloss.settings import AUTO
 from fastloss.tables import Table, count_of, seconds
 
-#: The contenders that nothing should beat.
+#: The contenders that should be the fastest.
 CHAMPIONS = ("fused", AUTO)
-# A share of the limit above this is no rounding.
+# A share of the limit above this is more than rounding.
 _ABOVE_LIMIT = 1.005
 
 
 def verdict(ours: Timing, theirs: Timing) -> str:
-    """How we do against them in a word: the interval has to leave 1 out."""
+    """Compare two timings in a word; a difference counts only if its interval excludes 1."""
     speedup = Ratio.of(theirs.full_seconds, ours.full_seconds)
     if not speedup.has_interval:
         return f"not decided by {count_of(speedup.n_rounds, 'round')}"
@@ -33,7 +33,7 @@ def verdict(ours: Timing, theirs: Timing) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One of `CHAMPIONS` and another contender at the same problem, or for the same gradient."""
+    """A champion and another contender at the same problem, or for the same gradient."""
 
     where: str
     ours: Timing
@@ -41,17 +41,17 @@ class Comparison:
 
     @property
     def ratio(self) -> Ratio:
-        """How many times as long ours takes."""
+        """The time of ours over the time of theirs."""
         return Ratio.of(self.ours.full_seconds, self.theirs.full_seconds)
 
     @property
     def is_loss(self) -> bool:
-        """Whether ours is slower, as far as the interval tells."""
+        """Whether ours is slower: the whole interval is above 1."""
         return self.ratio.low > 1
 
 
 def comparisons(results: Results) -> Iterator[Comparison]:
-    """Every comparison of a champion with what is none, in the cells and the gradient study."""
+    """Yield each champion with each other contender, in the cells and the gradient study."""
     for cell in results.cells:
         where = f"{cell.loss}, {cell.size}, {cell.dtype}"
         yield from _pairs(where, cell.timings, CHAMPIONS)
@@ -60,7 +60,7 @@ def comparisons(results: Results) -> Iterator[Comparison]:
 
 
 def _gradient_comparisons(study: GradientStudy) -> Iterator[Comparison]:
-    """The same method on different backends: "analytic" here is no rival of "per element"."""
+    """Compare each method across backends, but not "analytic" with "per element"."""
     champions = tuple(point.method for point in study.points if point.method.endswith(" fused"))
     champions += tuple(m for m in study.methods if m.endswith(" fused loss"))
     points = sorted(study.points, key=lambda point: (point.n_parameters, _family(point.method)))
@@ -70,7 +70,7 @@ def _gradient_comparisons(study: GradientStudy) -> Iterator[Comparison]:
 
 
 def _family(method: str) -> str:
-    """``"analytic"`` of ``"analytic, NumPy"``."""
+    """Return ``"analytic"`` for ``"analytic, NumPy"``."""
     return method.partition(",")[0]
 
 
@@ -86,7 +86,7 @@ def _pairs(
 
 
 def losses_table(results: Iterable[Results]) -> Table:
-    """Where another contender is faster than ``fused`` or ``auto``, the worst first."""
+    """List the comparisons that ``fused`` or ``auto`` lose, the worst first."""
     compared = [found for each in results for found in comparisons(each)]
     lost = sorted((c for c in compared if c.is_loss), key=lambda c: -c.ratio.value)
     rows = [
@@ -110,11 +110,11 @@ def losses_table(results: Iterable[Results]) -> Table:
     return Table("Where fastloss loses", columns, rows, tuple(notes), n_labels=2)
 
 
-# --- how far they can be trusted ------------------------------------------------------------------
+# --- the noise, and unusual conditions ------------------------------------------------------------
 
 
 def control_line(results: Results) -> str:
-    """What the A/A control says."""
+    """Return the A/A control's ratio and its meaning, in a sentence."""
     control = results.control_ratio
     if control is None:
         return "A/A control: not measured."
@@ -128,7 +128,7 @@ def control_line(results: Results) -> str:
 
 
 def plain_machine(results: Results) -> str:
-    """The machine, the commit and the day, in a sentence."""
+    """Return the machine, the commit and the day, in a sentence."""
     found = results.environment
     blas = ", ".join(found["blas"]) or "unknown"
     return (
@@ -139,7 +139,7 @@ def plain_machine(results: Results) -> str:
 
 
 def surroundings_notes(results: Results) -> Iterator[str]:
-    """What around this run changed the time of a contender that is in its tables."""
+    """Yield notes on variables and load that changed contenders' times in this run."""
     names = {timing.contender for cell in results.cells for timing in cell.timings}
     for variable, value in results.environment.get("variables", {}).items():
         touched = sorted(n for n in names if n.startswith(changed_by(variable) or ("\0",)))
@@ -154,7 +154,7 @@ def surroundings_notes(results: Results) -> Iterator[str]:
 
 
 def limit_notes(cells: Iterable[Cell], has_matrix_unit: bool) -> Iterator[str]:
-    """Why a contender is above 100 % of the limit."""
+    """Explain why contenders are above 100 % of the limit."""
     for cell in cells:
         if cell.limit_seconds is None:
             continue

@@ -1,4 +1,4 @@
-"""Numerical against analytic gradients as the parameter count grows: the heart of the lesson."""
+"""Time numerical and analytic gradients as the parameter count grows."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from fastloss.benchmark.worker import Session
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 
-# What may be slow is first timed on so few rows.
+# Methods that may be slow are first timed on this many rows.
 _PROBE_ROWS = 16
-# Methods differ by factors of ten, beside which what a longer rest costs a call does not count.
+# Methods differ by factors of ten: the cost of a colder start is negligible beside that.
 _WARM_SECONDS = 0.04
-# Of the time for a call in a cell: here most methods use all of it.
+# Share of a cell's time per call: here most methods use all of it.
 _CALL_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class _Method:
-    """A way to a full gradient: an analytic one has no numerical ``kind``."""
+    """A way to compute a full gradient; ``kind`` is None if it is analytic."""
 
     label: str
     backend: str
     kind: str | None
 
     def evaluations(self, n_parameters: int) -> int:
-        """Loss evaluations of one full gradient; an analytic one is one pass."""
+        """Return the loss evaluations of one full gradient; an analytic one takes one pass."""
         return 1 if self.kind is None else 2 * n_parameters
 
 
 def gradient_methods(backends: tuple[str, ...]) -> list[_Method]:
-    """Numerical per element and analytic for each backend, and the incremental one."""
+    """Return the methods: per element and analytic for each backend, and incremental."""
     named = [(name, get_backend(name).title or name) for name in backends]
     return [
         *(_Method(f"per element, {label} loss", name, "per_element") for name, label in named),
@@ -60,10 +60,10 @@ def measure_gradient_study(
     feature_counts: tuple[int, ...],
     backends: tuple[str, ...],
 ) -> Iterator[GradientStudy]:
-    """Time of one full gradient, in float64, against the parameter count ``D * C``.
+    """Time one full gradient in float64 at each parameter count ``D * C``.
 
-    Yields the study after each count. ``X`` is widened by repeating its columns, or cut to a random
-    choice of them.
+    Yields the study after each count. ``X`` is widened by repeating its columns, or narrowed to a
+    random choice of them.
     """
     study = GradientStudy(loss_name, len(X), n_classes)
     run.results.gradient = study
@@ -113,7 +113,7 @@ def _measure_gradient_size(
 def _prepare_gradient(
     run: Run, session: Session, method: _Method, task: BackendTask
 ) -> tuple[Timing, float | None]:
-    """As much of the gradient as the budget for one call allows, and its error."""
+    """Prepare as much of the gradient as one call's budget allows; return timing and error."""
     X, y, W = task.inputs.load()
     probe = replace(task, n_rows=min(len(X), _PROBE_ROWS))
     chosen = np.arange(W.size)
@@ -148,14 +148,14 @@ def _numerical(method: _Method, task: BackendTask, chosen: NDArray[np.intp]) -> 
 def _affordable_part(
     run: Run, session: Session, method: _Method, probe: BackendTask, spread: NDArray[np.intp]
 ) -> tuple[int, int]:
-    """How many coordinates, of how many rows (0: all), fit the budget of one call."""
+    """Return how many coordinates, over how many rows (0: all), fit one call's budget."""
     budget = _CALL_SHARE * run.settings.call_seconds
     n_rows = len(probe.inputs.load()[0])
     few = affordable(session, _numerical(method, probe, spread[:2]), n_rows, budget)
     if few.n_rows:
         return 2, few.n_rows
     n = 2
-    # Tried on more and more: the incremental method spends one pass before the first coordinate.
+    # Try more and more: the incremental method makes one pass before the first coordinate.
     while n < len(spread):
         session.prepare(_numerical(method, replace(probe, n_rows=0), spread[:n]))
         seconds = session.sample(1, 0.0)
@@ -168,7 +168,7 @@ def _affordable_part(
 def _error(
     gradient: Floats, reference: NDArray[np.longdouble], chosen: NDArray[np.intp]
 ) -> float | None:
-    """Largest error relative to the largest entry, if the reference is more precise."""
+    """Return the largest error over the largest entry; None without a wider float."""
     if np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps:
         return None
     return float(np.abs(gradient - reference[chosen]).max() / np.abs(reference).max())
@@ -177,7 +177,7 @@ def _error(
 def high_precision_gradient(
     loss: Loss, W: Floats, X: Floats, y: NDArray[np.int64]
 ) -> NDArray[np.longdouble]:
-    """The gradient of the mean loss in the platform's widest float (80 bits on x86)."""
+    """Compute the mean loss's gradient in the platform's widest float (80 bits on x86)."""
     wide = X.astype(np.longdouble)
     dscores = loss.vectorized(wide @ W.astype(np.longdouble), y)[1]
     return np.asarray(wide.T @ dscores / len(y), np.longdouble)

@@ -1,8 +1,8 @@
-"""Timing without fooling oneself: calibrated batches, random turns, ratios with intervals.
+"""Time contenders reliably: calibrated batches, random turns, ratios with intervals.
 
-Shared machines are noisy, and noise comes in stretches. So contenders take turns in random order,
-each is warmed before it is timed, and what is reported is how many times as long one takes as
-another in the same round: the median of the rounds, with its exact interval.
+Noise on a shared machine comes in stretches. So contenders take turns in random order, and each is
+warmed before it is timed. Comparisons divide the times of two contenders in the same round. The
+median of these ratios is reported, with its exact interval.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from numpy.typing import NDArray
 
 from fastloss.version import install_extra
 
-#: A batch shorter than this is at the mercy of the clock and of single interruptions.
+#: The clock's resolution and single interruptions distort shorter batches.
 MIN_BATCH_SECONDS = 0.010
-#: What wakes up a thread pool, a cache and a clock frequency before a batch is timed. After a rest
-#: of a second, when others had their turns, a kernel takes a tenth longer for the first 0.1 s.
+#: Time to wake the thread pool, the caches and the clock before a timed batch. After a second of
+#: rest, a kernel takes a tenth longer for the first 0.1 s.
 WARM_SECONDS = 0.100
 
-#: Fewest rounds that carry an interval of 95 %. Five would carry one of 93.75 %.
+#: Fewest rounds that give a 95 % interval. Five would give 93.75 %.
 MIN_ROUNDS = 6
-#: Contenders whose times are within this factor of each other get all the rounds there is time for.
+#: Contenders whose times are within this factor of each other get as many rounds as time allows.
 _CLOSE = 2.0
 
 
 class Timed(Protocol):
-    """Something that can be calibrated and timed: a `worker.Session`, here or far away."""
+    """A call to calibrate and time: a `worker.Session`, in this process or another."""
 
     def calibrate(self, min_seconds: float) -> tuple[int, float]: ...
 
@@ -40,7 +40,7 @@ class Timed(Protocol):
 
 
 def time_calls(call: Callable[[], Any], n_calls: int) -> float:
-    """Seconds a call, over a batch of ``n_calls``."""
+    """Return the mean seconds per call of a batch of ``n_calls``."""
     repeats = range(n_calls)
     start = time.perf_counter()
     for _ in repeats:
@@ -49,28 +49,28 @@ def time_calls(call: Callable[[], Any], n_calls: int) -> float:
 
 
 def calibrate(call: Callable[[], Any], min_seconds: float) -> tuple[int, float]:
-    """How many calls fill ``min_seconds``, and the seconds a call."""
+    """Return the number of calls that fill ``min_seconds``, and the seconds per call."""
     n_calls = 1
     while True:
         seconds = time_calls(call, n_calls)
         if seconds * n_calls >= min_seconds:
             return n_calls, seconds
-        # A little above the target, so that the next batch is likely to be the last.
+        # Aim a little above the target: the next batch is then likely to be the last.
         n_calls = max(n_calls + 1, min(10 * n_calls, math.ceil(1.2 * min_seconds / seconds)))
 
 
 def warm(call: Callable[[], Any], seconds: float) -> None:
-    """Call until ``seconds`` have passed."""
+    """Repeat the call until ``seconds`` have passed."""
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         call()
 
 
 def settle() -> None:
-    """Wait until no thread of this process computes any more, or half a second.
+    """Wait until all threads of this process are idle, but at most half a second.
 
-    Those of OpenBLAS go on spinning for a tenth of a second after a call, on a core that whoever
-    has the next turn would miss.
+    OpenBLAS's threads spin for a tenth of a second after a call. They would take a core from the
+    contender that has the next turn.
     """
     end = time.perf_counter() + 0.5
     while time.perf_counter() < end:
@@ -82,7 +82,7 @@ def settle() -> None:
 
 @dataclass(frozen=True)
 class Summary:
-    """Median and quartiles of the seconds a call, over the rounds."""
+    """Median and quartiles of the seconds per call, over the rounds."""
 
     median: float
     low: float
@@ -97,9 +97,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long one contender takes as another, with a 95 % interval.
+    """The time of one contender over the time of another, with a 95 % interval.
 
-    From fewer than `MIN_ROUNDS` rounds nothing follows: the interval is from 0 to infinity.
+    With fewer than `MIN_ROUNDS` rounds, the interval is from 0 to infinity.
     """
 
     value: float
@@ -109,12 +109,12 @@ class Ratio:
 
     @classmethod
     def of(cls, numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-        """The median of the rounds' ratios; series of unequal length share their first rounds.
+        """Compute the median of the rounds' ratios; the shorter series sets the number of rounds.
 
-        A stretch of noise slows both contenders of a round, and leaves their ratio as it is. The
-        interval is that of the sign test: the k-th smallest and the k-th largest ratio, with the
-        largest k for which 95 % are reached (Conover, *Practical Nonparametric Statistics*, 1999,
-        section 3.2). It assumes nothing of the noise but that rounds are independent.
+        A stretch of noise slows both contenders of a round, and leaves their ratio unchanged. The
+        sign test gives the interval: the k-th smallest and the k-th largest ratio, with the largest
+        k that reaches 95 % (Conover, *Practical Nonparametric Statistics*, 1999, section 3.2). It
+        assumes only that the rounds are independent.
         """
         n_rounds = min(len(numerator), len(denominator))
         ratios = np.sort(np.divide(numerator[:n_rounds], denominator[:n_rounds]))
@@ -124,19 +124,19 @@ class Ratio:
 
     @property
     def has_interval(self) -> bool:
-        """Whether there were rounds enough."""
+        """Whether there were enough rounds for an interval."""
         return self.n_rounds >= MIN_ROUNDS
 
     @property
     def uncertainty(self) -> float:
-        """How far the farther end of the interval is from 1."""
+        """The distance from 1 to the farther end of the interval."""
         return max(abs(self.low - 1), abs(self.high - 1))
 
 
 @cache
 def _sign_test_rank(n: int) -> int:
-    """Return the largest k whose k-th smallest and largest of n enclose 95 %, or 0."""
-    # outside: the chance that the median is not between those of rank k + 1.
+    """Return the largest k whose k-th smallest and k-th largest of n enclose 95 %, or 0."""
+    # outside: the chance that the ratios of rank k + 1 do not enclose the median.
     k, outside = 0, 0.0
     while (outside := outside + 2 * math.comb(n, k) / 2**n) <= 0.05:
         k += 1
@@ -183,12 +183,12 @@ def race(
     warm_seconds: float | None = None,
     after_round: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds a call of each contender, a number a round, taken in turns in random order.
+    """Time the contenders in turns, in random order; return the seconds per call of each round.
 
-    `MIN_ROUNDS` rounds are always run (if ``max_rounds`` allows). Those that follow are for
-    contenders that are close to another one, by their calibration. They stop after ``max_rounds``,
-    or when the next round would pass ``max_seconds``. Before its turn a contender is called for
-    ``warm_seconds`` (`WARM_SECONDS`), unless a call takes half of that or longer.
+    The first `MIN_ROUNDS` rounds time all contenders (if ``max_rounds`` allows). Later rounds time
+    only contenders whose calibrated times are close. They stop after ``max_rounds``, or when the
+    next round would pass ``max_seconds``. Before its turn, each contender warms up for
+    ``warm_seconds`` (`WARM_SECONDS`), unless one call takes half of that or longer.
     """
     if warm_seconds is None:
         warm_seconds = WARM_SECONDS
@@ -213,7 +213,7 @@ def race(
 
 
 def _close(names: Sequence[str], seconds: Mapping[str, float]) -> list[str]:
-    """Return those whose time is within a factor `_CLOSE` of another's."""
+    """Return the names whose time is within a factor `_CLOSE` of another's."""
     return [
         name
         for name in names
@@ -224,7 +224,7 @@ def _close(names: Sequence[str], seconds: Mapping[str, float]) -> list[str]:
 
 
 def relative_error(value: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Largest difference, relative to the largest entry of the reference."""
+    """Compute the largest difference, relative to the largest entry of the reference."""
     scale = float(np.abs(reference).max())
     difference = float(np.abs(np.asarray(value, reference.dtype) - reference).max())
     return difference / scale if scale else difference

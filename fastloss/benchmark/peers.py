@@ -1,9 +1,9 @@
-"""What a user could pick instead: PyTorch, JAX and scikit-learn, each as its own users write it.
+"""The peers: PyTorch, JAX and scikit-learn, each called in its own idiomatic way.
 
-A `Peer` says what it needs, which losses it computes, and how it is bound to a problem. Binding
-converts the arrays once, into the layout the library is fastest with (``W`` and its gradient as
-(C, D)), outside of what is timed. The libraries are imported in ``bind`` only, which runs in the
-contender's own process: they are heavy, and their thread pools disturb one another.
+A `Peer` names its modules, its losses and the function that binds it to a problem. Binding converts
+the arrays once, untimed, into the library's fastest layout (``W`` and its gradient as (C, D)). Only
+``bind`` imports the libraries, in the contender's own process: they are heavy, and their thread
+pools disturb one another.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HINGE_POWERS = {"hinge": 1, "squared_hinge": 2}
 
 @dataclass(frozen=True)
 class PeerProblem:
-    """A problem as peers take it: ``X`` (N, D) and ``W`` (C, D), contiguous, of one float type."""
+    """A problem as the peers get it: ``X`` (N, D), ``W`` (C, D), contiguous, of one float type."""
 
     loss: str
     X: Floats
@@ -42,11 +42,11 @@ class Peer:
 
     Parameters
     ----------
-    name : as it stands in the table.
-    modules : what must be installed; looked for without importing it.
+    name : its name in the table.
+    modules : the modules it needs; they are looked for without importing them.
     losses : names of the losses it computes, with their default parameters.
-    bind : from a problem to a call that returns ``(loss, gradient (C, D))``, both finished and in
-        arrays of the peer's own that `numpy.asarray` reads. A module-level function.
+    bind : a module-level function. It takes a problem and returns a call, which returns ``(loss,
+        gradient (C, D))``: both computed, and in the peer's own arrays that `numpy.asarray` reads.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Peer:
             get_loss(loss)
 
     def unavailable(self, loss: str) -> str | None:
-        """Why it cannot compute this loss here; None if it may try."""
+        """Return the reason why it cannot compute this loss here, or None."""
         if loss not in self.losses:
             return f"does not compute {loss}"
         missing = [module for module in self.modules if find_spec(module) is None]
@@ -91,7 +91,7 @@ class PeerTask:
         )
 
     def portable(self, result: tuple[Any, Any]) -> tuple[float, Floats]:
-        """The result as `fastloss.loss_and_grad` returns it, for processes without the library."""
+        """Convert the result to the types of `fastloss.loss_and_grad`, for other processes."""
         loss, gradient = result
         return float(loss), np.asarray(gradient).T
 
@@ -102,7 +102,7 @@ def _torch_loss(problem: PeerProblem) -> Callable[[Any, Any, Any], Any]:
     if problem.loss == "softmax":
         return lambda W, X, y: F.cross_entropy(F.linear(X, W), y)
     power, n_classes = _HINGE_POWERS[problem.loss], len(problem.W)
-    # It divides by the number of classes.
+    # multi_margin_loss divides by the number of classes.
     return lambda W, X, y: n_classes * F.multi_margin_loss(F.linear(X, W), y, p=power)
 
 
@@ -124,19 +124,19 @@ def _torch_call(
 
 
 def bind_torch(problem: PeerProblem) -> Callable[[], tuple[Any, Any]]:
-    """``cross_entropy`` or ``multi_margin_loss`` of ``linear(X, W)``, and autograd."""
+    """Bind ``cross_entropy`` or ``multi_margin_loss`` of ``linear(X, W)``, with autograd."""
     return _torch_call(problem, _torch_loss(problem))
 
 
 def bind_torch_compiled(problem: PeerProblem) -> Callable[[], tuple[Any, Any]]:
-    """The same through ``torch.compile``, for this shape alone."""
+    """Bind the same loss compiled by ``torch.compile``, for this shape only."""
     import torch
 
     return _torch_call(problem, torch.compile(_torch_loss(problem), dynamic=False))
 
 
 def bind_torch_chunked(problem: PeerProblem) -> Callable[[], tuple[Any, Any]]:
-    """``linear_cross_entropy``, which never forms all the scores, with its own chunk size."""
+    """Bind ``linear_cross_entropy``: its default chunk size, and never all scores at once."""
     from torch.nn import LinearCrossEntropyOptions
     from torch.nn.functional import linear_cross_entropy
 
@@ -145,14 +145,14 @@ def bind_torch_chunked(problem: PeerProblem) -> Callable[[], tuple[Any, Any]]:
 
 
 def bind_jax(problem: PeerProblem) -> Callable[[], tuple[Any, Any]]:
-    """``jit(value_and_grad(...))`` of optax's cross-entropy, or of the hinge in ``jnp``."""
-    # XLA starts a thread for each CPU it may use, and has no setting of its own for fewer.
+    """Bind ``jit(value_and_grad(...))`` of optax's cross-entropy, or of a hinge in ``jnp``."""
+    # XLA starts a thread for each usable CPU, and has no setting for fewer.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: problem.n_threads])
     import jax
     import jax.numpy as jnp
 
-    # Before the first array: without it JAX makes float32 of float64.
+    # Before the first array: otherwise JAX converts float64 to float32.
     jax.config.update("jax_enable_x64", problem.W.dtype == np.float64)
     of_scores = _jax_loss(problem.loss)
     step = jax.jit(jax.value_and_grad(lambda W, X, y: of_scores(X @ W.T, y).mean()))
@@ -161,7 +161,7 @@ def bind_jax(problem: PeerProblem) -> Callable[[], tuple[Any, Any]]:
 
 
 def _jax_loss(loss: str) -> Callable[[Any, Any], Any]:
-    """Losses (N,) of scores (N, C) and labels."""
+    """Return the function that computes losses (N,) from scores (N, C) and labels."""
     import jax.numpy as jnp
     import optax
 
@@ -172,14 +172,14 @@ def _jax_loss(loss: str) -> Callable[[Any, Any], Any]:
     def hinge(scores: Any, y: Any) -> Any:
         correct = jnp.take_along_axis(scores, y[:, None], axis=1)
         margins = jnp.maximum(scores - correct + 1, 0)
-        # The true class adds the constant 1, and nothing to the gradient.
+        # The true class adds 1 to the loss, and nothing to the gradient.
         return (margins**power).sum(axis=1) - 1
 
     return hinge
 
 
 def bind_sklearn(problem: PeerProblem) -> Callable[[], tuple[Any, Any]]:
-    """What ``LogisticRegression`` minimises, with the coefficients in the order it keeps them."""
+    """Bind the loss that ``LogisticRegression`` minimises, with its memory order of ``W``."""
     from sklearn._loss.loss import HalfMultinomialLoss
     from sklearn.linear_model._linear_loss import LinearModelLoss
 
@@ -189,7 +189,7 @@ def bind_sklearn(problem: PeerProblem) -> Callable[[], tuple[Any, Any]]:
     return lambda: model.loss_gradient(W, problem.X, y, n_threads=problem.n_threads)
 
 
-#: In the order of the table. NumPy is a backend already.
+#: In the order of the table. NumPy is missing: it is already a backend.
 PEERS = (
     Peer("PyTorch", ("torch",), ("softmax", "hinge", "squared_hinge"), bind_torch),
     Peer(

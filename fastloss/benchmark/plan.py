@@ -1,4 +1,4 @@
-"""What a benchmark run does: which data, losses, backends and sizes, in which steps."""
+"""The plan of a benchmark run: its data, losses, backends, sizes and steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Size = tuple[int, int | None, int | None]
 
 
 def parse_size(text: str) -> Size:
-    """``"N"`` or ``"NxDxC"``."""
+    """Parse ``"N"`` or ``"NxDxC"``."""
     parts = text.strip().lower().split("x")
     if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"a size must be N or NxDxC with positive numbers, got {text!r}")
@@ -47,7 +47,7 @@ def _default_losses(peers: bool) -> list[str]:
 
 
 def _default_backends(peers: bool) -> tuple[str, ...]:
-    """All of them; with peers all but the naive loop, which is too slow for their sizes."""
+    """Return all backends; with peers, drop ``naive`` (too slow there) and add "auto"."""
     names = available_backends()
     if not peers:
         return names
@@ -56,7 +56,7 @@ def _default_backends(peers: bool) -> tuple[str, ...]:
 
 @dataclass
 class Plan:
-    """A run that has been checked: nothing in it is unknown, and its data can be read."""
+    """A checked run: all its names are known, and its data are loaded."""
 
     title: str
     dataset: Dataset | None
@@ -85,10 +85,10 @@ class Plan:
         peers: bool = False,
         settings: Settings | None = None,
     ) -> Plan:
-        """Fill in what is not given; an error for what is wrong, before anything is measured.
+        """Fill in the defaults, and raise for a wrong argument before measuring starts.
 
-        With peers, what fills in is what they can be compared with: the losses that one of them
-        computes, the backends but the naive loop, what "auto" chooses, and no gradient study.
+        With peers, the defaults are the losses that a peer computes, all backends except
+        ``naive``, and "auto". There is no gradient study.
         """
         if dtype not in ("float32", "float64", "uint8"):
             raise ValueError(f"dtype must be float32, float64 or uint8, got {dtype!r}")
@@ -126,7 +126,7 @@ class Plan:
 
     @property
     def n_steps(self) -> int:
-        """Cells, sizes of the gradient study, and the control."""
+        """The number of cells, of gradient study sizes, and 1 for the control."""
         return len(self.losses) * len(self.sizes) + len(self.feature_counts) + 1
 
     def check_size(self, size: Size) -> None:
@@ -143,7 +143,7 @@ class Plan:
             )
 
     def problem(self, size: Size) -> tuple[NDArray[np.generic], NDArray[np.int64], int]:
-        """``X``, ``y`` and the number of classes at a size."""
+        """Return ``X``, ``y`` and the number of classes at a size."""
         if self.dataset is None:
             n_features, n_classes = size[1] or DEFAULT_SHAPE[1], size[2] or DEFAULT_SHAPE[2]
             made = datasets.synthetic(
@@ -162,7 +162,7 @@ class Plan:
         return X, self.dataset.y[: size[0]], self.dataset.n_classes
 
     def run(self, progress: Callable[[str, int], None] = lambda message, done: None) -> Results:
-        """Measure everything; ``progress`` gets what is being done, and how many steps are."""
+        """Measure everything; ``progress`` gets the current step and the number of steps done."""
         done = 0
         data = (
             "synthetic" if self.dataset is None else f"{self.dataset.name} ({self.dataset.source})"
@@ -191,13 +191,13 @@ class Plan:
         return run.results
 
     def interrupted(self) -> Results:
-        """What an interrupted `run` had measured."""
+        """Return the results that an interrupted `run` had collected."""
         if self._results is None:
             raise KeyboardInterrupt
         return self._results
 
 
 def _with_bias(dataset: Dataset) -> Dataset:
-    """A column of ones beside the features: the bias as one more row of W."""
+    """Append a column of ones to the features: the bias is then one more row of W."""
     ones = np.ones((len(dataset), 1), dataset.X.dtype)
     return replace(dataset, X=np.hstack([dataset.X, ones]), image_shape=None)

@@ -1,4 +1,4 @@
-"""Plots of results."""
+"""Plot the results of a run."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 
 def save_all(results: Results, folder: Path) -> list[Path]:
-    """Every plot that there is something for, as PNG and SVG; the paths."""
+    """Save each plot that has data, as PNG and SVG; return the paths."""
     return [path for draw in pictures_of(results, folder).values() for path in draw()]
 
 
-#: The stems of all pictures that there may be.
+#: The stems of all possible pictures.
 PICTURES = ("peers", "backends", "gradient", "gradient-error")
 
 
 def pictures_of(results: Results, folder: Path) -> dict[str, Callable[[], list[Path]]]:
-    """How to save each picture that there is something for, by its stem: see `picture`."""
+    """Return the function that saves each picture with data, by its stem (see `picture`)."""
     pictures: dict[str, Callable[[Path], list[Path]]] = {}
     if results.has_peers:
         pictures["peers"] = partial(plot_peers, results.cells)
@@ -68,7 +68,7 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def plot_backends(results: Results, stem: Path) -> list[Path]:
-    """Time of loss and gradient by loss and backend, a panel a size, with the machine's limit."""
+    """Plot the time of each loss and backend, one panel per size, with the machine's limit."""
     sizes = list(dict.fromkeys((cell.size, cell.dtype) for cell in results.cells))
     colours = colours_of(timing.contender for cell in results.cells for timing in cell.timings)
     groups = [[cell for cell in results.cells if (cell.size, cell.dtype) == s] for s in sizes]
@@ -109,7 +109,7 @@ def _draw_cells(ax: Axes, cells: list[Cell], colours: dict[str, str]) -> None:
 
 
 def plot_peers(cells: list[Cell], stem: Path) -> list[Path]:
-    """Speed-up over the best peer, problem by problem from small to large, a panel a loss."""
+    """Plot the speed-up over the best peer, from small to large problems, one panel per loss."""
     compared = sorted(
         (cell for cell in cells if cell.fastest("backend") and cell.fastest("peer")),
         key=lambda cell: (cell.n_rows * cell.n_features * cell.n_classes, cell.dtype),
@@ -130,7 +130,7 @@ def plot_peers(cells: list[Cell], stem: Path) -> list[Path]:
 
 
 def plot_named_peers(cells: Sequence[tuple[str, Cell]], stem: Path) -> list[Path]:
-    """Speed-up over the best peer, a row for each name."""
+    """Plot the speed-up over the best peer, one row per name."""
 
     def draw(figure: Figure) -> None:
         ax = figure.subplots()
@@ -142,7 +142,7 @@ def plot_named_peers(cells: Sequence[tuple[str, Cell]], stem: Path) -> list[Path
 
 
 def _draw_speedups(ax: Axes, cells: Sequence[tuple[str, Cell]]) -> None:
-    """A row a problem: a point with its interval, right of the line at 1 where fastloss wins."""
+    """Draw each problem's speed-up and interval; right of the line at 1, fastloss wins."""
     ax.axvline(1.0, color=INK, linewidth=1.2)
     for y, (_, cell) in enumerate(cells):
         ours, theirs = cell.fastest("backend"), cell.fastest("peer")
@@ -163,7 +163,7 @@ def _draw_speedups(ax: Axes, cells: Sequence[tuple[str, Cell]]) -> None:
             va="center",
             fontsize=9,
             color=colour,
-            # Readable across the line at 1.
+            # Keeps the text readable where it crosses the line at 1.
             bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.0},
         )
     ax.set_yticks(range(len(cells)), [name for name, _ in cells])
@@ -172,7 +172,7 @@ def _draw_speedups(ax: Axes, cells: Sequence[tuple[str, Cell]]) -> None:
 
 
 def _scale_speedups(ax: Axes) -> None:
-    """Doublings on a log scale, the line at 1 always in sight, and room for labels on the right."""
+    """Scale the axis in powers of 2, always with the line at 1, and room for labels at right."""
     low, high = (log2(value) for value in ax.dataLim.intervalx)
     first, last = floor(min(low, -1.0)), ceil(max(high, 1.0))
     ax.set_xscale("log", base=2)
@@ -185,8 +185,8 @@ def _scale_speedups(ax: Axes) -> None:
 
 
 def _method_styles(study: GradientStudy) -> dict[str, tuple[str, str]]:
-    """Colour by what runs a method, line by what it does."""
-    # "analytic, naive", "per element, naive loss", and "incremental", which NumPy runs.
+    """Choose each method's colour by its backend, and its line by its kind of gradient."""
+    # Names: "analytic, naive", "per element, naive loss", and "incremental" (run by NumPy).
     parts = {method: method.partition(", ") for method in study.methods}
     runners = {method: of.removesuffix(" loss") or "numpy" for method, (_, _, of) in parts.items()}
     colours = colours_of(runners.values())
@@ -195,7 +195,7 @@ def _method_styles(study: GradientStudy) -> dict[str, tuple[str, str]]:
 
 
 def plot_gradient_study(study: GradientStudy, stem: Path) -> list[Path]:
-    """Time of one full gradient against the parameter count, log-log, each line labelled."""
+    """Plot the time of one full gradient against the parameter count, log-log."""
 
     styles = _method_styles(study)
 
@@ -241,7 +241,7 @@ def _method_label(study: GradientStudy, method: str) -> str:
 
 
 def _mark_reference_times(ax: Axes) -> None:
-    """Durations a reader knows."""
+    """Mark 1 ms, 1 s, 1 min and 1 h for comparison."""
     low, high = ax.get_ylim()
     for value, name in ((1e-3, "1 ms"), (1.0, "1 s"), (60.0, "1 min"), (3600.0, "1 h")):
         if low < value < high:
@@ -273,7 +273,7 @@ def _mark_cifar(ax: Axes, counts: list[int]) -> None:
 
 
 def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
-    """Error of a gradient against what it costs, at the largest count all errors are known for."""
+    """Plot each gradient's error against its time, at 30,730 parameters or the largest count."""
     judged = [point for point in study.points if point.error is not None]
     if not judged:
         return []
@@ -287,7 +287,7 @@ def plot_error_against_cost(study: GradientStudy, stem: Path) -> list[Path]:
         for point in (point for point in judged if point.n_parameters == count):
             colour, _ = styles[point.method]
             median = point.timing.summary.median
-            # A gradient may be exact at every sampled coordinate; a log scale has no place for 0.
+            # The error may be 0 (exact at every sampled coordinate), which a log scale cannot show.
             error = max(point.error or 0.0, 1e-18)
             face = PAPER if point.timing.extrapolated else colour
             ax.plot(median, error, "o", color=colour, markerfacecolor=face, markersize=8)

@@ -1,4 +1,4 @@
-"""Results as tables: the same rows for the terminal and for Markdown."""
+"""Make tables of results, with the same rows for the terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Resul
 from fastloss.settings import AUTO
 from fastloss.tables import Table, count_of, seconds, size_of
 
-#: In front of what was not timed as a whole.
+#: Marks times that were measured in part and scaled up.
 EXTRAPOLATED = "~"
 
 
 def ratio(value: Ratio | None, extrapolated: bool = False) -> str:
-    """A ratio with its interval, or with the number of rounds that were too few for one."""
+    """Format a ratio with its interval, or with its rounds if they are too few for one."""
     if value is None:
         return "1"
     mark = EXTRAPOLATED if extrapolated else ""
@@ -35,7 +35,7 @@ def ratio(value: Ratio | None, extrapolated: bool = False) -> str:
 
 
 def time_of(timing: Timing | None) -> str:
-    """The median time, marked if it was not timed as a whole."""
+    """Format the median time, marked if it is extrapolated."""
     if timing is None:
         return "-"
     mark = EXTRAPOLATED if timing.extrapolated else ""
@@ -43,21 +43,21 @@ def time_of(timing: Timing | None) -> str:
 
 
 def spread(summary: Summary) -> str:
-    """The interquartile range as a share of the median, or how many rounds were too few for one."""
+    """Format the interquartile range over the median, or the rounds if they are too few."""
     if summary.n_rounds < MIN_ROUNDS:
         return f"({count_of(summary.n_rounds, 'round')})"
     return f"{100 * (summary.high - summary.low) / summary.median:.0f} %"
 
 
 def limit_share(cell: Cell, timing: Timing) -> str:
-    """How much of the time is what the machine needs at best."""
+    """Format the limit as a share of the median time."""
     if cell.limit_seconds is None or timing.extrapolated:
         return "-"
     return f"{100 * cell.limit_seconds / timing.summary.median:.0f} %"
 
 
 def _speedup(timing: Timing, over: Timing | None) -> str:
-    """How many times as fast as another contender, if that took part."""
+    """Format the speed-up over another contender, or "-" if that one was not timed."""
     if over is None:
         return "-"
     if over is timing:
@@ -67,7 +67,7 @@ def _speedup(timing: Timing, over: Timing | None) -> str:
 
 
 def _baselines(results: Results) -> dict[str, Callable[[Cell], Timing | None]]:
-    """What the others are compared with, by the head of the column; those that took part."""
+    """Return the baselines that were timed, by the head of their column."""
     known: dict[str, Callable[[Cell], Timing | None]] = {
         "x naive": lambda cell: cell.timing("naive"),
         "x NumPy": lambda cell: cell.timing("numpy"),
@@ -92,7 +92,7 @@ def _backend_row(
 
 
 def backends_table(results: Results) -> Table:
-    """Loss x contender x size: time, speed-ups, share of the limit, memory."""
+    """Return the table of losses, sizes and contenders: time, speed-ups, limit, memory."""
     notes = [
         "Speed-ups are medians of the rounds' ratios with 95 % intervals; limit: the longer of one "
         "read of X and the arithmetic, at this machine's own ceilings."
@@ -135,7 +135,7 @@ def backends_table(results: Results) -> Table:
 
 
 def _contender_notes(results: Results) -> Iterator[str]:
-    """What is special about how some were timed."""
+    """Yield the notes on contenders that were timed in a special way."""
     timings = [timing for cell in results.cells for timing in cell.timings]
     for note in dict.fromkeys(timing.note for timing in timings if timing.note):
         names = dict.fromkeys(timing.contender for timing in timings if timing.note == note)
@@ -143,7 +143,7 @@ def _contender_notes(results: Results) -> Iterator[str]:
 
 
 def peers_table(results: Results) -> Table:
-    """Problem by problem: the fastest of fastloss's backends against the fastest peer."""
+    """Compare fastloss's fastest backend with the fastest peer at each problem."""
     rows = []
     for cell in results.cells:
         ours, theirs = cell.fastest("backend"), cell.fastest("peer")
@@ -184,7 +184,7 @@ def peers_table(results: Results) -> Table:
 
 
 def skipped_table(results: Results) -> Table:
-    """Who could not take part, where, and why."""
+    """List the skipped contenders, with the problems and the reasons."""
     places: dict[tuple[str, str], list[Cell]] = {}
     for cell in results.cells:
         for contender, reason in cell.skipped.items():
@@ -197,7 +197,7 @@ def skipped_table(results: Results) -> Table:
 
 
 def _places(cells: list[Cell], results: Results) -> Iterator[str]:
-    """The problems, or the loss alone where it is all of the loss's."""
+    """Yield the cells' problems, or only the loss if they are all of its problems."""
     for loss in dict.fromkeys(cell.loss for cell in cells):
         among = [cell for cell in cells if cell.loss == loss]
         if len(among) == sum(cell.loss == loss for cell in results.cells):
@@ -207,7 +207,7 @@ def _places(cells: list[Cell], results: Results) -> Iterator[str]:
 
 
 def first_calls_table(results: Results) -> Table:
-    """What the first call of a fresh process costs, before and after the kernel is cached."""
+    """List the times of a fresh process's first call, with and without a cached kernel."""
     rows = [
         (
             cell.loss,
@@ -233,7 +233,7 @@ def first_calls_table(results: Results) -> Table:
 
 
 def accuracy_table(results: Results) -> Table:
-    """How far each contender is off the float64 reference it was verified against."""
+    """List each contender's error against the float64 reference."""
     rows = [
         (
             cell.loss,
@@ -255,7 +255,7 @@ def accuracy_table(results: Results) -> Table:
 
 
 def gradient_table(study: GradientStudy) -> Table:
-    """Methods x parameter counts: the time of one full gradient, and the slope."""
+    """List the time of one full gradient by method and parameter count, and the slope."""
     counts = sorted({point.n_parameters for point in study.points})
     rows = []
     for method in study.methods:
@@ -277,12 +277,12 @@ def gradient_table(study: GradientStudy) -> Table:
 
 
 def point_seconds(point: GradientPoint | None) -> str:
-    """The median time of a full gradient, marked if it was not timed as a whole."""
+    """Format the median time of a full gradient, marked if it is extrapolated."""
     return time_of(None if point is None else point.timing)
 
 
 def gradient_cost_table(study: GradientStudy, n_parameters: int) -> Table:
-    """At one parameter count: evaluations, time, and error of each method."""
+    """List each method's evaluations, time and error at one parameter count."""
     rows = []
     for method in study.methods:
         for point in study.of(method):
@@ -304,7 +304,7 @@ def gradient_cost_table(study: GradientStudy, n_parameters: int) -> Table:
 
 
 def crossover_lines(study: GradientStudy) -> list[str]:
-    """Where two methods change places, in words."""
+    """Return a sentence for each parameter count where one method overtakes another."""
     return [
         f"{above} overtakes {below} at about {_round(count):,} parameters"
         for below, above, count in study.crossovers()
@@ -312,12 +312,12 @@ def crossover_lines(study: GradientStudy) -> list[str]:
 
 
 def _round(count: float) -> int:
-    """To two digits."""
+    """Round to two digits."""
     return int(float(f"{count:.1e}"))
 
 
 def environment_table(results: Results) -> Table:
-    """The machine, in two columns."""
+    """List the machine's properties in two columns."""
     environment = results.environment
     packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
     rows = [
@@ -356,7 +356,7 @@ def _ceiling_value(key: str, value: float) -> str:
 
 
 def all_tables(results: Results) -> list[Table]:
-    """Every table that there is something for."""
+    """Return every table that has data, and the lost comparisons."""
     tables = [environment_table(results)]
     if results.cells:
         tables.append(backends_table(results))

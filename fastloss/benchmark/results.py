@@ -1,4 +1,4 @@
-"""What a benchmark run leaves behind: plain records that go to JSON and come back."""
+"""The results of a benchmark run: plain records, saved as JSON and loaded again."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from fastloss.machine import CHECKOUT, git_state
 
 SCHEMA = 1
 
-#: What a contender is: one of fastloss's backends, a user's function, or another library.
+#: The kind of a contender: a backend of fastloss, a user's function, or another library.
 Kind = Literal["backend", "candidate", "peer"]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One contender at one problem. Seconds are those of one call, a number a round."""
+    """One contender at one problem. ``seconds`` holds the seconds per call of each round."""
 
     contender: str
     seconds: list[float]
-    # What was timed of the problem; less than all of it where the time budget cut it off.
+    # Timed share of the problem; below 1 if the whole problem would exceed the time budget.
     fraction: float = 1.0
     first_call_cold: float | None = None
     first_call: float | None = None
@@ -40,12 +40,12 @@ class Timing:
 
     @property
     def extrapolated(self) -> bool:
-        """Whether `full_seconds` is more than what was timed."""
+        """Whether `full_seconds` is scaled up from a part of the problem."""
         return self.fraction < 1.0
 
     @cached_property
     def full_seconds(self) -> list[float]:
-        """Seconds of the whole problem: those timed over the fraction that was timed."""
+        """Seconds per call on the whole problem: the timed seconds over the timed fraction."""
         return [seconds / self.fraction for seconds in self.seconds]
 
     @cached_property
@@ -67,7 +67,7 @@ class Cell:
     # The longer of one read of X and the arithmetic, at the machine's own ceilings.
     limit_seconds: float | None = None
     limit_of: str = ""
-    # Contenders that could not take part, and why.
+    # Skipped contenders, with the reasons.
     skipped: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -76,16 +76,16 @@ class Cell:
         return f"{self.n_rows} x {self.n_features} x {self.n_classes}"
 
     def fastest(self, kind: Kind) -> Timing | None:
-        """The contender of a kind with the shortest median, if there is one."""
+        """Return the timing with the shortest median of a kind, or None."""
         timings = [timing for timing in self.timings if timing.kind == kind]
         return min(timings, key=lambda timing: timing.summary.median, default=None)
 
     def timing(self, contender: str) -> Timing | None:
-        """The contender's timing, if it took part."""
+        """Return the contender's timing, or None."""
         return next((t for t in self.timings if t.contender == contender), None)
 
     def speedup(self, timing: Timing, over: str) -> Ratio | None:
-        """How many times as fast as the contender ``over``."""
+        """Return the speed-up over the contender ``over``."""
         other = self.timing(over)
         if other is None or other is timing:
             return None
@@ -94,7 +94,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class GradientPoint:
-    """One way to a full gradient at one parameter count."""
+    """One method's full gradient at one parameter count."""
 
     method: str
     n_parameters: int
@@ -112,12 +112,12 @@ class GradientStudy:
     n_rows: int
     n_classes: int
     points: list[GradientPoint] = field(default_factory=list)
-    #: Slopes are fitted from this parameter count on: below it, a call costs what a call costs.
+    #: Slopes are fitted from this parameter count on: below it, a call's fixed cost dominates.
     fit_from: int = 1000
 
     @property
     def methods(self) -> list[str]:
-        """The methods, in the order they were measured."""
+        """The methods, in the order of measurement."""
         return list(dict.fromkeys(point.method for point in self.points))
 
     @property
@@ -127,14 +127,14 @@ class GradientStudy:
         return 30_730 if 30_730 in counts else max(counts)
 
     def of(self, method: str) -> list[GradientPoint]:
-        """The points of a method, by parameter count."""
+        """Return the points of a method, sorted by parameter count."""
         return sorted(
             (point for point in self.points if point.method == method),
             key=lambda point: point.n_parameters,
         )
 
     def slope(self, method: str) -> PowerLaw | None:
-        """The fitted power law, if there are points enough."""
+        """Fit a power law to a method's times; None with fewer than three points."""
         points = [point for point in self.of(method) if point.n_parameters >= self.fit_from]
         if len(points) < 3:
             return None
@@ -144,10 +144,10 @@ class GradientStudy:
         )
 
     def crossovers(self) -> list[tuple[str, str, float]]:
-        """``(faster below, faster above, parameter count)``, where two methods change places.
+        """Return ``(faster below, faster above, parameter count)`` where methods change places.
 
-        Interpolated between neighbouring points in log-log. Two that change places more than once
-        are as fast as each other, as far as could be measured, and left out.
+        Counts are interpolated between neighbouring points in log-log. Pairs that change places
+        more than once are left out: no difference between them could be measured.
         """
         pairs = combinations(self.methods, 2)
         crossings = [_crossings(self.of(one), self.of(other)) for one, other in pairs]
@@ -160,7 +160,7 @@ def _crossings(
     seconds = {point.n_parameters: point.timing.summary.median for point in other}
     shared = [point for point in one if point.n_parameters in seconds]
     sizes = np.log([point.n_parameters for point in shared])
-    # How much longer `one` takes.
+    # Logarithms of the time of `one` over the time of `other`.
     gaps = np.log([point.timing.summary.median / seconds[point.n_parameters] for point in shared])
     found = []
     for k in range(len(gaps) - 1):
@@ -174,7 +174,7 @@ def _crossings(
 
 @dataclass
 class Results:
-    """A whole run. ``complete`` is False when it was interrupted."""
+    """The results of a run. ``complete`` is False if it was interrupted."""
 
     title: str
     data: str
@@ -193,22 +193,22 @@ class Results:
 
     @property
     def control_ratio(self) -> Ratio | None:
-        """The same contender against itself: 1, as far as this machine can be trusted."""
+        """The ratio of the same contender to itself: 1 on a machine without noise."""
         if self.control is None or self.control_again is None:
             return None
         return Ratio.of(self.control.seconds, self.control_again.seconds)
 
     def to_json(self) -> str:
-        """As JSON."""
+        """Return the results as JSON."""
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
 
     def save(self, path: Path) -> None:
-        """Write the JSON file in one step: an older one is replaced whole or not at all."""
+        """Write the JSON file; an older one is replaced in one step."""
         files.write(path, self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote."""
         record = json.loads(path.read_text())
         if record.pop("schema", None) != SCHEMA:
             raise ValueError(f"{path} is not a result file of schema {SCHEMA}")
@@ -223,9 +223,9 @@ class Results:
 
 
 def check_published(paths: Iterable[Path]) -> None:
-    """Raise if a file is to lie among the published results while the checkout has changes.
+    """Raise if a path is in the folder of published results and the checkout has changes.
 
-    Whoever reads a published result must be able to check out what was measured.
+    Readers of a published result must be able to check out the measured code.
     """
     folder = (CHECKOUT / "bench" / "results").resolve()
     for path in paths:

@@ -1,4 +1,4 @@
-"""What the studies of one run share: settings, processes, verification, the machine's limits."""
+"""The studies' shared parts: settings, processes, verification, the machine's limits."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fastloss.machine import environment
 from fastloss.objective import Objective
 from fastloss.settings import threads_to_use
 
-#: How far a contender may be off: the loss relative, the gradient of its largest entry. Wider than
-#: the tests' tolerances, because at this size a hinge margin may round to either side of 0, which
-#: moves one row's whole share of the gradient.
+#: Largest errors allowed: relative for the loss, over the largest entry for the gradient. They are
+#: wider than in the tests: at this size a hinge margin may round to either side of 0, which moves
+#: one row's whole share of the gradient.
 TOLERANCES = {"float32": (1e-5, 2e-3), "float64": (1e-11, 1e-9)}
 
 
@@ -32,19 +32,19 @@ Progress = Callable[[str], None]
 
 
 def silent(message: str) -> None:
-    """A `Progress` that says nothing."""
+    """Ignore the message: a `Progress` without output."""
 
 
 class VerificationError(ValueError):
-    """A contender that does not compute the loss and its gradient."""
+    """A contender does not compute the loss and its gradient."""
 
 
 @dataclass
 class Settings:
-    """How a run measures. Seconds are for one cell: a loss at a size, or a method at a size.
+    """The settings of a run. ``cell_seconds`` is for a loss at a size, or a gradient study size.
 
-    With ``first_calls``, a run compiles into caches of its own, and times a first call that
-    compiles and one that loads from the cache. Without, it uses the kernels that are there.
+    With ``first_calls``, a run compiles into its own caches. It times a first call that compiles
+    and one that loads from the cache. Without, it uses the kernels already cached.
     """
 
     n_threads: int = field(default_factory=threads_to_use)
@@ -56,13 +56,13 @@ class Settings:
 
     @property
     def call_seconds(self) -> float:
-        """A contender whose one call would take longer is timed on less, and said to be."""
+        """If one call would take longer, a contender is timed in part, and marked."""
         return self.cell_seconds / 12
 
 
 @dataclass
 class Run:
-    """What the studies of one run share: settings, a scratch folder and a fresh kernel cache."""
+    """The studies' shared state: results, settings, a scratch folder with fresh kernel caches."""
 
     results: Results
     settings: Settings
@@ -75,19 +75,19 @@ class Run:
         self.rng = np.random.default_rng(self.settings.seed)
 
     def worker(self) -> Worker:
-        """A process; where first calls are timed, with caches that are this run's own."""
+        """Start a process; if first calls are timed, with this run's own caches."""
         if not self.settings.first_calls:
             return Worker(self.settings.n_threads)
         caches = {
             "NUMBA_CACHE_DIR": str(self.scratch / "numba-cache"),
             "TORCHINDUCTOR_CACHE_DIR": str(self.scratch / "torch-cache"),
-            # In the contender's process: a pool of compilers would outlive it.
+            # Compile in the contender's process: a pool of compilers would outlive it.
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
         }
         return Worker(self.settings.n_threads, caches)
 
     def session(self, luggage: object) -> Session:
-        """A process; this one if the luggage cannot travel there (a lambda, a notebook's class)."""
+        """Start a process, or use this one if the luggage cannot be sent (such as a lambda)."""
         worker = self.worker()
         try:
             worker.run(_Nothing(luggage))
@@ -99,7 +99,7 @@ class Run:
 
 @dataclass(frozen=True)
 class _Nothing:
-    """Does nothing, but takes something along."""
+    """A task that does nothing, but carries an object to the process."""
 
     luggage: object
 
@@ -114,11 +114,11 @@ def start(
     settings: Settings,
     progress: Progress = silent,
 ) -> Iterator[Run]:
-    """A run with a scratch folder that goes away at the end."""
+    """Start a run with a scratch folder, which is deleted at the end."""
     results = Results(title, data, environment(settings.n_threads, settings.seed))
     with tempfile.TemporaryDirectory(prefix="fastloss-bench-") as folder:
         run = Run(results, settings, Path(folder), progress)
-        # What was measured of this machine counts, what was compiled on it does not.
+        # Copy the costs measured on this machine, but none of its compiled kernels.
         with suppress(FileNotFoundError):
             learnt = cost_model.path().read_bytes()
             (run.scratch / "fastloss-cache").mkdir()
@@ -127,7 +127,7 @@ def start(
 
 
 def small_weights(X: NDArray[Any], n_classes: int, dtype: np.dtype[Any], seed: int) -> Floats:
-    """Random ``W`` (D, C) that gives scores of about 1, whatever the scale of ``X``."""
+    """Draw random ``W`` (D, C) that gives scores of about 1, at any scale of ``X``."""
     W = np.random.default_rng(seed).standard_normal((X.shape[1], n_classes))
     scale = np.sqrt(np.mean(np.square(X[:100], dtype=np.float64)) * X.shape[1])
     return (W / max(float(scale), 1e-30)).astype(dtype)
@@ -137,9 +137,9 @@ AnyTask = TypeVar("AnyTask", bound=BackendTask)
 
 
 def affordable(session: Session, task: AnyTask, n_rows: int, call_seconds: float) -> AnyTask:
-    """The task over all ``n_rows`` (0), or over as many as ``call_seconds`` allow.
+    """Return the task over all ``n_rows`` (0), or over as many as ``call_seconds`` allow.
 
-    Tried on more and more rows, because the time of a few says little about that of many.
+    It is tried on more and more rows: a few rows predict the time of many badly.
     """
     while task.n_rows < n_rows:
         session.prepare(task)
@@ -155,17 +155,17 @@ def affordable(session: Session, task: AnyTask, n_rows: int, call_seconds: float
 def limit(
     run: Run, X: NDArray[Any], n_classes: int, dtype: np.dtype[Any]
 ) -> tuple[float | None, str]:
-    """The time this machine needs at best, and what sets it."""
+    """Return the shortest possible time on this machine, and the ceiling that sets it."""
     if not run.settings.measure_ceilings:
         return None, ""
     reading = X.nbytes / _ceiling(run, "read", X.nbytes)
-    # Two products of N x D x C, each a multiplication and an addition.
+    # Two products of N x D x C multiply-adds, of two operations each.
     arithmetic = 4.0 * X.shape[0] * X.shape[1] * n_classes / _ceiling(run, str(dtype), 0)
     return max((reading, "reading X"), (arithmetic, "arithmetic"))
 
 
 def _ceiling(run: Run, kind: str, n_bytes: int) -> float:
-    """Bytes or operations a second, measured once a run for each size that tells apart."""
+    """Return bytes or operations per second, measured once per run for each key."""
     from fastloss.benchmark.ceilings import ArithmeticTask, BandwidthTask
 
     # Beyond this the array is in memory, and its size no longer matters.
@@ -180,7 +180,7 @@ def _ceiling(run: Run, kind: str, n_bytes: int) -> float:
 
 
 def verify(name: str, result: Any, reference: Objective, W: Floats) -> tuple[float, float]:
-    """How far a result is off the reference in float64; an error if it is too far."""
+    """Return a result's errors against the reference in float64; raise if they are too large."""
     loss, dW = reference.astype(np.float64)(W.astype(np.float64))
     try:
         value, gradient = result

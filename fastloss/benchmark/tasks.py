@@ -1,4 +1,4 @@
-"""What is timed: picklable descriptions of calls on arrays that lie in a folder."""
+"""The timed calls: picklable descriptions, with their arrays in a folder."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ LossAndGrad = Callable[[Floats, NDArray[Any], NDArray[np.int64]], tuple[float, F
 
 @dataclass(frozen=True)
 class Inputs:
-    """``X``, ``y`` and ``W`` in a folder, loaded once a process."""
+    """``X``, ``y`` and ``W`` in a folder, loaded once per process."""
 
     folder: str
 
     @classmethod
     def save(cls, folder: Path, X: NDArray[Any], y: NDArray[np.int64], W: Floats) -> Inputs:
-        """Write the arrays, so that every process works on the same ones."""
+        """Write the arrays, so that all processes use the same ones."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in {"X": X, "y": y, "W": W}.items():
             np.save(folder / f"{name}.npy", array)
         return cls(str(folder))
 
     def load(self) -> tuple[NDArray[Any], NDArray[np.int64], Floats]:
-        """``X, y, W``."""
+        """Return ``X, y, W``."""
         return _load(self.folder)
 
 
-# The arrays of one problem at a time: they may be large.
+# Keep the arrays of one problem only: they may be large.
 @lru_cache(maxsize=1)
 def _load(folder: str) -> tuple[NDArray[Any], NDArray[np.int64], Floats]:
     X, y, W = (np.load(Path(folder) / f"{name}.npy") for name in ("X", "y", "W"))
@@ -56,7 +56,7 @@ def _load(folder: str) -> tuple[NDArray[Any], NDArray[np.int64], Floats]:
 class BackendTask:
     """``Objective(W)`` on one backend, over the first ``n_rows`` rows (0: all).
 
-    The backend itself travels too, in case the worker's registry does not have it.
+    The backend is pickled too, in case the worker's registry does not have it.
     """
 
     kind: ClassVar[Kind] = "backend"
@@ -68,7 +68,7 @@ class BackendTask:
     n_rows: int = 0
 
     def objective(self) -> tuple[Objective, Floats]:
-        """The objective and the ``W`` to call it with."""
+        """Return the objective, and the ``W`` to call it with."""
         if self.name not in available_backends():
             register_backend(self.backend, self.name)
         X, y, W = self.inputs.load()
@@ -82,7 +82,7 @@ class BackendTask:
 
 @dataclass(frozen=True)
 class NumericalTask(BackendTask):
-    """The numerical gradient at some coordinates (K, 2), or at all of them (None)."""
+    """The numerical gradient at coordinates (K, 2), or at all of them (None)."""
 
     method: Literal["per_element", "incremental"] = "per_element"
     coordinates: tuple[tuple[int, int], ...] | None = None
@@ -97,7 +97,7 @@ class NumericalTask(BackendTask):
 
 @dataclass(frozen=True)
 class AutoTask:
-    """``Objective(W)`` on the backend that fastloss chooses by itself."""
+    """``Objective(W)`` on the backend that "auto" chooses."""
 
     kind: ClassVar[Kind] = "backend"
 
@@ -107,7 +107,7 @@ class AutoTask:
     def bind(self) -> Callable[[], Any]:
         X, y, W = self.inputs.load()
         objective = Objective(X, y, loss=self.loss)
-        # NumPy answers until the kernels are compiled; what is timed comes after that.
+        # NumPy answers until the kernels are compiled; timing starts after that.
         objective(W)
         compilations.wait()
         return partial(objective, W)
@@ -115,7 +115,7 @@ class AutoTask:
 
 @dataclass(frozen=True)
 class CandidateTask:
-    """A user's function ``(W, X, y) -> (loss, dW)``, or where it is: ``"module:function"``."""
+    """A user's function ``(W, X, y) -> (loss, dW)``, or its place ``"module:function"``."""
 
     kind: ClassVar[Kind] = "candidate"
 
@@ -128,7 +128,7 @@ class CandidateTask:
 
 
 def resolve_candidate(candidate: str | LossAndGrad) -> LossAndGrad:
-    """The function at ``"module:function"``; the current folder is searched too."""
+    """Return the function at ``"module:function"``; search the current folder too."""
     if callable(candidate):
         return candidate
     module_name, _, function_name = candidate.partition(":")

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, so that their thread pools do not disturb each other.
+"""Run contenders in their own processes, so that their thread pools do not disturb each other.
 
 A `Session` holds one call and times it. `Worker` is a session in a fresh Python process with a
 fixed number of threads: requests and replies are pickles over its standard input and output.
@@ -26,7 +26,7 @@ from fastloss.restoring import no_garbage_collection
 from fastloss.settings import N_THREADS
 from fastloss.threads import THREAD_VARIABLES
 
-# Longer than any contender takes to compile, and shorter than anybody would wait.
+# Longer than any contender compiles, and shorter than a user would wait.
 _MOST_SECONDS = 1800.0
 _POLL_SECONDS = 0.5
 
@@ -36,25 +36,25 @@ _is_serving = False
 class Task(Protocol):
     """A picklable description of a call; ``bind`` loads its data and returns the call.
 
-    If what the call returns cannot travel (another library's arrays), the task also has a method
-    ``portable(result)`` that makes something of it that can.
+    If the call's result cannot be pickled (another library's arrays), the task also has a method
+    ``portable(result)`` that converts it.
     """
 
     def bind(self) -> Callable[[], Any]: ...
 
 
 class WorkerError(RuntimeError):
-    """A task failed in its process; the message is that process's."""
+    """A task failed in its process, or that process gave no answer."""
 
 
 class Session:
-    """One call at a time, in this process."""
+    """A session in this process, with one call at a time."""
 
     def __init__(self) -> None:
         self._call: Callable[[], Any] = lambda: None
 
     def prepare(self, task: Task) -> tuple[float, Any]:
-        """Bind the task and call it once: the seconds of that first call, and its result."""
+        """Bind the task and call it once; return that call's seconds and result."""
         self._call = task.bind()
         start = time.perf_counter()
         result = self._call()
@@ -63,16 +63,16 @@ class Session:
         return seconds, result if portable is None else portable(result)
 
     def run(self, task: Task) -> Any:
-        """The result of a task that is not to be timed."""
+        """Run a task without timing it; return its result."""
         return task.bind()()
 
     def calibrate(self, min_seconds: float) -> tuple[int, float]:
-        """How many calls make a batch of ``min_seconds``, and the seconds a call."""
+        """Return the number of calls that fill ``min_seconds``, and the seconds per call."""
         with no_garbage_collection():
             return calibrate(self._call, min_seconds)
 
     def sample(self, n_calls: int, warm_seconds: float) -> float:
-        """Warm up, then time a batch: seconds a call. The turn ends when all threads rest."""
+        """Warm up, then time a batch; return the seconds per call once all threads are idle."""
         with no_garbage_collection():
             warm(self._call, warm_seconds)
             seconds = time_calls(self._call, n_calls)
@@ -80,9 +80,9 @@ class Session:
         return seconds
 
     def peak_extra_bytes(self) -> int | None:
-        """How far the memory of this process rises above its level during one call.
+        """Return how far one call raises this process's memory; None if unknown.
 
-        The high-water mark of resident memory, which sees every allocator; Linux only.
+        Reads the high-water mark of resident memory, which covers every allocator; Linux only.
         """
         reset = Path("/proc/self/clear_refs")
         if not reset.exists():
@@ -97,7 +97,7 @@ class Session:
         return max(0, _status_bytes("VmHWM") - before)
 
     def close(self) -> None:
-        """Nothing to end here."""
+        """Do nothing: this process goes on."""
 
     def __enter__(self) -> Session:
         return self
@@ -112,7 +112,7 @@ class Session:
 
 
 def _return_free_memory() -> None:
-    """Hand freed blocks back to the system; otherwise their reuse would hide a call's need."""
+    """Return freed blocks to the system: their reuse would hide a call's memory use."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -126,9 +126,9 @@ def _status_bytes(field: str) -> int:
 
 
 class Worker(Session):
-    """A session in a process of its own with ``n_threads`` threads for BLAS and Numba alike.
+    """A session in its own process, with ``n_threads`` threads for BLAS and for Numba.
 
-    A request that is not answered in ``most_seconds`` is an error, and the end of the process.
+    A request without an answer in ``most_seconds`` is an error, and ends the process.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Worker(Session):
         most_seconds: float = _MOST_SECONDS,
     ) -> None:
         if _is_serving:
-            # A module that measures when it is imported would start processes without end.
+            # A module that starts a benchmark on import would start processes endlessly.
             raise RuntimeError(
                 "the process of a contender must not start another benchmark: keep its module's "
                 "own under if __name__ == '__main__':"
@@ -146,14 +146,14 @@ class Worker(Session):
         self._most_seconds = most_seconds
         self._talk: Thread | None = None
         variables = dict.fromkeys((N_THREADS, *THREAD_VARIABLES), str(n_threads))
-        # The worker finds what the caller can import, such as a candidate in the current folder.
+        # The worker can import the caller's modules, such as a candidate in the current folder.
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"from {__name__} import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **variables, "PYTHONPATH": path, **(environment or {})},
-            # An interrupt from the keyboard is the caller's to handle: it saves, then ends us.
+            # The caller handles a keyboard interrupt: it saves, then ends this process.
             start_new_session=True,
         )
 
@@ -177,7 +177,7 @@ class Worker(Session):
     def _ask(self, method: str, *arguments: Any) -> Any:
         message = pickle.dumps((method, arguments))
         replies: SimpleQueue[bytes] = SimpleQueue()
-        # In a thread: neither a pipe that nobody reads nor one that nobody writes to has an end.
+        # In a thread: reading or writing a pipe may block forever.
         self._talk = Thread(target=self._exchange, args=(message, replies), daemon=True)
         self._talk.start()
         end = time.monotonic() + self._most_seconds
@@ -187,7 +187,7 @@ class Worker(Session):
                     raise WorkerError(f"no answer to {method} in {self._most_seconds:g} s")
             succeeded, reply = pickle.loads(data)
         except BaseException:
-            # What it still answers must not be taken for the answer to another request.
+            # A late answer must not be taken for the answer to another request.
             self._end()
             raise
         if not succeeded:
@@ -202,19 +202,19 @@ class Worker(Session):
             replies.put(_receive(self._process.stdout))
 
     def _next(self, replies: SimpleQueue[bytes]) -> bytes | None:
-        """The reply, if it comes within a second; an error if it never will."""
+        """Return the reply, or None if it is not there yet; raise if it will never come."""
         ended = self._process.poll()
         try:
             return replies.get(timeout=_POLL_SECONDS)
         except Empty:
-            # Had it ended before, its last words would be there.
+            # The process ended before the wait, so its last reply would have arrived.
             if ended is not None:
                 message = f"the process of a contender ended with code {ended}"
                 raise WorkerError(message) from None
             return None
 
     def _end(self) -> None:
-        """End the process, and those that it has started."""
+        """End the process, and the processes that it has started."""
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -225,17 +225,15 @@ class Worker(Session):
         self._process.wait()
         if self._talk is not None:
             self._talk.join(1.0)
-        if (
-            self._talk is not None and self._talk.is_alive()
-        ):  # it holds the pipes, of which another process has an end
-            return
+        if self._talk is not None and self._talk.is_alive():
+            return  # the thread is blocked on the pipes: another process holds their other ends
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
 
 
 def _send(stream: IO[bytes], data: bytes) -> None:
-    """A pickle after its length, so that one that cannot be read leaves the next one whole."""
+    """Write a pickle after its length, so that an unreadable one does not break the next."""
     stream.write(len(data).to_bytes(8, "little") + data)
     stream.flush()
 
@@ -248,10 +246,10 @@ def _receive(stream: IO[bytes]) -> bytes:
 
 
 def serve() -> None:
-    """Answer requests until there are no more: what a worker's process runs."""
+    """Answer requests until the input ends; a worker's process runs this."""
     global _is_serving
     _is_serving = True
-    # What a contender prints must not land among the replies.
+    # A contender's own output must not mix with the replies.
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     session = Session()

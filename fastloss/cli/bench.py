@@ -31,9 +31,9 @@ from fastloss.cli.common import (
 from fastloss.plots import picture_paths, require_matplotlib
 from fastloss.settings import threads_to_use
 
-# Some of the libraries crash if they are told to start many more.
+# Some libraries crash if they are told to start many more.
 _MOST_THREADS = 512
-#: Peers are many contenders to a cell, and an interval needs rounds.
+#: Peers add contenders to a cell, and each interval needs enough rounds.
 PEERS_SECONDS = 6.0
 
 
@@ -50,18 +50,16 @@ def bench(
         list[str] | None,
         typer.Option(help="Your own my_module:my_loss_and_grad(W, X, y) -> (loss, dW)."),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Of X: float32, float64 or uint8.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="Type of X: float32, float64 or uint8.")] = "float32",
     quick: Annotated[bool, typer.Option("--quick", help="One loss, fewer rounds.")] = False,
     gradient_study: Annotated[
-        bool, typer.Option(help="Also time numerical gradients as parameters grow.")
+        bool, typer.Option(help="Also time numerical gradients at growing parameter counts.")
     ] = True,
     first_calls: Annotated[
-        bool, typer.Option(help="Compile everything anew, and time it; else use what is cached.")
+        bool, typer.Option(help="Compile all kernels anew and time that; else use cached ones.")
     ] = True,
-    peers: Annotated[
-        bool, typer.Option(help="Put PyTorch, JAX and scikit-learn into the table too.")
-    ] = False,
-    threads: Annotated[int | None, typer.Option(help="For all contenders alike.")] = None,
+    peers: Annotated[bool, typer.Option(help="Also time PyTorch, JAX and scikit-learn.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of each contender.")] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
@@ -75,16 +73,16 @@ def bench(
         "fastloss-bench"
     ),
     json: Annotated[
-        str | None, typer.Option(help="Write the JSON there too; - for standard output.")
+        str | None, typer.Option(help="Also write the JSON to this file; - for standard output.")
     ] = None,
     allow_dirty: Annotated[
-        bool, typer.Option(help="Store results of changed files among the published ones.")
+        bool, typer.Option(help="Allow uncommitted changes when writing to the published results.")
     ] = False,
 ) -> None:
-    """Verify and time every backend, and numerical against analytic gradients.
+    """Verify and time every backend, and compare numerical with analytic gradients.
 
-    Without arguments: a synthetic problem of the shape of CIFAR-10, in two to three minutes. With
-    --peers: against other libraries, and no gradient study.
+    Without arguments, it takes two to three minutes on a synthetic problem of CIFAR-10's shape.
+    With --peers, it compares with other libraries, without a gradient study.
     """
     outputs = _check_outputs(out, json, data, candidate or [])
     if not allow_dirty:
@@ -126,9 +124,9 @@ def _run(plan: Plan) -> Results:
 def _check_outputs(
     out: Path, json: str | None, data: Path | None, candidates: Sequence[str]
 ) -> list[Path]:
-    """Return all files that will be written; raise unless they can be.
+    """Return all files to write; raise if one cannot be written.
 
-    Before minutes are spent on what they will hold.
+    Called before the measurements, which take minutes.
     """
     require_matplotlib()
     files = [out / "results.json"]
@@ -142,7 +140,7 @@ def _check_outputs(
 
 
 def _write(results: Results, out: Path, json: str | None) -> None:
-    """Tables to stdout (JSON instead, if asked for), files to ``out``."""
+    """Print the tables (or the JSON, if asked for), and write the files to ``out``."""
     attempts, saved = Attempts(), []
     for path in (out / "results.json", *(() if json in (None, "-") else (Path(json),))):
         with attempts:
@@ -170,5 +168,5 @@ def _print(results: Results, saved: list[Path]) -> None:
             terminal.print(f"  {line}")
     terminal.print(control_line(results))
     if not results.complete:
-        terminal.print("Interrupted: what was measured until then is above.", style="bold")
+        terminal.print("Interrupted: the tables show the results until then.", style="bold")
     say_saved(saved)
