@@ -61,7 +61,7 @@ SECTIONS = {
 
 
 #: The results of the pytest-benchmark suite.
-SUITE = RESULTS / "suite.json"
+SUITE = RESULTS / "studies" / "suite.json"
 
 
 def measure(pattern: str, folder: str, allow_dirty: bool) -> None:
