@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_pages import NOT_BY_HAND
 
 from fastloss.tables import Table, seconds
 
@@ -36,7 +37,7 @@ def _page(
 ) -> Iterator[str]:
     found = document["environment"]
     yield f"# {HEADINGS[name]}"
-    yield "\n<!-- Written by bench/write_benchmarks.py from bench/results; do not edit. -->\n"
+    yield f"\n{NOT_BY_HAND}\n"
     yield f"Measured on {found['cpu']} on {found['time'].split()[0]} at commit {found['git']}.\n"
     yield from lines(document)
 

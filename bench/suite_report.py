@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fastloss.benchmark.measure import MIN_ROUNDS
 from fastloss.tables import Table, seconds, size_of
 
-#: Fewer rounds have no quartiles to speak of.
-MIN_ROUNDS = 5
 COLUMNS = (
     *("loss", "problem", "backend", "median", "IQR", "rounds"),
     *("x NumPy", "of limit", "extra memory"),

@@ -56,8 +56,12 @@ _Z = 1.96
 #: Longer stretches would leave fewer than a fifth of the rounds.
 _MOST_PERSISTENCE = 0.6
 #: What has to be the same for seconds to be comparable.
-_MACHINE = {"cpu": "processor", "cpus": "number of CPUs", "affinity": "CPUs that could be used"}
-_MACHINE |= {"threads": "threads"}
+_MACHINE = {
+    "cpu": "processor",
+    "cpus": "number of CPUs",
+    "affinity": "CPUs that could be used",
+    "threads": "threads",
+}
 #: What may be the reason for a change: differences are reported.
 _SOFTWARE = ("system", "python", "packages", "blas", "threading_layer", "fastloss", "git", "seed")
 

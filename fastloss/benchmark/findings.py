@@ -142,7 +142,7 @@ def surroundings_notes(results: Results) -> Iterator[str]:
     """Yield notes on variables and load that changed contenders' times in this run."""
     names = {timing.contender for cell in results.cells for timing in cell.timings}
     for variable, value in results.environment.get("variables", {}).items():
-        touched = sorted(n for n in names if n.startswith(changed_by(variable) or ("\0",)))
+        touched = sorted(n for n in names if n.startswith(changed_by(variable)))
         if touched:
             yield f"{variable}={value} was set, which changes {', '.join(touched)}."
     load = results.environment.get("load")
