@@ -107,16 +107,16 @@ def _spread(values: list[float]) -> tuple[str, ...]:
 def neighbour_lines(document: dict[str, Any]) -> Iterator[str]:
     """List the cost of alternating with NumPy's products."""
     yield (
-        "A training loop that alternates a call with `X_val @ W` (2000 rows) in NumPy: its time over "
-        "that of as many calls of each on their own, with 95 % intervals.\n"
+        "A training loop alternates a call with `X_val @ W` (2000 rows) in NumPy. The ratio is its "
+        "time over the time of as many calls of each alone, with a 95 % interval.\n"
     )
     rows = [
         (shape, f"{value:.2f} [{low:.2f}, {high:.2f}]")
         for shape, (value, low, high) in document["ratios"].items()
     ]
-    yield Table("", ("N x D x C", "in turns, over apart"), rows).markdown()
+    yield Table("", ("N x D x C", "alternating / apart"), rows).markdown()
     yield (
-        "\nfastloss's helpers sleep between calls. OpenBLAS's spin for some 0.1 s after a product, "
-        "and take half of a core from whatever runs next, on two cores a quarter of the machine; "
-        "`OPENBLAS_THREAD_TIMEOUT=4` in the environment sends them to sleep at once."
+        "\nfastloss's threads sleep between calls. OpenBLAS's threads spin for about 0.1 s after a "
+        "product, and take half of a core from the next call. `OPENBLAS_THREAD_TIMEOUT=4` in the "
+        "environment makes them sleep at once."
     )
