@@ -59,7 +59,10 @@ def all_below_infinity(scores):
 
 @njit
 def finish_row(gradient, loss, is_valid, weight):
-    """Scale ``gradient`` (C,) in place and return the scaled loss; NaN replaces invalid weights."""
+    """Scale ``gradient`` (C,) in place by the row's weight; return the scaled loss.
+
+    An invalid row gets the weight NaN.
+    """
     if not is_valid or math.isnan(loss):
         weight = math.nan
     if weight != 1.0:
