@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,9 @@ _learnt = tempfile.TemporaryDirectory(prefix="fastloss-tests-")
 os.environ["FASTLOSS_CACHE_DIR"] = _learnt.name
 # Kernels are named by everything they depend on, so test runs and processes can share them.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".pytest_cache" / "kernels"))
+# In the background of a script SIGINT is ignored, and Ctrl-C would interrupt no test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
