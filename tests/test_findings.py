@@ -56,6 +56,32 @@ def test_what_is_slower_for_certain_alone_is_a_loss():
     assert table.notes[0] in str(table.rich())
 
 
+def test_notes_explain_flat_lines_and_lines_above_numpy():
+    def line(method: str, seconds: dict[int, float], evaluations: int) -> list[GradientPoint]:
+        return [
+            GradientPoint(method, n, timing(method, value), evaluations * n or 1, None)
+            for n, value in seconds.items()
+        ]
+
+    points = [
+        *line("per element, NumPy loss", {100: 0.02, 30_000: 60.0}, 2),
+        *line("per element, numba loss", {100: 0.01, 30_000: 90.0}, 2),
+        *line("analytic, NumPy", {100: 1e-4, 30_000: 2e-3}, 0),
+        *line("analytic, numba", {100: 1e-5, 30_000: 3e-3}, 0),
+        *line("analytic, naive", {100: 1e-2, 30_000: 3.0}, 0),
+        *line("incremental", {100: 1e-2, 30_000: 3.0}, 2),
+    ]
+    bends, above = findings.gradient_notes(
+        GradientStudy("softmax", 300, 10, points, fit_from=30_000)
+    )
+    assert "NumPy 100 µs and 1 ms, numba 50 µs and 1.5 ms" in bends
+    assert "X, 6.9 MiB with 30,000, outgrows" in bends
+    assert "'per element, numba loss' at 30,000 parameters; 'analytic, numba' at 30,000" in above
+    # Without small counts there is nothing flat, and without slower loops nothing above.
+    few = [point for point in points if point.n_parameters == 100]
+    assert list(findings.gradient_notes(GradientStudy("softmax", 300, 10, few, fit_from=10))) == []
+
+
 def test_the_gradient_study_is_searched_like_against_like():
     methods = {
         "per element, NumPy loss": 5.0,

@@ -10,7 +10,7 @@ from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.results import Cell, GradientStudy, Results, Timing
 from fastloss.machine import changed_by
 from fastloss.settings import AUTO
-from fastloss.tables import Table, count_of, seconds
+from fastloss.tables import Table, count_of, seconds, size_of
 
 #: The contenders that should be the fastest.
 CHAMPIONS = ("fused", AUTO)
@@ -108,6 +108,62 @@ def losses_table(results: Iterable[Results]) -> Table:
         notes.append(f"{undecided} had too few rounds to decide.")
     columns = ("problem", "faster", "its time", "fastloss", "times as long")
     return Table("Where fastloss loses", columns, rows, tuple(notes), n_labels=2)
+
+
+# --- the gradient study ---------------------------------------------------------------------------
+
+_PER_ELEMENT = "per element, "
+
+
+def gradient_notes(study: GradientStudy) -> Iterator[str]:
+    """Explain the lines of the study: where they bend, and which ones are above NumPy's."""
+    yield from _bends(study)
+    if above := _above_numpy(study):
+        slower = (
+            f"{method!r} at {', '.join(counts)} parameters" for method, counts in above.items()
+        )
+        yield (
+            f"Slower than with NumPy: {'; '.join(slower)}. With {study.n_rows} rows, W is large "
+            "beside X; compiled loops read W again for every few rows, BLAS for many."
+        )
+
+
+def _bends(study: GradientStudy) -> Iterator[str]:
+    """Say what one loss evaluation costs at the fewest parameters, and at the first of the fit."""
+    counts = sorted({point.n_parameters for point in study.points})
+    fitted = [count for count in counts if count >= study.fit_from]
+    if not fitted or fitted[0] == counts[0]:
+        return
+    costs = []
+    for method in (m for m in study.methods if m.startswith(_PER_ELEMENT)):
+        cost = {
+            p.n_parameters: p.timing.summary.median / p.loss_evaluations for p in study.of(method)
+        }
+        if counts[0] in cost and fitted[0] in cost:
+            name = method.removeprefix(_PER_ELEMENT).removesuffix(" loss")
+            costs.append(f"{name} {seconds(cost[counts[0]])} and {seconds(cost[fitted[0]])}")
+    if costs:
+        n_bytes = 8 * study.n_rows * fitted[0] // study.n_classes
+        yield (
+            f"One loss evaluation with {counts[0]:,} and with {fitted[0]:,} parameters takes: "
+            f"{', '.join(costs)}. Lines are flat where the fixed cost of a call dominates, and "
+            f"steepest where X, {size_of(n_bytes)} with {fitted[0]:,}, outgrows a cache."
+        )
+
+
+def _above_numpy(study: GradientStudy) -> dict[str, list[str]]:
+    """Return the parameter counts at which a compiled loss is slower than NumPy's, by method."""
+    timings = {(p.method, p.n_parameters): p.timing for p in study.points}
+    found: dict[str, list[str]] = {}
+    for point in study.points:
+        _, _, backend = point.method.removesuffix(" loss").partition(", ")
+        with_numpy = point.method.replace(f", {backend}", ", NumPy")
+        theirs = timings.get((with_numpy, point.n_parameters))
+        if backend in ("", "naive", "NumPy") or theirs is None:
+            continue
+        if Comparison("", point.timing, theirs).is_loss:
+            found.setdefault(point.method, []).append(f"{point.n_parameters:,}")
+    return found
 
 
 # --- the noise, and unusual conditions ------------------------------------------------------------

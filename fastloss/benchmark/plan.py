@@ -23,8 +23,9 @@ from fastloss.settings import AUTO, check_backend
 
 #: CIFAR-10's shape: 3 x 32 x 32 pixels and a bias, ten classes.
 DEFAULT_SHAPE = (4000, 3073, 10)
-#: From about 10^2 parameters to beyond 10^5 with ten classes; 3073 is CIFAR-10's.
-FEATURE_COUNTS = (10, 100, 1000, 3073, 12_000)
+#: From 10^2 parameters to 3 x 10^5 with ten classes; 3073 is CIFAR-10's. The last factor of ten has
+#: four counts, because slopes are fitted there.
+FEATURE_COUNTS = (10, 100, 1000, 3073, 6000, 12_000, 30_000)
 _QUICK_FEATURE_COUNTS = (10, 100, 1000, 3073)
 _GRADIENT_ROWS = 300
 

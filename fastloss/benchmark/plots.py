@@ -218,9 +218,9 @@ def plot_gradient_study(study: GradientStudy, stem: Path) -> list[Path]:
         label_ends(ax, ends, gap=0.045)
         title(
             ax,
-            "Numerical gradients cost the parameter count squared, analytic ones do not",
-            f"{study.loss}, {study.n_rows} rows, {study.n_classes} classes; "
-            "hollow: timed in part and scaled up",
+            "A numerical gradient evaluates the loss twice for each parameter",
+            f"{study.loss}, {study.n_rows} rows, {study.n_classes} classes; slopes from "
+            f"{study.fit_from:,} parameters on; hollow: timed in part and scaled up",
         )
 
     return picture(draw, stem, 8.4, 5.6)

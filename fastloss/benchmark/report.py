@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fastloss.benchmark.findings import (
+    gradient_notes,
     limit_notes,
     losses_table,
     surroundings_notes,
@@ -269,8 +270,9 @@ def gradient_table(study: GradientStudy) -> Table:
         ("method", *(f"{count:,}" for count in counts), "slope"),
         rows,
         (
-            f"Columns: parameter counts. Slope: exponent of the parameter count, fitted from "
+            "Columns: parameter counts. Slope: exponent of the parameter count, fitted from "
             f"{study.fit_from:,} on, 95 % interval.",
+            *gradient_notes(study),
             f"{EXTRAPOLATED}: timed on some coordinates (a naive loss: some rows), and scaled up.",
         ),
     )

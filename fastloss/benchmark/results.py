@@ -112,7 +112,7 @@ class GradientStudy:
     n_rows: int
     n_classes: int
     points: list[GradientPoint] = field(default_factory=list)
-    #: Slopes are fitted from this parameter count on: below it, a call's fixed cost dominates.
+    #: Slopes are fitted from this parameter count on: below it, a call's fixed cost counts.
     fit_from: int = 1000
 
     @property
@@ -134,7 +134,7 @@ class GradientStudy:
         )
 
     def slope(self, method: str) -> PowerLaw | None:
-        """Fit a power law to a method's times; None with fewer than three points."""
+        """Fit a power law to a method's times from `fit_from` on; None with fewer than three."""
         points = [point for point in self.of(method) if point.n_parameters >= self.fit_from]
         if len(points) < 3:
             return None
