@@ -77,7 +77,7 @@ def draw_ladder(studio: Studio) -> Entry:
         f"SGD counts as the share of the rows that it has. Accuracy after {early} evaluations: "
         f"{soon}; after {n_evaluations:,}: {at_the_end}. "
         f"Random search ends at {percent(float(np.mean(ends)))} on average over {n_seeds} seeds "
-        f"({percent(min(ends))} to {percent(max(ends))}), of which the picture shows one. The "
+        f"({percent(min(ends))} to {percent(max(ends))}); the picture shows the first. The "
         f"lecture reports {percent(LECTURE['random search'])} for random search on all of "
         "CIFAR-10. The learning rates were chosen on the held-out rows. " + _told(studio.cifar10),
     )
