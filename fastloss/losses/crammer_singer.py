@@ -9,9 +9,10 @@ on linear classification name it a structured SVM::
 In plain Python, for the lecture's image of a frog, with scores for cat, car and frog:
 
 >>> s, y = [2.2, 2.5, -3.1], 2
->>> rival = max((j for j in range(3) if j != y), key=lambda j: s[j])
->>> loss = max(0, s[rival] - s[y] + 1)
->>> gradient = [((j == rival) - (j == y)) * (loss > 0) for j in range(3)]
+>>> rival = s.index(max(s[0], s[1]))  # of the two wrong classes
+>>> loss, gradient = max(0, s[rival] - s[y] + 1), [0, 0, 0]
+>>> if loss > 0:
+...     gradient[rival], gradient[y] = 1, -1
 >>> round(loss, 1), gradient
 (6.6, [0, 1, -1])
 
