@@ -1,8 +1,10 @@
-"""Questions of the lecture: their data, answers and registry."""
+"""Questions of the lecture: their data, answers, claims and registry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +15,7 @@ from experiments import Images, cifar10, mnist
 from numpy.typing import ArrayLike, NDArray
 
 import fastloss
+from fastloss import data
 from fastloss.tables import Table
 
 Numbers = NDArray[np.floating[Any]]
@@ -33,18 +36,44 @@ class Problems:
     def mnist(self) -> Images:
         return mnist(self.folder, self.n_rows)
 
+    @property
+    def told(self) -> str:
+        """The data sets in a sentence, with the scale of their pixels."""
+        if self.folder is None:
+            return "Data: synthetic stand-ins for CIFAR-10 and MNIST."
+        return (
+            "Data: CIFAR-10 with pixels of 0 to 255 and MNIST with pixels of 0 to 1, both less the "
+            "mean of the training rows."
+        )
+
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer in words, and a table of its numbers."""
+    """An answer in words, a table of its numbers, and the data that they are computed from."""
 
     said: str
     table: Table
+    data: str
+
+
+class Refuted(Exception):
+    """The computed numbers contradict an answer; the message names the claim and the numbers."""
+
+
+def claim(holds: bool | np.bool_, otherwise: str) -> None:
+    """Raise `Refuted` with the message ``otherwise``, unless the claim holds."""
+    if not holds:
+        raise Refuted(otherwise)
+
+
+def near(found: ArrayLike, expected: ArrayLike, rtol: float = 1e-7, atol: float = 0.0) -> bool:
+    """Return whether all numbers are as expected, within ``atol`` plus ``rtol`` of each."""
+    return np.allclose(found, expected, rtol, atol)
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question. ``answer`` computes the answer, and raises AssertionError if it is wrong."""
+    """A question. ``answer`` computes the answer, and raises `Refuted` if it does not hold."""
 
     name: str
     asked: str
@@ -62,6 +91,15 @@ def question(name: str, asked: str) -> Callable[[Callable[[Problems], Answer]], 
         return answer
 
     return register
+
+
+@contextmanager
+def clear_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """End the script in one line if data are missing or damaged, or an answer does not hold."""
+    try:
+        yield
+    except (FileNotFoundError, data.DataFormatError, Refuted) as error:
+        parser.error(str(error))
 
 
 def losses_of(scores: ArrayLike, labels: ArrayLike, loss: str | fastloss.Loss = "hinge") -> Numbers:

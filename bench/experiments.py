@@ -7,11 +7,9 @@ stand in.
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,11 +58,17 @@ class Images:
         np.add.at(counts, (self.held_out.y, self.predictions(W)), 1)
         return counts
 
+    def told(self, n_rows: int | None = None) -> str:
+        """Name and number of the training rows, or of the first ``n_rows``, for a caption."""
+        if n_rows is not None:
+            return f"The first {n_rows} rows of {self.train.name}"
+        return f"{self.train.name}, {len(self.train):,} rows"
+
     @property
-    def told(self) -> str:
-        """Name and sizes, for a caption."""
-        sizes = f"{len(self.train):,} rows to train on, {len(self.held_out):,} held out"
-        return f"{self.train.name}, {sizes}"
+    def told_with_held_out(self) -> str:
+        """Name and number of the rows, for a caption about accuracy."""
+        part = "" if self.held_out.name == self.train.name else f"of {self.held_out.name} "
+        return f"{self.told()} to train on, {len(self.held_out):,} rows {part}held out"
 
 
 def _images(train: data.Dataset, held_out: data.Dataset, scale: float) -> Images:
@@ -76,13 +80,17 @@ def _images(train: data.Dataset, held_out: data.Dataset, scale: float) -> Images
     return Images(centred(train), centred(held_out))
 
 
-def _stand_in(n_rows: int, image_shape: tuple[int, ...], scale: float) -> Images:
-    """Make a synthetic problem; half of its pixels are noise, like the corners of photographs."""
+def _stand_in(of: str, n_rows: int, image_shape: tuple[int, ...], scale: float) -> Images:
+    """Make a synthetic problem in place of a data set.
+
+    Half of its pixels are noise, like the corners of photographs.
+    """
     n_pixels = math.prod(image_shape)
     rows = data.synthetic(n_rows + _N_HELD_OUT, n_pixels // 2, 10, seed=0)
     noise = np.random.default_rng(0).standard_normal((len(rows), n_pixels // 2), np.float32)
     X = np.concatenate([rows.X, noise], axis=1)
-    rows = replace(rows, X=X, name="synthetic", image_shape=image_shape)
+    name = f"synthetic stand-in for {of}"
+    rows = replace(rows, X=X, name=name, image_shape=image_shape)
     return _images(rows.rows(slice(n_rows)), rows.rows(slice(n_rows, None)), scale)
 
 
@@ -94,20 +102,11 @@ def data_folder(given: Path | None) -> Path | None:
     return named
 
 
-@contextmanager
-def clear_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """End the script in one line if data are missing or damaged."""
-    try:
-        yield
-    except (FileNotFoundError, data.DataFormatError) as error:
-        parser.error(str(error))
-
-
 def cifar10(folder: Path | None) -> Images:
     """Load the lecture's problem: 3,500 training images, 500 held out, pixels of 0 to 255."""
     if folder is None:
         # Pixels of CIFAR-10 have a standard deviation of about 64.
-        return _stand_in(_N_TRAIN, (3, 8, 8), 64.0)
+        return _stand_in("CIFAR-10", _N_TRAIN, (3, 8, 8), 64.0)
     rows = data.load(folder / "cifar-10-batches-bin")
     end = min(len(rows), _N_TRAIN + _N_HELD_OUT)
     n_train = end - _N_HELD_OUT
@@ -117,7 +116,7 @@ def cifar10(folder: Path | None) -> Images:
 def mnist(folder: Path | None, n_rows: int | None = None) -> Images:
     """Load the first ``n_rows`` training images and the test set; pixels of 0 to 1."""
     if folder is None:
-        return _stand_in(n_rows or _N_TRAIN, (10, 10), 0.25)
+        return _stand_in("MNIST", n_rows or _N_TRAIN, (10, 10), 0.25)
     rows = data.load(folder / "mnist").rows(slice(n_rows))
     return _images(rows, data.load(folder / "mnist", "test"), 1 / 255)
 

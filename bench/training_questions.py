@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from asking import Answer, Problems, question, table
+from asking import Answer, Problems, claim, near, question, table
 from experiments import overfitted, sparsity
-from numpy.testing import assert_allclose, assert_array_equal, assert_array_less
 
 import fastloss
 from fastloss import slices
@@ -19,21 +18,27 @@ def initial_loss(problems: Problems) -> Answer:
     images = problems.cifar10
     C = images.train.n_classes
     expected = {
-        "hinge": C - 1,
-        "squared_hinge": C - 1,
-        "softmax": np.log(C),
-        "crammer_singer": 1,
-        "one_vs_all": C,
+        "hinge": ("C - 1", C - 1.0),
+        "squared_hinge": ("C - 1", C - 1.0),
+        "softmax": ("log C", float(np.log(C))),
+        "crammer_singer": ("1", 1.0),
+        "one_vs_all": ("C", float(C)),
     }
     found = {loss: images.objective(loss).loss(images.weights(1e-8)) for loss in expected}
-    assert_allclose([*found.values()], [*expected.values()], rtol=1e-3)
+    for loss, (formula, value) in expected.items():
+        claim(
+            near(found[loss], value, rtol=1e-3),
+            f"the first loss of {loss} should be {formula} = {value:.4g}; it is {found[loss]:.4g}",
+        )
     return Answer(
-        "If not, the loss, the scale of the start or the data are wrong. This shows before "
-        "any training.",
+        "Yes, to within 0.1 %. If yours does not, the loss, the scale of the start or the data are "
+        "wrong. This shows before any training.",
         table(
-            ["loss", "expected", "found"],
-            [[loss, float(expected[loss]), found[loss]] for loss in expected],
+            ["loss", "formula", "expected", "found"],
+            [[loss, *both, found[loss]] for loss, both in expected.items()],
+            2,
         ),
+        f"{images.told()}; C = {C} classes, W random with a standard deviation of 1e-8.",
     )
 
 
@@ -43,18 +48,22 @@ def more_regularisation(problems: Problems) -> Answer:
     W = images.weights(1e-4)
     strengths = [0.0, 10.0, 100.0, 1000.0]
     terms = [images.objective("hinge", l2=l2).terms(W) for l2 in strengths]
-    penalties = np.array([penalty for _, penalty in terms])
-    assert_allclose([data_loss for data_loss, _ in terms], terms[0][0])
-    assert_allclose(penalties, np.array(strengths) * np.square(W[:-1], dtype=np.float64).sum())
-    assert_array_less(penalties[:-1], penalties[1:])
+    data_losses, penalties = np.array(terms).T
+    squares = np.square(W[:-1], dtype=np.float64).sum()
+    claim(
+        near(data_losses, data_losses[0]) and near(penalties, np.array(strengths) * squares),
+        f"the data loss should stay {data_losses[0]:.4g}, and the penalty be l2 times "
+        f"{squares:.4g}; they are {data_losses} and {penalties}",
+    )
     return Answer(
         "Yes, at the same W: the data loss is unchanged, and the penalty grows in proportion to "
         "its strength.",
         table(
-            ["l2", "data loss", "penalty", "loss"],
+            ["l2", "data loss", "penalty, l2 * sum(W**2)", "loss"],
             [[l2, *both, sum(both)] for l2, both in zip(strengths, terms, strict=True)],
             0,
         ),
+        f"{images.told()}; SVM, W random with a standard deviation of 1e-4.",
     )
 
 
@@ -63,14 +72,20 @@ def overfit(problems: Problems) -> Answer:
     images = problems.cifar10
     rows = images.train.rows(slice(20))
     results = {loss: overfitted(images, loss) for loss in ("hinge", "softmax")}
-    for result in results.values():
+    for loss, result in results.items():
         predictions = (rows.X @ result.W[:-1] + result.W[-1]).argmax(axis=1)
-        assert_array_equal(predictions, rows.y)
-    assert results["hinge"].loss == 0.0
-    assert 0.0 < results["softmax"].loss < 0.01
+        n_right = int((predictions == rows.y).sum())
+        claim(n_right == 20, f"all 20 rows should be predicted; {loss} predicts {n_right} of them")
+    svm, softmax = results["hinge"].loss, results["softmax"].loss
+    claim(
+        svm == 0.0 and 0.0 < softmax < 0.01,
+        f"the SVM loss should reach 0, and softmax fall below 0.01; they end at {svm:.4g} and "
+        f"{softmax:.4g}",
+    )
     return Answer(
-        "Yes, all 20: the SVM loss reaches 0 exactly, and softmax comes close. If a model cannot "
-        "do this, the code has a bug.",
+        "Yes: with both losses all 20 are predicted. The SVM loss reaches 0 exactly. Softmax only "
+        f"approaches 0; the descent stops at {softmax:.2g}. If a model cannot do this, the code "
+        "has a bug.",
         table(
             ["loss", "at the start", "at the end", "steps of gradient descent"],
             [
@@ -78,6 +93,7 @@ def overfit(problems: Problems) -> Answer:
                 for loss, result in results.items()
             ],
         ),
+        f"{images.told(20)}; gradient descent with a line search, from W = 0.",
     )
 
 
@@ -93,30 +109,50 @@ def l1_against_l2(problems: Problems) -> Answer:
         W = np.column_stack([w, np.zeros(4)])
         l1, l2 = fastloss.Objective(x, [0], l1=1.0), fastloss.Objective(x, [0], l2=1.0)
         found[name] = [float((x @ W)[0, 0]), l1.terms(W)[1], l2.terms(W)[1]]
-    assert_allclose(np.array([*found.values()]), np.array([[1, 1, 1], [1, 1, 0.25]]))
+    claim(
+        near(np.array([*found.values()]), [[1.0, 1.0, 1.0], [1.0, 1.0, 0.25]]),
+        "score, L1 and L2 should be 1, 1, 1 for one weight and 1, 1, 0.25 for four; they are "
+        f"{found}",
+    )
     return Answer(
         "Both choices give x = [1, 1, 1, 1] the same score. L2 prefers weights that are spread "
         "out. L1 is the same for both, so the data decide, and weights that gain too little become "
         "0.",
         table(
-            ["weights", "score", "L1", "L2"],
+            ["weights w", "score, x · w", "L1, sum(|w|)", "L2, sum(w**2)"],
             [[name, *numbers] for name, numbers in found.items()],
         ),
+        "The lecture's example of four features.",
     )
 
 
 @question("sparsity", "How many weights does each penalty leave?")
 def sparsity_answer(problems: Problems) -> Answer:
     images = problems.mnist
-    found = sparsity(images, l1=3e-4, l2=1e-3, n_steps=150)
-    assert found["L2"].share_zero == 0
-    assert found["L1, subgradient"].share_zero < 0.01
-    assert found["L1, proximal"].share_zero > 0.25
-    assert found["L1, subgradient"].share_small > 2 * found["L2"].share_small
+    l1, l2, n_steps = 3e-4, 1e-3, 150
+    found = sparsity(images, l1, l2, n_steps)
+    proximal, subgradient, squares = (
+        found[name] for name in ("L1, proximal", "L1, subgradient", "L2")
+    )
+    claim(
+        squares.share_zero == 0
+        and subgradient.share_zero < 0.01
+        and proximal.share_zero > 0.25
+        and subgradient.share_small > 2 * squares.share_small,
+        "L1 with proximal steps should set over 25 % of the weights to 0, with a subgradient "
+        "under 1 %, and L2 none; and a subgradient should make more than twice as many small as "
+        "L2. "
+        + "; ".join(
+            f"{name}: {percent(each.share_zero)} are 0, {percent(each.share_small)} small"
+            for name, each in found.items()
+        ),
+    )
     return Answer(
-        "L1 leaves few, and L2 nearly all. A subgradient step jumps over 0, so it leaves weights "
-        "that are tiny but not 0; a proximal step makes them 0. Pixels that are the same in every "
-        f"image do not count. ({images.told}; softmax, l1 = 3e-4 or l2 = 1e-3, 150 steps.)",
+        f"L1 with proximal steps sets {percent(proximal.share_zero)} of the weights to exactly 0, "
+        "and L2 sets none to 0. A subgradient step of L1 jumps over 0. It sets "
+        f"{percent(subgradient.share_zero)} to 0, but makes {percent(subgradient.share_small)} "
+        f"smaller than a thousandth of the largest weight; L2 makes {percent(squares.share_small)} "
+        "so small.",
         table(
             ["penalty", "weights of 0", "below 1/1000 of the largest", "accuracy, held out"],
             [
@@ -124,6 +160,8 @@ def sparsity_answer(problems: Problems) -> Answer:
                 for name, each in found.items()
             ],
         ),
+        f"{images.told_with_held_out}; softmax, l1 = {l1:g} or l2 = {l2:g}, {n_steps} steps on all "
+        "rows, from W = 0. Pixels that are the same in every image are left out of the shares.",
     )
 
 
@@ -141,18 +179,35 @@ def slice_line(problems: Problems) -> Answer:
         for n_rows in (1, 100):
             objective = images.objective(loss, n_rows).astype(np.float64)
             losses = slices.line(objective, W, W1, a)
-            assert_allclose(losses[::200], [objective.loss(W + step * W1) for step in a[::200]])
             bends = np.diff(losses, 2)
-            assert bends.min() > -1e-9  # convex
+            claim(
+                near(losses[::200], [objective.loss(W + step * W1) for step in a[::200]]),
+                f"the slice of {loss} should have the losses of W + a W1",
+            )
+            claim(
+                bends.min() > -1e-9,
+                f"{loss} of {n_rows} rows should be convex; its second difference is as low as "
+                f"{bends.min():.2g}",
+            )
             counts[loss, n_rows] = int((bends > 1e-9).sum())
             rows.append([loss, n_rows, counts[loss, n_rows], losses.min()])
+    few, many, smooth = (counts[key] for key in (("hinge", 1), ("hinge", 100), ("softmax", 1)))
     # Each wrong class bends the line of a row once, usually between two points of the grid.
-    assert 1 <= counts["hinge", 1] <= 2 * (images.train.n_classes - 1)
-    assert counts["softmax", 1] > 10 * counts["hinge", 1]
+    most = 2 * (images.train.n_classes - 1)
+    claim(
+        1 <= few <= most and smooth > 10 * few,
+        f"the SVM loss of one row should bend at 1 to {most} points, and softmax at more than ten "
+        f"times as many; they bend at {few} and {smooth}",
+    )
+    n_points = len(a) - 2
     return Answer(
-        "A bowl: it is convex. The SVM loss of one row is piecewise linear, and bends where a "
-        "class reaches the margin. The mean of many rows looks smooth; softmax is smooth.",
-        table(["loss", "rows", f"points of {len(a) - 2} where it bends", "lowest"], rows),
+        "A bowl: it is convex. The SVM loss of one row consists of straight pieces: its slope "
+        f"changes at {few} of {n_points} points of the line, where a class reaches the margin. The "
+        f"mean of 100 rows bends at {many}, by so little each time that it looks smooth. Softmax "
+        f"is smooth: it bends at {smooth}.",
+        table(["loss", "rows", f"points of {n_points} where it bends", "lowest loss"], rows, 2),
+        f"{images.told(100)}, and the first alone. W is random with a standard "
+        "deviation of 1e-4, W1 is random and as long as W, and a goes from -20 to 20.",
     )
 
 
@@ -165,22 +220,32 @@ def slice_plane(problems: Problems) -> Answer:
     steps = np.linspace(-2, 2, 21)
     losses = slices.plane(objective, W, W1, W2, steps, steps)
     for i, j in ((0, 0), (3, 17), (10, 10)):
-        assert_allclose(losses[i, j], objective.loss(W + steps[i] * W1 + steps[j] * W2))
+        claim(
+            near(losses[i, j], objective.loss(W + steps[i] * W1 + steps[j] * W2)),
+            f"the slice should have the loss of W + {steps[i]:.1f} W1 + {steps[j]:.1f} W2",
+        )
     # Convex along both axes and both diagonals.
-    for direction in (losses, losses.T, np.diagonal(losses), np.diagonal(losses[::-1])):
-        assert np.diff(direction, 2, axis=0).min() > -1e-9
+    lines = losses, losses.T, np.diagonal(losses), np.diagonal(losses[::-1])
+    least = min(float(np.diff(line, 2, axis=0).min()) for line in lines)
+    claim(
+        least > -1e-9,
+        f"the plane should be convex; its second difference is as low as {least:.2g}",
+    )
     lowest, highest = (
         np.unravel_index(place, losses.shape) for place in (losses.argmin(), losses.argmax())
     )
     return Answer(
-        "A bowl again, with one lowest point. The scores of W, W1 and W2 determine all "
-        f"{losses.size} points, so X is read once.",
+        f"A bowl again. The scores of W, W1 and W2 determine all {losses.size} points, so X is "
+        "read once.",
         table(
-            ["", "a", "b", "loss"],
+            ["point", "a", "b", "loss"],
             [
                 ["W", 0.0, 0.0, losses[10, 10]],
                 ["lowest", *steps[list(lowest)], losses[lowest]],
                 ["highest", *steps[list(highest)], losses[highest]],
             ],
         ),
+        f"{images.told(200)}; softmax, l2 = 1. W is random with a standard "
+        "deviation of 1e-4, W1 and W2 are random and as long as W; a and b go from -2 to 2 in "
+        "steps of 0.2.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,10 @@ def einsum(load) -> Iterator[str]:
     fastloss.register_backend(load("einsum").Einsum)
     yield "einsum"
     fastloss.unregister_backend("einsum")
+
+
+def test_docstring_of_the_new_loss_computes_its_numbers(load):
+    assert doctest.testmod(load("squared_error")) == (0, 3)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)

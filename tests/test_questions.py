@@ -11,7 +11,8 @@ import gallery
 import numpy as np
 import pytest
 import questions
-from asking import Problems
+from asking import Problems, Refuted
+from studio import Effort, Studio
 
 import fastloss
 from fastloss import data
@@ -46,25 +47,47 @@ def test_answer_holds(name, problems):
     asked = questions.QUESTIONS[name]
     answer = asked.answer(problems)
     assert asked.asked.endswith("?")
-    assert answer.said.endswith((".", ".)"))
+    assert answer.said.endswith(".")
+    assert answer.data.endswith(".")
     assert {len(row) for row in answer.table.rows} == {len(answer.table.columns)}
     assert "nan" not in answer.table.markdown()
 
 
+def large_weights(images, scale):
+    return np.eye(193, 10, dtype=np.float32)
+
+
+def objective_of_another_loss(images, *_, **__):
+    return fastloss.Objective(images.train.X, images.train.y, loss="hinge", intercept=True)
+
+
+def objective_without_pixels(images, loss, *_, **__):
+    rows = images.train.rows(slice(20))
+    return fastloss.Objective(np.zeros_like(rows.X), rows.y, loss=loss, intercept=True)
+
+
 @pytest.mark.parametrize(
-    ("name", "broken"),
+    ("name", "method", "broken", "said"),
     [
-        ("svm-q3", ("weights", lambda images, scale: np.eye(193, 10, dtype=np.float32))),
-        ("softmax-q2", ("objective", lambda images, *_, **__: fastloss.Objective(
-            images.train.X, images.train.y, loss="hinge", intercept=True))),
-        ("overfit", ("objective", lambda images, loss, n=None, **_: fastloss.Objective(
-            np.zeros_like(images.train.X[:20]), images.train.y[:20], loss=loss, intercept=True))),
+        ("svm-q3", "weights", large_weights, r"should be C - 1 = 9; it is \d"),
+        ("softmax-q2", "objective", objective_of_another_loss, "log C = 2.303; it is 9"),
+        ("overfit", "objective", objective_without_pixels, r"hinge predicts \d of them"),
     ],
-)  # fmt: skip
-def test_wrong_answer_fails_its_assertion(name, broken, monkeypatch):
-    monkeypatch.setattr(experiments.Images, *broken)
-    with pytest.raises(AssertionError):
+)
+def test_wrong_answer_is_refuted_with_its_numbers(name, method, broken, said, monkeypatch):
+    monkeypatch.setattr(experiments.Images, method, broken)
+    with pytest.raises(Refuted, match=said):
         questions.QUESTIONS[name].answer(Problems(n_rows=500))
+
+
+def test_command_says_which_answer_does_not_hold_and_goes_on(monkeypatch, capsys):
+    assert questions.main(["svm-q6"]) == 0
+    monkeypatch.setattr(experiments.Images, "weights", large_weights)
+    capsys.readouterr()
+    assert questions.main(["svm-q3", "svm-q6"]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "The usual answer does not hold on these data: the loss at the smallest W" in shown
+    assert "83.25" in shown
 
 
 def test_questions_of_the_lecture_are_complete():
@@ -88,6 +111,7 @@ def test_command_answers_the_named_questions():
     assert "83.25" in done.stdout
     assert done.stdout.index("svm-q6") < done.stdout.index("l1-against-l2")
     assert "softmax" not in done.stdout
+    assert done.stdout.startswith("Data: synthetic stand-ins for CIFAR-10 and MNIST.")
 
 
 def test_unknown_question_or_folder_is_reported_in_one_line():
@@ -166,17 +190,19 @@ def test_confusion_matrix_counts_every_held_out_row():
 
 @pytest.mark.deep
 def test_gallery_page_shows_every_picture_and_question(tmp_path):
-    effort = gallery.Effort(n_evaluations=12, n_seeds=2, n_epochs=2, n_rows=600, n_steps=20)
-    studio = gallery.Studio(None, tmp_path, effort)
+    effort = Effort(n_evaluations=12, n_seeds=2, n_epochs=2, n_rows=600, n_steps=20)
+    studio = Studio(None, tmp_path, effort)
     entries = list(gallery.draw_all(studio))
-    text = "\n".join(gallery.page(entries, studio))
+    answered = gallery.answers(Problems(n_rows=2000))
+    text = "\n".join(gallery.page(entries, answered, studio))
     for entry in entries:
         for suffix in (".png", ".svg", "-dark.png", "-dark.svg"):
             path = gallery.PICTURES / f"{entry.name}{suffix}"
             assert (tmp_path / path).stat().st_size > 1000
         assert f'src="{(gallery.PICTURES / entry.name).as_posix()}.png"' in text
         assert entry.see in text
-    for asked in questions.QUESTIONS.values():
+    for name, asked in questions.QUESTIONS.items():
         assert asked.asked in text
+        assert answered[name].data in text
     assert "nan" not in text
     assert str(tmp_path) not in text

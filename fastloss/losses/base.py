@@ -51,7 +51,8 @@ class Loss(ABC):
       float64 with the losses. Loops along R inside loops along C become vector instructions if they
       choose between values (``a if test else b``) rather than between statements.
 
-    A compiled form may be None; its backend then refuses the loss.
+    A compiled form may be None; its backend then refuses the loss. A file of this package attaches
+    its compiled forms to the class at its end, so that the mathematics comes first.
 
     ``order`` sorts losses in tables and plots, the best known first; ties are sorted by name.
     """

@@ -1,11 +1,25 @@
-"""The multiclass hinge loss of Crammer and Singer.
+"""The multiclass hinge loss of Crammer and Singer: only the strongest rival counts.
 
-With scores ``s`` (C,), label ``y`` and margin ``d``, only the strongest rival counts::
+The loss of a row with scores ``s`` (C,) and label ``y``, and its gradient. Stanford CS231n's notes
+on linear classification name it a structured SVM::
 
-    r        = argmax_{j != y} s_j          (ties go to the lowest class)
-    m        = s_r - s_y + d
-    loss     = max(0, m)
-    dloss/ds = e_r - e_y where m > 0, else 0
+    L_i     = max(0, max_{j != y} s_j - s_y + 1)
+    dL_i/ds = onehot(r) - onehot(y) where L_i > 0, else 0          r: the strongest rival
+
+In plain Python, for the lecture's image of a frog, with scores for cat, car and frog:
+
+>>> s, y = [2.2, 2.5, -3.1], 2
+>>> rival = s.index(max(s[0], s[1]))  # of the two wrong classes
+>>> loss, gradient = max(0, s[rival] - s[y] + 1), [0, 0, 0]
+>>> if loss > 0:
+...     gradient[rival], gradient[y] = 1, -1
+>>> round(loss, 1), gradient
+(6.6, [0, 1, -1])
+
+Robustness: of rivals with equal scores, the lowest class takes the slope. Where the margin is
+exactly 0, the slope is 0.
+
+Option: a margin ``d`` instead of 1.
 
 K. Crammer and Y. Singer, *On the algorithmic implementation of multiclass kernel-based vector
 machines*, JMLR 2001.
@@ -35,36 +49,76 @@ from fastloss.losses.rows import (
 )
 
 
-def crammer_singer_naive(
-    scores: list[float], label: int, parameters: tuple[float, ...]
-) -> tuple[float, list[float]]:
-    """Compute loss and gradient of one row, in plain Python loops."""
-    (delta,) = parameters
-    rival = 1 if label == 0 else 0
-    for j in range(len(scores)):
-        if j != label and scores[j] > scores[rival]:
-            rival = j
-    margin = scores[rival] - scores[label] + delta
-    gradient = [0.0] * len(scores)
-    if margin <= 0:
-        return 0.0, gradient
-    gradient[rival] = 1.0
-    gradient[label] = -1.0
-    return margin, gradient
+@dataclass(frozen=True)
+class CrammerSinger(Loss):
+    """Multiclass SVM loss of Crammer and Singer.
 
+    Parameters
+    ----------
+    margin : float >= 0, the lead that the true class needs over its strongest rival.
 
-def crammer_singer_numpy(
-    scores: Scores, labels: Labels, parameters: tuple[float, ...]
-) -> tuple[Scores, Scores]:
-    """Compute losses and gradients of all rows at once, in NumPy."""
-    (delta,) = parameters
-    rows = np.arange(len(scores))
-    rivals, margins = _rivals(scores, labels, delta)
-    active = (margins > 0).astype(scores.dtype)
-    gradient = np.zeros_like(scores)
-    gradient[rows, rivals] = active
-    gradient[rows, labels] = -active
-    return np.maximum(margins, 0.0).astype(scores.dtype, copy=False), gradient
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.score_gradient([[2.2, 2.5, -3.1]], [2], loss="crammer_singer")
+    (array([6.6]), array([[ 0.,  1., -1.]]))
+    """
+
+    name: ClassVar[str] = "crammer_singer"
+    order: ClassVar[int] = 2
+
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        convert(self, "margin", as_real)
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        return (self.margin,)
+
+    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
+        rival = 1 if label == 0 else 0
+        for j in range(len(scores)):
+            # Not >=, so that the lowest of equal rivals stays.
+            if j != label and scores[j] > scores[rival]:
+                rival = j
+        margin = scores[rival] - scores[label] + self.margin
+        gradient = [0.0] * len(scores)
+        if margin <= 0:
+            return 0.0, gradient
+        gradient[rival] = 1.0
+        gradient[label] = -1.0
+        return margin, gradient
+
+    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
+        rows = np.arange(len(scores))
+        rivals, margins = _rivals(scores, labels, self.margin)
+        active = (margins > 0).astype(scores.dtype)
+        gradient = np.zeros_like(scores)
+        gradient[rows, rivals] = active
+        gradient[rows, labels] = -active
+        return np.maximum(margins, 0.0).astype(scores.dtype, copy=False), gradient
+
+    def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.intp]:
+        rivals, margins = _rivals(scores, labels, self.margin)
+        return np.where(margins > 0, rivals, -1)
+
+    def column_losses(
+        self, scores: Scores, labels: Labels, column: int
+    ) -> Callable[[Scores], Scores]:
+        rows = np.arange(len(scores))
+        others = scores.copy()
+        others[rows, labels] = -np.inf
+        others[:, column] = -np.inf
+        strongest = others.max(axis=1)
+        is_label = labels == column
+        correct = scores[rows, labels]
+
+        def losses(values: Scores) -> Scores:
+            rival = np.where(is_label, strongest, np.maximum(strongest, values))
+            return np.maximum(rival - np.where(is_label, values, correct) + self.margin, 0.0)
+
+        return losses
 
 
 def _rivals(scores: Scores, labels: Labels, delta: float) -> tuple[NDArray[np.intp], Scores]:
@@ -77,6 +131,9 @@ def _rivals(scores: Scores, labels: Labels, delta: float) -> tuple[NDArray[np.in
     rivals = wrong.argmax(axis=1)
     rivals = np.where(rivals == labels, (labels == 0).astype(rivals.dtype), rivals)
     return rivals, scores[rows, rivals] - scores[rows, labels] + delta
+
+
+# --- Compiled forms: the same steps for numba (row, parallel) and for fused (block) ---------------
 
 
 @njit
@@ -155,62 +212,9 @@ def crammer_singer_block(
         scores[labels[r], r] = correct[r]
 
 
-@dataclass(frozen=True)
-class CrammerSinger(Loss):
-    """Multiclass SVM loss of Crammer and Singer.
-
-    Parameters
-    ----------
-    margin : float >= 0, the lead that the true class needs over its strongest rival.
-
-    Examples
-    --------
-    >>> import fastloss
-    >>> fastloss.score_gradient([[2.2, 2.5, -3.1]], [2], loss="crammer_singer")
-    (array([6.6]), array([[ 0.,  1., -1.]]))
-    """
-
-    name: ClassVar[str] = "crammer_singer"
-    order: ClassVar[int] = 2
-    row = crammer_singer_row
-    parallel = crammer_singer_parallel
-    block = staticmethod(crammer_singer_block)
-
-    margin: float = 1.0
-
-    def __post_init__(self) -> None:
-        convert(self, "margin", as_real)
-
-    @property
-    def parameters(self) -> tuple[float, ...]:
-        return (self.margin,)
-
-    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
-        return crammer_singer_naive(scores, label, self.parameters)
-
-    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
-        return crammer_singer_numpy(scores, labels, self.parameters)
-
-    def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.intp]:
-        rivals, margins = _rivals(scores, labels, self.margin)
-        return np.where(margins > 0, rivals, -1)
-
-    def column_losses(
-        self, scores: Scores, labels: Labels, column: int
-    ) -> Callable[[Scores], Scores]:
-        rows = np.arange(len(scores))
-        others = scores.copy()
-        others[rows, labels] = -np.inf
-        others[:, column] = -np.inf
-        strongest = others.max(axis=1)
-        is_label = labels == column
-        correct = scores[rows, labels]
-
-        def losses(values: Scores) -> Scores:
-            rival = np.where(is_label, strongest, np.maximum(strongest, values))
-            return np.maximum(rival - np.where(is_label, values, correct) + self.margin, 0.0)
-
-        return losses
-
+# Attached last, so that the class above can be read without them.
+CrammerSinger.row = crammer_singer_row
+CrammerSinger.parallel = crammer_singer_parallel
+CrammerSinger.block = staticmethod(crammer_singer_block)
 
 LOSSES: dict[str, Loss] = {"crammer_singer": CrammerSinger()}

@@ -1,15 +1,36 @@
 """The multiclass SVM hinge loss of Weston and Watkins.
 
-With scores ``s`` (C,), label ``y``, margin ``d`` and power ``p``::
+The loss of a row with scores ``s`` (C,) and label ``y``, as in Stanford CS231n, lecture 3, and its
+gradient::
 
-    m_j       = s_j - s_y + d                                     for j != y
-    loss      = sum_{j != y} max(0, m_j)^p
-    dloss/s_j = p m_j^(p - 1) where m_j > 0, else 0               for j != y
-    dloss/s_y = -sum_{j != y} dloss/s_j
+    L_i       = sum_{j != y} max(0, s_j - s_y + 1)
+    dL_i/ds_j = 1 where s_j - s_y + 1 > 0, else 0          for j != y
+    dL_i/ds_y = -(the number of these 1s)
 
-``p = 2`` is the squared hinge. Counting the true class as well adds the constant ``d^p``; the mean
-over classes divides by the number of terms (C - 1, or C with the true class). Neither moves the
-minimiser. At a margin of exactly 0 the subgradient is 0.
+In plain Python, for the lecture's image of a cat, with scores for cat, car and frog:
+
+>>> s, y = [3.2, 5.1, -1.7], 0
+>>> loss, gradient = 0.0, [0, 0, 0]
+>>> for j in range(3):
+...     if j != y and s[j] - s[y] + 1 > 0:
+...         loss += s[j] - s[y] + 1
+...         gradient[j] += 1
+...         gradient[y] -= 1
+>>> round(loss, 1), gradient
+(2.9, [-1, 1, 0])
+
+Robustness: where ``s_j - s_y + 1`` is exactly 0 the loss has a kink, and the forms below take the
+slope 0. A NaN counts as a violation, so that it is not lost.
+
+Options: a margin ``d`` instead of 1, and a power ``p``; ``p = 2`` is the squared hinge::
+
+    m_j       = s_j - s_y + d                                  for j != y
+    L_i       = sum_{j != y} max(0, m_j)^p
+    dL_i/ds_j = p m_j^(p - 1) where m_j > 0, else 0            for j != y
+    dL_i/ds_y = -sum_{j != y} dL_i/ds_j
+
+Counting the true class as well adds the constant ``d^p``; the mean over classes divides by the
+number of terms (C - 1, or C with the true class). Neither moves the minimiser.
 
 J. Weston and C. Watkins, *Support vector machines for multi-class pattern recognition*, 1999.
 """
@@ -37,45 +58,102 @@ from fastloss.losses.rows import (
 )
 
 
-def hinge_naive(
-    scores: list[float], label: int, parameters: tuple[float, ...]
-) -> tuple[float, list[float]]:
-    """Compute loss and gradient of one row, in plain Python loops."""
-    delta, power, include_true_class, mean_over_classes = parameters
-    n_terms = len(scores) - 1.0 + include_true_class if mean_over_classes else 1.0
-    loss = include_true_class * delta**power / n_terms
-    gradient = [0.0] * len(scores)
-    for j in range(len(scores)):
-        if j == label:
-            continue
-        margin = scores[j] - scores[label] + delta
-        if not margin <= 0:
-            # Multiply: Python's ** raises OverflowError where IEEE arithmetic gives inf.
-            loss += (margin if power == 1 else margin * margin) / n_terms
-            gradient[j] = (1.0 if power == 1 else 2.0 * margin) / n_terms
-            gradient[label] -= gradient[j]
-    return loss, gradient
+@dataclass(frozen=True)
+class Hinge(Loss):
+    """Multiclass SVM (Weston-Watkins) hinge loss, linear or squared.
 
+    Parameters
+    ----------
+    margin : float >= 0, the lead that the true class needs over each other class.
+    power : 1 for the hinge, 2 for the squared hinge.
+    include_true_class : bool, whether the sum includes the true class, which adds a constant.
+    class_reduction : "sum" or "mean" over the classes.
 
-def hinge_numpy(
-    scores: Scores, labels: Labels, parameters: tuple[float, ...]
-) -> tuple[Scores, Scores]:
-    """Compute losses and gradients of all rows at once, in NumPy."""
-    delta, power, include_true_class, mean_over_classes = parameters
-    violations = np.maximum(_margins(scores, labels, delta), 0.0)
-    if power == 1:
-        losses = violations.sum(axis=1)
-        gradient = np.sign(violations, out=violations)
-    else:
-        losses = np.square(violations).sum(axis=1)
-        gradient = np.multiply(violations, 2.0, out=violations)
-    gradient[np.arange(len(scores)), labels] = -gradient.sum(axis=1)
-    losses += include_true_class * delta**power
-    if mean_over_classes:
-        n_terms = scores.shape[1] - 1.0 + include_true_class
-        losses /= n_terms
-        gradient /= n_terms
-    return losses, gradient
+    Examples
+    --------
+    >>> import fastloss
+    >>> losses, dscores = fastloss.score_gradient([[3.2, 5.1, -1.7]], [0], loss=fastloss.Hinge())
+    >>> losses.round(1), dscores
+    (array([2.9]), array([[-1.,  1.,  0.]]))
+    """
+
+    name: ClassVar[str] = "hinge"
+    order: ClassVar[int] = 1
+
+    margin: float = 1.0
+    power: int = 1
+    include_true_class: bool = False
+    class_reduction: Literal["sum", "mean"] = "sum"
+
+    def __post_init__(self) -> None:
+        convert(self, "margin", as_real)
+        convert(self, "power", as_power)
+        convert(self, "include_true_class", as_bool)
+        convert(self, "class_reduction", as_choice, choices=("sum", "mean"))
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        mean = self.class_reduction == "mean"
+        return (self.margin, float(self.power), float(self.include_true_class), float(mean))
+
+    @property
+    def _constant(self) -> float:
+        return self.margin**self.power if self.include_true_class else 0.0
+
+    def _n_terms(self, n_classes: int) -> int:
+        return n_classes - 1 + self.include_true_class if self.class_reduction == "mean" else 1
+
+    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
+        n_terms = self._n_terms(len(scores))
+        loss = self._constant / n_terms
+        gradient = [0.0] * len(scores)
+        for j in range(len(scores)):
+            margin = scores[j] - scores[label] + self.margin
+            # Not `margin > 0`, which would drop a NaN.
+            if j != label and not margin <= 0:
+                # Multiply: Python's ** raises OverflowError where IEEE arithmetic gives inf.
+                loss += (margin if self.power == 1 else margin * margin) / n_terms
+                gradient[j] = (1.0 if self.power == 1 else 2.0 * margin) / n_terms
+                gradient[label] -= gradient[j]
+        return loss, gradient
+
+    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
+        violations = np.maximum(_margins(scores, labels, self.margin), 0.0)
+        if self.power == 1:
+            losses = violations.sum(axis=1)
+            gradient = np.sign(violations, out=violations)
+        else:
+            losses = np.square(violations).sum(axis=1)
+            gradient = np.multiply(violations, 2.0, out=violations)
+        gradient[np.arange(len(scores)), labels] = -gradient.sum(axis=1)
+        losses += self._constant
+        if self.class_reduction == "mean":
+            n_terms = self._n_terms(scores.shape[1])
+            losses /= n_terms
+            gradient /= n_terms
+        return losses, gradient
+
+    def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.bool_]:
+        return _margins(scores, labels, self.margin) > 0
+
+    def column_losses(
+        self, scores: Scores, labels: Labels, column: int
+    ) -> Callable[[Scores], Scores]:
+        n_terms = self._n_terms(scores.shape[1])
+        violations = np.maximum(_margins(scores, labels, self.margin), 0.0) ** self.power
+        fixed = self._constant + np.delete(violations, column, axis=1).sum(axis=1)
+        correct = scores[np.arange(len(scores)), labels]
+        # All margins of a row labelled `column` change: O(C), for one row in C on average.
+        is_label = np.flatnonzero(labels == column)
+        wrong = np.delete(scores[is_label], column, axis=1) + self.margin
+
+        def losses(values: Scores) -> Scores:
+            total = fixed + np.maximum(values - correct + self.margin, 0.0) ** self.power
+            own = np.maximum(wrong - values[is_label, None], 0.0) ** self.power
+            total[is_label] = self._constant + own.sum(axis=1)
+            return np.asarray(total / n_terms)
+
+        return losses
 
 
 def _margins(scores: Scores, labels: Labels, delta: float) -> Scores:
@@ -85,6 +163,9 @@ def _margins(scores: Scores, labels: Labels, delta: float) -> Scores:
     margins += delta
     margins[rows, labels] = -np.inf
     return margins
+
+
+# --- Compiled forms: the same steps for numba (row, parallel) and for fused (block) ---------------
 
 
 @njit
@@ -161,81 +242,9 @@ def hinge_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses:
         scores[labels[r], r] = -slope_sum[r] / n_terms
 
 
-@dataclass(frozen=True)
-class Hinge(Loss):
-    """Multiclass SVM (Weston-Watkins) hinge loss, linear or squared.
-
-    Parameters
-    ----------
-    margin : float >= 0, the lead that the true class needs over each other class.
-    power : 1 for the hinge, 2 for the squared hinge.
-    include_true_class : bool, whether the sum includes the true class, which adds a constant.
-    class_reduction : "sum" or "mean" over the classes.
-
-    Examples
-    --------
-    >>> import fastloss
-    >>> losses, dscores = fastloss.score_gradient([[3.2, 5.1, -1.7]], [0], loss=fastloss.Hinge())
-    >>> losses.round(1), dscores
-    (array([2.9]), array([[-1.,  1.,  0.]]))
-    """
-
-    name: ClassVar[str] = "hinge"
-    order: ClassVar[int] = 1
-    row = hinge_row
-    parallel = hinge_parallel
-    block = staticmethod(hinge_block)
-
-    margin: float = 1.0
-    power: int = 1
-    include_true_class: bool = False
-    class_reduction: Literal["sum", "mean"] = "sum"
-
-    def __post_init__(self) -> None:
-        convert(self, "margin", as_real)
-        convert(self, "power", as_power)
-        convert(self, "include_true_class", as_bool)
-        convert(self, "class_reduction", as_choice, choices=("sum", "mean"))
-
-    @property
-    def parameters(self) -> tuple[float, ...]:
-        mean = self.class_reduction == "mean"
-        return (self.margin, float(self.power), float(self.include_true_class), float(mean))
-
-    @property
-    def _constant(self) -> float:
-        return self.margin**self.power if self.include_true_class else 0.0
-
-    def _n_terms(self, n_classes: int) -> int:
-        return n_classes - 1 + self.include_true_class if self.class_reduction == "mean" else 1
-
-    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
-        return hinge_naive(scores, label, self.parameters)
-
-    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
-        return hinge_numpy(scores, labels, self.parameters)
-
-    def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.bool_]:
-        return _margins(scores, labels, self.margin) > 0
-
-    def column_losses(
-        self, scores: Scores, labels: Labels, column: int
-    ) -> Callable[[Scores], Scores]:
-        n_terms = self._n_terms(scores.shape[1])
-        violations = np.maximum(_margins(scores, labels, self.margin), 0.0) ** self.power
-        fixed = self._constant + np.delete(violations, column, axis=1).sum(axis=1)
-        correct = scores[np.arange(len(scores)), labels]
-        # All margins of a row labelled `column` change: O(C), for one row in C on average.
-        is_label = np.flatnonzero(labels == column)
-        wrong = np.delete(scores[is_label], column, axis=1) + self.margin
-
-        def losses(values: Scores) -> Scores:
-            total = fixed + np.maximum(values - correct + self.margin, 0.0) ** self.power
-            own = np.maximum(wrong - values[is_label, None], 0.0) ** self.power
-            total[is_label] = self._constant + own.sum(axis=1)
-            return np.asarray(total / n_terms)
-
-        return losses
-
+# Attached last, so that the class above can be read without them.
+Hinge.row = hinge_row
+Hinge.parallel = hinge_parallel
+Hinge.block = staticmethod(hinge_block)
 
 LOSSES: dict[str, Loss] = {"hinge": Hinge(), "squared_hinge": Hinge(power=2)}

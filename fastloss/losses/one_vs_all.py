@@ -1,11 +1,29 @@
 """One-vs-all hinge: a binary SVM for every class, trained on the same scores.
 
-With scores ``s`` (C,), label ``y``, margin ``d``, power ``p`` and signs ``t_y = 1``, ``t_j = -1``
-elsewhere::
+The loss of a row with scores ``s`` (C,) and label ``y``, and its gradient (the One-Vs-All SVM of
+Stanford CS231n's notes on linear classification)::
+
+    t_j       = 1 for j = y, else -1                       "is it class j?": yes or no
+    L_i       = sum_j max(0, 1 - t_j s_j)
+    dL_i/ds_j = -t_j where 1 - t_j s_j > 0, else 0
+
+In plain Python, for the lecture's image of a cat, with scores for cat, car and frog:
+
+>>> s, y = [3.2, 5.1, -1.7], 0
+>>> t = [1 if j == y else -1 for j in range(3)]
+>>> loss = sum(max(0, 1 - t[j] * s[j]) for j in range(3))
+>>> gradient = [-t[j] if 1 - t[j] * s[j] > 0 else 0 for j in range(3)]
+>>> round(loss, 1), gradient
+(6.1, [0, 1, 0])
+
+Robustness: where ``1 - t_j s_j`` is exactly 0, the forms below take the slope 0. A NaN counts as a
+violation, so that it is not lost.
+
+Options: a margin ``d`` instead of 1, and a power ``p``; ``p = 2`` is the squared hinge::
 
     m_j       = d - t_j s_j
-    loss      = sum_j max(0, m_j)^p
-    dloss/s_j = -t_j p m_j^(p - 1) where m_j > 0, else 0
+    L_i       = sum_j max(0, m_j)^p
+    dL_i/ds_j = -t_j p m_j^(p - 1) where m_j > 0, else 0
 
 R. Rifkin and A. Klautau, *In defense of one-vs-all classification*, JMLR 2004.
 """
@@ -33,33 +51,72 @@ from fastloss.losses.rows import (
 )
 
 
-def one_vs_all_naive(
-    scores: list[float], label: int, parameters: tuple[float, ...]
-) -> tuple[float, list[float]]:
-    """Compute loss and gradient of one row, in plain Python loops."""
-    delta, power = parameters
-    loss = 0.0
-    gradient = [0.0] * len(scores)
-    for j in range(len(scores)):
-        sign = 1.0 if j == label else -1.0
-        margin = delta - sign * scores[j]
-        if not margin <= 0:
-            # Multiply: Python's ** raises OverflowError where IEEE arithmetic gives inf.
-            loss += margin if power == 1 else margin * margin
-            gradient[j] = -sign if power == 1 else -sign * 2.0 * margin
-    return loss, gradient
+@dataclass(frozen=True)
+class OneVsAll(Loss):
+    """One-vs-all hinge loss, linear or squared: C independent binary SVMs.
 
+    Parameters
+    ----------
+    margin : float >= 0, of each binary problem.
+    power : 1 for the hinge, 2 for the squared hinge.
 
-def one_vs_all_numpy(
-    scores: Scores, labels: Labels, parameters: tuple[float, ...]
-) -> tuple[Scores, Scores]:
-    """Compute losses and gradients of all rows at once, in NumPy."""
-    delta, power = parameters
-    signs, margins = _signed(scores, labels, delta)
-    violations = np.maximum(margins, 0.0, out=margins)
-    if power == 1:
-        return violations.sum(axis=1), np.where(violations > 0, -signs, 0.0)
-    return np.square(violations).sum(axis=1), -2.0 * signs * violations
+    Examples
+    --------
+    >>> import fastloss
+    >>> losses, dscores = fastloss.score_gradient([[3.2, 5.1, -1.7]], [0], loss="one_vs_all")
+    >>> losses.round(1), dscores
+    (array([6.1]), array([[0., 1., 0.]]))
+    """
+
+    name: ClassVar[str] = "one_vs_all"
+    order: ClassVar[int] = 3
+
+    margin: float = 1.0
+    power: int = 1
+
+    def __post_init__(self) -> None:
+        convert(self, "margin", as_real)
+        convert(self, "power", as_power)
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        return (self.margin, float(self.power))
+
+    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
+        loss = 0.0
+        gradient = [0.0] * len(scores)
+        for j in range(len(scores)):
+            sign = 1.0 if j == label else -1.0
+            margin = self.margin - sign * scores[j]
+            # Not `margin > 0`, which would drop a NaN.
+            if not margin <= 0:
+                # Multiply: Python's ** raises OverflowError where IEEE arithmetic gives inf.
+                loss += margin if self.power == 1 else margin * margin
+                gradient[j] = -sign if self.power == 1 else -sign * 2.0 * margin
+        return loss, gradient
+
+    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
+        signs, margins = _signed(scores, labels, self.margin)
+        violations = np.maximum(margins, 0.0, out=margins)
+        if self.power == 1:
+            return violations.sum(axis=1), np.where(violations > 0, -signs, 0.0)
+        return np.square(violations).sum(axis=1), -2.0 * signs * violations
+
+    def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.bool_]:
+        return _signed(scores, labels, self.margin)[1] > 0
+
+    def column_losses(
+        self, scores: Scores, labels: Labels, column: int
+    ) -> Callable[[Scores], Scores]:
+        signs, margins = _signed(scores, labels, self.margin)
+        violations = np.maximum(margins, 0.0) ** self.power
+        fixed = np.delete(violations, column, axis=1).sum(axis=1)
+        sign = signs[:, column]
+
+        def losses(values: Scores) -> Scores:
+            return np.asarray(fixed + np.maximum(self.margin - sign * values, 0.0) ** self.power)
+
+        return losses
 
 
 def _signed(scores: Scores, labels: Labels, delta: float) -> tuple[Scores, Scores]:
@@ -67,6 +124,9 @@ def _signed(scores: Scores, labels: Labels, delta: float) -> tuple[Scores, Score
     signs = np.full_like(scores, -1.0)
     signs[np.arange(len(scores)), labels] = 1.0
     return signs, delta - signs * scores
+
+
+# --- Compiled forms: the same steps for numba (row, parallel) and for fused (block) ---------------
 
 
 @njit
@@ -131,61 +191,9 @@ def one_vs_all_block(scores: Any, labels: Any, parameters: tuple[float, ...], lo
         scores[labels[r], r] = -scores[labels[r], r]
 
 
-@dataclass(frozen=True)
-class OneVsAll(Loss):
-    """One-vs-all hinge loss, linear or squared: C independent binary SVMs.
-
-    Parameters
-    ----------
-    margin : float >= 0, of each binary problem.
-    power : 1 for the hinge, 2 for the squared hinge.
-
-    Examples
-    --------
-    >>> import fastloss
-    >>> losses, dscores = fastloss.score_gradient([[3.2, 5.1, -1.7]], [0], loss="one_vs_all")
-    >>> losses.round(1), dscores
-    (array([6.1]), array([[0., 1., 0.]]))
-    """
-
-    name: ClassVar[str] = "one_vs_all"
-    order: ClassVar[int] = 3
-    row = one_vs_all_row
-    parallel = one_vs_all_parallel
-    block = staticmethod(one_vs_all_block)
-
-    margin: float = 1.0
-    power: int = 1
-
-    def __post_init__(self) -> None:
-        convert(self, "margin", as_real)
-        convert(self, "power", as_power)
-
-    @property
-    def parameters(self) -> tuple[float, ...]:
-        return (self.margin, float(self.power))
-
-    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
-        return one_vs_all_naive(scores, label, self.parameters)
-
-    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
-        return one_vs_all_numpy(scores, labels, self.parameters)
-
-    def pieces(self, scores: Scores, labels: Labels) -> NDArray[np.bool_]:
-        return _signed(scores, labels, self.margin)[1] > 0
-
-    def column_losses(
-        self, scores: Scores, labels: Labels, column: int
-    ) -> Callable[[Scores], Scores]:
-        signs, margins = _signed(scores, labels, self.margin)
-        violations = np.maximum(margins, 0.0) ** self.power
-        fixed = np.delete(violations, column, axis=1).sum(axis=1)
-        sign = signs[:, column]
-
-        def losses(values: Scores) -> Scores:
-            return np.asarray(fixed + np.maximum(self.margin - sign * values, 0.0) ** self.power)
-
-        return losses
-
+# Attached last, so that the class above can be read without them.
+OneVsAll.row = one_vs_all_row
+OneVsAll.parallel = one_vs_all_parallel
+OneVsAll.block = staticmethod(one_vs_all_block)
 
 LOSSES: dict[str, Loss] = {"one_vs_all": OneVsAll()}

@@ -1,21 +1,36 @@
 """Softmax cross-entropy.
 
-With scores ``s`` (C,), label ``y`` and ``p_j = exp(s_j) / sum_k exp(s_k)``::
+The loss of a row with scores ``s`` (C,) and label ``y``, as in Stanford CS231n, lecture 3, and its
+gradient::
 
-    loss     = -log p_y
-    dloss/ds = p - onehot(y)
+    p_j     = exp(s_j) / sum_k exp(s_k)
+    L_i     = -log p_y
+    dL_i/ds = p - onehot(y)          onehot(y): 1 for class y, else 0
 
-Label smoothing ``e`` replaces the target ``onehot(y)`` by ``q = (1 - e) onehot(y) + e / C``, and
-the loss by ``-sum_j q_j log p_j`` (Szegedy et al., *Rethinking the Inception Architecture*, 2016).
+In plain Python, for the lecture's image of a cat, with scores for cat, car and frog:
 
-All forms subtract the largest score ``m = s_w`` of the row (w: the winner) and use::
+>>> from math import exp, log
+>>> s, y = [3.2, 5.1, -1.7], 0
+>>> p = [exp(s_j) / sum(exp(s_k) for s_k in s) for s_j in s]
+>>> loss = -log(p[y])
+>>> gradient = [p[j] - (1 if j == y else 0) for j in range(3)]
+>>> round(loss, 2), [round(g, 2) for g in gradient]
+(2.04, [-0.87, 0.87, 0.0])
+
+Robustness: ``exp`` overflows from a score of 710 on, and ``p_y`` rounds to 1 long before the loss
+is 0. All forms below therefore subtract the largest score ``m = s_w`` of the row (w: the winner)::
 
     others = sum_{j != w} exp(s_j - m)          so that   sum_j exp(s_j - m) = 1 + others
-    loss   = log1p(others) - (1 - e) (s_y - m) - e mean(s - m)
+    L_i    = log1p(others) - (s_y - m)
 
-Every term is >= 0, so nothing cancels. ``(m + log z) - s_y`` would lose all digits of a small loss
+Both terms are >= 0, so nothing cancels. ``(m + log z) - s_y`` would lose all digits of a small loss
 beside a large ``m``. ``p_y - 1`` would lose the digits of a confident row; if ``y`` wins, it is
 computed as ``-others / (1 + others)``. ``log p`` is never formed.
+
+Option: label smoothing ``e`` replaces the target ``onehot(y)`` by ``q = (1 - e) onehot(y) + e / C``
+(Szegedy et al., *Rethinking the Inception Architecture*, 2016)::
+
+    L_i = -sum_j q_j log p_j = log1p(others) - (1 - e) (s_y - m) - e mean(s - m)
 """
 
 from __future__ import annotations
@@ -40,64 +55,116 @@ from fastloss.losses.rows import (
     score_rows,
 )
 
+
+@dataclass(frozen=True)
+class Softmax(Loss):
+    """Softmax cross-entropy, natural logarithm (nats).
+
+    Parameters
+    ----------
+    label_smoothing : float in [0, 1), the weight ``e`` of the uniform target.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> losses, dscores = fastloss.score_gradient([[3.2, 5.1, -1.7]], [0], loss=fastloss.Softmax())
+    >>> losses.round(2), dscores.round(2)
+    (array([2.04]), array([[-0.87,  0.87,  0.  ]]))
+    """
+
+    name: ClassVar[str] = "softmax"
+    order: ClassVar[int] = 0
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        convert(self, "label_smoothing", as_real, below=1.0)
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        return (self.label_smoothing,)
+
+    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
+        n_classes, smoothing = len(scores), self.label_smoothing
+        winner = scores.index(max(scores))
+        # At most 0, so that no exponential overflows.
+        shifted = [s - scores[winner] for s in scores]
+        exponentials = [math.exp(s) for s in shifted]
+        # Without the winner's 1, beside which small exponentials would lose their digits.
+        others = 0.0
+        for j in range(n_classes):
+            if j != winner:
+                others += exponentials[j]
+        z = 1.0 + others
+        loss = math.log1p(others) - (1.0 - smoothing) * shifted[label]
+        gradient = [e / z - smoothing / n_classes for e in exponentials]
+        if label == winner:
+            # Not 1 / z - 1, which would cancel.
+            gradient[label] = -others / z + smoothing - smoothing / n_classes
+        else:
+            gradient[label] += smoothing - 1.0
+        # Only with smoothing, because 0 * -inf (an excluded class) would be NaN.
+        if smoothing > 0.0:
+            mean_shift = 0.0
+            for s in shifted:
+                mean_shift += s / n_classes
+            loss -= smoothing * mean_shift
+        return loss, gradient
+
+    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
+        smoothing = self.label_smoothing
+        rows = np.arange(len(scores))
+        winners = scores.argmax(axis=1)
+        gradient = scores - scores[rows, winners, None]  # at most 0
+        losses = -(1.0 - smoothing) * gradient[rows, labels]
+        if smoothing > 0.0:
+            losses -= smoothing * gradient.mean(axis=1)
+        np.exp(gradient, out=gradient)
+        gradient[rows, winners] = 0.0  # out of the sum, as in `naive`
+        others = gradient.sum(axis=1)
+        gradient[rows, winners] = 1.0
+        losses += np.log1p(others)
+        z = 1.0 + others
+        gradient /= z[:, None]
+        gradient[rows, labels] = np.where(
+            labels == winners, -others / z, gradient[rows, labels] - 1.0
+        )
+        if smoothing > 0.0:
+            gradient -= smoothing / scores.shape[1]
+            gradient[rows, labels] += smoothing
+        return losses, gradient
+
+    def column_losses(
+        self, scores: Scores, labels: Labels, column: int
+    ) -> Callable[[Scores], Scores]:
+        rest = np.delete(scores, column, axis=1)
+        # A finite top: if all other scores are -inf, their logarithmic sum is -inf and not NaN.
+        top = np.maximum(rest.max(axis=1), np.finfo(scores.dtype).min)
+        is_label = labels == column
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_rest = top + np.log(np.exp(rest - top[:, None]).sum(axis=1))
+            correct = np.where(is_label, log_rest, scores[np.arange(len(scores)), labels])
+            offset = np.where(log_rest == correct, 0.0, log_rest - correct)
+        rest_sum = rest.sum(axis=1)
+
+        def losses(values: Scores) -> Scores:
+            # log(exp(a) + exp(b)) - a = log1p(exp(b - a)), where a is `values` or `log_rest`.
+            gap = values - log_rest
+            cross_entropy = np.where(is_label, np.logaddexp(0.0, -gap), np.logaddexp(0.0, gap))
+            cross_entropy += offset
+            if self.label_smoothing > 0.0:
+                target = np.where(is_label, values, correct)
+                mean = (rest_sum + values) / scores.shape[1]
+                cross_entropy += self.label_smoothing * (target - mean)
+            return cross_entropy
+
+        return losses
+
+
+# --- Compiled forms: the same steps for numba (row, parallel) and for fused (block) ---------------
+
 # Number of exponentials summed in the scores' dtype before adding to float64.
 _CLASSES_AT_ONCE = 64
-
-
-def softmax_naive(
-    scores: list[float], label: int, parameters: tuple[float, ...]
-) -> tuple[float, list[float]]:
-    """Compute loss and gradient of one row, in plain Python loops."""
-    (smoothing,) = parameters
-    n_classes = len(scores)
-    winner = 0
-    for j in range(n_classes):
-        if scores[j] > scores[winner]:
-            winner = j
-    exponentials = []
-    others = 0.0
-    mean_shift = 0.0
-    for j in range(n_classes):
-        shifted = scores[j] - scores[winner]
-        exponentials.append(math.exp(shifted))
-        if j != winner:
-            others += exponentials[j]
-        mean_shift += shifted / n_classes
-    z = 1.0 + others
-    loss = math.log1p(others) - (1.0 - smoothing) * (scores[label] - scores[winner])
-    if smoothing > 0.0:
-        loss -= smoothing * mean_shift
-    gradient = [e / z - smoothing / n_classes for e in exponentials]
-    if label == winner:
-        gradient[label] = -others / z + smoothing - smoothing / n_classes
-    else:
-        gradient[label] += smoothing - 1.0
-    return loss, gradient
-
-
-def softmax_numpy(
-    scores: Scores, labels: Labels, parameters: tuple[float, ...]
-) -> tuple[Scores, Scores]:
-    """Compute losses and gradients of all rows at once, in NumPy."""
-    (smoothing,) = parameters
-    rows = np.arange(len(scores))
-    winners = scores.argmax(axis=1)
-    gradient = scores - scores[rows, winners, None]
-    losses = -(1.0 - smoothing) * gradient[rows, labels]
-    if smoothing > 0.0:
-        losses -= smoothing * gradient.mean(axis=1)
-    np.exp(gradient, out=gradient)
-    gradient[rows, winners] = 0.0
-    others = gradient.sum(axis=1)
-    gradient[rows, winners] = 1.0
-    losses += np.log1p(others)
-    z = 1.0 + others
-    gradient /= z[:, None]
-    gradient[rows, labels] = np.where(labels == winners, -others / z, gradient[rows, labels] - 1.0)
-    if smoothing > 0.0:
-        gradient -= smoothing / scores.shape[1]
-        gradient[rows, labels] += smoothing
-    return losses, gradient
 
 
 @njit
@@ -208,68 +275,9 @@ def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losse
             scores[labels[r], r] += smoothing - 1.0
 
 
-@dataclass(frozen=True)
-class Softmax(Loss):
-    """Softmax cross-entropy, natural logarithm (nats).
-
-    Parameters
-    ----------
-    label_smoothing : float in [0, 1), the weight ``e`` of the uniform target.
-
-    Examples
-    --------
-    >>> import fastloss
-    >>> losses, dscores = fastloss.score_gradient([[3.2, 5.1, -1.7]], [0], loss=fastloss.Softmax())
-    >>> losses.round(2), dscores.round(2)
-    (array([2.04]), array([[-0.87,  0.87,  0.  ]]))
-    """
-
-    name: ClassVar[str] = "softmax"
-    order: ClassVar[int] = 0
-    row = softmax_row
-    parallel = softmax_parallel
-    block = staticmethod(softmax_block)
-
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        convert(self, "label_smoothing", as_real, below=1.0)
-
-    @property
-    def parameters(self) -> tuple[float, ...]:
-        return (self.label_smoothing,)
-
-    def naive(self, scores: list[float], label: int) -> tuple[float, list[float]]:
-        return softmax_naive(scores, label, self.parameters)
-
-    def vectorized(self, scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
-        return softmax_numpy(scores, labels, self.parameters)
-
-    def column_losses(
-        self, scores: Scores, labels: Labels, column: int
-    ) -> Callable[[Scores], Scores]:
-        rest = np.delete(scores, column, axis=1)
-        # A finite top: if all other scores are -inf, their logarithmic sum is -inf and not NaN.
-        top = np.maximum(rest.max(axis=1), np.finfo(scores.dtype).min)
-        is_label = labels == column
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_rest = top + np.log(np.exp(rest - top[:, None]).sum(axis=1))
-            correct = np.where(is_label, log_rest, scores[np.arange(len(scores)), labels])
-            offset = np.where(log_rest == correct, 0.0, log_rest - correct)
-        rest_sum = rest.sum(axis=1)
-
-        def losses(values: Scores) -> Scores:
-            # log(exp(a) + exp(b)) - a = log1p(exp(b - a)), where a is `values` or `log_rest`.
-            gap = values - log_rest
-            cross_entropy = np.where(is_label, np.logaddexp(0.0, -gap), np.logaddexp(0.0, gap))
-            cross_entropy += offset
-            if self.label_smoothing > 0.0:
-                target = np.where(is_label, values, correct)
-                mean = (rest_sum + values) / scores.shape[1]
-                cross_entropy += self.label_smoothing * (target - mean)
-            return cross_entropy
-
-        return losses
-
+# Attached last, so that the class above can be read without them.
+Softmax.row = softmax_row
+Softmax.parallel = softmax_parallel
+Softmax.block = staticmethod(softmax_block)
 
 LOSSES: dict[str, Loss] = {"softmax": Softmax()}
