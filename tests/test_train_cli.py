@@ -299,7 +299,7 @@ def bad(tmp_path, npz) -> dict[str, tuple[tuple[object, ...], str]]:
         "no checkpoint": ((*train, "--resume", "--checkpoint", tmp_path / "x"), "no checkpoint"),
         "foreign checkpoint": (
             (*train, "--resume", "--checkpoint", npz.with_name("other.npz")),
-            "is not a checkpoint of fastloss",
+            "not a checkpoint of this version of fastloss",
         ),
         "no model": (("predict", tmp_path / "m", "--data", npz), "no such file"),
         "foreign model": (("predict", npz, "--data", npz), "found an archive of X, y"),

@@ -159,6 +159,7 @@ def test_class_weights_are_read_from_text(given, kept):
     [
         ("balance", ValueError, "reads balanced, none or name=weight,...; got 'balance'"),
         ("cat=x", ValueError, "got 'cat=x'"),
+        ("cat=1,cat=2", ValueError, "class_weight names a class twice"),
         ("cat=-1", ValueError, r"class_weight\['cat'\] must be finite and >= 0, got -1.0"),
         ([1, 2], TypeError, "class_weight must be a mapping, 'balanced' or text, got"),
     ],
