@@ -423,7 +423,8 @@ def test_trials_are_ordered_by_accuracy_loss_and_number(prepared):
 
 
 def test_diverged_trial_comes_last_and_stops_no_other(prepared):
-    points = [filled(prepared, lr=lr, schedule="constant") for lr in (1e8, 1e-2)]
+    given = {"schedule": "constant", "restore_best": True, "patience": 9}
+    points = [filled(prepared, lr=lr, **given) for lr in (1e8, 1e-2)]
     trials = run_sweep(prepared, points)
     assert [trial.number for trial in trials] == [1, 0]
     assert trials[1].result is None
