@@ -87,13 +87,13 @@ class Run:
         return Worker(self.settings.n_threads, caches)
 
     def session(self, luggage: object) -> Session:
-        """Start a process, or use this one if the luggage cannot be sent (such as a lambda)."""
+        """Start a process, or use this one and say why, if the luggage cannot be sent."""
         worker = self.worker()
         try:
             worker.run(_Nothing(luggage))
-        except Exception:
+        except Exception as error:
             worker.close()
-            return Session()
+            return Session(why_here=first_line(error))
         return worker
 
 
@@ -105,6 +105,11 @@ class _Nothing:
 
     def bind(self) -> Callable[[], None]:
         return lambda: None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message: libraries' messages may fill pages."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager

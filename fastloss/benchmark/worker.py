@@ -48,9 +48,13 @@ class WorkerError(RuntimeError):
 
 
 class Session:
-    """A session in this process, with one call at a time."""
+    """A session in this process, with one call at a time.
 
-    def __init__(self) -> None:
+    ``why_here`` is the reason if the call was meant to have its own process.
+    """
+
+    def __init__(self, why_here: str = "") -> None:
+        self.why_here = why_here
         self._call: Callable[[], Any] = lambda: None
 
     def prepare(self, task: Task) -> tuple[float, Any]:
@@ -137,6 +141,7 @@ class Worker(Session):
         environment: Mapping[str, str] | None = None,
         most_seconds: float = _MOST_SECONDS,
     ) -> None:
+        super().__init__()
         if _is_serving:
             # A module that starts a benchmark on import would start processes endlessly.
             raise RuntimeError(
