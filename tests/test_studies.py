@@ -19,6 +19,7 @@ from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.plan import Plan, parse_size
 from fastloss.benchmark.plots import save_all
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Timing
+from fastloss.candidates import Candidate
 from fastloss.losses import get_loss
 
 FAST = Settings(max_rounds=3, cell_seconds=0.3, first_calls=False)
@@ -91,13 +92,13 @@ def changes_x(W, X, y):
 )
 def test_a_wrong_candidate_is_refused_with_where_and_by_how_much(candidate, message):
     with pytest.raises(VerificationError, match=message):
-        check_candidate("mine", candidate, get_loss("softmax"))
+        check_candidate(Candidate.of(candidate), get_loss("softmax"))
 
 
 def test_a_right_candidate_for_another_loss_is_refused():
-    check_candidate("mine", good, get_loss("softmax"))
+    check_candidate(Candidate.of(good), get_loss("softmax"))
     with pytest.raises(VerificationError, match="loss"):
-        check_candidate("mine", good, get_loss("hinge"))
+        check_candidate(Candidate.of(good), get_loss("hinge"))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_right_candidate_for_another_loss_is_refused():
 )
 def test_a_candidate_that_cannot_be_found_is_a_clear_error(name, message):
     with pytest.raises(ValueError, match=message):
-        check_candidate(name, name, get_loss("softmax"))
+        check_candidate(Candidate.of(name), get_loss("softmax"))
 
 
 def test_compare_puts_functions_in_the_table_with_the_backends():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -24,8 +24,9 @@ from fastloss.benchmark.run import (
     small_weights,
     verify,
 )
-from fastloss.benchmark.tasks import AutoTask, BackendTask, CandidateTask, Inputs, LossAndGrad
+from fastloss.benchmark.tasks import AutoTask, BackendTask, CandidateTask, Inputs
 from fastloss.benchmark.worker import Session, Worker, WorkerError
+from fastloss.candidates import USUAL, Candidate, Convention
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.objective import Objective
@@ -46,30 +47,33 @@ def measure_cell(
     y: NDArray[np.int64],
     n_classes: int,
     backends: tuple[str, ...],
-    candidates: Mapping[str, str | LossAndGrad],
+    candidates: Sequence[Candidate],
     peers: tuple[Peer, ...] = (),
+    convention: Convention = USUAL,
 ) -> None:
     """Verify and time the contenders at one loss and problem; append the cell.
 
     An unavailable or wrong peer is skipped, and the cell records the reason. A wrong backend or
-    candidate is an error.
+    candidate is an error. ``convention`` has the terms of the loss that all contenders compute.
     """
     loss = get_loss(loss_name)
     dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
     W = small_weights(X, n_classes, dtype, run.settings.seed)
+    if convention.intercept:
+        W = np.vstack([W, np.full_like(W[:1], 0.1)])
     inputs = Inputs.save(run.scratch / "inputs" / f"{X.shape[0]}x{X.shape[1]}-{X.dtype}", X, y, W)
     size = f"{loss_name} {X.shape[0]} x {X.shape[1]} x {n_classes}"
     skipped = {peer.name: why for peer in peers if (why := peer.unavailable(loss_name))}
     tasks: dict[str, Contender] = {
-        **_backend_tasks(inputs, loss, backends),
-        **{name: CandidateTask(inputs, function) for name, function in candidates.items()},
+        **_backend_tasks(inputs, loss, backends, convention),
+        **{candidate.name: CandidateTask(inputs, candidate) for candidate in candidates},
         **{
             peer.name: PeerTask(inputs, loss_name, peer, run.settings.n_threads)
             for peer in peers
             if peer.name not in skipped
         },
     }
-    reference = Objective(X, y, loss=loss, backend="numpy")
+    reference = convention.objective(X, y, loss, "numpy")
     with ExitStack() as stack:
         sessions: dict[str, Session] = {}
         timings: dict[str, Timing] = {}
@@ -108,13 +112,13 @@ def measure_cell(
 
 
 def _backend_tasks(
-    inputs: Inputs, loss: Loss, backends: tuple[str, ...]
+    inputs: Inputs, loss: Loss, backends: tuple[str, ...], convention: Convention
 ) -> dict[str, BackendTask | AutoTask]:
     """Return the tasks of the backends that can run the loss, "auto" included."""
     return {
-        name: AutoTask(inputs, loss)
+        name: AutoTask(inputs, loss, convention)
         if name == AUTO
-        else BackendTask(inputs, loss, name, get_backend(name))
+        else BackendTask(inputs, loss, name, get_backend(name), convention=convention)
         for name in backends
         if name == AUTO or get_backend(name).unavailable(loss) is None
     }

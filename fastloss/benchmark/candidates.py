@@ -22,26 +22,27 @@ from fastloss.benchmark.run import (
     start,
     verify,
 )
-from fastloss.benchmark.tasks import LossAndGrad, resolve_candidate
+from fastloss.candidates import Candidate, Convention, LossAndGrad
 from fastloss.gradcheck import check_gradient
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
-from fastloss.objective import Objective
 
 
-def check_candidate(name: str, candidate: str | LossAndGrad, loss: Loss, seed: int = 0) -> None:
+def check_candidate(candidate: Candidate, loss: Loss, seed: int = 0) -> None:
     """Raise `VerificationError` unless the function computes this loss and its gradient.
 
     The check uses float64 and a small problem with an odd number of rows. It compares the result
     with the NumPy backend's, and the gradient with finite differences of the function's loss.
     """
-    function = resolve_candidate(candidate)
+    name = candidate.name
     X = np.random.default_rng(seed).standard_normal((37, 13))
     y = np.random.default_rng(seed + 1).integers(0, 5, 37)
     W = small_weights(X, 5, X.dtype, seed)
+    if candidate.convention.intercept:
+        W = np.vstack([W, np.full_like(W[:1], 0.1)])
     before = [array.copy() for array in (W, X, y)]
     try:
-        result = function(W, X, y)
+        result = candidate(W, X, y)
     except Exception as error:
         raise VerificationError(
             f"{name}(W, X, y) raises {type(error).__name__}: {error}"
@@ -49,9 +50,9 @@ def check_candidate(name: str, candidate: str | LossAndGrad, loss: Loss, seed: i
     for argument, array, copy in zip("WXy", (W, X, y), before, strict=True):
         if not np.array_equal(array, copy):
             raise VerificationError(f"{name} changes its argument {argument}")
-    objective = Objective(X, y, loss=loss, backend="numpy")
+    objective = candidate.convention.objective(X, y, loss, "numpy")
     verify(name, result, objective, W)
-    check = check_gradient(lambda W: function(W, X, y), W, seed=seed)
+    check = check_gradient(lambda W: candidate(W, X, y), W, seed=seed)
     if not check.passed:
         raise VerificationError(f"{name} fails the gradient check:\n{check}")
 
@@ -62,6 +63,10 @@ def compare(
     y: NDArray[np.int64] | None = None,
     *,
     loss: str = "softmax",
+    l2: float = 0.0,
+    intercept: bool = False,
+    layout: str = "dc",
+    order: str = "W,X,y",
     backends: tuple[str, ...] | None = None,
     settings: Settings | None = None,
     progress: Progress = silent,
@@ -74,7 +79,9 @@ def compare(
         importable modules, are timed in their own process; other functions in this one.
     X, y : the problem; by default synthetic with CIFAR-10's row size, 2000 x 3073 x 10. The classes
         are 0 to the largest label.
-    loss : the name of the loss that the functions compute (mean over the rows, no penalty).
+    loss : the name of the loss that the functions compute (mean over the rows).
+    l2, intercept, layout, order : terms of their loss and how they are called; see
+        `fastloss.candidates.Convention`.
 
     Raises
     ------
@@ -87,10 +94,12 @@ def compare(
     X = as_rows(X)
     y = as_labels(y, len(X))
     n_classes = count_classes(y)
-    for name, candidate in candidates.items():
-        check_candidate(name, candidate, get_loss(loss), settings.seed)
+    convention = Convention(order, layout, l2, intercept)
+    chosen = [Candidate(name, function, convention) for name, function in candidates.items()]
+    for candidate in chosen:
+        check_candidate(candidate, get_loss(loss), settings.seed)
     with start("comparison", f"{len(X)} rows", settings, progress) as run:
-        chosen = backends or available_backends()
-        measure_cell(run, loss, X, y, n_classes, chosen, candidates)
+        names = backends or available_backends()
+        measure_cell(run, loss, X, y, n_classes, names, chosen, convention=convention)
         run.results.complete = True
     return run.results
