@@ -1,6 +1,6 @@
 """Format tables as text, Markdown and HTML and for Rich; format their times and sizes.
 
-A name, path or message in a table may hold anything, such as ``[red]``: no format reads it as markup.
+A name or message in a table may hold anything, such as ``[red]``: no format reads it as markup.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class Worker(Session):
         return self._ask("peak_extra_bytes")
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        message = pickle.dumps((method, arguments))
+        message = _dumps((method, arguments))
         replies: SimpleQueue[bytes] = SimpleQueue()
         # In a thread: reading or writing a pipe may block forever.
         self._talk = Thread(target=self._exchange, args=(message, replies), daemon=True)
@@ -235,6 +235,15 @@ class Worker(Session):
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
+
+
+def _dumps(message: object) -> bytes:
+    """Pickle a message. cloudpickle also sends lambdas, closures and functions of ``__main__``."""
+    try:
+        from cloudpickle import dumps
+    except ImportError:
+        return pickle.dumps(message)
+    return dumps(message)
 
 
 def _send(stream: IO[bytes], data: bytes) -> None:
