@@ -1,6 +1,17 @@
 """Call, verify and diagnose candidates: a user's own functions of loss and gradient."""
 
 from fastloss.candidates.candidate import Candidate, LossAndGrad, resolve_candidate
+from fastloss.candidates.check import check_candidate, examine
 from fastloss.candidates.convention import USUAL, Convention
+from fastloss.candidates.report import CandidateReport
 
-__all__ = ["USUAL", "Candidate", "Convention", "LossAndGrad", "resolve_candidate"]
+__all__ = [
+    "USUAL",
+    "Candidate",
+    "CandidateReport",
+    "Convention",
+    "LossAndGrad",
+    "check_candidate",
+    "examine",
+    "resolve_candidate",
+]
