@@ -98,7 +98,9 @@ class Table:
             body = "".join(line("td", row) for row in self.rows)
             head = line("th", self.columns)
             parts.append(f"<table><thead>{head}</thead><tbody>{body}</tbody></table>")
-        parts += (f"<p>{html.escape(note)}</p>" for note in self.notes)
+        # Line breaks in a note are kept.
+        style = "white-space: pre-line"
+        parts += (f'<p style="{style}">{html.escape(note)}</p>' for note in self.notes)
         return "\n".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Candidate:
     def of(cls, function: str | LossAndGrad, convention: Convention = USUAL) -> Candidate:
         """Return the candidate of a function, with a name that tells it from others."""
         return cls(name_of(function), function, convention)
+
+    @property
+    def short_name(self) -> str:
+        """Return the name without its module, for code in a message."""
+        return self.name.rpartition(":")[2]
 
     def bind(self, W: Floats, X: NDArray[Any], y: NDArray[np.int64]) -> Callable[[], Any]:
         """Return the bare call: its arguments are laid out, its result is the function's own."""
@@ -90,3 +96,19 @@ def name_of(function: str | LossAndGrad) -> str:
     file = Path(code.co_filename)
     # The cell of a notebook has a made-up file name.
     return f"lambda, {file.name}:{code.co_firstlineno}" if file.is_file() else "lambda"
+
+
+def missing_arguments(function: str | LossAndGrad) -> tuple[list[str], int] | None:
+    """Return the arguments that a call with three leaves out, and how many it can take.
+
+    The result is None if the function does not tell its signature, as some compiled ones.
+    """
+    try:
+        parameters = inspect.signature(resolve_candidate(function)).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return [], 3
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = [*positional[3:], *(p for p in parameters if p.kind is p.KEYWORD_ONLY)]
+    return [p.name for p in rest if p.default is p.empty], len(positional)

@@ -72,5 +72,14 @@ class Convention:
         return Objective(X, y, loss=loss, l2=self.l2, intercept=self.intercept, backend=backend)
 
 
+def option(name: str, value: str = "") -> str:
+    """Return an option as the command line takes it, and as Python does."""
+    if name == "intercept":
+        flag = "--no-intercept" if value == "no" else "--intercept"
+        return f"{flag} (in Python: intercept={value != 'no'})"
+    quoted = value if name == "l2" else repr(value)
+    return f"--{name} {value} (in Python: {name}={quoted})"
+
+
 #: The convention of a function that is given without options.
 USUAL = Convention()
