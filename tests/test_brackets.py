@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import questions
@@ -75,14 +77,27 @@ def test_question_and_its_answer_are_printed_unchanged(monkeypatch, capsys):
     assert out.count(HOSTILE) == 6
 
 
-def test_list_of_lessons_is_printed_unchanged(monkeypatch, tmp_path):
+def test_lesson_is_listed_and_played_unchanged(monkeypatch, tmp_path):
     path = tmp_path / "1_x.py"
-    exercise = f"# 1. **{HOSTILE}** Do it.\n"
-    path.write_text(f"# %% [markdown]\n# # Lesson 1: {HOSTILE}\n#\n# {HOSTILE}\n#\n{exercise}")
+    text = f"# %% [markdown]\n# # Lesson 1: {HOSTILE}\n#\n# {HOSTILE}\n"
+    exercise = f"# %% [markdown]\n# 1. **{HOSTILE}** Do it.\n"
+    path.write_text(f"{text}# %%\n# {HOSTILE}\n{exercise}")
     monkeypatch.setattr("fastloss.cli.lesson.all_lessons", lambda: (Lesson(path),))
-    shown = CliRunner().invoke(app, ["lesson"]).stdout
+    monkeypatch.setattr("fastloss.cli.lesson.find_lesson", lambda number: Lesson(path))
+    listed = CliRunner().invoke(app, ["lesson"]).stdout
     # Title, summary and exercise, in lines of a few words.
-    assert {shown.count(word) for word in HOSTILE.split()} == {3}
+    assert {listed.count(word) for word in HOSTILE.split()} == {3}
+    played = CliRunner().invoke(app, ["lesson", "1", "--out", str(tmp_path)]).stdout
+    assert played.count(HOSTILE) == 4  # and the code
+
+
+def test_only_one_place_makes_a_console():
+    """All output of Rich goes through `fastloss.cli.common.console`, which reads no markup."""
+    root = Path(common.__file__).parents[2]
+    sources = [path for folder in ("fastloss", "bench") for path in root.glob(f"{folder}/**/*.py")]
+    assert len(sources) > 100
+    makers = re.compile(r"\bConsole\(|from rich import .*\bprint\b|rich\.print\b")
+    assert not [path for path in sources if makers.search(path.read_text())]
 
 
 def test_help_has_nothing_that_rich_reads_as_markup():

@@ -113,6 +113,8 @@ def compare(
     l2, intercept, layout, order : terms of their loss and how they are called; see
         `fastloss.candidates.Convention`.
     backends : the backends to time; by default all.
+    settings : by default `Settings` with the kernels already cached, because the table shows no
+        first calls.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def compare(
     >>> result = compare(my_loss_and_grad, X, y, loss="hinge")  # doctest: +SKIP
     >>> print(result)  # doctest: +SKIP
     """
-    settings = settings or Settings()
+    settings = settings or Settings(first_calls=False)
     X, y, source = _problem(X, y, settings.seed)
     loss_of_all, n_classes = get_loss(loss), count_classes(y)
     names = backends or available_backends()

@@ -147,10 +147,12 @@ def _notes(cell: Cell, results: Results, best: Timing | None) -> Iterator[str]:
             f"time / {best.contender}: the time over that of the fastest backend, the median of "
             "the rounds' ratios with its 95 % interval."
         )
-    yield (
-        "Errors are relative to a float64 reference. Of limit: the longer of one read of X and "
-        "the arithmetic, at this machine's own ceilings, over the median."
-    )
+    yield "Errors are relative to a float64 reference."
+    if cell.limit_seconds is not None:
+        yield (
+            "Of limit: the longer of one read of X and the arithmetic, at this machine's own "
+            "ceilings, over the median."
+        )
     if any(timing.extrapolated for timing in cell.timings):
         yield f"{EXTRAPOLATED}: timed on some of the rows and scaled up."
     yield from limit_notes([cell], results.environment.get("matrix_unit", False))
