@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,7 @@ from fastloss.benchmark.run import (
     Run,
     VerificationError,
     affordable,
+    first_line,
     limit,
     small_weights,
     verify,
@@ -27,7 +28,7 @@ from fastloss.benchmark.run import (
 from fastloss.benchmark.tasks import AutoTask, BackendTask, CandidateTask, Inputs
 from fastloss.benchmark.worker import Session, Worker, WorkerError
 from fastloss.candidates import USUAL, Candidate, Convention
-from fastloss.losses import get_loss
+from fastloss.losses import available_losses, get_loss
 from fastloss.losses.base import Loss
 from fastloss.objective import Objective
 from fastloss.settings import AUTO
@@ -42,7 +43,7 @@ _PROBE_MULTIPLY_ADDS = 4_000_000
 
 def measure_cell(
     run: Run,
-    loss_name: str,
+    loss: str | Loss,
     X: NDArray[Any],
     y: NDArray[np.int64],
     n_classes: int,
@@ -50,13 +51,15 @@ def measure_cell(
     candidates: Sequence[Candidate],
     peers: tuple[Peer, ...] = (),
     convention: Convention = USUAL,
+    refused: Mapping[str, str] | None = None,
 ) -> None:
     """Verify and time the contenders at one loss and problem; append the cell.
 
-    An unavailable or wrong peer is skipped, and the cell records the reason. A wrong backend or
-    candidate is an error. ``convention`` has the terms of the loss that all contenders compute.
+    A peer that is unavailable or wrong is skipped, a wrong candidate refused: the cell records the
+    reasons, together with ``refused``, those of candidates found wrong before. A wrong backend is
+    an error. ``convention`` has the terms of the loss that all contenders compute.
     """
-    loss = get_loss(loss_name)
+    loss_name, loss = _name_of(loss), get_loss(loss)
     dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
     W = small_weights(X, n_classes, dtype, run.settings.seed)
     if convention.intercept:
@@ -64,6 +67,7 @@ def measure_cell(
     inputs = Inputs.save(run.scratch / "inputs" / f"{X.shape[0]}x{X.shape[1]}-{X.dtype}", X, y, W)
     size = f"{loss_name} {X.shape[0]} x {X.shape[1]} x {n_classes}"
     skipped = {peer.name: why for peer in peers if (why := peer.unavailable(loss_name))}
+    refused = dict(refused or {})
     tasks: dict[str, Contender] = {
         **_backend_tasks(inputs, loss, backends, convention),
         **{candidate.name: CandidateTask(inputs, candidate) for candidate in candidates},
@@ -83,10 +87,14 @@ def measure_cell(
             try:
                 timings[name] = _prepare(run, session, name, task, reference, W)
                 sessions[name] = session
-            except (VerificationError, WorkerError) as error:
-                if task.kind != "peer":
+            except Exception as error:
+                # A candidate in this process raises errors of its own.
+                if task.kind == "candidate":
+                    refused[name] = str(error)
+                elif task.kind == "peer" and isinstance(error, (VerificationError, WorkerError)):
+                    skipped[name] = first_line(error)
+                else:
                     raise
-                skipped[name] = _first_line(error)
                 session.close()
         run.progress(f"{size}: timing")
         seconds = measure.race(
@@ -107,8 +115,16 @@ def measure_cell(
             limit_seconds=limit_seconds,
             limit_of=limit_of,
             skipped=skipped,
+            refused=refused,
         )
     )
+
+
+def _name_of(loss: str | Loss) -> str:
+    """Return the name of a loss, or an instance with its parameters if it has no name."""
+    if isinstance(loss, str):
+        return loss
+    return next((name for name in available_losses() if get_loss(name) == loss), repr(loss))
 
 
 def _backend_tasks(
@@ -122,11 +138,6 @@ def _backend_tasks(
         for name in backends
         if name == AUTO or get_backend(name).unavailable(loss) is None
     }
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message: libraries' messages may fill pages."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _prepare(
@@ -170,12 +181,16 @@ def _prepare(
         gradient_error=gradient_error,
         note=_note(session, task, reference.X.dtype),
         kind=task.kind,
+        where="own process" if isinstance(session, Worker) else "this process",
     )
 
 
 def _note(session: Session, task: Contender, dtype: np.dtype[Any]) -> str:
     if not isinstance(session, Worker):
-        return "in this process"
+        return (
+            "timed in this process, so its memory and thread pools are those of this program, and "
+            f"its time compares less well. It cannot be sent to another: {session.why_here}"
+        )
     if task.kind == "peer" and dtype == np.uint8:
         return "handed a float32 copy of X, made beforehand"
     return ""

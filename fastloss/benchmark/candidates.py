@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastloss import data
 from fastloss.arrays import as_labels, as_rows, count_classes
 from fastloss.backends import available_backends
 from fastloss.benchmark.backend_study import measure_cell
-from fastloss.benchmark.results import Results
 from fastloss.benchmark.run import (
     Progress,
     Settings,
@@ -22,7 +21,8 @@ from fastloss.benchmark.run import (
     start,
     verify,
 )
-from fastloss.candidates import Candidate, Convention, LossAndGrad
+from fastloss.benchmark.shown import ShownResults
+from fastloss.candidates import Candidate, Convention, Functions, as_candidates, resolve_candidate
 from fastloss.gradcheck import check_gradient
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
@@ -57,12 +57,37 @@ def check_candidate(candidate: Candidate, loss: Loss, seed: int = 0) -> None:
         raise VerificationError(f"{name} fails the gradient check:\n{check}")
 
 
+def verified(
+    candidates: Iterable[Candidate], loss: Loss, seed: int = 0
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Return the right candidates, and by name why the others are wrong.
+
+    Raises
+    ------
+    VerificationError : all candidates are wrong.
+    ValueError : a place ``"module:function"`` has no function.
+    """
+    right: list[Candidate] = []
+    refused: dict[str, str] = {}
+    for candidate in candidates:
+        resolve_candidate(candidate.function)
+        try:
+            check_candidate(candidate, loss, seed)
+        except VerificationError as error:
+            refused[candidate.name] = str(error)
+        else:
+            right.append(candidate)
+    if refused and not right:
+        raise VerificationError("\n".join(refused.values()))
+    return right, refused
+
+
 def compare(
-    candidates: Mapping[str, str | LossAndGrad],
-    X: NDArray[Any] | None = None,
-    y: NDArray[np.int64] | None = None,
+    candidates: Functions,
+    X: ArrayLike | None = None,
+    y: ArrayLike | None = None,
     *,
-    loss: str = "softmax",
+    loss: str | Loss = "softmax",
     l2: float = 0.0,
     intercept: bool = False,
     layout: str = "dc",
@@ -70,36 +95,66 @@ def compare(
     backends: tuple[str, ...] | None = None,
     settings: Settings | None = None,
     progress: Progress = silent,
-) -> Results:
+) -> ShownResults:
     """Check functions ``(W, X, y) -> (loss, dW)``, then time them beside the backends.
+
+    Each contender has a process of its own. cloudpickle, if installed, sends lambdas, closures and
+    functions of a notebook there. A function that cannot be sent runs in this process, and the
+    table says so.
 
     Parameters
     ----------
-    candidates : maps a name to a function or to ``"module:function"``. The latter, and functions of
-        importable modules, are timed in their own process; other functions in this one.
-    X, y : the problem; by default synthetic with CIFAR-10's row size, 2000 x 3073 x 10. The classes
-        are 0 to the largest label.
-    loss : the name of the loss that the functions compute (mean over the rows).
+    candidates : a function, its place ``"module:function"``, a list of them, or a mapping from
+        names to them.
+    X, y : the problem, ``X`` (N, D) and ``y`` (N,): arrays or lists, both or neither. By default
+        synthetic with CIFAR-10's row size, 2000 x 3073 x 10. The classes are 0 to the largest
+        label.
+    loss : the loss that the functions compute (mean over the rows): a name or an instance.
     l2, intercept, layout, order : terms of their loss and how they are called; see
         `fastloss.candidates.Convention`.
+    backends : the backends to time; by default all.
+    settings : by default `Settings` with the kernels already cached, because the table shows no
+        first calls.
+
+    Returns
+    -------
+    ShownResults : ``print`` and notebooks show a table; see its ``plot`` and ``to_frame``. A wrong
+        function is in the table as refused, with the reason.
 
     Raises
     ------
-    VerificationError : a function is wrong; the message says where and by how much.
+    VerificationError : all functions are wrong; the message says where and by how much.
+    ValueError : ``X`` without ``y``, or ``y`` without ``X``.
+
+    Examples
+    --------
+    >>> result = compare(my_loss_and_grad, X, y, loss="hinge")  # doctest: +SKIP
+    >>> print(result)  # doctest: +SKIP
     """
-    settings = settings or Settings()
-    if X is None or y is None:
-        problem = data.synthetic(2000, 3073, 10, seed=settings.seed)
-        X, y = problem.X, problem.y
-    X = as_rows(X)
-    y = as_labels(y, len(X))
-    n_classes = count_classes(y)
+    settings = settings or Settings(first_calls=False)
+    X, y, source = _problem(X, y, settings.seed)
+    loss_of_all, n_classes = get_loss(loss), count_classes(y)
+    names = backends or available_backends()
     convention = Convention(order, layout, l2, intercept)
-    chosen = [Candidate(name, function, convention) for name, function in candidates.items()]
-    for candidate in chosen:
-        check_candidate(candidate, get_loss(loss), settings.seed)
-    with start("comparison", f"{len(X)} rows", settings, progress) as run:
-        names = backends or available_backends()
-        measure_cell(run, loss, X, y, n_classes, names, chosen, convention=convention)
+    given = as_candidates(candidates, convention, taken=names)
+    right, refused = verified(given, loss_of_all, settings.seed)
+    with start("comparison", source, settings, progress) as run:
+        measure_cell(
+            run, loss, X, y, n_classes, names, right, convention=convention, refused=refused
+        )
         run.results.complete = True
-    return run.results
+    return ShownResults(**vars(run.results))
+
+
+def _problem(
+    X: ArrayLike | None, y: ArrayLike | None, seed: int
+) -> tuple[NDArray[Any], NDArray[np.int64], str]:
+    """Return validated rows and labels, and the source of the data."""
+    if X is None and y is None:
+        problem = data.synthetic(2000, 3073, 10, seed=seed)
+        return problem.X, problem.y, "synthetic"
+    if X is None or y is None:
+        given, missing = ("y", "X") if X is None else ("X", "y")
+        raise ValueError(f"{given} is given without {missing}: give both, or neither")
+    rows = as_rows(X)
+    return rows, as_labels(y, len(rows)), "your own"

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from fastloss import data as datasets
 from fastloss.backends import available_backends
 from fastloss.benchmark.backend_study import measure_cell, measure_control
-from fastloss.benchmark.candidates import check_candidate
+from fastloss.benchmark.candidates import verified
 from fastloss.benchmark.gradient_study import measure_gradient_study
 from fastloss.benchmark.peers import PEERS, Peer
 from fastloss.benchmark.results import Results
 from fastloss.benchmark.run import Settings, start
-from fastloss.candidates import USUAL, Candidate, Convention
+from fastloss.candidates import USUAL, Candidate, Convention, as_candidates
 from fastloss.data import Dataset
 from fastloss.losses import available_losses, get_loss
 from fastloss.settings import AUTO, check_backend
@@ -57,7 +57,10 @@ def _default_backends(peers: bool) -> tuple[str, ...]:
 
 @dataclass
 class Plan:
-    """A checked run: all its names are known, and its data are loaded."""
+    """A checked run: all its names are known, and its data are loaded.
+
+    ``refused`` has the candidates found wrong, with the reasons.
+    """
 
     title: str
     dataset: Dataset | None
@@ -70,6 +73,7 @@ class Plan:
     settings: Settings
     peers: tuple[Peer, ...] = ()
     convention: Convention = USUAL
+    refused: dict[str, str] = field(default_factory=dict)
     _results: Results | None = field(default=None, init=False)
 
     @classmethod
@@ -109,9 +113,8 @@ class Plan:
             raise ValueError("peers compute the loss alone: leave out --peers, or l2 and intercept")
         if candidates and len(losses) > 1:
             raise ValueError("a candidate computes one loss: give one --loss")
-        chosen = [Candidate.of(place, convention) for place in candidates or ()]
-        for candidate in chosen:
-            check_candidate(candidate, get_loss(losses[0]), settings.seed)
+        given = as_candidates(candidates or (), convention)
+        right, refused = verified(given, get_loss(losses[0]), settings.seed)
         dataset = None if data is None else datasets.load(data)
         if dataset is not None and not convention.intercept:
             dataset = _with_bias(dataset)
@@ -123,7 +126,8 @@ class Plan:
             losses=losses,
             backends=tuple(backends or _default_backends(peers)),
             sizes=sizes or [(default_rows, None, None)],
-            candidates=chosen,
+            candidates=right,
+            refused=refused,
             convention=convention,
             dtype=np.dtype(dtype),
             feature_counts=counts if gradient_study and not (candidates or peers) else (),
@@ -199,6 +203,7 @@ class Plan:
                         self.candidates,
                         self.peers,
                         self.convention,
+                        self.refused,
                     )
             if self.feature_counts:
                 n_rows, *shape = self.sizes[0]

@@ -3,6 +3,7 @@
 from fastloss.candidates.candidate import Candidate, LossAndGrad, resolve_candidate
 from fastloss.candidates.check import check_candidate, examine
 from fastloss.candidates.convention import USUAL, Convention
+from fastloss.candidates.naming import Functions, as_candidates
 from fastloss.candidates.report import CandidateReport
 
 __all__ = [
@@ -10,7 +11,9 @@ __all__ = [
     "Candidate",
     "CandidateReport",
     "Convention",
+    "Functions",
     "LossAndGrad",
+    "as_candidates",
     "check_candidate",
     "examine",
     "resolve_candidate",

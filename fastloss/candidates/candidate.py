@@ -86,14 +86,16 @@ def resolve_candidate(candidate: str | LossAndGrad) -> LossAndGrad:
 
 
 def name_of(function: str | LossAndGrad) -> str:
-    """Return a function's name; a lambda's is its place, ``lambda, file.py:12``."""
+    """Return a function's name; a lambda's is its place, ``lambda, file.py:12``, if in a file."""
     if isinstance(function, str):
         return function
     name = str(getattr(function, "__name__", type(function).__name__))
     code = getattr(function, "__code__", None)
     if name != "<lambda>" or code is None:
         return name
-    return f"lambda, {Path(code.co_filename).name}:{code.co_firstlineno}"
+    file = Path(code.co_filename)
+    # The cell of a notebook has a made-up file name.
+    return f"lambda, {file.name}:{code.co_firstlineno}" if file.is_file() else "lambda"
 
 
 def missing_arguments(function: str | LossAndGrad) -> tuple[list[str], int] | None:
