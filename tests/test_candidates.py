@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
-
-import numpy as np
 import pytest
 import users_functions as users
 
 import fastloss
-from fastloss.candidates import Candidate, Convention, check_candidate, examine
+from fastloss.candidates import check_candidate
 
 EVERYTHING = {"order": "X,y,W", "layout": "cd", "l2": 0.1, "intercept": True}
 

@@ -29,8 +29,8 @@ _MOST_LINES = 4
 class Outcome:
     """What came of one call. ``loss`` and ``gradient`` are None if ``problem`` says why.
 
-    ``returned`` is the function's own result, ``error`` its exception as text with the frames of
-    the user's code, and ``changed`` the names of the arguments that it wrote to.
+    ``returned`` is the function's own result, and ``changed`` the names of the arguments that it
+    wrote to. If the function ``raised`` an exception, ``frames`` are those of the user's code.
     """
 
     returned: Any = None
@@ -38,7 +38,8 @@ class Outcome:
     gradient: NDArray[np.float64] | None = None
     gradient_dtype: str = ""
     problem: str = ""
-    error: str = ""
+    raised: bool = False
+    frames: str = ""
     changed: tuple[str, ...] = ()
 
     @property
@@ -72,7 +73,8 @@ def attempt(
             )
             return _outcome(candidate, returned, W, changed)
     except (Exception, SystemExit) as error:
-        return Outcome(problem=f"raises {_message(error)}", error=_told(error, function))
+        problem = f"raises {_message(error)}"
+        return Outcome(problem=problem, raised=True, frames=_frames(error, function))
 
 
 def _outcome(candidate: Candidate, returned: Any, W: Floats, changed: tuple[str, ...]) -> Outcome:
@@ -109,15 +111,15 @@ def _message(error: BaseException) -> str:
     return ": ".join([type(error).__name__, *filter(None, ["\n".join(lines[:_MOST_LINES])])])
 
 
-def _told(error: BaseException, function: LossAndGrad) -> str:
-    """Return the exception as Python prints it, with the frames of the user's code only."""
+def _frames(error: BaseException, function: LossAndGrad) -> str:
+    """Return the traceback as Python prints it, with the frames of the user's code only."""
     own = getattr(getattr(function, "__code__", None), "co_filename", "")
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename == own or not _is_library(frame.filename)
     ]
-    return "".join(traceback.format_list(frames)) + _message(error)
+    return "".join(traceback.format_list(frames))
 
 
 def _is_library(filename: str) -> bool:

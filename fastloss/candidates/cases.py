@@ -22,6 +22,8 @@ from fastloss.numerical import Matrix, scores_of
 SHIFT = 2048.0
 # The step of one-sided slopes at a kink. Scores are multiples of 1/16, so no other kink is as near.
 _STEP = 2.0**-20
+# Draws of a problem, until no kink is near its W.
+_MOST_DRAWS = 50
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,47 @@ def make_cases(convention: Convention, seed: int) -> list[Case]:
     ]
 
 
+def smooth_case(convention: Convention, loss: Loss, seed: int) -> Case:
+    """Return a problem of few rows for finite differences, without a kink near ``W`` if possible.
+
+    A step of float32's differences, 1e-2, would cross a kink of most larger problems.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(_MOST_DRAWS):
+        X, W = (rng.standard_normal(shape).astype(np.float32) for shape in ((7, 13), (13, 5)))
+        W = np.vstack([0.3 * W, W[: convention.intercept]])
+        y = rng.integers(0, 5, len(X))
+        case = Case("finite differences", W.astype(np.float64), X.astype(np.float64), y)
+        if _is_smooth(case, convention, loss):
+            break
+    return case
+
+
+def _is_smooth(case: Case, convention: Convention, loss: Loss) -> bool:
+    """Return whether no kink lies within a few steps of ``W`` along any entry."""
+    scores = scores_of_case(case, convention, loss)
+    reach = 3e-2 * np.maximum(np.abs(case.X).max(axis=1), 1.0)
+    here = loss.pieces(scores, case.y)
+    for column in range(scores.shape[1]):
+        for move in (reach, -reach):
+            moved = scores.copy()
+            moved[:, column] += move
+            if here is not None and not np.array_equal(loss.pieces(moved, case.y), here):  # type: ignore[arg-type]
+                return False
+    return True
+
+
+def scores_of_case(case: Case, convention: Convention, loss: Loss) -> Matrix:
+    """Return the scores (N, C) of a case."""
+    objective = convention.objective(case.X, case.y, loss, "numpy")
+    return scores_of(objective, case.W, np.arange(len(case.X)))
+
+
 def expect(case: Case, convention: Convention, loss: Loss) -> Expected:
     """Compute the result of a case by the NumPy backend in float64."""
     objective = convention.objective(case.X, case.y, loss, "numpy")
     value, gradient = objective(case.W)
-    scores = scores_of(objective, case.W, np.arange(len(case.X)))
+    scores = scores_of_case(case, convention, loss)
     lower = upper = gradient
     if case.has_kinks and loss.pieces(scores, case.y) is not None:
         slopes = _one_sided_slopes(objective.loss, case.W, value)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastloss.candidates.calling import Outcome, attempt
 from fastloss.candidates.candidate import Candidate, LossAndGrad, name_of
-from fastloss.candidates.cases import Case, make_cases
+from fastloss.candidates.cases import Case, make_cases, smooth_case
 from fastloss.candidates.convention import Convention
 from fastloss.candidates.diagnosis import diagnose, diagnose_extreme
 from fastloss.candidates.evidence import Evidence
@@ -84,7 +84,7 @@ def examine(candidate: Candidate, loss: str | Loss, seed: int = 0) -> CandidateR
         signature=candidate.convention.signature,
         precision=lead.precision,
         findings=tuple(map(_finding, gathered)),
-        error=lead.outcome.error,
+        frames=lead.outcome.frames,
         notes=notes,
     )
     if lead.outcome.is_usable and math.isfinite(lead.outcome.loss or 0.0):
@@ -106,12 +106,12 @@ def _of_taken_types(first: dict[str, Evidence]) -> tuple[list[Evidence], tuple[s
     """Return the evidence by types that the function takes, with its precision, and notes on it."""
     wide, narrow = first["float64"], first["float32"]
     notes: tuple[str, ...] = ()
-    if wide.outcome.error and not narrow.outcome.error:
+    if wide.outcome.raised and not narrow.outcome.raised:
         return [narrow], (_one_type_only("float32", "float64", wide.outcome),)
-    if narrow.outcome.error and not wide.outcome.error:
+    if narrow.outcome.raised and not wide.outcome.raised:
         gathered = [wide]
         notes = (_one_type_only("float64", "float32", narrow.outcome),)
-    elif wide.outcome.error:  # both raise, for one reason most likely
+    elif wide.outcome.raised:  # both raise, for one reason most likely
         return [wide], ()
     else:
         gathered = [wide, narrow]
@@ -152,13 +152,13 @@ def _on_other_cases(
     findings = [*report.findings, *map(_finding, more)]
     strided, note = _not_contiguous(lead)
     findings += strided
-    notes = [*report.notes, *note, *dict.fromkeys(n for e in more if (n := _limit(e)))]
-    report = replace(report, findings=tuple(findings), notes=tuple(notes))
+    report = replace(report, findings=tuple(findings), notes=(*report.notes, *note))
     failing = next((e for e in more if _finding(e).wrong), None)
     if failing is None:
-        return report
+        limits = dict.fromkeys(limit for e in more if (limit := _limit(e)))
+        return replace(report, notes=(*report.notes, *limits))
     advise = diagnose_extreme if report.fails_only_at_extremes else diagnose
-    return replace(report, advice=advise(failing), error=failing.outcome.error)
+    return replace(report, advice=advise(failing), frames=failing.outcome.frames)
 
 
 def _finding(evidence: Evidence) -> Finding:
@@ -200,7 +200,7 @@ def _not_contiguous(lead: Evidence) -> tuple[list[Finding], list[str]]:
         return np.repeat(array, 2, axis=1)[:, ::2]
 
     outcome = attempt(lead.candidate, *lead.case.arguments(lead.dtype), layout)
-    if outcome.error:
+    if outcome.raised:
         reason = outcome.problem.partition("\n")[0]
         return [], [f"it does not take {_NOT_CONTIGUOUS}: it {reason}"]
     evidence = replace(lead, outcome=outcome)
@@ -209,7 +209,8 @@ def _not_contiguous(lead: Evidence) -> tuple[list[Finding], list[str]]:
 
 def _by_differences(lead: Evidence, seed: int) -> GradientCheck | None:
     """Compare the gradient with finite differences of the candidate's own loss."""
-    W, X, y = lead.case.arguments(lead.dtype)
+    case = smooth_case(lead.candidate.convention, lead.loss, seed)
+    W, X, y = case.arguments(lead.dtype)
 
     def call(W: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         outcome = attempt(lead.candidate, W.astype(lead.dtype), X, y)

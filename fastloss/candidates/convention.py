@@ -72,13 +72,19 @@ class Convention:
         return Objective(X, y, loss=loss, l2=self.l2, intercept=self.intercept, backend=backend)
 
 
-def option(name: str, value: str = "") -> str:
-    """Return an option as the command line takes it, and as Python does."""
-    if name == "intercept":
-        flag = "--no-intercept" if value == "no" else "--intercept"
-        return f"{flag} (in Python: intercept={value != 'no'})"
-    quoted = value if name == "l2" else repr(value)
-    return f"--{name} {value} (in Python: {name}={quoted})"
+def options(**values: str | float | bool) -> str:
+    """Return options as the command line takes them, and as Python does."""
+    flags = (
+        f"--{'' if value else 'no-'}{name}"
+        if isinstance(value, bool)
+        else f"--{name} {value if isinstance(value, str) else format(value, '.4g')}"
+        for name, value in values.items()
+    )
+    arguments = (
+        f"{name}={format(value, '.4g') if isinstance(value, float) else repr(value)}"
+        for name, value in values.items()
+    )
+    return f"{' '.join(flags)} (in Python: {', '.join(arguments)})"
 
 
 #: The convention of a function that is given without options.

@@ -12,7 +12,7 @@ from fastloss.candidates.hypotheses import EXCEPTIONS, FORMS, VALUES, Form
 
 def diagnose(evidence: Evidence) -> tuple[str, ...]:
     """Return sentences that say why a call failed and what to do; empty if no hypothesis fits."""
-    if evidence.outcome.error:
+    if evidence.outcome.raised:
         return _first(EXCEPTIONS, evidence)
     if not evidence.outcome.is_usable:
         return _first(FORMS, evidence)

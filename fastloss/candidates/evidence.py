@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from fastloss.arrays import Floats
 from fastloss.candidates.calling import Outcome, attempt
 from fastloss.candidates.candidate import Candidate
-from fastloss.candidates.cases import Case, Expected, expect
+from fastloss.candidates.cases import Case, Expected, expect, scores_of_case
 from fastloss.candidates.convention import Convention
 from fastloss.candidates.judging import misfits, tolerances
 from fastloss.losses.base import Loss
-from fastloss.numerical import scores_of
 from fastloss.penalties import Penalty
 
 Pair = tuple[float, Floats]
@@ -99,8 +98,7 @@ class Evidence:
     @cached_property
     def scores(self) -> Floats:
         """Return the scores (N, C) of the case."""
-        objective = self.candidate.convention.objective(self.case.X, self.case.y, self.loss)
-        return scores_of(objective, self.case.W, np.arange(self.n_rows))
+        return scores_of_case(self.case, self.candidate.convention, self.loss)
 
     def of_scores(self, losses: Floats, dscores: Floats) -> Pair:
         """Return the mean of losses (N,) and ``dW`` of score gradients (N, C), with the penalty."""

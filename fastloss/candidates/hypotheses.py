@@ -15,7 +15,7 @@ import numpy as np
 
 from fastloss.candidates.candidate import missing_arguments
 from fastloss.candidates.cases import make_cases
-from fastloss.candidates.convention import Convention, option
+from fastloss.candidates.convention import Convention, options
 from fastloss.candidates.evidence import Evidence, Pair
 from fastloss.losses import available_losses, get_loss
 
@@ -66,7 +66,7 @@ def another_loss(evidence: Evidence) -> Explanation | None:
         loss = get_loss(name)
         parts = evidence.matches(evidence.of_loss(loss)) if loss != evidence.loss else set()
         if parts == _BOTH:
-            sentence = f"it computes the loss {name}: pass {option('loss', name)}"
+            sentence = f"it computes the loss {name}: pass {options(loss=name)}"
             return Explanation(sentence, frozenset(parts))
     return None
 
@@ -121,11 +121,11 @@ def _rounded(l2: float) -> str:
 def _penalty_sentence(l2: float, found: float) -> str:
     number = _rounded(found)
     if number == "0":
-        return f"it has no penalty: leave out {option('l2', f'{l2:g}')}"
+        return f"it has no penalty: leave out {options(l2=l2)}"
     if not l2:
-        return f"off by {number} * sum(W**2): is a penalty in it? Pass {option('l2', number)}"
+        return f"off by {number} * sum(W**2): is a penalty in it? Pass {options(l2=found)}"
     half = " (is it l2 / 2 * sum(W**2)?)" if abs(found - l2 / 2) <= 1e-3 * l2 else ""
-    return f"its penalty is {number} * sum(W**2){half}: pass {option('l2', number)}"
+    return f"its penalty is {number} * sum(W**2){half}: pass {options(l2=found)}"
 
 
 def penalised_bias(evidence: Evidence) -> Pair:
@@ -208,6 +208,7 @@ def bias_row_only(evidence: Evidence) -> Explanation | None:
 #: Hypotheses on a result of the right form.
 VALUES: tuple[Hypothesis, ...] = (
     another_loss,
+    predicted("{it} 0 throughout", lambda e: e.scaled(0.0)),
     *times(lambda e: e.n_rows, "{it} {N} times too large: divide by the number of rows"),
     *times(lambda e: 1 / e.n_rows, "{it} divided by the number of rows, {N}, twice"),
     *times(lambda e: -1.0, "{it} of the wrong sign"),
@@ -293,7 +294,9 @@ def another_row_of_w(evidence: Evidence) -> str | None:
     shape[0 if evidence.candidate.convention.layout == "dc" else 1] += -1 if intercept else 1
     if _shapes(evidence) != ((), tuple(shape)):
         return None
-    return "dW lacks the bias row" if intercept else f"is a bias in it? Pass {option('intercept')}"
+    return (
+        "dW lacks the bias row" if intercept else f"is a bias in it? Pass {options(intercept=True)}"
+    )
 
 
 #: Hypotheses on a result that is no pair of a loss and a gradient of the shape of W.
@@ -331,11 +334,12 @@ def more_arguments(evidence: Evidence) -> str | None:
         return None
     names, n_positional = missing
     if names:
+        order = convention.order.replace(",", ", ")
         given = ", ".join(f"{name}=..." for name in names)
         return (
             f"it is called as {convention.signature}, but also needs {', '.join(names)}: check a "
-            f"function of three arguments, such as `lambda {convention.order}: "
-            f"{evidence.candidate.short_name}({convention.order}, {given})`"
+            f"function of three arguments, such as `lambda {order}: "
+            f"{evidence.candidate.short_name}({order}, {given})`"
         )
     if n_positional < 3:
         return f"it is called as {convention.signature}, but takes {n_positional} arguments"
@@ -381,13 +385,8 @@ def _wish(given: Convention, wanted: Convention) -> str:
         if wanted.intercept
         else "it seems to want a `W` without a bias row",
     }
-    options = {
-        "order": option("order", wanted.order),
-        "layout": option("layout", wanted.layout),
-        "intercept": option("intercept", "" if wanted.intercept else "no"),
-    }
     wishes = "; ".join(sentences[name] for name in changes)
-    return f"{wishes}: pass {' and '.join(options[name] for name in changes)}"
+    return f"{wishes}: pass {options(**{name: getattr(wanted, name) for name in changes})}"
 
 
 #: Hypotheses on a call that raises an exception.

@@ -36,18 +36,15 @@ def misfits(
     allowed_loss, allowed_gradient = tolerances
     # Written so that NaN fails too.
     if not loss_error <= allowed_loss:
-        found["loss"] = (
-            f"loss {value!r}, expected {expected.loss!r} (off by {loss_error:.1e} of it, allowed "
-            f"{allowed_loss:.0e})"
+        found["loss"] = f"loss {value!r}, expected {expected.loss!r}" + _off(
+            loss_error, allowed_loss, "it"
         )
     if not gradient_error <= allowed_gradient:
         off = np.nan_to_num(_distance(gradient, expected), nan=np.inf)
         d, c = np.unravel_index(off.argmax(), off.shape)
         found["gradient"] = (
-            f"dW[{d}, {c}] = {float(gradient[d, c])!r}, expected "
-            f"{float(expected.gradient[d, c])!r} (off by {gradient_error:.1e} of the largest "
-            f"entry, allowed {allowed_gradient:.0e})"
-        )
+            f"dW[{d}, {c}] = {float(gradient[d, c])!r}, expected {float(expected.gradient[d, c])!r}"
+        ) + _off(gradient_error, allowed_gradient, "the largest entry")
     return found
 
 
@@ -58,6 +55,12 @@ def tolerances(expected: Expected, precision: str) -> tuple[float, float]:
     if expected.upper is not expected.lower:
         gradient = max(gradient, _KINK_TOLERANCE)
     return loss + rounding / max(abs(expected.loss), 1e-300), gradient + rounding
+
+
+def _off(error: float, allowed: float, scale: str) -> str:
+    if not np.isfinite(error):
+        return ""
+    return f" (off by {error:.1e} of {scale}, allowed {allowed:.0e})"
 
 
 def _distance(gradient: NDArray[Any], expected: Expected) -> NDArray[np.float64]:

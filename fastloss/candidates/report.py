@@ -31,7 +31,7 @@ class CandidateReport:
     precision : the tolerances of the verdict, "float64" or "float32".
     findings : the results on all problems.
     advice : what to do, if a hypothesis explains the failure.
-    error : the candidate's exception, with the frames of the user's code only.
+    frames : if the candidate raised an exception, the frames of the user's code.
     notes : limits of a right function.
     gradient_check : gradient against finite differences of the function's own loss; None if the
         function gave no result to check.
@@ -43,7 +43,7 @@ class CandidateReport:
     precision: str
     findings: tuple[Finding, ...]
     advice: tuple[str, ...] = ()
-    error: str = ""
+    frames: str = ""
     notes: tuple[str, ...] = ()
     gradient_check: GradientCheck | None = None
 
@@ -90,11 +90,12 @@ class CandidateReport:
         yield f"{self.name}: {verdict} as {self.loss}, called as {self.signature}"
         if self.fails_only_at_extremes:
             yield "  right at ordinary scores, wrong at extreme scores"
-        for finding in self.failures:
-            first, *more = finding.wrong.splitlines()
-            yield f"  wrong: {finding.case}, {finding.dtype}: {first}"
-            yield from (f"    {line}" for line in more)
-        for line in self.error.splitlines():
+        for case in dict.fromkeys(finding.case for finding in self.failures):
+            failures = [finding for finding in self.failures if finding.case == case]
+            dtypes = " and ".join(finding.dtype for finding in failures)
+            yield f"  wrong in {dtypes}: {case}"
+            yield from (f"    {line}" for line in failures[0].wrong.splitlines())
+        for line in self.frames.splitlines():
             yield f"    {line}"
         for sentence in self.advice:
             yield f"  likely: {sentence}"
