@@ -31,11 +31,13 @@ from fastloss.version import __version__
 
 if TYPE_CHECKING:
     from fastloss import benchmark, data, optim
+    from fastloss.candidates import CandidateReport, check_candidate
     from fastloss.gradcheck import GradientCheck, check_gradient
     from fastloss.numerical import numerical_gradient
 
 __all__ = [
     "Backend",
+    "CandidateReport",
     "CrammerSinger",
     "Explanation",
     "GradientCheck",
@@ -49,6 +51,7 @@ __all__ = [
     "available_backends",
     "available_losses",
     "benchmark",
+    "check_candidate",
     "check_gradient",
     "data",
     "explain",
@@ -66,7 +69,9 @@ __all__ = [
 
 # Imported at first use, to keep ``import fastloss`` fast.
 _LAZY_NAMES = {
+    "CandidateReport": "fastloss.candidates",
     "GradientCheck": "fastloss.gradcheck",
+    "check_candidate": "fastloss.candidates",
     "check_gradient": "fastloss.gradcheck",
     "numerical_gradient": "fastloss.numerical",
 }

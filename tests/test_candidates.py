@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import pickle
+import re
+
+import numba
+import numpy as np
 import pytest
 import users_functions as users
 
 import fastloss
-from fastloss.candidates import check_candidate
+from fastloss.benchmark import VerificationError
+from fastloss.benchmark.candidates import verified
+from fastloss.benchmark.run import verify
+from fastloss.candidates import Candidate, Convention, check_candidate
 
 EVERYTHING = {"order": "X,y,W", "layout": "cd", "l2": 0.1, "intercept": True}
 
@@ -105,3 +114,187 @@ def test_wrong_function_is_told_what_to_do(function, loss, options, advice):
     assert not report.passed
     assert advice in report.reason, f"{report.reason}\n{report}"
     assert len(report.advice) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong"),
+    [
+        (
+            users.one_row_wrong,
+            r"dW\[7, \d\] = .* \(off by .* of the largest entry, allowed 1e-09\)",
+        ),
+        (users.not_a_number, r"dW\[3, 2\] = nan, expected -?0\.\d+$"),
+        (users.changes_w, r"changes its argument W: compute on a copy"),
+        (users.changes_x_and_y, r"changes its argument X and y: compute on a copy"),
+        (users.rounded_slopes, r"dW\[\d+, \d\] = .*allowed 1e-04"),
+    ],
+)
+def test_unexplained_difference_has_its_place_and_size(function, wrong):
+    report = check_candidate(function)
+    assert re.search(wrong, report.failures[0].wrong, re.MULTILINE), str(report)
+    assert report.advice == ()
+    assert report.failures[0].wrong.splitlines()[0] in report.reason
+
+
+def test_gradient_beyond_the_subgradients_of_a_kink_is_wrong():
+    report = check_candidate(users.hinge_beyond_its_kinks, "hinge")
+    assert {finding.case for finding in report.failures} >= {"ties"}
+    assert not {"ordinary scores", "one row"} & {finding.case for finding in report.failures}
+    assert not report.fails_only_at_extremes
+
+
+def test_function_that_fails_at_extreme_scores_only_is_told_so():
+    report = check_candidate(users.unshifted)
+    assert report.fails_only_at_extremes
+    assert report.reason.startswith(
+        "right at ordinary scores, wrong at extreme scores (very large scores)"
+    )
+    text = str(report)
+    assert "wrong in float64 and float32: very negative scores\n    loss nan, expected 4." in text
+    assert "right in float64 and float32: ordinary scores, one row, two classes, ties" in text
+
+
+def test_exception_is_shown_with_the_users_frames_only():
+    text = str(check_candidate(users.divides_by_zero))
+    assert "raises ZeroDivisionError: division by zero" in text
+    assert re.findall(r'File ".*[/\\](\w+\.py)", line \d+, in (\w+)', text) == [
+        ("users_functions.py", "divides_by_zero"),
+        ("users_functions.py", "inner"),
+    ]
+
+
+def test_exception_on_another_problem_is_shown_too():
+    def for_many(W, X, y):
+        if len(X) == 1:
+            raise ValueError("one row")
+        return users.log_sum_exp(W, X, y)
+
+    report = check_candidate(for_many)
+    assert [finding.case for finding in report.failures] == ["one row", "one row"]
+    assert "in for_many" in str(report)
+    assert report.reason == "one row, float64: raises ValueError: one row"
+
+
+def test_limits_of_a_right_function_are_notes():
+    notes = check_candidate(users.refuses_float64).notes
+    assert "it takes float32 only, so it is verified in float32; for float64 it raises" in notes[0]
+    assert notes[1].startswith("it does not take arrays that are not contiguous: it raises")
+    assert check_candidate(users.refuses_float64).dtypes == ("float32",)
+    assert "takes float64 only" in check_candidate(users.refuses_float32).notes[0]
+    for function in (users.float32_inside, users.float32_gradient):
+        report = check_candidate(function)
+        assert "it computes in float32, so it is judged by float32's tolerances" in report.notes[0]
+        assert report.precision == "float32"
+    (note,) = check_candidate(users.softmax).notes
+    assert note.startswith("scores far apart: its loss is inf, its gradient right")
+    assert check_candidate(users.log_sum_exp).notes == ()
+
+
+def test_float32_function_is_diagnosed_in_float32():
+    def summed(W, X, y):
+        loss, dW = users.refuses_float64(W, X, y)
+        return loss * len(y), dW * len(y)
+
+    report = check_candidate(summed)
+    assert report.dtypes == ("float32",)
+    assert report.advice[0].startswith("loss and gradient are 37 times too large")
+
+
+def test_wrong_only_on_strided_arrays_is_wrong():
+    def reads_memory(W, X, y):
+        return users.log_sum_exp(W, X.ravel(order="K").reshape(X.shape), y)
+
+    (failure,) = check_candidate(reads_memory).failures
+    assert failure.case == "arrays that are not contiguous"
+
+
+def test_gradient_of_another_loss_fails_the_differences():
+    def other_gradient(W, X, y):
+        return users.hinge(W, X, y)[0], users.log_sum_exp(W, X, y)[1]
+
+    report = check_candidate(other_gradient, "hinge")
+    assert "finite differences: the gradient is not that of its own loss" in str(report)
+    # Right on all problems but the one of the differences.
+    other = check_candidate(
+        lambda W, X, y: (users.hinge if len(X) != 7 else other_gradient)(W, X, y), "hinge"
+    )
+    assert (other.failures, other.passed, other.reason) == ((), False, "the gradient check fails")
+
+
+@pytest.mark.parametrize("layout", ["dc", "cd"])
+def test_compiled_float32_signature(layout):
+    signature = "Tuple((float64, float32[:, ::1]))(float32[:, ::1], float32[:, ::1], int64[::1])"
+    compiled = numba.njit(signature)(users.loops if layout == "dc" else users.loops_of_columns)
+    report = check_candidate(compiled, layout=layout)
+    assert report.passed, str(report)
+    assert len(report.notes) == 2
+    other = check_candidate(compiled, layout="cd" if layout == "dc" else "dc")
+    assert not other.passed
+
+
+def test_pytorch_in_float32_and_in_a_graph():
+    torch = pytest.importorskip("torch")
+
+    def of_tensors(W, X, y, dtype=torch.float32, **options):
+        w = torch.tensor(W, dtype=dtype, requires_grad=True)
+        scores = torch.tensor(X, dtype=dtype) @ w
+        loss = torch.nn.functional.cross_entropy(scores, torch.tensor(y))
+        return loss.item(), torch.autograd.grad(loss, w, **options)[0]
+
+    report = check_candidate(of_tensors)
+    assert report.passed, str(report)
+    assert "computes in float32" in report.notes[0]
+    report = check_candidate(lambda W, X, y: of_tensors(W, X, y, create_graph=True))
+    assert "return `dW.detach().numpy()`" in report.reason
+
+
+def test_report_names_the_candidate_and_shows_as_html():
+    report = check_candidate(lambda W, X, y: (0.0, 0 * W), "hinge", l2=0.5, name="<b>")
+    assert str(report).startswith("<b>: FAILED as hinge + 0.5 * sum(W**2), called as f(W, X, y)")
+    assert report._repr_html_().startswith("<p><b>&lt;b&gt;: FAILED as hinge")
+    name = check_candidate(lambda W, X, y: (0.0, 0 * W)).name
+    assert re.fullmatch(r"lambda, test_candidates.py:\d+", name)
+    assert check_candidate(functools.partial(users.four_arguments, reg=0.0)).passed
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"function": "no_colon"}, ValueError, "my_module:my_function"),
+        ({"function": "no_such_module_at_all:f"}, ValueError, "No module named"),
+        ({"function": "json:no_such_function"}, ValueError, "no such function; json has"),
+        ({"loss": "nope"}, ValueError, "unknown loss 'nope'"),
+        ({"order": "W,X"}, ValueError, "order must be a permutation of W,X,y, got 'W,X'"),
+        ({"layout": "ab"}, ValueError, "layout must be"),
+        ({"l2": -1.0}, ValueError, "l2 must be"),
+        ({"intercept": 2}, TypeError, "intercept must be"),
+    ],
+)
+def test_wrong_option_is_an_error(options, error, message):
+    with pytest.raises(error, match=message):
+        check_candidate(**{"function": users.softmax, **options})
+
+
+def test_candidate_travels_and_is_called_in_the_packages_own_convention():
+    rng = np.random.default_rng(0)
+    X, y, W = rng.standard_normal((8, 4)), rng.integers(0, 3, 8), rng.standard_normal((5, 3))
+    candidate = Candidate.of(users.everything, Convention(**EVERYTHING))
+    candidate = pickle.loads(pickle.dumps(candidate))
+    loss, dW = candidate(W, X, y)
+    expected = fastloss.loss_and_grad(W, X, y, l2=0.1, intercept=True, backend="numpy")
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(dW, expected[1], rtol=1e-9, atol=1e-12)
+
+
+def test_float32_function_is_timed_on_float32_copies():
+    (right,), refused = verified(
+        [Candidate.of(users.refuses_float64), Candidate.of(users.summed)], "softmax"
+    )
+    assert (right.dtype, right.precision) == ("float32", "float32")
+    assert refused["summed"].startswith("loss and gradient are 37 times too large")
+    rng = np.random.default_rng(0)
+    X, y, W = rng.standard_normal((8, 4)), rng.integers(0, 3, 8), rng.standard_normal((4, 3))
+    objective = fastloss.Objective(X, y, backend="numpy")
+    verify("mine", right(W, X, y), objective, W, right.precision)
+    with pytest.raises(VerificationError, match="mine is wrong: loss"):
+        verify("mine", right(W, X, y), objective, W)

@@ -289,3 +289,74 @@ def divides_by_zero(W: Any, X: Any, y: Any) -> Any:
         return 1 / (n - n)
 
     return inner(len(y)), np.linalg.inv(W)
+
+
+def one_row_wrong(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    dW[7 % len(dW)] *= 1.01
+    return loss, dW
+
+
+def not_a_number(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    dW[3, 2 % dW.shape[1]] = np.nan
+    return loss, dW
+
+
+def changes_x_and_y(W: Any, X: Any, y: Any) -> Any:
+    result = log_sum_exp(W, X, y)
+    X[0], y[0] = 0, (y[0] + 1) % 5
+    return result
+
+
+def rounded_slopes(W: Any, X: Any, y: Any) -> Any:
+    """Computes in float32, and too roughly for it."""
+    loss, dW = log_sum_exp(W.astype(np.float32), X.astype(np.float32), y)
+    return loss, dW.astype(np.float16)
+
+
+def hinge_beyond_its_kinks(W: Any, X: Any, y: Any) -> Any:
+    """The slope at a kink is 3; 0 to 1 are right."""
+    rows = np.arange(len(y))
+    scores = X @ W
+    margins = scores - scores[rows, y][:, None] + 1
+    margins[rows, y] = -1
+    mask = np.where(margins > 0, 1.0, np.where(margins == 0, 3.0, 0.0))
+    mask[rows, y] = -mask.sum(axis=1)
+    return np.maximum(margins, 0).sum() / len(y), X.T @ mask / len(y)
+
+
+def loops(W: Any, X: Any, y: Any) -> Any:
+    """Plain loops for Numba; the loss adds up in float64."""
+    loss, dW = 0.0, np.zeros_like(W)
+    for i in range(len(X)):
+        scores = np.zeros(W.shape[1], W.dtype)
+        for d in range(len(W)):
+            for j in range(len(scores)):
+                scores[j] += X[i, d] * W[d, j]
+        scores -= scores.max()
+        z = np.exp(scores).sum()
+        loss += np.log(z) - scores[y[i]]
+        for j in range(len(scores)):
+            slope = np.exp(scores[j]) / z - (1.0 if j == y[i] else 0.0)
+            for d in range(len(W)):
+                dW[d, j] += slope * X[i, d] / len(X)
+    return loss / len(X), dW
+
+
+def loops_of_columns(W: Any, X: Any, y: Any) -> Any:
+    """The same for W (C, D)."""
+    loss, dW = 0.0, np.zeros_like(W)
+    for i in range(len(X)):
+        scores = np.zeros(len(W), W.dtype)
+        for j in range(len(W)):
+            for d in range(W.shape[1]):
+                scores[j] += X[i, d] * W[j, d]
+        scores -= scores.max()
+        z = np.exp(scores).sum()
+        loss += np.log(z) - scores[y[i]]
+        for j in range(len(W)):
+            slope = np.exp(scores[j]) / z - (1.0 if j == y[i] else 0.0)
+            for d in range(W.shape[1]):
+                dW[j, d] += slope * X[i, d] / len(X)
+    return loss / len(X), dW

@@ -169,7 +169,8 @@ def _prepare(
     if task.kind == "peer":
         # Time it on the whole problem: some peers compile for one shape only.
         cold = seconds
-    loss_error, gradient_error = verify(name, result, reference.batch(slice(n_timed)), W)
+    precision = task.candidate.precision if isinstance(task, CandidateTask) else "float64"
+    loss_error, gradient_error = verify(name, result, reference.batch(slice(n_timed)), W, precision)
     return Timing(
         name,
         [],
@@ -193,6 +194,9 @@ def _note(session: Session, task: Contender, dtype: np.dtype[Any]) -> str:
         )
     if task.kind == "peer" and dtype == np.uint8:
         return "handed a float32 copy of X, made beforehand"
+    taken = task.candidate.dtype if isinstance(task, CandidateTask) else None
+    if taken not in (None, str(dtype)):
+        return f"handed {taken} copies of W and X, made beforehand"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,48 +18,16 @@ from fastloss.benchmark.run import (
     Settings,
     VerificationError,
     silent,
-    small_weights,
     start,
-    verify,
 )
 from fastloss.benchmark.shown import ShownResults
-from fastloss.candidates import Candidate, Convention, Functions, as_candidates, resolve_candidate
-from fastloss.gradcheck import check_gradient
+from fastloss.candidates import Candidate, Convention, Functions, as_candidates, examine
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 
 
-def check_candidate(candidate: Candidate, loss: Loss, seed: int = 0) -> None:
-    """Raise `VerificationError` unless the function computes this loss and its gradient.
-
-    The check uses float64 and a small problem with an odd number of rows. It compares the result
-    with the NumPy backend's, and the gradient with finite differences of the function's loss.
-    """
-    name = candidate.name
-    X = np.random.default_rng(seed).standard_normal((37, 13))
-    y = np.random.default_rng(seed + 1).integers(0, 5, 37)
-    W = small_weights(X, 5, X.dtype, seed)
-    if candidate.convention.intercept:
-        W = np.vstack([W, np.full_like(W[:1], 0.1)])
-    before = [array.copy() for array in (W, X, y)]
-    try:
-        result = candidate(W, X, y)
-    except Exception as error:
-        raise VerificationError(
-            f"{name}(W, X, y) raises {type(error).__name__}: {error}"
-        ) from error
-    for argument, array, copy in zip("WXy", (W, X, y), before, strict=True):
-        if not np.array_equal(array, copy):
-            raise VerificationError(f"{name} changes its argument {argument}")
-    objective = candidate.convention.objective(X, y, loss, "numpy")
-    verify(name, result, objective, W)
-    check = check_gradient(lambda W: candidate(W, X, y), W, seed=seed)
-    if not check.passed:
-        raise VerificationError(f"{name} fails the gradient check:\n{check}")
-
-
 def verified(
-    candidates: Iterable[Candidate], loss: Loss, seed: int = 0
+    candidates: Iterable[Candidate], loss: str | Loss, seed: int = 0
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Return the right candidates, and by name why the others are wrong.
 
@@ -67,18 +36,20 @@ def verified(
     VerificationError : all candidates are wrong.
     ValueError : a place ``"module:function"`` has no function.
     """
-    right: list[Candidate] = []
-    refused: dict[str, str] = {}
-    for candidate in candidates:
-        resolve_candidate(candidate.function)
-        try:
-            check_candidate(candidate, loss, seed)
-        except VerificationError as error:
-            refused[candidate.name] = str(error)
-        else:
-            right.append(candidate)
-    if refused and not right:
-        raise VerificationError("\n".join(refused.values()))
+    reports = [(candidate, examine(candidate, loss, seed)) for candidate in candidates]
+    right = [
+        replace(
+            candidate,
+            precision=report.precision,
+            dtype=report.dtypes[0] if len(report.dtypes) == 1 else None,
+        )
+        for candidate, report in reports
+        if report.passed
+    ]
+    wrong = [report for _, report in reports if not report.passed]
+    if wrong and not right:
+        raise VerificationError("\n\n".join(map(str, wrong)))
+    refused = {report.name: report.reason for report in wrong}
     return right, refused
 
 
@@ -133,12 +104,13 @@ def compare(
     """
     settings = settings or Settings(first_calls=False)
     X, y, source = _problem(X, y, settings.seed)
-    loss_of_all, n_classes = get_loss(loss), count_classes(y)
+    get_loss(loss)
+    n_classes = count_classes(y)
     names = backends or available_backends()
     convention = Convention(order, layout, l2, intercept)
     given = as_candidates(candidates, convention, taken=names)
-    right, refused = verified(given, loss_of_all, settings.seed)
-    with start("comparison", source, settings, progress) as run:
+    right, refused = verified(given, loss, settings.seed)
+    with start("comparison", source + convention.as_note, settings, progress) as run:
         measure_cell(
             run, loss, X, y, n_classes, names, right, convention=convention, refused=refused
         )

@@ -114,7 +114,7 @@ class Plan:
         if candidates and len(losses) > 1:
             raise ValueError("a candidate computes one loss: give one --loss")
         given = as_candidates(candidates or (), convention)
-        right, refused = verified(given, get_loss(losses[0]), settings.seed)
+        right, refused = verified(given, losses[0], settings.seed)
         dataset = None if data is None else datasets.load(data)
         if dataset is not None and not convention.intercept:
             dataset = _with_bias(dataset)
@@ -185,6 +185,7 @@ class Plan:
         data = (
             "synthetic" if self.dataset is None else f"{self.dataset.name} ({self.dataset.source})"
         )
+        data += self.convention.as_note
         with start(self.title, data, self.settings, lambda message: progress(message, done)) as run:
             self._results = run.results
             largest = max(self.sizes, key=lambda size: size[0] * (size[1] or 1))

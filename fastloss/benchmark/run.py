@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.backends import cost_model
-from fastloss.benchmark import measure
 from fastloss.benchmark.results import Results
 from fastloss.benchmark.tasks import BackendTask
 from fastloss.benchmark.worker import Session, Worker
+from fastloss.candidates.cases import Expected
+from fastloss.candidates.judging import errors_of, misfits
 from fastloss.machine import environment
 from fastloss.objective import Objective
 from fastloss.settings import threads_to_use
@@ -196,8 +197,13 @@ def _ceiling(run: Run, kind: str, n_bytes: int) -> float:
     return run.results.ceilings[key]
 
 
-def verify(name: str, result: Any, reference: Objective, W: Floats) -> tuple[float, float]:
-    """Return a result's errors against the reference in float64; raise if they are too large."""
+def verify(
+    name: str, result: Any, reference: Objective, W: Floats, precision: str = "float64"
+) -> tuple[float, float]:
+    """Return a result's errors against the reference in float64; raise if they are too large.
+
+    The tolerances are those of the types of ``W`` and ``precision``, the wider ones.
+    """
     loss, dW = reference.astype(np.float64)(W.astype(np.float64))
     try:
         value, gradient = result
@@ -210,20 +216,8 @@ def verify(name: str, result: Any, reference: Objective, W: Floats) -> tuple[flo
         raise VerificationError(
             f"{name} returned a gradient of shape {gradient.shape}, expected {dW.shape}"
         )
-    loss_error = abs(value - loss) / max(abs(loss), 1e-300)
-    gradient_error = measure.relative_error(gradient, dW)
-    loss_tolerance, gradient_tolerance = TOLERANCES[str(W.dtype)]
-    # Written so that NaN fails too.
-    if not loss_error <= loss_tolerance:
-        raise VerificationError(
-            f"{name} is wrong: loss {value!r}, expected {loss!r} (off by {loss_error:.1e} of it, "
-            f"allowed {loss_tolerance:.0e})"
-        )
-    if not gradient_error <= gradient_tolerance:
-        off = np.where(np.isfinite(gradient), np.abs(gradient - dW), np.inf)
-        d, c = np.unravel_index(off.argmax(), off.shape)
-        raise VerificationError(
-            f"{name} is wrong: dW[{d}, {c}] = {gradient[d, c]!r}, expected {dW[d, c]!r} (off by "
-            f"{gradient_error:.1e} of the largest entry, allowed {gradient_tolerance:.0e})"
-        )
-    return loss_error, gradient_error
+    expected = Expected.exactly(loss, dW)
+    tolerances = TOLERANCES["float32" if "float32" in (str(W.dtype), precision) else "float64"]
+    if wrong := misfits(value, gradient, expected, tolerances):
+        raise VerificationError(f"{name} is wrong: {'; '.join(wrong.values())}")
+    return errors_of(value, gradient, expected)

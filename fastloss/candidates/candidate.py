@@ -26,11 +26,15 @@ class Candidate:
     """A user's function, or its place ``"module:function"``, called as the package calls its own.
 
     It can be pickled if the function can. A place is looked up in the process that calls it.
+    ``precision`` names the tolerances of its results. ``dtype`` is the only type of ``W`` and ``X``
+    that it takes, None if it takes float32 and float64.
     """
 
     name: str
     function: str | LossAndGrad
     convention: Convention = USUAL
+    precision: str = "float64"
+    dtype: str | None = None
 
     @classmethod
     def of(cls, function: str | LossAndGrad, convention: Convention = USUAL) -> Candidate:
@@ -45,6 +49,8 @@ class Candidate:
     def bind(self, W: Floats, X: NDArray[Any], y: NDArray[np.int64]) -> Callable[[], Any]:
         """Return the bare call: its arguments are laid out, its result is the function's own."""
         function = resolve_candidate(self.function)
+        if self.dtype is not None:
+            W, X = W.astype(self.dtype, copy=False), X.astype(self.dtype, copy=False)
         arguments = self.convention.arguments(W, X, y)
         return lambda: function(*arguments)
 

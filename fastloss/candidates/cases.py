@@ -57,7 +57,12 @@ class Expected:
     gradient: Floats
     lower: Floats
     upper: Floats
-    largest_score: float
+    largest_score: float = 0.0
+
+    @classmethod
+    def exactly(cls, loss: float, gradient: Floats, largest_score: float = 0.0) -> Expected:
+        """Return the result of a problem without kinks."""
+        return cls(loss, gradient, gradient, gradient, largest_score)
 
 
 def make_cases(convention: Convention, seed: int) -> list[Case]:

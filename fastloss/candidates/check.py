@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -68,8 +69,10 @@ def check_candidate(
     return examine(Candidate(name or name_of(function), function, convention), loss, seed)
 
 
-def examine(candidate: Candidate, loss: str | Loss, seed: int = 0) -> CandidateReport:
-    """Check a candidate; see `check_candidate`."""
+def examine(
+    candidate: Candidate, loss: str | Loss, seed: int = 0, more: Sequence[Case] = ()
+) -> CandidateReport:
+    """Check a candidate, also on ``more`` cases; see `check_candidate`."""
     loss_function = get_loss(loss)
     ordinary, *others = make_cases(candidate.convention, seed)
     first = {
@@ -80,7 +83,7 @@ def examine(candidate: Candidate, loss: str | Loss, seed: int = 0) -> CandidateR
     lead = gathered[0]
     report = CandidateReport(
         name=candidate.name,
-        loss=_described(loss, candidate.convention),
+        loss=(loss if isinstance(loss, str) else repr(loss)) + candidate.convention.terms,
         signature=candidate.convention.signature,
         precision=lead.precision,
         findings=tuple(map(_finding, gathered)),
@@ -92,14 +95,7 @@ def examine(candidate: Candidate, loss: str | Loss, seed: int = 0) -> CandidateR
     if report.failures:
         wrong = next(e for e in gathered if _finding(e).wrong)
         return replace(report, advice=() if wrong.outcome.changed else diagnose(wrong))
-    return _on_other_cases(report, gathered, others)
-
-
-def _described(loss: str | Loss, convention: Convention) -> str:
-    """Return the loss with the terms that the convention adds to it."""
-    name = loss if isinstance(loss, str) else repr(loss)
-    penalty = f" + {convention.l2:g} * sum(W**2)" if convention.l2 else ""
-    return f"{name}{penalty}{' with a bias row' if convention.intercept else ''}"
+    return _on_other_cases(report, gathered, [*others, *more])
 
 
 def _of_taken_types(first: dict[str, Evidence]) -> tuple[list[Evidence], tuple[str, ...]]:
@@ -127,16 +123,14 @@ def _one_type_only(taken: str, other: str, outcome: Outcome) -> str:
 
 
 def _computes_in_float32(wide: Evidence) -> bool:
-    """Return whether a result for float64 arrays is a right float32 result."""
+    """Return whether a result for float64 arrays has the type or the errors of float32."""
     outcome = wide.outcome
+    if outcome.gradient_dtype in ("float16", "float32"):
+        return True
     if not wide.judged("float32").is_right or outcome.loss is None:
         return False
     # A loss that is off alone, and no float32 number, is no matter of the type.
-    return (
-        outcome.gradient_dtype == "float32"
-        or "gradient" in wide.misfits
-        or float(np.float32(outcome.loss)) == outcome.loss
-    )
+    return "gradient" in wide.misfits or float(np.float32(outcome.loss)) == outcome.loss
 
 
 def _on_other_cases(

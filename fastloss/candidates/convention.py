@@ -52,6 +52,17 @@ class Convention:
         """Return the call as text: ``f(W, X, y)``."""
         return f"f({self.order.replace(',', ', ')})"
 
+    @property
+    def terms(self) -> str:
+        """Return the terms that it adds to a loss, as text after the loss's name."""
+        penalty = f" + {self.l2:g} * sum(W**2)" if self.l2 else ""
+        return f"{penalty}{' with a bias row' if self.intercept else ''}"
+
+    @property
+    def as_note(self) -> str:
+        """Return the terms as a note on a whole table; empty without any."""
+        return f"; every loss{self.terms}" if self.terms else ""
+
     def arguments(
         self, W: Floats, X: NDArray[Any], y: NDArray[np.int64]
     ) -> tuple[NDArray[Any], ...]:

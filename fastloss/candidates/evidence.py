@@ -61,9 +61,7 @@ class Evidence:
     def matches(self, predicted: Pair) -> set[str]:
         """Return which of "loss" and "gradient" are wrong, and equal the predicted ones."""
         value, gradient = predicted
-        other = replace(
-            self.expected, loss=value, gradient=gradient, lower=gradient, upper=gradient
-        )
+        other = Expected.exactly(value, gradient, self.expected.largest_score)
         assert self.outcome.loss is not None
         assert self.outcome.gradient is not None
         wrong = misfits(

@@ -54,6 +54,11 @@ class CandidateReport:
         return check is not None and check.passed and not self.failures
 
     @property
+    def dtypes(self) -> tuple[str, ...]:
+        """Return the types of ``W`` and ``X`` that the function takes."""
+        return tuple(dict.fromkeys(finding.dtype for finding in self.findings))
+
+    @property
     def failures(self) -> tuple[Finding, ...]:
         """Return the findings of a wrong result."""
         return tuple(finding for finding in self.findings if finding.wrong)
