@@ -25,7 +25,7 @@ __all__ = ["QUESTIONS"]
 
 def main(arguments: list[str] | None = None) -> int:
     """Answer the questions named on the command line, or all; return the exit code."""
-    from rich.console import Console
+    from fastloss.cli.common import console
 
     parser = argparse.ArgumentParser(description="Answer the lecture's questions by computing.")
     parser.add_argument("names", nargs="*", metavar="name", help="name of a question; default: all")
@@ -34,22 +34,22 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.names if name not in QUESTIONS]:
         parser.error(f"no question is called {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
-    console = Console(highlight=False, markup=False)
+    terminal = console()
     exit_code = 0
     with clear_errors(parser):
         problems = Problems(data_folder(given.data_folder))
         if not given.list:
             hint = "" if problems.folder else " --data-folder reads the real ones."
-            console.print(f"{problems.told}{hint}\n")
+            terminal.print(f"{problems.told}{hint}\n")
         for name in given.names or QUESTIONS:
-            console.print(f"{name}: {QUESTIONS[name].asked}", style="bold")
+            terminal.print(f"{name}: {QUESTIONS[name].asked}", style="bold")
             if given.list:
                 continue
             try:
                 answer = QUESTIONS[name].answer(problems)
-                console.print(answer.said, f"({answer.data})", answer.table.rich(), sep="\n")
+                terminal.print(answer.said, f"({answer.data})", answer.table.rich(), sep="\n")
             except Refuted as error:
-                console.print(f"The usual answer does not hold on these data: {error}.\n")
+                terminal.print(f"The usual answer does not hold on these data: {error}.\n")
                 exit_code = 1
     return exit_code
 

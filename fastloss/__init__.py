@@ -31,12 +31,14 @@ from fastloss.version import __version__
 
 if TYPE_CHECKING:
     from fastloss import benchmark, data, optim
+    from fastloss.candidates import CandidateReport, check_candidate
     from fastloss.gradcheck import GradientCheck, check_gradient
     from fastloss.model import LinearModel
     from fastloss.numerical import numerical_gradient
 
 __all__ = [
     "Backend",
+    "CandidateReport",
     "CrammerSinger",
     "Explanation",
     "GradientCheck",
@@ -51,6 +53,7 @@ __all__ = [
     "available_backends",
     "available_losses",
     "benchmark",
+    "check_candidate",
     "check_gradient",
     "data",
     "explain",
@@ -68,8 +71,10 @@ __all__ = [
 
 # Imported at first use, to keep ``import fastloss`` fast.
 _LAZY_NAMES = {
+    "CandidateReport": "fastloss.candidates",
     "GradientCheck": "fastloss.gradcheck",
     "LinearModel": "fastloss.model",
+    "check_candidate": "fastloss.candidates",
     "check_gradient": "fastloss.gradcheck",
     "numerical_gradient": "fastloss.numerical",
 }

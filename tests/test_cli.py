@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,13 @@ def candidates(tmp_path, monkeypatch):
         "def wrong(W, X, y):\n"
         "    loss, dW = right(W, X, y)\n"
         "    return loss, dW * len(y)\n"
+        "def other(X, y, W):\n"
+        "    loss, dW = right(W.T, np.hstack([X, np.ones((len(X), 1), X.dtype)]), y)\n"
+        "    P = 0.1 * W * (np.arange(W.shape[1]) < X.shape[1])\n"
+        "    return loss + (P * W).sum(), dW.T + 2 * P\n"
+        "def few_rows(W, X, y):\n"
+        "    loss, dW = right(W, X, y)\n"
+        "    return loss + (len(X) == 40), dW\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -100,12 +108,18 @@ def test_bench_of_real_pixels(cifar10_folder, tmp_path):
 
 def test_bench_of_a_candidate(candidates, tmp_path):
     arguments = ("bench", *TINY, "--backend", "numpy", "--out", tmp_path / "out")
-    result = run(*arguments, "--candidate", f"{candidates}:right")
-    assert result.exit_code == 0, result.output
+    both = [f"--candidate={candidates}:{name}" for name in ("right", "wrong")]
+    result = run(*arguments, *both)
+    assert result.exit_code == 1
+    (cell,) = fastloss.benchmark.Results.load(tmp_path / "out" / "results.json").cells
+    assert list(cell.refused) == [f"{candidates}:wrong"]
+    assert cell.timing(f"{candidates}:right").where == "own process"
     assert f"{candidates}:right" in result.stdout
+    assert "refused: " in result.stdout
     result = run(*arguments, "--candidate", f"{candidates}:wrong")
-    assert result.exit_code == 2
-    assert "is wrong: dW[" in result.stderr
+    assert result.exit_code == 1
+    assert "nothing was timed" in result.stderr
+    assert "wrong in float64 and float32: ordinary scores\n    dW[" in result.stderr
     assert "Traceback" not in result.output
 
 
@@ -147,6 +161,13 @@ def test_interrupted_bench_saves_its_cells(tmp_path, monkeypatch):
         (("bench", "--threads", "0"), "threads"),
         (("bench", "--candidate", "nonsense"), "my_module:my_function"),
         (("check", "--loss", "nope"), "unknown loss 'nope'"),
+        (("check", "--l2", "1"), "--order describe a --candidate"),
+        (
+            ("check", "--candidate", "m:f", "--loss", "hinge", "--loss", "softmax"),
+            "give one --loss",
+        ),
+        (("check", "--candidate", "m:f", "--backend", "numpy"), "--backend does not apply"),
+        (("bench", "--candidate", "m:f", "--order", "X,y"), "permutation of W,X,y, got 'X,y'"),
         (("warmup", "--dtype", "int8"), "float32, float64 or uint8"),
         (("warmup", "--dtype", "nonsense"), "nonsense"),
     ],
@@ -169,11 +190,33 @@ def test_check_passes_every_loss(tmp_path):
 
 
 def test_check_of_a_wrong_candidate_fails_with_the_report(candidates):
-    assert run("check", "--candidate", f"{candidates}:right").exit_code == 0
-    result = run("check", "--candidate", f"{candidates}:wrong")
+    right, wrong = ("--candidate", f"{candidates}:right"), ("--candidate", f"{candidates}:wrong")
+    result = run("check", *right)
+    assert result.exit_code == 0
+    assert "Loss and gradient of softmax" in result.stdout
+    result = run("check", *wrong, *right)
     assert result.exit_code == 1
-    assert "FAILED" in result.stdout
-    assert "wrong" in result.stdout
+    assert re.search(r"users_module:wrong +FAILED", result.stdout)
+    assert re.search(r"users_module:right +passed", result.stdout)
+    assert "likely: the gradient is 37 times too large" in result.stdout
+    result = run("check", *right, "--loss", "hinge")
+    assert result.exit_code == 1
+    assert "it computes the loss softmax: pass --loss softmax" in result.stdout
+
+
+def test_check_calls_a_candidate_as_the_options_say(candidates, tmp_path):
+    np.savez(tmp_path / "d.npz", X=np.random.default_rng(0).random((40, 5)), y=np.arange(40) % 3)
+    options = ("--l2", 0.1, "--intercept", "--layout", "cd", "--order", "X,y,W")
+    result = run("check", "--candidate", f"{candidates}:other", *options, "--data", "d.npz")
+    assert result.exit_code == 0, result.output
+    assert "softmax + 0.1 * sum(W**2) with a bias row" in result.stdout
+    result = run("check", "--candidate", f"{candidates}:few_rows", "--data", "d.npz")
+    assert result.exit_code == 1
+    assert "wrong in float64 and float32: rows of d.npz" in result.stdout
+    out = ("--backend", "numpy", "--seconds", "0.2", "--out", tmp_path / "o")
+    result = run("bench", "--candidate", f"{candidates}:other", *options, *TINY, *out)
+    assert result.exit_code == 0, result.output
+    assert "every loss + 0.1 * sum(W**2) with a bias row" in result.stdout
 
 
 def test_doctor_reports_every_topic():

@@ -251,6 +251,21 @@ def test_loss_that_is_nan_near_w_fails() -> None:
     np.testing.assert_equal(check.counts["wrong"], len(check.records))
 
 
+@pytest.mark.parametrize(("factor", "passed"), [(1.0, True), (1.05, False), (-1.0, False)])
+def test_float32_callable_is_judged_by_float32_rounding(factor: float, passed: bool) -> None:
+    objective, W = problem("softmax")
+
+    def f(W: Any) -> tuple[float, Any]:
+        assert W.dtype == np.float32
+        loss, gradient = objective.astype(np.float32)(W)
+        return float(np.float32(loss)), np.float32(factor) * gradient
+
+    check = fastloss.check_gradient(f, W, dtype=np.float32)
+    assert check.passed == passed
+    assert "h = 0.01" in check.subject
+    assert not any("compute it in float64" in note for note in check.notes)
+
+
 # --- errors ----------------------------------------------------------------------------------
 
 
@@ -263,6 +278,8 @@ def test_loss_that_is_nan_near_w_fails() -> None:
         ({"max_rows": 2.5}, TypeError, r"max_rows must be an integer, got 2\.5"),
         ({"W": 1e15 * np.ones((12, 4))}, ValueError, "h = 1e-05 does not change W"),
         ({"W": np.ones((11, 4))}, ValueError, "W must have 12 rows"),
+        ({"dtype": "float32"}, ValueError, "an Objective is checked in float64"),
+        ({"dtype": "int8"}, TypeError, "dtype must be float32 or float64, got int8"),
         ({"W": np.ones((12, 4), complex)}, TypeError, "W must hold real numbers"),
         ({"W": np.ones((0, 4))}, ValueError, "W must be a non-empty array"),
         ({"W": np.full((12, 4), np.nan)}, ValueError, "the loss at W is nan"),

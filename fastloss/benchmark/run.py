@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.backends import cost_model
-from fastloss.benchmark import measure
 from fastloss.benchmark.results import Results
 from fastloss.benchmark.tasks import BackendTask
 from fastloss.benchmark.worker import Session, Worker
+from fastloss.candidates.cases import Expected
+from fastloss.candidates.judging import errors_of, misfits
 from fastloss.machine import environment
 from fastloss.objective import Objective
 from fastloss.settings import threads_to_use
+from fastloss.version import install_extra
 
 #: Largest errors allowed: relative for the loss, over the largest entry for the gradient. They are
 #: wider than in the tests: at this size a hinge margin may round to either side of 0, which moves
@@ -87,13 +90,13 @@ class Run:
         return Worker(self.settings.n_threads, caches)
 
     def session(self, luggage: object) -> Session:
-        """Start a process, or use this one if the luggage cannot be sent (such as a lambda)."""
+        """Start a process, or use this one and say why, if the luggage cannot be sent."""
         worker = self.worker()
         try:
             worker.run(_Nothing(luggage))
-        except Exception:
+        except Exception as error:
             worker.close()
-            return Session()
+            return Session(why_here=_why_not_sent(error))
         return worker
 
 
@@ -105,6 +108,21 @@ class _Nothing:
 
     def bind(self) -> Callable[[], None]:
         return lambda: None
+
+
+def _why_not_sent(error: Exception) -> str:
+    reason = first_line(error)
+    if find_spec("cloudpickle") is None:
+        reason += (
+            "; cloudpickle sends lambdas, closures and functions of a notebook or script: "
+            f"{install_extra('notebook')}"
+        )
+    return reason
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message: libraries' messages may fill pages."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager
@@ -179,8 +197,13 @@ def _ceiling(run: Run, kind: str, n_bytes: int) -> float:
     return run.results.ceilings[key]
 
 
-def verify(name: str, result: Any, reference: Objective, W: Floats) -> tuple[float, float]:
-    """Return a result's errors against the reference in float64; raise if they are too large."""
+def verify(
+    name: str, result: Any, reference: Objective, W: Floats, precision: str = "float64"
+) -> tuple[float, float]:
+    """Return a result's errors against the reference in float64; raise if they are too large.
+
+    The tolerances are those of the types of ``W`` and ``precision``, the wider ones.
+    """
     loss, dW = reference.astype(np.float64)(W.astype(np.float64))
     try:
         value, gradient = result
@@ -193,20 +216,8 @@ def verify(name: str, result: Any, reference: Objective, W: Floats) -> tuple[flo
         raise VerificationError(
             f"{name} returned a gradient of shape {gradient.shape}, expected {dW.shape}"
         )
-    loss_error = abs(value - loss) / max(abs(loss), 1e-300)
-    gradient_error = measure.relative_error(gradient, dW)
-    loss_tolerance, gradient_tolerance = TOLERANCES[str(W.dtype)]
-    # Written so that NaN fails too.
-    if not loss_error <= loss_tolerance:
-        raise VerificationError(
-            f"{name} is wrong: loss {value!r}, expected {loss!r} (off by {loss_error:.1e} of it, "
-            f"allowed {loss_tolerance:.0e})"
-        )
-    if not gradient_error <= gradient_tolerance:
-        off = np.where(np.isfinite(gradient), np.abs(gradient - dW), np.inf)
-        d, c = np.unravel_index(off.argmax(), off.shape)
-        raise VerificationError(
-            f"{name} is wrong: dW[{d}, {c}] = {gradient[d, c]!r}, expected {dW[d, c]!r} (off by "
-            f"{gradient_error:.1e} of the largest entry, allowed {gradient_tolerance:.0e})"
-        )
-    return loss_error, gradient_error
+    expected = Expected.exactly(loss, dW)
+    tolerances = TOLERANCES["float32" if "float32" in (str(W.dtype), precision) else "float64"]
+    if wrong := misfits(value, gradient, expected, tolerances):
+        raise VerificationError(f"{name} is wrong: {'; '.join(wrong.values())}")
+    return errors_of(value, gradient, expected)

@@ -9,21 +9,28 @@ from typing import Annotated
 import typer
 
 from fastloss.arrays import as_integer
-from fastloss.benchmark import Results, Settings
+from fastloss.benchmark import Results, Settings, VerificationError
 from fastloss.benchmark.findings import control_line
 from fastloss.benchmark.plan import Plan, parse_size
 from fastloss.benchmark.plots import PICTURES, pictures_of
 from fastloss.benchmark.report import all_tables, crossover_lines
 from fastloss.benchmark.results import check_published
+from fastloss.candidates import USUAL
 from fastloss.cli.common import (
     Attempts,
     BackendOption,
+    CandidateOption,
     DataOption,
+    InterceptOption,
+    L2Option,
+    LayoutOption,
     LossOption,
+    OrderOption,
     SeedOption,
     app,
     check_files,
     console,
+    convention_of,
     progress_bar,
     save_pictures,
     say_saved,
@@ -46,10 +53,11 @@ def bench(
         str | None,
         typer.Option(help="N or NxDxC, separated by commas: 256x3073x10,4000x3073x10."),
     ] = None,
-    candidate: Annotated[
-        list[str] | None,
-        typer.Option(help="Your own my_module:my_loss_and_grad(W, X, y) -> (loss, dW)."),
-    ] = None,
+    candidate: CandidateOption = None,
+    l2: L2Option = USUAL.l2,
+    intercept: InterceptOption = USUAL.intercept,
+    layout: LayoutOption = USUAL.layout,
+    order: OrderOption = USUAL.order,
     dtype: Annotated[str, typer.Option(help="Type of X: float32, float64 or uint8.")] = "float32",
     quick: Annotated[bool, typer.Option("--quick", help="One loss, fewer rounds.")] = False,
     gradient_study: Annotated[
@@ -82,7 +90,8 @@ def bench(
     """Verify and time every backend, and compare numerical with analytic gradients.
 
     Without arguments, it takes two to three minutes on a synthetic problem of CIFAR-10's shape.
-    With --peers, it compares with other libraries, without a gradient study.
+    With --peers, it compares with other libraries, without a gradient study. If a candidate is
+    wrong, the exit code is 1.
     """
     outputs = _check_outputs(out, json, data, candidate or [])
     if not allow_dirty:
@@ -95,22 +104,30 @@ def bench(
         first_calls=first_calls,
         cell_seconds=seconds or (PEERS_SECONDS if peers else Settings.cell_seconds),
     )
-    plan = Plan.make(
-        data=data,
-        losses=loss,
-        backends=backend,
-        sizes=None if sizes is None else [parse_size(size) for size in sizes.split(",")],
-        candidates=candidate,
-        dtype=dtype,
-        quick=quick,
-        gradient_study=gradient_study,
-        peers=peers,
-        settings=settings,
-    )
+    convention = convention_of(candidate, l2, intercept, layout, order)
+    try:
+        plan = Plan.make(
+            data=data,
+            losses=loss,
+            backends=backend,
+            sizes=None if sizes is None else [parse_size(size) for size in sizes.split(",")],
+            candidates=candidate,
+            convention=convention,
+            dtype=dtype,
+            quick=quick,
+            gradient_study=gradient_study,
+            peers=peers,
+            settings=settings,
+        )
+    except VerificationError as error:
+        typer.echo(f"fastloss: no candidate is right, so nothing was timed\n{error}", err=True)
+        raise typer.Exit(1) from None
     results = _run(plan)
     _write(results, out, json)
     if not results.complete:
         raise typer.Exit(130)
+    if any(cell.refused for cell in results.cells):
+        raise typer.Exit(1)
 
 
 def _run(plan: Plan) -> Results:

@@ -9,21 +9,29 @@ from typing import Annotated
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.table import Table
 
 import fastloss
 from fastloss import data as datasets
 from fastloss.backends import available_backends, get_backend
+from fastloss.candidates import USUAL, Convention, as_candidates, examine
+from fastloss.candidates.cases import Case
 from fastloss.cli.common import (
     BackendOption,
+    CandidateOption,
     DataOption,
+    InterceptOption,
+    L2Option,
+    LayoutOption,
     LossOption,
+    OrderOption,
     SeedOption,
     app,
     console,
+    convention_of,
 )
 from fastloss.gradcheck import check_gradient
 from fastloss.losses import get_loss
+from fastloss.tables import Table
 
 
 @app.command()
@@ -31,46 +39,110 @@ def check(
     data: DataOption = None,
     loss: LossOption = None,
     backend: BackendOption = None,
-    candidate: Annotated[
-        list[str] | None, typer.Option(help="Check your own my_module:my_function instead.")
-    ] = None,
+    candidate: CandidateOption = None,
+    l2: L2Option = USUAL.l2,
+    intercept: InterceptOption = USUAL.intercept,
+    layout: LayoutOption = USUAL.layout,
+    order: OrderOption = USUAL.order,
     rows: Annotated[int, typer.Option(min=1, help="Number of rows to check on.")] = 50,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every full report.")] = False,
     seed: SeedOption = 0,
 ) -> None:
-    """Check gradients against finite differences; exit with code 1 if one fails."""
-    X, y, n_classes = _small_problem(data, rows, seed)
-    checks = {name: run(X, y, n_classes, seed) for name, run in _checks(loss, backend, candidate)}
-    table = Table(title=f"Gradient check on {len(X)} rows x {X.shape[1]} features")
-    for column in ("function", "verdict", "max relative error", "kinks crossed", "evaluations"):
-        table.add_column(column)
-    for name, result in checks.items():
-        verdict = "passed" if result.passed else "FAILED"
-        table.add_row(
+    """Check gradients against finite differences; exit with code 1 if one fails.
+
+    A candidate's loss and gradient are also compared with one named loss (softmax by default), at
+    ordinary and extreme scores, in float32 and float64. With --data, also on rows of the data.
+    """
+    convention = convention_of(candidate, l2, intercept, layout, order)
+    if candidate:
+        if backend:
+            raise ValueError("--backend does not apply to a --candidate: leave one out")
+        if loss is not None and len(loss) > 1:
+            raise ValueError("a candidate computes one loss: give one --loss")
+        name = loss[0] if loss else "softmax"
+        more = [] if data is None else [_case_of_data(data, rows, seed, convention)]
+        passed = _check_candidates(candidate, name, convention, more, verbose, seed)
+    else:
+        passed = _check_backends(loss, backend, *_small_problem(data, rows, seed), verbose, seed)
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _check_candidates(
+    places: list[str], loss: str, convention: Convention, more: list[Case], verbose: bool, seed: int
+) -> bool:
+    """Print the verdicts on the user's functions; return whether all passed."""
+    candidates = as_candidates(places, convention)
+    reports = [examine(candidate, loss, seed, more) for candidate in candidates]
+    columns = ("candidate", "verdict", "types", "right cases", "finite differences")
+    cells = [
+        (
+            report.name,
+            _verdict(report.passed),
+            ", ".join(report.dtypes),
+            f"{len(report.findings) - len(report.failures)} of {len(report.findings)}",
+            "-" if report.gradient_check is None else _error(report.gradient_check),
+        )
+        for report in reports
+    ]
+    terminal = console()
+    terminal.print(
+        Table(f"Loss and gradient of {loss}{convention.terms}", columns, cells, n_labels=3).rich()
+    )
+    for report in reports:
+        if verbose or not report.passed:
+            terminal.print(str(report), soft_wrap=True)
+        else:
+            for note in report.notes:
+                terminal.print(f"{report.name}: {note}")
+    return all(report.passed for report in reports)
+
+
+def _check_backends(
+    losses: list[str] | None,
+    backends: list[str] | None,
+    X: NDArray[np.float64],
+    y: NDArray[np.int64],
+    n_classes: int,
+    verbose: bool,
+    seed: int,
+) -> bool:
+    """Print the gradient checks of every loss on every backend; return whether all passed."""
+    checks = {name: run(X, y, n_classes, seed) for name, run in _checks(losses, backends)}
+    columns = ("function", "verdict", "max relative error", "kinks crossed", "evaluations")
+    cells = [
+        (
             name,
-            verdict,
-            f"{result.max_relative_error:.1e}",
+            _verdict(result.passed),
+            _error(result),
             str(result.n_kinks),
             str(result.n_evaluations),
         )
+        for name, result in checks.items()
+    ]
     terminal = console()
-    terminal.print(table)
+    title = f"Gradient check on {len(X)} rows x {X.shape[1]} features"
+    terminal.print(Table(title, columns, cells, n_labels=2).rich())
     for name, result in checks.items():
         if verbose or not result.passed:
-            terminal.print(f"{name}:\n{result}", markup=False)
-    if not all(result.passed for result in checks.values()):
-        raise typer.Exit(1)
+            terminal.print(f"{name}:\n{result}")
+    return all(result.passed for result in checks.values())
+
+
+def _verdict(passed: bool) -> str:
+    return "passed" if passed else "FAILED"
+
+
+def _error(check: fastloss.GradientCheck) -> str:
+    return f"{check.max_relative_error:.1e}"
 
 
 Check = Callable[[NDArray[np.float64], NDArray[np.int64], int, int], fastloss.GradientCheck]
 
 
-def _checks(
-    losses: list[str] | None, backends: list[str] | None, candidates: list[str] | None
-) -> Iterator[tuple[str, Check]]:
-    """Yield named checks: of the user's functions, or of every loss on every backend."""
+def _checks(losses: list[str] | None, backends: list[str] | None) -> Iterator[tuple[str, Check]]:
+    """Yield named checks of every loss on every backend."""
     from fastloss.benchmark.run import small_weights
-    from fastloss.benchmark.tasks import LossAndGrad, resolve_candidate
 
     def of_backend(loss: str, backend: str) -> Check:
         def run(
@@ -84,23 +156,21 @@ def _checks(
 
         return run
 
-    def of_candidate(function: LossAndGrad) -> Check:
-        def run(
-            X: NDArray[np.float64], y: NDArray[np.int64], n_classes: int, seed: int
-        ) -> fastloss.GradientCheck:
-            W = small_weights(X, n_classes, X.dtype, seed)
-            return check_gradient(lambda W: function(W, X, y), W, seed=seed)
-
-        return run
-
-    if candidates:
-        for name in candidates:
-            yield name, of_candidate(resolve_candidate(name))
-        return
     for loss in losses or fastloss.available_losses():
         for backend in backends or available_backends(get_loss(loss)):
             get_backend(backend, get_loss(loss))
             yield f"{loss}, {backend}", of_backend(loss, backend)
+
+
+def _case_of_data(path: Path, rows: int, seed: int, convention: Convention) -> Case:
+    """Return rows of the data as a case for candidates, in numbers that float32 holds."""
+    from fastloss.benchmark.run import small_weights
+
+    X, y, n_classes = _small_problem(path, rows, seed)
+    W = small_weights(X, n_classes, np.dtype(np.float32), seed)
+    W = np.vstack([W, *[np.full_like(W[:1], 0.1)] * convention.intercept])
+    X = X.astype(np.float32).astype(np.float64)
+    return Case(f"rows of {path}", W.astype(np.float64), X, y)
 
 
 def _small_problem(

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fastloss import data as datasets
+from fastloss.candidates import USUAL, Convention
 from fastloss.files import Named, check_outputs, named
 
 
@@ -71,6 +72,25 @@ LossOption = Annotated[
 BackendOption = Annotated[
     list[str] | None, typer.Option("--backend", help="Use only this backend; may be repeated.")
 ]
+CandidateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--candidate",
+        help="Your own my_module:my_loss_and_grad(W, X, y) -> (loss, dW); may be repeated.",
+    ),
+]
+L2Option = Annotated[
+    float, typer.Option("--l2", min=0.0, help="The candidate's loss has l2 * sum(W**2) in it.")
+]
+InterceptOption = Annotated[
+    bool, typer.Option("--intercept/--no-intercept", help="The candidate's W has a bias row, last.")
+]
+LayoutOption = Annotated[
+    str, typer.Option("--layout", help="The candidate's W and dW: dc for (D, C), cd for (C, D).")
+]
+OrderOption = Annotated[
+    str, typer.Option("--order", help="The order of the candidate's arguments, such as X,y,W.")
+]
 SeedOption = Annotated[
     int, typer.Option("--seed", help="Seed of the data, W, and the order of turns.")
 ]
@@ -93,6 +113,16 @@ class _PlainConsole(Console):
 def console(stderr: bool = False) -> Console:
     """Return a console on standard output, or on standard error."""
     return _PlainConsole(sys.stderr if stderr else sys.stdout)
+
+
+def convention_of(
+    candidates: list[str] | None, l2: float, intercept: bool, layout: str, order: str
+) -> Convention:
+    """Return how the candidates are called; raise if options say so, but there are none."""
+    convention = Convention(order, layout, l2, intercept)
+    if convention != USUAL and not candidates:
+        raise ValueError("--l2, --intercept, --layout and --order describe a --candidate: give one")
+    return convention
 
 
 def check_files(outputs: Named, data: Path | None, inputs: Named = ()) -> None:

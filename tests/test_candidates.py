@@ -1,0 +1,300 @@
+"""Verdicts on users' functions: right ones pass in every style, wrong ones get their diagnosis."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import re
+
+import numba
+import numpy as np
+import pytest
+import users_functions as users
+
+import fastloss
+from fastloss.benchmark import VerificationError
+from fastloss.benchmark.candidates import verified
+from fastloss.benchmark.run import verify
+from fastloss.candidates import Candidate, Convention, check_candidate
+
+EVERYTHING = {"order": "X,y,W", "layout": "cd", "l2": 0.1, "intercept": True}
+
+
+@pytest.mark.parametrize(
+    ("function", "loss", "options"),
+    [
+        (users.softmax, "softmax", {}),
+        (users.log_sum_exp, "softmax", {}),
+        (users.one_hot, "softmax", {}),
+        (users.hinge, "hinge", {}),
+        (users.hinge_from_the_right, "hinge", {}),
+        (users.crammer_singer_last_tie, "crammer_singer", {}),
+        (users.float32_inside, "softmax", {}),
+        (users.float32_gradient, "softmax", {}),
+        (users.refuses_float64, "softmax", {}),
+        (users.refuses_float32, "softmax", {}),
+        (users.columns, "softmax", {"layout": "cd"}),
+        (users.data_first, "softmax", {"order": "X, y, W"}),
+        (users.penalised, "softmax", {"l2": 0.1}),
+        (users.half_penalised, "softmax", {"l2": 0.05}),
+        (users.with_bias, "softmax", {"intercept": True}),
+        (users.everything, "softmax", EVERYTHING),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_right_function_passes(function, loss, options, seed):
+    report = check_candidate(function, loss, seed=seed, **options)
+    assert report.passed, str(report)
+    assert report.reason == ""
+
+
+@pytest.mark.parametrize("loss", fastloss.available_losses())
+@pytest.mark.parametrize("dtype", [None, "float32"])
+def test_every_loss_of_the_package_passes_as_itself(loss, dtype):
+    def ours(W, X, y):
+        W, X = W.astype(dtype or W.dtype), X.astype(dtype or X.dtype)
+        return fastloss.loss_and_grad(W, X, y, loss=loss, l2=0.01, intercept=True, backend="numpy")
+
+    report = check_candidate(ours, loss, l2=0.01, intercept=True)
+    assert report.passed, str(report)
+    assert ("computes in float32" in str(report)) == (dtype == "float32")
+
+
+@pytest.mark.parametrize(
+    ("function", "loss", "options", "advice"),
+    [
+        (users.summed, "softmax", {}, "loss and gradient are 37 times too large"),
+        (users.gradient_summed, "softmax", {}, "the gradient is 37 times too large"),
+        (users.base_two, "softmax", {}, "the loss is 1 / log(2) times too large"),
+        (users.wrong_sign, "softmax", {}, "the gradient is of the wrong sign"),
+        (users.softmax, "hinge", {}, "it computes the loss softmax: pass --loss softmax"),
+        (users.hinge, "squared_hinge", {}, "it computes the loss hinge: pass --loss hinge"),
+        (users.over_rows, "softmax", {}, "normalised over the rows"),
+        (users.no_one_subtracted, "softmax", {}, "subtract 1 at [arange(N), y]"),
+        (users.no_true_class, "hinge", {}, "its column lacks minus the sum of the others"),
+        (users.labels_from_one, "softmax", {}, "labels start at 0"),
+        (users.epsilon_in_the_log, "softmax", {}, "added inside a log"),
+        (users.true_class_counted, "hinge", {}, "off by the constant 1 at every W"),
+        (users.mean_over_classes, "hinge", {}, "divided by the number of classes"),
+        (users.penalised, "softmax", {}, "is a penalty in it? Pass --l2 0.1"),
+        (users.penalised, "softmax", {"l2": 0.5}, "its penalty is 0.1 * sum(W**2): pass --l2 0.1"),
+        (
+            users.half_penalised,
+            "softmax",
+            {"l2": 0.1},
+            "(is it l2 / 2 * sum(W**2)?): pass --l2 0.05",
+        ),
+        (users.softmax, "softmax", {"l2": 0.1}, "it has no penalty: leave out --l2 0.1"),
+        (users.half_gradient_of_penalty, "softmax", {"l2": 0.1}, "the gradient has 2 * 0.05 * W"),
+        (users.bias_penalised, "softmax", {"l2": 0.1, "intercept": True}, "leave that row out"),
+        (users.bias_of_zero, "softmax", {"intercept": True}, "only the last row of dW"),
+        (users.swapped, "softmax", {}, "it returns (gradient, loss)"),
+        (users.nothing, "softmax", {}, "it returns None"),
+        (users.loss_alone, "softmax", {}, "it returns the loss alone"),
+        (users.gradient_alone, "softmax", {}, "it returns the gradient alone"),
+        (users.losses_of_rows, "softmax", {}, "a loss for each row: return their mean"),
+        (users.transposed, "softmax", {}, "its dW is transposed"),
+        (users.flat, "softmax", {}, "return dW.reshape(W.shape)"),
+        (users.of_scores, "softmax", {}, "return X.T @ dscores"),
+        (users.columns, "softmax", {}, "`W` is (D, C); it seems to want (C, D): pass --layout cd"),
+        (users.softmax, "softmax", {"layout": "cd"}, "it seems to want (D, C): pass --layout dc"),
+        (users.data_first, "softmax", {}, "it seems to want f(X, y, W): pass --order X,y,W"),
+        (users.everything, "softmax", {"l2": 0.1}, "--order X,y,W"),
+        (users.softmax, "softmax", {"order": "y,X,W"}, "pass --order W,X,y"),
+        (users.with_bias, "softmax", {}, "it seems to want a bias row in `W`: pass --intercept"),
+        (users.softmax, "softmax", {"intercept": True}, "`W` without a bias row"),
+        (users.four_arguments, "softmax", {}, "but also needs reg: check a function of three"),
+        (users.two_arguments, "softmax", {}, "but takes 2 arguments"),
+        (users.unshifted, "softmax", {}, "subtract each row's largest score before exp"),
+        (users.shifted_by_the_largest_of_all, "softmax", {}, "subtract each row's largest score"),
+    ],
+)
+def test_wrong_function_is_told_what_to_do(function, loss, options, advice):
+    report = check_candidate(function, loss, **options)
+    assert not report.passed
+    assert advice in report.reason, f"{report.reason}\n{report}"
+    assert len(report.advice) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong"),
+    [
+        (
+            users.one_row_wrong,
+            r"dW\[7, \d\] = .* \(off by .* of the largest entry, allowed 1e-09\)",
+        ),
+        (users.not_a_number, r"dW\[3, 2\] = nan, expected -?0\.\d+$"),
+        (users.changes_w, r"changes its argument W: compute on a copy"),
+        (users.changes_x_and_y, r"changes its argument X and y: compute on a copy"),
+        (users.rounded_slopes, r"dW\[\d+, \d\] = .*allowed 1e-04"),
+    ],
+)
+def test_unexplained_difference_has_its_place_and_size(function, wrong):
+    report = check_candidate(function)
+    assert re.search(wrong, report.failures[0].wrong, re.MULTILINE), str(report)
+    assert report.advice == ()
+    assert report.failures[0].wrong.splitlines()[0] in report.reason
+
+
+def test_gradient_beyond_the_subgradients_of_a_kink_is_wrong():
+    report = check_candidate(users.hinge_beyond_its_kinks, "hinge")
+    assert {finding.case for finding in report.failures} >= {"ties"}
+    assert not {"ordinary scores", "one row"} & {finding.case for finding in report.failures}
+    assert not report.fails_only_at_extremes
+
+
+def test_function_that_fails_at_extreme_scores_only_is_told_so():
+    report = check_candidate(users.unshifted)
+    assert report.fails_only_at_extremes
+    assert report.reason.startswith(
+        "right at ordinary scores, wrong at extreme scores (very large scores)"
+    )
+    text = str(report)
+    assert "wrong in float64 and float32: very negative scores\n    loss nan, expected 4." in text
+    assert "right in float64 and float32: ordinary scores, one row, two classes, ties" in text
+
+
+def test_exception_is_shown_with_the_users_frames_only():
+    text = str(check_candidate(users.divides_by_zero))
+    assert "raises ZeroDivisionError: division by zero" in text
+    assert re.findall(r'File ".*[/\\](\w+\.py)", line \d+, in (\w+)', text) == [
+        ("users_functions.py", "divides_by_zero"),
+        ("users_functions.py", "inner"),
+    ]
+
+
+def test_exception_on_another_problem_is_shown_too():
+    def for_many(W, X, y):
+        if len(X) == 1:
+            raise ValueError("one row")
+        return users.log_sum_exp(W, X, y)
+
+    report = check_candidate(for_many)
+    assert [finding.case for finding in report.failures] == ["one row", "one row"]
+    assert "in for_many" in str(report)
+    assert report.reason == "one row, float64: raises ValueError: one row"
+
+
+def test_limits_of_a_right_function_are_notes():
+    notes = check_candidate(users.refuses_float64).notes
+    assert "it takes float32 only, so it is verified in float32; for float64 it raises" in notes[0]
+    assert notes[1].startswith("it does not take arrays that are not contiguous: it raises")
+    assert check_candidate(users.refuses_float64).dtypes == ("float32",)
+    assert "takes float64 only" in check_candidate(users.refuses_float32).notes[0]
+    for function in (users.float32_inside, users.float32_gradient):
+        report = check_candidate(function)
+        assert "it computes in float32, so it is judged by float32's tolerances" in report.notes[0]
+        assert report.precision == "float32"
+    (note,) = check_candidate(users.softmax).notes
+    assert note.startswith("scores far apart: its loss is inf, its gradient right")
+    assert check_candidate(users.log_sum_exp).notes == ()
+
+
+def test_float32_function_is_diagnosed_in_float32():
+    def summed(W, X, y):
+        loss, dW = users.refuses_float64(W, X, y)
+        return loss * len(y), dW * len(y)
+
+    report = check_candidate(summed)
+    assert report.dtypes == ("float32",)
+    assert report.advice[0].startswith("loss and gradient are 37 times too large")
+
+
+def test_wrong_only_on_strided_arrays_is_wrong():
+    def reads_memory(W, X, y):
+        return users.log_sum_exp(W, X.ravel(order="K").reshape(X.shape), y)
+
+    (failure,) = check_candidate(reads_memory).failures
+    assert failure.case == "arrays that are not contiguous"
+
+
+def test_gradient_of_another_loss_fails_the_differences():
+    def other_gradient(W, X, y):
+        return users.hinge(W, X, y)[0], users.log_sum_exp(W, X, y)[1]
+
+    report = check_candidate(other_gradient, "hinge")
+    assert "finite differences: the gradient is not that of its own loss" in str(report)
+    # Right on all problems but the one of the differences.
+    other = check_candidate(
+        lambda W, X, y: (users.hinge if len(X) != 7 else other_gradient)(W, X, y), "hinge"
+    )
+    assert (other.failures, other.passed, other.reason) == ((), False, "the gradient check fails")
+
+
+@pytest.mark.parametrize("layout", ["dc", "cd"])
+def test_compiled_float32_signature(layout):
+    signature = "Tuple((float64, float32[:, ::1]))(float32[:, ::1], float32[:, ::1], int64[::1])"
+    compiled = numba.njit(signature)(users.loops if layout == "dc" else users.loops_of_columns)
+    report = check_candidate(compiled, layout=layout)
+    assert report.passed, str(report)
+    assert len(report.notes) == 2
+    other = check_candidate(compiled, layout="cd" if layout == "dc" else "dc")
+    assert not other.passed
+
+
+def test_pytorch_in_float32_and_in_a_graph():
+    torch = pytest.importorskip("torch")
+
+    def of_tensors(W, X, y, dtype=torch.float32, **options):
+        w = torch.tensor(W, dtype=dtype, requires_grad=True)
+        scores = torch.tensor(X, dtype=dtype) @ w
+        loss = torch.nn.functional.cross_entropy(scores, torch.tensor(y))
+        return loss.item(), torch.autograd.grad(loss, w, **options)[0]
+
+    report = check_candidate(of_tensors)
+    assert report.passed, str(report)
+    assert "computes in float32" in report.notes[0]
+    report = check_candidate(lambda W, X, y: of_tensors(W, X, y, create_graph=True))
+    assert "return `dW.detach().numpy()`" in report.reason
+
+
+def test_report_names_the_candidate_and_shows_as_html():
+    report = check_candidate(lambda W, X, y: (0.0, 0 * W), "hinge", l2=0.5, name="<b>")
+    assert str(report).startswith("<b>: FAILED as hinge + 0.5 * sum(W**2), called as f(W, X, y)")
+    assert report._repr_html_().startswith("<p><b>&lt;b&gt;: FAILED as hinge")
+    name = check_candidate(lambda W, X, y: (0.0, 0 * W)).name
+    assert re.fullmatch(r"lambda, test_candidates.py:\d+", name)
+    assert check_candidate(functools.partial(users.four_arguments, reg=0.0)).passed
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"function": "no_colon"}, ValueError, "my_module:my_function"),
+        ({"function": "no_such_module_at_all:f"}, ValueError, "No module named"),
+        ({"function": "json:no_such_function"}, ValueError, "no such function; json has"),
+        ({"loss": "nope"}, ValueError, "unknown loss 'nope'"),
+        ({"order": "W,X"}, ValueError, "order must be a permutation of W,X,y, got 'W,X'"),
+        ({"layout": "ab"}, ValueError, "layout must be"),
+        ({"l2": -1.0}, ValueError, "l2 must be"),
+        ({"intercept": 2}, TypeError, "intercept must be"),
+    ],
+)
+def test_wrong_option_is_an_error(options, error, message):
+    with pytest.raises(error, match=message):
+        check_candidate(**{"function": users.softmax, **options})
+
+
+def test_candidate_travels_and_is_called_in_the_packages_own_convention():
+    rng = np.random.default_rng(0)
+    X, y, W = rng.standard_normal((8, 4)), rng.integers(0, 3, 8), rng.standard_normal((5, 3))
+    candidate = Candidate.of(users.everything, Convention(**EVERYTHING))
+    candidate = pickle.loads(pickle.dumps(candidate))
+    loss, dW = candidate(W, X, y)
+    expected = fastloss.loss_and_grad(W, X, y, l2=0.1, intercept=True, backend="numpy")
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(dW, expected[1], rtol=1e-9, atol=1e-12)
+
+
+def test_float32_function_is_timed_on_float32_copies():
+    (right,), refused = verified(
+        [Candidate.of(users.refuses_float64), Candidate.of(users.summed)], "softmax"
+    )
+    assert (right.dtype, right.precision) == ("float32", "float32")
+    assert refused["summed"].startswith("loss and gradient are 37 times too large")
+    rng = np.random.default_rng(0)
+    X, y, W = rng.standard_normal((8, 4)), rng.integers(0, 3, 8), rng.standard_normal((4, 3))
+    objective = fastloss.Objective(X, y, backend="numpy")
+    verify("mine", right(W, X, y), objective, W, right.precision)
+    with pytest.raises(VerificationError, match="mine is wrong: loss"):
+        verify("mine", right(W, X, y), objective, W)
