@@ -68,13 +68,12 @@ def test_error_names_the_argument_unchanged(arguments):
 
 
 def test_question_and_its_answer_are_printed_unchanged(monkeypatch, capsys):
-    asked = Question("q[b]", HOSTILE, lambda problems: Answer(HOSTILE, TABLE))
+    asked = Question("q[b]", HOSTILE, lambda problems: Answer(HOSTILE, TABLE, HOSTILE))
     monkeypatch.setattr(questions, "QUESTIONS", {"q[b]": asked})
-    monkeypatch.setattr(sys, "argv", ["questions.py"])
-    questions.main()
+    questions.main([])
     out = capsys.readouterr().out
-    assert out.startswith(f"q[b]: {HOSTILE}\n{HOSTILE}\n")
-    assert out.count(HOSTILE) == 6
+    assert f"q[b]: {HOSTILE}\n{HOSTILE}\n({HOSTILE})\n" in out
+    assert out.count(HOSTILE) == 7
 
 
 def test_lesson_is_listed_and_played_unchanged(monkeypatch, tmp_path):
