@@ -300,14 +300,62 @@ keep_picture(draw, "1-naive-loop", width=8.4, height=5.2)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Count before you time.** How often does the line `scores[c] += ...` run for N rows, D
-#    features and C classes, and how often `math.exp`? Write a function that returns both counts,
-#    and compare it with the hits of line_profiler at two shapes. Which of N, D and C changes the
-#    share of `exp`? (`solutions.line_hits`)
-# 2. **Lists instead of arrays.** Indexing a NumPy array makes a new object for every number; a list
-#    already holds objects. Turn the rows of `X` and the columns of `W` into lists before the inner
-#    loops, and keep the gradient in lists until the end. Check that the results agree. How much
-#    faster is it? (`solutions.naive_on_lists`)
-# 3. **Amdahl backwards.** The whole became `s` times as fast when a part became `k` times as fast.
-#    What share of the time did the part take? Check your formula with `amdahl`.
-#    (`solutions.share_from_speedup`)
+# Write the body of a function and run its cell. `exercises.check` says whether it is right, where
+# it is wrong, or that it takes too much time or memory. Solutions have the same names in
+# `fastloss.lessons.solutions`.
+
+# %%
+from fastloss.lessons import exercises
+
+# %% [markdown]
+# ### Exercise 1: Count before you time
+#
+# How often does the line `scores[c] += ...` run for N rows, D features and C classes, and how often
+# `math.exp`? Compare your counts with the hits of line_profiler at two shapes. Which of N, D and C
+# changes the share of `exp`?
+
+# %%
+
+
+def line_hits(n_rows: int, n_features: int, n_classes: int) -> tuple[int, int]:
+    """Return how often `scores[c] += ...` runs, and how often `math.exp`."""
+    raise NotImplementedError
+
+
+exercises.check(line_hits)
+
+exp_share: str | None = None  # "N", "D" or "C"
+exercises.check(exp_share, "exp_share")
+
+# %% [markdown]
+# ### Exercise 2: Lists instead of arrays
+#
+# Indexing a NumPy array makes a new object for every number; a list already holds objects. Turn the
+# rows of `X` and the columns of `W` into lists before the inner loops, and keep the gradient in
+# lists until the end. How much faster is it than `naive`?
+
+# %%
+
+
+def naive_on_lists(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
+    """Return the softmax loss and its gradient, as `naive` does."""
+    raise NotImplementedError
+
+
+exercises.check(naive_on_lists)
+
+# %% [markdown]
+# ### Exercise 3: Amdahl backwards
+#
+# The whole became `whole` times as fast when a part became `part` times as fast. What share of the
+# time did the part take? Check your formula with `amdahl`.
+
+# %%
+
+
+def share_from_speedup(whole: float, part: float) -> float:
+    """Return the share of the time, from 0 to 1, that the part took before."""
+    raise NotImplementedError
+
+
+exercises.check(share_from_speedup)

@@ -305,12 +305,57 @@ keep_picture(draw, "2-vectorising", width=8.0, height=4.8)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **The hinge in one matrix.** Write the multiclass SVM loss `sum over j != y of max(0, s_j - s_y
-#    + 1)` and its gradient so that the peak stays under two matrices of scores. Check it against
-#    fastloss's `loss="hinge"`. (`solutions.hinge_in_place`)
-# 2. **Bytes to gradients.** `X` is `uint8`, but the model needs `X / 255`. Write the softmax loss
-#    and gradient with a peak under one byte for each byte of `X`, for any N.
-#    (`solutions.softmax_of_bytes`)
-# 3. **Which temporaries live?** `np.exp(S - S.max()) / np.exp(S - S.max()).sum()` computes several
-#    matrices without names. Predict its peak in matrices of scores, then measure it. When does an
-#    array without a name die? (`solutions.peak_of_one_expression`)
+# Write the body of a function and run its cell. `exercises.check` says whether it is right, where
+# it is wrong, or that it takes too much time or memory. Solutions have the same names in
+# `fastloss.lessons.solutions`.
+
+# %%
+from fastloss.lessons import exercises
+
+# %% [markdown]
+# ### Exercise 1: The hinge in one matrix
+#
+# The multiclass SVM loss of a row is the sum over the wrong classes j of `max(0, s_j - s_y + 1)`.
+# Write its mean and its gradient so that the peak stays under two matrices of scores.
+
+# %%
+
+
+def hinge_in_place(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
+    """Return the mean hinge loss and its gradient, of the shape of `W`."""
+    raise NotImplementedError
+
+
+exercises.check(hinge_in_place)
+
+# %% [markdown]
+# ### Exercise 2: Bytes to gradients
+#
+# `pixels` is `uint8`, but the model needs `pixels / 255`. Write the softmax loss and gradient with
+# a peak under one byte for each byte of `pixels`, for any N.
+
+# %%
+
+
+def softmax_of_bytes(W: Floats, pixels: NDArray[np.uint8], y: Labels) -> tuple[float, Floats]:
+    """Return the mean softmax loss on `pixels / 255`, and its gradient."""
+    raise NotImplementedError
+
+
+exercises.check(softmax_of_bytes)
+
+# %% [markdown]
+# ### Exercise 3: Which temporaries live?
+#
+# `np.exp(S - S.max()) / np.exp(S - S.max()).sum()` computes several matrices without names. Predict
+# its peak in matrices of scores, then measure it. When does an array without a name die?
+
+# %%
+
+
+def peak_of_one_expression(scores: Floats) -> float:
+    """Return the peak of the expression, in matrices like `scores`: use `peak_bytes`."""
+    raise NotImplementedError
+
+
+exercises.check(peak_of_one_expression)

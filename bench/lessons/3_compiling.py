@@ -302,14 +302,69 @@ keep_picture(draw, "3-compiling", width=8.0, height=4.8)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **The hinge, compiled.** Write loss and gradient of the multiclass SVM, `sum over j != y of
-#    max(0, s_j - s_y + 1)`, as a loop under `njit`. Make the loop over classes the innermost: their
-#    sums are independent of each other, and their weights are adjacent in `W`. Check it against
-#    fastloss's `loss="hinge"`. (`solutions.hinge_compiled`)
-# 2. **How often is it compiled?** A function of one array is called with float64, float32, float64
-#    by columns, a slice `a[:, ::2]` and a read-only array, each twice. Predict the number of
-#    signatures, then count. (`solutions.count_signatures`)
-# 3. **The whole price.** A training run makes 20 epochs of 235 calls, and a process starts every
-#    hour. From the times of a first call and of later calls, write a function for the seconds that
-#    a version costs per day. Choose between Python, `njit`, and `njit` with a cache.
-#    (`solutions.seconds_a_day`)
+# Write the body of a function and run its cell. `exercises.check` says whether it is right, where
+# it is wrong, or that it takes too much time or memory. Solutions have the same names in
+# `fastloss.lessons.solutions`.
+
+# %%
+from fastloss.lessons import exercises
+
+# %% [markdown]
+# ### Exercise 1: The hinge, compiled
+#
+# The multiclass SVM loss of a row is the sum over the wrong classes j of `max(0, s_j - s_y + 1)`.
+# Write its mean and its gradient as a loop; `check` compiles it with `njit`. Make the loop over
+# classes the innermost: their sums are independent of each other, and their weights are adjacent in
+# `W`.
+
+# %%
+
+
+def hinge_loop(W: Any, X: Any, y: Any) -> Any:
+    """Return the mean hinge loss and its gradient, of the shape of `W`."""
+    raise NotImplementedError
+
+
+exercises.check(hinge_loop)
+
+# %% [markdown]
+# ### Exercise 2: How often is it compiled?
+#
+# A function of one array is called with float64, float32, float64 by columns, a slice `a[:, ::2]`
+# and a read-only array, each twice. Predict the number of signatures, then count them.
+
+# %%
+
+
+def count_signatures() -> int:
+    """Compile a function, call it with the five arrays twice, and return `len(signatures)`."""
+    raise NotImplementedError
+
+
+exercises.check(count_signatures)
+
+# %% [markdown]
+# ### Exercise 3: The whole price
+#
+# A training run makes 20 epochs of 235 calls, and a process starts every hour. How many seconds
+# does a version cost per day, from the times of a first call and of later calls? Which of Python,
+# `njit`, and `njit` with a cache would you choose here?
+
+# %%
+
+
+def seconds_a_day(first_call: float, each_call: float, starts: int = 24) -> float:
+    """Return the seconds of all calls of a day: `starts` processes of 20 epochs each."""
+    raise NotImplementedError
+
+
+exercises.check(seconds_a_day)
+
+cheapest: str | None = None  # "python", "njit" or "cached"
+exercises.check(
+    cheapest,
+    "cheapest_a_day",
+    python=(medians["Python"], medians["Python"]),
+    njit=(waking + first_call, medians["njit"]),
+    cached=(waking + cached_first_call, medians["njit"]),
+)

@@ -272,12 +272,69 @@ keep_picture(draw, "4-roofline", width=8.4, height=5.6)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **The ridge in classes.** In one pass over float32 the intensity is C. From how many classes on
-#    does arithmetic limit `fused`, and not memory? How does that depend on the bytes per number
-#    (`uint8` pixels have one)? Compute it from the two ceilings. (`solutions.ridge_classes`)
-# 2. **One pass in NumPy.** A block of rows that fits the cache can serve both products before the
-#    next block is read. Write this with NumPy alone and check it. How much of the factor between
-#    two passes and one does it gain? (`solutions.one_pass_numpy`)
-# 3. **The best time.** Write a function for the shortest time of a problem N x D x C, given the
-#    ceilings, the bytes per number and the passes. Compare it with your measurement of another
-#    shape. (`solutions.shortest_time`)
+# Write the body of a function and run its cell. `exercises.check` says whether it is right, where
+# it is wrong, or that it takes too much time or memory. Solutions have the same names in
+# `fastloss.lessons.solutions`.
+
+# %%
+from fastloss.lessons import exercises
+
+# %% [markdown]
+# ### Exercise 1: The ridge in classes
+#
+# In one pass over float32 the intensity is C. From how many classes on does arithmetic limit
+# `fused`, and not memory? How does that depend on the bytes per number (`uint8` pixels have one)?
+# Write a function, and compute the number for all threads of this machine.
+
+# %%
+
+
+def ridge_classes(arithmetic: float, bandwidth: float, itemsize: int) -> float:
+    """Return the classes at the ridge, from operations and bytes per second, and bytes a number."""
+    raise NotImplementedError
+
+
+exercises.check(ridge_classes)
+
+ridge_here: float | None = None  # for float32, with arithmetic[n_cores] and bandwidth[n_cores]
+exercises.check(ridge_here, "ridge", arithmetic=arithmetic[n_cores], bandwidth=bandwidth[n_cores])
+
+# %% [markdown]
+# ### Exercise 2: One pass in NumPy
+#
+# A block of rows that fits the cache can serve both products before the next block is read. Write
+# this with NumPy alone, or with `fastloss.score_gradient` for the slopes of a block. How much of
+# the factor between two passes and one does it gain?
+
+# %%
+
+
+def one_pass_numpy(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """Return the mean softmax loss and its gradient, one block of rows after the other."""
+    raise NotImplementedError
+
+
+exercises.check(one_pass_numpy)
+
+# %% [markdown]
+# ### Exercise 3: The best time
+#
+# What is the shortest time of a problem N x D x C, given the ceilings, the bytes per number and the
+# passes? Compare it with your measurement of another shape.
+
+# %%
+
+
+def shortest_time(
+    shape: tuple[int, int, int],
+    itemsize: int,
+    passes: int,
+    *,
+    bandwidth: float,
+    arithmetic: float,
+) -> float:
+    """Return seconds for `shape = (N, D, C)`, from bytes and operations per second."""
+    raise NotImplementedError
+
+
+exercises.check(shortest_time)

@@ -294,14 +294,72 @@ keep_picture(draw, "5-numerical-gradients", width=9.6, height=4.8)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Without rounding.** For a function of complex numbers, `Im f(W + i h e) / h` is the
-#    derivative, with truncation `h^2/6 |f'''|` and *no difference*. Nothing cancels, so h may be
-#    1e-20. Write the softmax loss for a complex `W` (mind the maximum), and compute the gradient to
-#    the last digit. (`solutions.complex_step_gradient`)
-# 2. **Fourth order.** `(8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / (12 h)` has an error of order h^4.
-#    Predict its best h and its slopes, then add it to the picture.
-#    (`solutions.fourth_order_gradient`)
-# 3. **Count.** How many evaluations of the loss does `fastloss.numerical_gradient` make for P
-#    parameters, with forward and with central differences? Check with a function that counts its
-#    own calls. How long would the 30,730 parameters of CIFAR-10 take, at 50 ms per evaluation?
-#    (`solutions.count_evaluations`)
+# Write the body of a function and run its cell. `exercises.check` says whether it is right, where
+# it is wrong, or that it takes too much time or memory. Solutions have the same names in
+# `fastloss.lessons.solutions`.
+
+# %%
+from fastloss.lessons import exercises
+
+# %% [markdown]
+# ### Exercise 1: Without rounding
+#
+# For a function of complex numbers, `Im f(W + i h e) / h` is the derivative, with truncation `h^2/6
+# |f'''|` and *no difference*. Nothing cancels, so h may be 1e-20. Write the softmax loss for a
+# complex `W` (mind the maximum), and compute the gradient to the last digit.
+
+# %%
+
+
+def softmax_of_complex(W: NDArray[Any], X: Floats, y: NDArray[np.int64]) -> complex:
+    """Return the mean softmax loss of a real or complex `W`, as a complex number."""
+    raise NotImplementedError
+
+
+exercises.check(softmax_of_complex)
+
+
+def complex_step_gradient(
+    f: Callable[[NDArray[Any]], complex], W: Floats, h: float = 1e-20
+) -> Floats:
+    """Return `Im f(W + i h e) / h` for every entry; leave `W` as it is."""
+    raise NotImplementedError
+
+
+exercises.check(complex_step_gradient)
+
+# %% [markdown]
+# ### Exercise 2: Fourth order
+#
+# `(8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / (12 h)` has an error of order h^4. Predict its best h and
+# its slopes, then add it to the picture.
+
+# %%
+
+
+def fourth_order_gradient(f: Callable[[Floats], float], W: Floats, h: float = 1e-3) -> Floats:
+    """Return the formula's value for every entry; leave `W` as it is."""
+    raise NotImplementedError
+
+
+exercises.check(fourth_order_gradient)
+
+# %% [markdown]
+# ### Exercise 3: Count
+#
+# How many evaluations of the loss does `fastloss.numerical_gradient` make for P parameters, with
+# forward and with central differences? Count with a function that counts its own calls. How long
+# would the 30,730 parameters of CIFAR-10 take with the default scheme, at 50 ms per evaluation?
+
+# %%
+
+
+def count_evaluations(n_parameters: int, scheme: Any) -> int:
+    """Return the evaluations of a whole gradient; `scheme` is "forward" or "central"."""
+    raise NotImplementedError
+
+
+exercises.check(count_evaluations)
+
+cifar10_seconds: float | None = None
+exercises.check(cifar10_seconds, "cifar10_seconds")

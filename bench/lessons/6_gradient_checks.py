@@ -278,13 +278,58 @@ keep_picture(draw, "6-gradient-checks", width=9.6, height=4.6)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **A hidden bug.** Plant a bug in the gradient of the softmax loss with an L1 or L2 penalty that
-#    no check can find at `W = 0`, and give a `W` at which a check finds it. So where should you
-#    check a gradient? (`solutions.bug_in_hiding`)
-# 2. **The squared hinge.** At a margin of exactly 0, `max(0, m)^2` has a kink too, in its second
-#    derivative. Take two rows `x = 1` with the labels 0 and 1, and `W = [[1, 0]]`: one margin is 0,
-#    the other 2. Predict the verdict, the statuses and the number of kinks of `check_gradient` for
-#    both powers. (`solutions.statuses_at_corner`)
-# 3. **Data and penalty separately.** With `l2 = 1e6`, a data gradient that is wrong by a factor of
-#    2 passes a check of the total. Show this, and write a check that finds the error.
-#    (`solutions.check_parts`)
+# Write the body of a function and run its cell. `exercises.check` says whether it is right, where
+# it is wrong, or that it takes too much time or memory. Solutions have the same names in
+# `fastloss.lessons.solutions`.
+
+# %%
+from fastloss.lessons import exercises
+
+# %% [markdown]
+# ### Exercise 1: A hidden bug
+#
+# Plant a bug in the gradient of the softmax loss with an L1 or L2 penalty that no check can find at
+# `W = 0`, and give a `W` at which a check finds it. So where should you check a gradient?
+
+# %%
+
+
+def bug_in_hiding(X: Floats, y: NDArray[np.int64], n_classes: int) -> tuple[Any, Floats, Floats]:
+    """Return a function `W -> (loss, wrong dW)`, a zero `W`, and a `W` that shows the bug."""
+    raise NotImplementedError
+
+
+exercises.check(bug_in_hiding)
+
+# %% [markdown]
+# ### Exercise 2: The squared hinge
+#
+# At a margin of exactly 0, `max(0, m)^2` has a kink too, in its second derivative. Take two rows `x
+# = 1` with the labels 0 and 1, and `W = [[1, 0]]`: one margin is 0, the other 2. Predict the
+# verdict, the statuses and the number of kinks of `check_gradient` for both powers.
+
+# %%
+
+
+def statuses_at_corner(power: int) -> tuple[bool, set[str], int]:
+    """Return `passed`, the statuses of the records and `n_kinks` for `fastloss.Hinge(power)`."""
+    raise NotImplementedError
+
+
+exercises.check(statuses_at_corner)
+
+# %% [markdown]
+# ### Exercise 3: Data and penalty separately
+#
+# With `l2 = 1e6`, a data gradient that is wrong by a factor of 2 passes a check of the total. Show
+# this, and write a check that finds the error. Both parts are functions `W -> (loss, dW)`.
+
+# %%
+
+
+def check_parts(data: Any, penalty: Any, W: Floats) -> dict[str, bool]:
+    """Return whether each check passes, under the keys "total", "data" and "penalty"."""
+    raise NotImplementedError
+
+
+exercises.check(check_parts)

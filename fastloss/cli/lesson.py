@@ -67,15 +67,10 @@ def _table(lessons: tuple[Lesson, ...]) -> Table:
     for column, ratio in {"title": 2, "summary": 4, "exercises": 2}.items():
         table.add_column(column, overflow="fold", ratio=ratio)
     for each in lessons:
-        exercises = "\n".join(f"{k}. {_name_of(e)}" for k, e in enumerate(each.exercises, 1))
+        exercises = "\n".join(f"{k}. {name}" for k, name in enumerate(each.exercises, 1))
         # Text, because Rich would read the brackets of indices as markup.
         table.add_row(str(each.number), *map(Text, (each.title, each.summary, exercises)))
     return table
-
-
-def _name_of(exercise: str) -> str:
-    """Return the exercise's name, which is its bold beginning."""
-    return exercise.removeprefix("**").partition("**")[0]
 
 
 def _play(chosen: Lesson, out: Path, step: bool) -> None:

@@ -22,7 +22,7 @@ _MARKER = "# %%"
 _TEXT_MARKER = "# %% [markdown]"
 _FILE_NAME = re.compile(r"(\d+)_\w+\.py")
 _TITLE = re.compile(r"# Lesson \d+: (.+)")
-_EXERCISE = re.compile(r"^\d+\. (.+?)(?=^\d+\. |\Z)", re.MULTILINE | re.DOTALL)
+_EXERCISE = re.compile(r"### Exercise \d+: (.+)")
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class Lesson:
 
     @property
     def exercises(self) -> tuple[str, ...]:
-        """Numbered paragraphs of the last cell."""
-        return tuple(" ".join(text.split()) for text in _EXERCISE.findall(self.cells[-1].source))
+        """Names of the exercises: titles of cells of text such as ``### Exercise 1: name``."""
+        headings = (_EXERCISE.match(cell.source) for cell in self.cells)
+        return tuple(heading[1] for heading in headings if heading is not None)
 
     def play(self, before: Callable[[Cell], None] = lambda cell: None) -> None:
         """Run the cells of code in order, in one namespace. Exceptions are not caught.
