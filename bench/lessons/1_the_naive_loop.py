@@ -17,7 +17,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from line_profiler import LineProfiler
 from numpy.typing import NDArray
 
 import fastloss
@@ -199,6 +198,8 @@ assert slowdown["calls"].value > 1.15 * slowdown["dot"].value
 # so short lines look a little longer than they are.)
 
 # %%
+from line_profiler import LineProfiler
+
 profiler = LineProfiler(naive)
 profiler.runcall(naive, W, X, y)
 ((_, hits_and_ticks),) = profiler.get_stats().timings.items()

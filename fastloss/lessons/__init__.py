@@ -84,8 +84,8 @@ class Lesson:
                 padded = "\n" * (cell.line - 1) + cell.source
                 exec(compile(padded, str(self.path), "exec"), namespace)
 
-    def save_notebook(self, path: Path) -> None:
-        """Write the lesson as a notebook, in one step.
+    def save_notebook(self, path: Path, first_cell: str = "") -> None:
+        """Write the lesson as a notebook, in one step; ``first_cell`` is code to put in front.
 
         Raises
         ------
@@ -100,7 +100,10 @@ class Lesson:
             ) from None
         if path.suffix != ".ipynb":
             raise ValueError(f"a notebook's name must end in .ipynb, got {str(path)!r}")
-        notebook = jupytext.read(self.path)
+        script = self.path.read_text(encoding="utf-8")
+        if first_cell:
+            script = f"{_MARKER}\n{first_cell}\n{script}"
+        notebook = jupytext.reads(script, fmt="py:percent")
         notebook.metadata["kernelspec"] = {
             "display_name": "Python 3",
             "language": "python",

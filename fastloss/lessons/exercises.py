@@ -11,6 +11,7 @@ The name of a function selects its exercise. Answers that are no functions come 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -30,6 +31,7 @@ from fastloss.lessons.verdicts import (
     compare_pair,
     compare_time,
     explain_error,
+    in_line,
     limit_memory,
     problem,
     unpack,
@@ -175,7 +177,7 @@ def hinge_loop(function: Any) -> str:
     try:
         compiled(*arguments)
     except NumbaError as error:
-        raise Fault(f"Numba cannot compile it: {_cause(error)}") from None
+        raise Fault(f"Numba cannot compile it: {_cause(error, plain)}") from None
     compare_loss(compiled, "hinge")
     hint = "Is the loop over classes the innermost?"
     return compare_time(lambda: compiled(*arguments), lambda: solution(*arguments), 2.0, hint)
@@ -188,12 +190,13 @@ def _compiled(function: Any) -> Any:
     return function if hasattr(function, "py_func") else numba.njit(function)
 
 
-def _cause(error: Exception) -> str:
-    """Return the first line of Numba's message that says something, and its last source line."""
+def _cause(error: Exception, function: Any) -> str:
+    """Return the first line of Numba's message that says something, and the student's line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     causes = [line for line in lines if not line.startswith(("Failed in", "-", "During:", "File "))]
-    sources = [line for line in lines if line.startswith("File ")]
-    return ", ".join([*causes[:1], *sources[-1:]])
+    numbers = re.findall(r'^File ".+", line (\d+)', str(error), re.MULTILINE)
+    places = [in_line(function.__code__.co_filename, int(number)) for number in numbers[-1:]]
+    return ", ".join([*causes[:1], *places])
 
 
 @_checker

@@ -211,8 +211,12 @@ def explain_error(error: Exception, function: Any) -> Verdict:
     last = frames[-1]
     if isinstance(error, NotImplementedError) and last.filename == own_file:
         return Verdict("not written yet")
-    line = linecache.getline(last.filename, last.lineno or 0).strip()
-    return Verdict("wrong", f"{_named(error)}, in line {last.lineno}: {line}".rstrip(": "))
+    return Verdict("wrong", f"{_named(error)}, {in_line(last.filename, last.lineno or 0)}")
+
+
+def in_line(filename: str, number: int) -> str:
+    """Return a line of a student's code, with its number in the script or cell."""
+    return f"in line {number}: {linecache.getline(filename, number).strip()}".rstrip(": ")
 
 
 def _named(error: Exception) -> str:
