@@ -6,6 +6,7 @@ Measure, on a quiet machine (about 3 minutes; the first run compiles first)::
     pytest bench -k "softmax and numba"           # some of it, by words of the ids
     pytest bench --sizes small,mnist_full,64x10x7 # other sizes: names, N x D x C, or all
     pytest bench --peers                          # PyTorch, JAX and scikit-learn too, if installed
+    pytest bench --candidate my_module:my_function  # your own too, softmax or --candidate-loss
     pytest bench --benchmark-histogram            # an SVG for each group
     pytest bench --benchmark-json suite.json && python bench/suite_report.py suite.json
 
@@ -28,9 +29,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from problems import LARGE_SIZES, SIZES, parse_sizes
+from problems import LARGE_SIZES, SIZES, parse_candidate, parse_sizes
 from suite import Suite, machine, start
 
+from fastloss.losses import available_losses
 from fastloss.settings import threads_to_use
 
 # To look for doctests in a lesson would be to run it.
@@ -46,6 +48,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SIZES",
         help=f"names, NxDxC or 'all', between commas (default: {','.join(SIZES)}; "
         f"larger: {','.join(LARGE_SIZES)})",
+    )
+    group.addoption(
+        "--candidate",
+        type=parse_candidate,
+        action="append",
+        metavar="my_module:my_function",
+        help="verify and measure your function (W, X, y) -> (loss, dW) too; may be repeated",
+    )
+    group.addoption(
+        "--candidate-loss",
+        choices=available_losses(),
+        default="softmax",
+        help="the loss that it computes (default: softmax)",
     )
     group.addoption("--peers", action="store_true", help="measure other libraries too")
     group.addoption(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from fastloss.arrays import Floats
 from fastloss.backends import available_backends, get_backend
 from fastloss.backends.base import Workload
 from fastloss.benchmark.peers import PEERS, Peer
+from fastloss.candidates import Candidate, resolve_candidate
 from fastloss.losses import get_loss
 
 #: Sizes ``(N, D, C)`` that every run measures.
@@ -73,6 +74,18 @@ def parse_sizes(text: str) -> list[str]:
             names = ", ".join(known)
             raise argparse.ArgumentTypeError(f"{error}, or be 'all' or a name ({names})") from None
     return list(ids)
+
+
+def parse_candidate(text: str) -> Candidate:
+    """Return the function at ``my_module:my_function``.
+
+    Raises `argparse.ArgumentTypeError` if it cannot be found.
+    """
+    try:
+        resolve_candidate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Candidate.of(text)
 
 
 def chosen_sizes(config: pytest.Config) -> list[str]:
@@ -155,8 +168,15 @@ def seconds_of_call(loss: str, backend: str, problem: BenchProblem) -> float:
     predicted = get_backend(backend).predict(workload)
     if predicted:
         return min(predicted.values())
-    few = problem.objective(loss, backend).batch(slice(_PROBE_ROWS))
-    few(problem.W)
+    objective = problem.objective(loss, backend)
+    return seconds_of_rows(lambda n: partial(objective.batch(slice(n)), problem.W), n_rows)
+
+
+def seconds_of_rows(bind: Callable[[int], Callable[[], object]], n_rows: int) -> float:
+    """Return about how long a call on ``n_rows`` takes; ``bind(n)`` returns the call on n rows."""
+    few = min(n_rows, _PROBE_ROWS)
+    call = bind(few)
+    call()
     start = time.perf_counter()
-    few(problem.W)
-    return (time.perf_counter() - start) * n_rows / min(n_rows, _PROBE_ROWS)
+    call()
+    return (time.perf_counter() - start) * n_rows / few

@@ -24,7 +24,7 @@ __all__ = ["QUESTIONS"]
 
 def main() -> None:
     """Answer the questions named on the command line, or all."""
-    from rich.console import Console
+    from fastloss.cli.common import console
 
     parser = argparse.ArgumentParser(description="Answer the lecture's questions by computing.")
     parser.add_argument("names", nargs="*", metavar="name", help="name of a question; default: all")
@@ -33,15 +33,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in QUESTIONS]:
         parser.error(f"no question is called {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
-    console = Console(highlight=False)
+    terminal = console()
     with clear_errors(parser):
         problems = Problems(data_folder(arguments.data_folder))
         for name in arguments.names or QUESTIONS:
             asked = QUESTIONS[name]
-            console.print(f"[bold]{name}: {asked.asked}[/bold]")
+            terminal.print(f"{name}: {asked.asked}", style="bold")
             if not arguments.list:
                 answer = asked.answer(problems)
-                console.print(answer.said, answer.table.rich(), sep="\n")
+                terminal.print(answer.said, answer.table.rich(), sep="\n")
 
 
 if __name__ == "__main__":

@@ -44,8 +44,9 @@ NUMERICAL_TOLERANCE = 1e-6
 class Contender:
     """A call to measure on a problem.
 
-    ``name`` is its name in tables, ``kind`` one of "backend", "peer" and "numerical". ``check``
-    takes the result of the call, raises an exception if that is wrong, and returns its errors.
+    ``name`` is its name in tables, ``kind`` one of "backend", "candidate", "peer" and
+    "numerical". ``check`` takes the result of the call, raises an exception if that is wrong, and
+    returns its errors.
     """
 
     name: str

@@ -100,9 +100,14 @@ def test_bench_of_real_pixels(cifar10_folder, tmp_path):
 
 def test_bench_of_a_candidate(candidates, tmp_path):
     arguments = ("bench", *TINY, "--backend", "numpy", "--out", tmp_path / "out")
-    result = run(*arguments, "--candidate", f"{candidates}:right")
-    assert result.exit_code == 0, result.output
+    both = [f"--candidate={candidates}:{name}" for name in ("right", "wrong")]
+    result = run(*arguments, *both)
+    assert result.exit_code == 1
+    (cell,) = fastloss.benchmark.Results.load(tmp_path / "out" / "results.json").cells
+    assert list(cell.refused) == [f"{candidates}:wrong"]
+    assert cell.timing(f"{candidates}:right").where == "own process"
     assert f"{candidates}:right" in result.stdout
+    assert "refused: " in result.stdout
     result = run(*arguments, "--candidate", f"{candidates}:wrong")
     assert result.exit_code == 2
     assert "is wrong: dW[" in result.stderr

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 import fastloss
-from fastloss.benchmark import Results, Settings, VerificationError, compare, findings, report
+from fastloss.benchmark import Results, Settings, VerificationError, findings, report
 from fastloss.benchmark.candidates import check_candidate
 from fastloss.benchmark.gradient_study import high_precision_gradient
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.plan import Plan, parse_size
 from fastloss.benchmark.plots import save_all
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Timing
+from fastloss.candidates import Candidate
 from fastloss.losses import get_loss
 
 FAST = Settings(max_rounds=3, cell_seconds=0.3, first_calls=False)
@@ -91,13 +92,13 @@ def changes_x(W, X, y):
 )
 def test_a_wrong_candidate_is_refused_with_where_and_by_how_much(candidate, message):
     with pytest.raises(VerificationError, match=message):
-        check_candidate("mine", candidate, get_loss("softmax"))
+        check_candidate(Candidate.of(candidate), get_loss("softmax"))
 
 
 def test_a_right_candidate_for_another_loss_is_refused():
-    check_candidate("mine", good, get_loss("softmax"))
+    check_candidate(Candidate.of(good), get_loss("softmax"))
     with pytest.raises(VerificationError, match="loss"):
-        check_candidate("mine", good, get_loss("hinge"))
+        check_candidate(Candidate.of(good), get_loss("hinge"))
 
 
 @pytest.mark.parametrize(
@@ -110,26 +111,7 @@ def test_a_right_candidate_for_another_loss_is_refused():
 )
 def test_a_candidate_that_cannot_be_found_is_a_clear_error(name, message):
     with pytest.raises(ValueError, match=message):
-        check_candidate(name, name, get_loss("softmax"))
-
-
-def test_compare_puts_functions_in_the_table_with_the_backends():
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((60, 8)), rng.integers(0, 3, 60)
-    results = compare(
-        {"mine": good, "lambda": lambda W, X, y: good(W, X, y)},
-        X,
-        y,
-        backends=("numpy",),
-        settings=replace(FAST, measure_ceilings=False),
-    )
-    (cell,) = results.cells
-    assert [timing.contender for timing in cell.timings] == ["numpy", "mine", "lambda"]
-    assert all(len(timing.seconds) >= 1 for timing in cell.timings)
-    notes = {timing.contender: timing.note for timing in cell.timings}
-    assert notes["lambda"] == "in this process"
-    assert notes["numpy"] == ""
-    assert "mine" in report.backends_table(results).markdown()
+        check_candidate(Candidate.of(name), get_loss("softmax"))
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +279,9 @@ def test_an_interrupted_run_keeps_what_it_measured(monkeypatch):
 
 
 @pytest.mark.deep
-def test_a_loss_only_this_process_knows_is_measured_in_it():
+def test_a_loss_only_this_process_knows_is_measured_in_another():
+    pytest.importorskip("cloudpickle")
+
     class Local(type(get_loss("hinge"))):  # no worker can import a local class
         pass
 
@@ -313,7 +297,7 @@ def test_a_loss_only_this_process_knows_is_measured_in_it():
         (cell,) = plan.run().cells
     finally:
         fastloss.unregister_loss("local_hinge")
-    assert cell.timings[0].note == "in this process"
+    assert cell.timings[0].where == "own process"
 
 
 @pytest.mark.parametrize("loss", ["softmax", "hinge"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,22 +15,41 @@ from benchmark_pages import suite_page
 ROOT = Path(__file__).parents[1]
 
 
+CANDIDATES = """
+import fastloss
+
+def right(W, X, y):
+    return fastloss.loss_and_grad(W, X, y, loss="crammer_singer", backend="numpy")
+
+def wrong(W, X, y):
+    loss, dW = right(W, X, y)
+    return 2 * loss, dW
+"""
+
+
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory, plain_environment) -> Path:
-    """A run of two losses at one size; without the limit, which takes seconds to measure."""
+    """A run of two losses at one size; without the limit, which takes seconds to measure.
+
+    A right and a wrong candidate are measured too.
+    """
     path = tmp_path_factory.mktemp("suite") / "suite.json"
+    (path.parent / "users_module.py").write_text(CANDIDATES)
     command = [sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"]
     options = ["--sizes=small", "--no-limit", "--benchmark-max-time=0.01"]
+    options += ["--candidate=users_module:right", "--candidate=users_module:wrong"]
+    options += ["--candidate-loss=crammer_singer"]
     words = ["-k", "(softmax or crammer_singer) and 200x65x10"]
     ran = subprocess.run(
         [*command, *options, *words, f"--benchmark-json={path}"],
         cwd=ROOT,
-        env=plain_environment,
+        env={**plain_environment, "PYTHONPATH": f"{ROOT}{os.pathsep}{path.parent}"},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 failed" in ran.stdout, ran.stdout + ran.stderr
+    assert "VerificationError: users_module:wrong is wrong: loss " in ran.stdout
     return path
 
 
@@ -44,9 +64,17 @@ def test_ids_are_words_and_groups_compare_backends(stored):
     assert all(0 <= one["extra_info"]["gradient_error"] < 2e-3 for one in found)
 
 
+def test_candidate_is_in_the_group_of_the_backends(stored):
+    found = json.loads(stored.read_text())["benchmarks"]
+    (one,) = (one for one in found if one["extra_info"]["kind"] == "candidate")
+    assert one["extra_info"]["contender"] == "users_module:right"
+    assert one["extra_info"]["gradient_error"] < 1e-5
+    assert one["group"] == "crammer_singer 200 x 65 x 10 float32"
+
+
 def test_table_has_no_share_of_a_limit_that_was_not_measured(stored):
     table = suite_report.table(stored)
-    assert len(table.rows) == 8
+    assert len(table.rows) == 9
     assert {row[table.columns.index("of limit")] for row in table.rows} == {"-"}
     numpy = [row for row in table.rows if row[2] == "numpy"]
     assert {row[table.columns.index("x NumPy")] for row in numpy} == {"1"}
@@ -61,7 +89,7 @@ def test_table_leaves_out_shares_of_a_beaten_limit_and_quartiles_of_few_rounds(s
     path.write_text(json.dumps(document))
     table = suite_report.table(path)
     shares = [row[table.columns.index("of limit")] for row in table.rows]
-    assert shares == ["-"] * 4 + ["50.0 %"] * 4
+    assert shares == ["-"] * 4 + ["50.0 %"] * 5
     assert {row[table.columns.index("IQR")] for row in table.rows} == {"-"}
 
 

@@ -22,6 +22,7 @@ from fastloss.backends.base import Workload
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Results, Timing
 from fastloss.benchmark.run import Settings as BenchSettings
 from fastloss.benchmark.run import VerificationError
+from fastloss.benchmark.shown import ShownResults
 from fastloss.benchmark.worker import WorkerError
 from fastloss.files import DataFormatError
 from fastloss.kernels import simd
@@ -74,6 +75,7 @@ def examples() -> list[Any]:
         fastloss.explain(1000, 100, 10),
         auto.choose(Workload(get_loss("hinge"), (9, 5, 3), X.dtype, W.dtype)),
         Results("title", "data", {}, {"read": 1.0}, timing, None, [cell]),
+        ShownResults("title", "data", {}, cells=[cell]),
         GradientStudy("hinge", 9, 3, [point]),
         BenchSettings(),
         *(simd.target(), *plots.THEMES),

@@ -3,5 +3,6 @@
 from fastloss.benchmark.candidates import compare
 from fastloss.benchmark.results import Results
 from fastloss.benchmark.run import Settings, VerificationError
+from fastloss.benchmark.shown import ShownResults
 
-__all__ = ["Results", "Settings", "VerificationError", "compare"]
+__all__ = ["Results", "Settings", "ShownResults", "VerificationError", "compare"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -20,13 +20,15 @@ from fastloss.benchmark.run import (
     Run,
     VerificationError,
     affordable,
+    first_line,
     limit,
     small_weights,
     verify,
 )
-from fastloss.benchmark.tasks import AutoTask, BackendTask, CandidateTask, Inputs, LossAndGrad
+from fastloss.benchmark.tasks import AutoTask, BackendTask, CandidateTask, Inputs
 from fastloss.benchmark.worker import Session, Worker, WorkerError
-from fastloss.losses import get_loss
+from fastloss.candidates import USUAL, Candidate, Convention
+from fastloss.losses import available_losses, get_loss
 from fastloss.losses.base import Loss
 from fastloss.objective import Objective
 from fastloss.settings import AUTO
@@ -41,35 +43,41 @@ _PROBE_MULTIPLY_ADDS = 4_000_000
 
 def measure_cell(
     run: Run,
-    loss_name: str,
+    loss: str | Loss,
     X: NDArray[Any],
     y: NDArray[np.int64],
     n_classes: int,
     backends: tuple[str, ...],
-    candidates: Mapping[str, str | LossAndGrad],
+    candidates: Sequence[Candidate],
     peers: tuple[Peer, ...] = (),
+    convention: Convention = USUAL,
+    refused: Mapping[str, str] | None = None,
 ) -> None:
     """Verify and time the contenders at one loss and problem; append the cell.
 
-    An unavailable or wrong peer is skipped, and the cell records the reason. A wrong backend or
-    candidate is an error.
+    A peer that is unavailable or wrong is skipped, a wrong candidate refused: the cell records the
+    reasons, together with ``refused``, those of candidates found wrong before. A wrong backend is
+    an error. ``convention`` has the terms of the loss that all contenders compute.
     """
-    loss = get_loss(loss_name)
+    loss_name, loss = _name_of(loss), get_loss(loss)
     dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
     W = small_weights(X, n_classes, dtype, run.settings.seed)
+    if convention.intercept:
+        W = np.vstack([W, np.full_like(W[:1], 0.1)])
     inputs = Inputs.save(run.scratch / "inputs" / f"{X.shape[0]}x{X.shape[1]}-{X.dtype}", X, y, W)
     size = f"{loss_name} {X.shape[0]} x {X.shape[1]} x {n_classes}"
     skipped = {peer.name: why for peer in peers if (why := peer.unavailable(loss_name))}
+    refused = dict(refused or {})
     tasks: dict[str, Contender] = {
-        **_backend_tasks(inputs, loss, backends),
-        **{name: CandidateTask(inputs, function) for name, function in candidates.items()},
+        **_backend_tasks(inputs, loss, backends, convention),
+        **{candidate.name: CandidateTask(inputs, candidate) for candidate in candidates},
         **{
             peer.name: PeerTask(inputs, loss_name, peer, run.settings.n_threads)
             for peer in peers
             if peer.name not in skipped
         },
     }
-    reference = Objective(X, y, loss=loss, backend="numpy")
+    reference = convention.objective(X, y, loss, "numpy")
     with ExitStack() as stack:
         sessions: dict[str, Session] = {}
         timings: dict[str, Timing] = {}
@@ -79,10 +87,14 @@ def measure_cell(
             try:
                 timings[name] = _prepare(run, session, name, task, reference, W)
                 sessions[name] = session
-            except (VerificationError, WorkerError) as error:
-                if task.kind != "peer":
+            except Exception as error:
+                # A candidate in this process raises errors of its own.
+                if task.kind == "candidate":
+                    refused[name] = str(error)
+                elif task.kind == "peer" and isinstance(error, (VerificationError, WorkerError)):
+                    skipped[name] = first_line(error)
+                else:
                     raise
-                skipped[name] = _first_line(error)
                 session.close()
         run.progress(f"{size}: timing")
         seconds = measure.race(
@@ -103,26 +115,29 @@ def measure_cell(
             limit_seconds=limit_seconds,
             limit_of=limit_of,
             skipped=skipped,
+            refused=refused,
         )
     )
 
 
+def _name_of(loss: str | Loss) -> str:
+    """Return the name of a loss, or an instance with its parameters if it has no name."""
+    if isinstance(loss, str):
+        return loss
+    return next((name for name in available_losses() if get_loss(name) == loss), repr(loss))
+
+
 def _backend_tasks(
-    inputs: Inputs, loss: Loss, backends: tuple[str, ...]
+    inputs: Inputs, loss: Loss, backends: tuple[str, ...], convention: Convention
 ) -> dict[str, BackendTask | AutoTask]:
     """Return the tasks of the backends that can run the loss, "auto" included."""
     return {
-        name: AutoTask(inputs, loss)
+        name: AutoTask(inputs, loss, convention)
         if name == AUTO
-        else BackendTask(inputs, loss, name, get_backend(name))
+        else BackendTask(inputs, loss, name, get_backend(name), convention=convention)
         for name in backends
         if name == AUTO or get_backend(name).unavailable(loss) is None
     }
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message: libraries' messages may fill pages."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _prepare(
@@ -166,12 +181,16 @@ def _prepare(
         gradient_error=gradient_error,
         note=_note(session, task, reference.X.dtype),
         kind=task.kind,
+        where="own process" if isinstance(session, Worker) else "this process",
     )
 
 
 def _note(session: Session, task: Contender, dtype: np.dtype[Any]) -> str:
     if not isinstance(session, Worker):
-        return "in this process"
+        return (
+            "timed in this process, so its memory and thread pools are those of this program, and "
+            f"its time compares less well. It cannot be sent to another: {session.why_here}"
+        )
     if task.kind == "peer" and dtype == np.uint8:
         return "handed a float32 copy of X, made beforehand"
     return ""

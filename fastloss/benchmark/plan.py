@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from fastloss import data as datasets
 from fastloss.backends import available_backends
 from fastloss.benchmark.backend_study import measure_cell, measure_control
-from fastloss.benchmark.candidates import check_candidate
+from fastloss.benchmark.candidates import verified
 from fastloss.benchmark.gradient_study import measure_gradient_study
 from fastloss.benchmark.peers import PEERS, Peer
 from fastloss.benchmark.results import Results
 from fastloss.benchmark.run import Settings, start
+from fastloss.candidates import USUAL, Candidate, Convention, as_candidates
 from fastloss.data import Dataset
 from fastloss.losses import available_losses, get_loss
 from fastloss.settings import AUTO, check_backend
@@ -56,18 +57,23 @@ def _default_backends(peers: bool) -> tuple[str, ...]:
 
 @dataclass
 class Plan:
-    """A checked run: all its names are known, and its data are loaded."""
+    """A checked run: all its names are known, and its data are loaded.
+
+    ``refused`` has the candidates found wrong, with the reasons.
+    """
 
     title: str
     dataset: Dataset | None
     losses: list[str]
     backends: tuple[str, ...]
     sizes: list[Size]
-    candidates: dict[str, str]
+    candidates: list[Candidate]
     dtype: np.dtype[np.generic]
     feature_counts: tuple[int, ...]
     settings: Settings
     peers: tuple[Peer, ...] = ()
+    convention: Convention = USUAL
+    refused: dict[str, str] = field(default_factory=dict)
     _results: Results | None = field(default=None, init=False)
 
     @classmethod
@@ -79,6 +85,7 @@ class Plan:
         backends: list[str] | None = None,
         sizes: list[Size] | None = None,
         candidates: list[str] | None = None,
+        convention: Convention = USUAL,
         dtype: str = "float32",
         quick: bool = False,
         gradient_study: bool = True,
@@ -88,7 +95,8 @@ class Plan:
         """Fill in the defaults, and raise for a wrong argument before measuring starts.
 
         With peers, the defaults are the losses that a peer computes, all backends except
-        ``naive``, and "auto". There is no gradient study.
+        ``naive``, and "auto". There is no gradient study. With an intercept, ``X`` has no column of
+        ones. All contenders compute the terms of ``convention``, which peers do not have.
         """
         if dtype not in ("float32", "float64", "uint8"):
             raise ValueError(f"dtype must be float32, float64 or uint8, got {dtype!r}")
@@ -101,11 +109,15 @@ class Plan:
             get_loss(name)
         for name in backends or ():
             check_backend(name)
+        if peers and (convention.l2 or convention.intercept):
+            raise ValueError("peers compute the loss alone: leave out --peers, or l2 and intercept")
         if candidates and len(losses) > 1:
             raise ValueError("a candidate computes one loss: give one --loss")
-        for candidate in candidates or ():
-            check_candidate(candidate, candidate, get_loss(losses[0]), settings.seed)
-        dataset = None if data is None else _with_bias(datasets.load(data))
+        given = as_candidates(candidates or (), convention)
+        right, refused = verified(given, get_loss(losses[0]), settings.seed)
+        dataset = None if data is None else datasets.load(data)
+        if dataset is not None and not convention.intercept:
+            dataset = _with_bias(dataset)
         default_rows = DEFAULT_SHAPE[0] if dataset is None else len(dataset)
         counts = _QUICK_FEATURE_COUNTS if quick else FEATURE_COUNTS
         plan = cls(
@@ -114,7 +126,9 @@ class Plan:
             losses=losses,
             backends=tuple(backends or _default_backends(peers)),
             sizes=sizes or [(default_rows, None, None)],
-            candidates={name: name for name in candidates or ()},
+            candidates=right,
+            refused=refused,
+            convention=convention,
             dtype=np.dtype(dtype),
             feature_counts=counts if gradient_study and not (candidates or peers) else (),
             settings=settings,
@@ -135,17 +149,21 @@ class Plan:
             return
         available = (*self.dataset.X.shape, self.dataset.n_classes)
         if size[0] > available[0] or any(
-            wanted not in (None, has) for wanted, has in zip(size[1:], available[1:], strict=True)
+            wanted not in (None, there)
+            for wanted, there in zip(size[1:], available[1:], strict=True)
         ):
+            has = " x ".join(map(str, available))
+            bias = "" if self.convention.intercept else " (with the bias column)"
             raise ValueError(
-                f"{self.dataset.name} has {' x '.join(map(str, available))} (with the bias "
-                f"column), so it cannot be measured at {'x'.join(map(str, filter(None, size)))}"
+                f"{self.dataset.name} has {has}{bias}, so it cannot be measured at "
+                f"{'x'.join(map(str, filter(None, size)))}"
             )
 
     def problem(self, size: Size) -> tuple[NDArray[np.generic], NDArray[np.int64], int]:
         """Return ``X``, ``y`` and the number of classes at a size."""
         if self.dataset is None:
-            n_features, n_classes = size[1] or DEFAULT_SHAPE[1], size[2] or DEFAULT_SHAPE[2]
+            n_features = size[1] or DEFAULT_SHAPE[1] - self.convention.intercept
+            n_classes = size[2] or DEFAULT_SHAPE[2]
             made = datasets.synthetic(
                 size[0],
                 n_features,
@@ -176,7 +194,16 @@ class Plan:
                 for loss in self.losses:
                     done += 1
                     measure_cell(
-                        run, loss, X, y, n_classes, self.backends, self.candidates, self.peers
+                        run,
+                        loss,
+                        X,
+                        y,
+                        n_classes,
+                        self.backends,
+                        self.candidates,
+                        self.peers,
+                        self.convention,
+                        self.refused,
                     )
             if self.feature_counts:
                 n_rows, *shape = self.sizes[0]

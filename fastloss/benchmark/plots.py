@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 
 from fastloss.backends import registered_backends
 from fastloss.benchmark.measure import Ratio
-from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Results
+from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Kind, Results
 from fastloss.plots import (
     BLUE,
     FAINT,
+    GREEN,
     GREY,
     INK,
     PAPER,
     SERIES,
     VERMILION,
+    Draw,
     heading,
+    label,
     label_ends,
     label_points,
     picture,
@@ -105,6 +108,45 @@ def _draw_cells(ax: Axes, cells: list[Cell], colours: dict[str, str]) -> None:
     ax.set_ylim(len(cells) - 0.5, -0.9)
     ax.margins(x=0.12)
     label_points(ax, [place for place in labels if place[1] == 0])
+    ax.grid(axis="y", visible=False)
+
+
+_KIND_COLOURS: dict[Kind, str] = {"backend": BLUE, "candidate": VERMILION, "peer": GREEN}
+_KINDS_NOTE = "blue: backends of fastloss; red: candidates; green: other libraries"
+
+
+def contenders_drawing(cells: Sequence[Cell]) -> tuple[Draw, float]:
+    """Return a function that draws each contender's time, a panel per cell, and its height."""
+    heights = [len(cell.timings) + 1.5 for cell in cells]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(len(cells), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for ax, cell in zip(axes, cells, strict=True):
+            title(ax, f"{cell.loss}, {cell.size}, {cell.dtype}", _KINDS_NOTE)
+            _draw_contenders(ax, cell)
+        axes[-1].set_xlabel("seconds for loss and gradient (log scale; left is faster)")
+        heading(figure, "Loss and gradient: median time, with quartiles")
+
+    return draw, 0.8 + 0.34 * sum(heights)
+
+
+def _draw_contenders(ax: Axes, cell: Cell) -> None:
+    timings = sorted(cell.timings, key=lambda timing: timing.summary.median)
+    for y, timing in enumerate(timings):
+        colour, summary = _KIND_COLOURS[timing.kind], timing.summary
+        ax.plot([summary.low, summary.high], [y, y], color=colour)
+        face = PAPER if timing.extrapolated else colour
+        ax.plot(summary.median, y, "o", color=colour, markerfacecolor=face, markersize=7)
+        scaled = " (timed in part, scaled up)" if timing.extrapolated else ""
+        text = f"{format_seconds(summary.median)}{scaled}"
+        label(ax, text, (summary.high, y), colour, offset=(9, 0))
+    if cell.limit_seconds is not None:
+        ax.axvline(cell.limit_seconds, color=INK, linewidth=1.2)
+        label(ax, "this machine's limit", (cell.limit_seconds, -0.6), offset=(5, 0))
+    ax.set_xscale("log")
+    ax.set_yticks(range(len(timings)), [plain(timing.contender) for timing in timings])
+    ax.set_ylim(len(timings) - 0.4, -1.0)
+    ax.margins(x=0.15)
     ax.grid(axis="y", visible=False)
 
 

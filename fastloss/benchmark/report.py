@@ -129,14 +129,14 @@ def backends_table(results: Results) -> Table:
             for cell in results.cells
             for timing in cell.timings
         ],
-        (*notes, *_contender_notes(results)),
+        (*notes, *contender_notes(results.cells)),
         n_labels=3,
     )
 
 
-def _contender_notes(results: Results) -> Iterator[str]:
+def contender_notes(cells: Iterable[Cell]) -> Iterator[str]:
     """Yield the notes on contenders that were timed in a special way."""
-    timings = [timing for cell in results.cells for timing in cell.timings]
+    timings = [timing for cell in cells for timing in cell.timings]
     for note in dict.fromkeys(timing.note for timing in timings if timing.note):
         names = dict.fromkeys(timing.contender for timing in timings if timing.note == note)
         yield f"{', '.join(names)}: {note}."
@@ -184,10 +184,11 @@ def peers_table(results: Results) -> Table:
 
 
 def skipped_table(results: Results) -> Table:
-    """List the skipped contenders, with the problems and the reasons."""
+    """List the contenders that were skipped or refused, with the problems and the reasons."""
     places: dict[tuple[str, str], list[Cell]] = {}
     for cell in results.cells:
-        for contender, reason in cell.skipped.items():
+        refused = {name: f"refused: {reason}" for name, reason in cell.refused.items()}
+        for contender, reason in (cell.skipped | refused).items():
             places.setdefault((contender, reason), []).append(cell)
     rows = [
         (contender, ", ".join(_places(cells, results)), reason)
@@ -364,7 +365,7 @@ def all_tables(results: Results) -> list[Table]:
         tables.append(first_calls)
     if results.has_peers:
         tables.append(peers_table(results))
-    if any(cell.skipped for cell in results.cells):
+    if any(cell.skipped or cell.refused for cell in results.cells):
         tables.append(skipped_table(results))
     if results.gradient is not None and results.gradient.points:
         study = results.gradient

@@ -21,6 +21,9 @@ SCHEMA = 1
 #: The kind of a contender: a backend of fastloss, a user's function, or another library.
 Kind = Literal["backend", "candidate", "peer"]
 
+#: The process that ran a contender: one of its own, or the caller's.
+Place = Literal["own process", "this process"]
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -37,6 +40,7 @@ class Timing:
     gradient_error: float = 0.0
     note: str = ""
     kind: Kind = "backend"
+    where: Place = "own process"
 
     @property
     def extrapolated(self) -> bool:
@@ -67,8 +71,10 @@ class Cell:
     # The longer of one read of X and the arithmetic, at the machine's own ceilings.
     limit_seconds: float | None = None
     limit_of: str = ""
-    # Skipped contenders, with the reasons.
+    # Skipped peers, with the reasons.
     skipped: dict[str, str] = field(default_factory=dict)
+    # Wrong candidates, with the reasons.
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> str:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from fastloss.benchmark.worker import Session, Worker
 from fastloss.machine import environment
 from fastloss.objective import Objective
 from fastloss.settings import threads_to_use
+from fastloss.version import install_extra
 
 #: Largest errors allowed: relative for the loss, over the largest entry for the gradient. They are
 #: wider than in the tests: at this size a hinge margin may round to either side of 0, which moves
@@ -87,13 +89,13 @@ class Run:
         return Worker(self.settings.n_threads, caches)
 
     def session(self, luggage: object) -> Session:
-        """Start a process, or use this one if the luggage cannot be sent (such as a lambda)."""
+        """Start a process, or use this one and say why, if the luggage cannot be sent."""
         worker = self.worker()
         try:
             worker.run(_Nothing(luggage))
-        except Exception:
+        except Exception as error:
             worker.close()
-            return Session()
+            return Session(why_here=_why_not_sent(error))
         return worker
 
 
@@ -105,6 +107,21 @@ class _Nothing:
 
     def bind(self) -> Callable[[], None]:
         return lambda: None
+
+
+def _why_not_sent(error: Exception) -> str:
+    reason = first_line(error)
+    if find_spec("cloudpickle") is None:
+        reason += (
+            "; cloudpickle sends lambdas, closures and functions of a notebook or script: "
+            f"{install_extra('notebook')}"
+        )
+    return reason
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message: libraries' messages may fill pages."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,12 +16,10 @@ from fastloss.backends import available_backends, register_backend
 from fastloss.backends.background import compilations
 from fastloss.backends.base import Backend
 from fastloss.benchmark.results import Kind
-from fastloss.files import named
+from fastloss.candidates import USUAL, Candidate, Convention
 from fastloss.losses.base import Loss
 from fastloss.numerical import numerical_gradient
 from fastloss.objective import Objective
-
-LossAndGrad = Callable[[Floats, NDArray[Any], NDArray[np.int64]], tuple[float, Floats]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,7 @@ class BackendTask:
     name: str
     backend: Backend
     n_rows: int = 0
+    convention: Convention = USUAL
 
     def objective(self) -> tuple[Objective, Floats]:
         """Return the objective, and the ``W`` to call it with."""
@@ -73,7 +70,7 @@ class BackendTask:
             register_backend(self.backend, self.name)
         X, y, W = self.inputs.load()
         rows = slice(self.n_rows or len(X))
-        return Objective(X[rows], y[rows], loss=self.loss, backend=self.name), W
+        return self.convention.objective(X[rows], y[rows], self.loss, self.name), W
 
     def bind(self) -> Callable[[], Any]:
         objective, W = self.objective()
@@ -103,10 +100,11 @@ class AutoTask:
 
     inputs: Inputs
     loss: Loss
+    convention: Convention = USUAL
 
     def bind(self) -> Callable[[], Any]:
         X, y, W = self.inputs.load()
-        objective = Objective(X, y, loss=self.loss)
+        objective = self.convention.objective(X, y, self.loss)
         # NumPy answers until the kernels are compiled; timing starts after that.
         objective(W)
         compilations.wait()
@@ -115,33 +113,17 @@ class AutoTask:
 
 @dataclass(frozen=True)
 class CandidateTask:
-    """A user's function ``(W, X, y) -> (loss, dW)``, or its place ``"module:function"``."""
+    """The bare call of a user's function."""
 
     kind: ClassVar[Kind] = "candidate"
 
     inputs: Inputs
-    candidate: str | LossAndGrad
+    candidate: Candidate
 
     def bind(self) -> Callable[[], Any]:
         X, y, W = self.inputs.load()
-        return partial(resolve_candidate(self.candidate), W, X, y)
+        return self.candidate.bind(W, X, y)
 
-
-def resolve_candidate(candidate: str | LossAndGrad) -> LossAndGrad:
-    """Return the function at ``"module:function"``; search the current folder too."""
-    if callable(candidate):
-        return candidate
-    module_name, _, function_name = candidate.partition(":")
-    if not (module_name and function_name):
-        raise ValueError(f"candidate must look like 'my_module:my_function', got {candidate!r}")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        module = import_module(module_name)
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"candidate {candidate!r}: {named(error)}") from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        known = ", ".join(name for name in vars(module) if not name.startswith("_"))
-        raise ValueError(f"candidate {candidate!r}: no such function; {module_name} has {known}")
-    return function
+    def portable(self, result: Any) -> Any:
+        """Return loss and gradient, whatever library's numbers they are."""
+        return self.candidate.result(result)

@@ -48,9 +48,13 @@ class WorkerError(RuntimeError):
 
 
 class Session:
-    """A session in this process, with one call at a time."""
+    """A session in this process, with one call at a time.
 
-    def __init__(self) -> None:
+    ``why_here`` is the reason if the call was meant to have its own process.
+    """
+
+    def __init__(self, why_here: str = "") -> None:
+        self.why_here = why_here
         self._call: Callable[[], Any] = lambda: None
 
     def prepare(self, task: Task) -> tuple[float, Any]:
@@ -137,6 +141,7 @@ class Worker(Session):
         environment: Mapping[str, str] | None = None,
         most_seconds: float = _MOST_SECONDS,
     ) -> None:
+        super().__init__()
         if _is_serving:
             # A module that starts a benchmark on import would start processes endlessly.
             raise RuntimeError(
@@ -175,7 +180,7 @@ class Worker(Session):
         return self._ask("peak_extra_bytes")
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        message = pickle.dumps((method, arguments))
+        message = _dumps((method, arguments))
         replies: SimpleQueue[bytes] = SimpleQueue()
         # In a thread: reading or writing a pipe may block forever.
         self._talk = Thread(target=self._exchange, args=(message, replies), daemon=True)
@@ -230,6 +235,15 @@ class Worker(Session):
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
+
+
+def _dumps(message: object) -> bytes:
+    """Pickle a message. cloudpickle also sends lambdas, closures and functions of ``__main__``."""
+    try:
+        from cloudpickle import dumps
+    except ImportError:
+        return pickle.dumps(message)
+    return dumps(message)
 
 
 def _send(stream: IO[bytes], data: bytes) -> None:

@@ -82,7 +82,8 @@ def bench(
     """Verify and time every backend, and compare numerical with analytic gradients.
 
     Without arguments, it takes two to three minutes on a synthetic problem of CIFAR-10's shape.
-    With --peers, it compares with other libraries, without a gradient study.
+    With --peers, it compares with other libraries, without a gradient study. If a candidate is
+    wrong, the exit code is 1.
     """
     outputs = _check_outputs(out, json, data, candidate or [])
     if not allow_dirty:
@@ -111,6 +112,8 @@ def bench(
     _write(results, out, json)
     if not results.complete:
         raise typer.Exit(130)
+    if any(cell.refused for cell in results.cells):
+        raise typer.Exit(1)
 
 
 def _run(plan: Plan) -> Results:

@@ -70,7 +70,7 @@ def _checks(
 ) -> Iterator[tuple[str, Check]]:
     """Yield named checks: of the user's functions, or of every loss on every backend."""
     from fastloss.benchmark.run import small_weights
-    from fastloss.benchmark.tasks import LossAndGrad, resolve_candidate
+    from fastloss.candidates import LossAndGrad, resolve_candidate
 
     def of_backend(loss: str, backend: str) -> Check:
         def run(

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastloss.arrays import as_integer, as_real
+from fastloss.arrays import FLOAT_TYPES, as_integer, as_real
 from fastloss.gradcheck.line import EPS, band, relative_error
 from fastloss.gradcheck.notes import notes_on
 from fastloss.gradcheck.parts import (
@@ -26,15 +26,20 @@ from fastloss.objective import Objective
 Oracle: TypeAlias = "Objective | Callable[[NDArray[Any]], tuple[float, Any]]"
 
 
+# About the third root of the rounding error.
+_FIRST_STEPS = {"float64": 1e-5, "float32": 1e-2}
+
+
 def check_gradient(
     f: Oracle,
     W: ArrayLike,
     *,
-    h: float = 1e-5,
+    h: float | None = None,
     n_coordinates: int = 60,
     n_directions: int = 4,
     max_rows: int = 100,
     seed: int = 0,
+    dtype: DTypeLike = np.float64,
 ) -> GradientCheck:
     """Compare the gradient that ``f`` returns with centred differences of its loss, in float64.
 
@@ -49,9 +54,10 @@ def check_gradient(
     Parameters
     ----------
     f : an `Objective`, cast to float64 and reduced to ``max_rows`` random rows of weight > 0; or
-        any callable ``W -> (loss, gradient)``, which gets float64 copies of ``W``.
+        any callable ``W -> (loss, gradient)``, which gets copies of ``W`` of ``dtype``.
     W : floats of any shape; (D, C) or (D + 1, C) for an `Objective`. Never modified.
-    h : first step, finite and > 0; smaller steps follow if it does not settle the matter.
+    h : first step, finite and > 0; smaller steps follow if it does not settle the matter. Default
+        1e-5, or 1e-2 in float32.
     n_coordinates : number of entries to compare, at least 1, spread over all rows and columns of
         ``W``. A sixth of them, at least one, are in the bias row. A separate direction covers the
         whole bias row.
@@ -59,6 +65,8 @@ def check_gradient(
         disagrees and no entry does, bisection searches for an entry that does.
     max_rows : most rows of an `Objective`, at least 1.
     seed : seed of the rows, entries and directions; the same seed gives the same records.
+    dtype : float64, or float32 for a callable that computes in float32. It gets a float32 ``W``,
+        and differences within float32's rounding are "too small" to judge.
 
     Raises
     ------
@@ -80,7 +88,10 @@ def check_gradient(
     >>> check.worst.status, round(check.worst.relative_error, 4)
     ('wrong', 0.5)
     """
-    h = as_real("h", h, above=0.0)
+    dtype = np.dtype(dtype)
+    if dtype not in FLOAT_TYPES:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+    h = as_real("h", _FIRST_STEPS[dtype.name] if h is None else h, above=0.0)
     n_coordinates = as_integer("n_coordinates", n_coordinates, 1)
     n_directions = as_integer("n_directions", n_directions, 0)
     max_rows = as_integer("max_rows", max_rows, 1)
@@ -88,11 +99,13 @@ def check_gradient(
     rng = np.random.default_rng(seed)
     counter = EvaluationCounter()
     if isinstance(f, Objective):
+        if dtype != np.float64:
+            raise ValueError("an Objective is checked in float64: leave out dtype")
         objective, subject = reduced(f, max_rows, seed, rng)
         parameters = as_parameters(W).astype(np.float64)
         parts = parts_of_objective(objective, parameters, counter)
     else:
-        parts = [part_of_callable(f, as_parameters(W).astype(np.float64), counter)]
+        parts = [part_of_callable(f, as_parameters(W).astype(dtype), counter)]
         name = ascii(getattr(f, "__name__", type(f).__name__)).strip("'")
         subject = f"{name}, W of shape {parts[0].W.shape}"
     records = [

@@ -97,9 +97,12 @@ def _settles(part: Part, analytic: float, trial: _Trial, enough: float) -> bool:
 
 
 def _try(part: Part, V: Matrix, h: float) -> _Trial:
-    above, below = part.W + h * V, part.W - h * V
+    W = part.W
+    above, below = ((W + step * V).astype(W.dtype) for step in (h, -h))
     # The steps after rounding (V has norm 1).
-    up, down = float(np.vdot(V, above - part.W)), float(np.vdot(V, part.W - below))
+    up, down = (
+        float(np.vdot(V, np.subtract(a, b, dtype=np.float64))) for a, b in ((above, W), (W, below))
+    )
     if up <= 0 or down <= 0:
         return _Trial(h, math.nan, math.nan, math.nan, math.inf, False)
     crosses = part.piece is not None and not np.array_equal(part.piece(above), part.piece(below))
@@ -109,7 +112,7 @@ def _try(part: Part, V: Matrix, h: float) -> _Trial:
         centred=(upper - lower) / (up + down),
         left=(part.value - lower) / down,
         right=(upper - part.value) / up,
-        noise=_ULPS * EPS * (part.scale + max(abs(upper), abs(lower))) / h,
+        noise=_ULPS * float(np.finfo(W.dtype).eps) * (part.scale + max(abs(upper), abs(lower))) / h,
         crosses=crosses,
     )
 

@@ -17,7 +17,8 @@ def notes_on(
     for part in parts:
         own = [record for record in records if record.part == part.name]
         notes += [f"{part.name}: {note}" for note in _notes_on_part(part, own)]
-    if counter.all_float32 and any(record.failed for record in records):
+    in_float64 = all(part.W.dtype == np.float64 for part in parts)
+    if in_float64 and counter.all_float32 and any(record.failed for record in records):
         notes.append("every loss is a float32 number: compute it in float64")
     return tuple(notes)
 

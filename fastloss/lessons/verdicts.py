@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import math
+import re
 import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 import fastloss
 from fastloss.benchmark.measure import Ratio
+from fastloss.candidates import check_candidate
 from fastloss.lessons import tools
 from fastloss.tables import seconds
 
@@ -123,29 +125,21 @@ def problem(
     return W.astype(np.float64 if data.X.dtype == np.float64 else np.float32), data.X, data.y
 
 
-def compare_loss(
-    function: Callable[..., Any], loss: str, dtypes: Sequence[DTypeLike] = (np.float64,)
-) -> None:
-    """Raise Fault unless ``function(W, X, y)`` computes a loss of fastloss and its gradient.
-
-    The scores are ordinary first, then so large that ``exp`` overflows without a shift.
-    """
-    for dtype in dtypes:
-        W, X, y = problem(dtype)
-        rtol = 1e-10 if W.dtype == np.float64 else 1e-4
-        for scale, where in ((1, ""), (1000, " at scores of some thousands")):
-            weights = scale * W
-            expected = fastloss.loss_and_grad(weights, X, y, loss=loss, backend="numpy")
-            compare_pair(call(function, weights, X, y), expected, rtol, where)
+def compare_loss(function: Callable[..., Any], loss: str) -> None:
+    """Raise Fault unless ``function(W, X, y)`` computes a loss of fastloss and its gradient."""
+    function(*problem())  # an exception goes to `explain_error`
+    report = check_candidate(function, loss)
+    if not report.passed:
+        places = re.findall(r'File "(.+)", line (\d+)', report.frames)
+        lines = [in_line(filename, int(number)) for filename, number in places[-1:]]
+        raise Fault(", ".join([report.reason, *lines]))
 
 
-def compare_pair(came: Any, expected: tuple[float, Any], rtol: float, where: str = "") -> None:
+def compare_pair(came: Any, expected: tuple[float, Any], rtol: float) -> None:
     """Raise Fault unless ``came`` is the expected loss and gradient."""
     loss, dW = unpack("it", came, "loss", "dW")
-    if np.ndim(loss) == 2 and np.ndim(dW) == 0:
-        raise Fault("it returned (dW, loss), expected (loss, dW)")
-    compare(f"the loss{where}", loss, expected[0], rtol)
-    compare(f"dW{where}", dW, expected[1], rtol)
+    compare("the loss", loss, expected[0], rtol)
+    compare("dW", dW, expected[1], rtol)
 
 
 # --- time and memory ------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fastloss.plots.labels import (
     plain,
     title,
 )
-from fastloss.plots.saving import Draw, embed, picture, picture_paths, require_matplotlib
+from fastloss.plots.saving import Draw, embed, figure, picture, picture_paths, require_matplotlib
 from fastloss.plots.surfaces import plot_slice, plot_surface
 from fastloss.plots.themes import (
     BLUE,
@@ -53,6 +53,7 @@ __all__ = [
     "Theme",
     "apart",
     "embed",
+    "figure",
     "footnote",
     "heading",
     "label",

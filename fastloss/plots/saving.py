@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
@@ -16,7 +15,7 @@ import numpy as np
 
 from fastloss import files
 from fastloss.files import StrPath
-from fastloss.plots.themes import THEMES, Theme
+from fastloss.plots.themes import THEMES, Theme, themed
 from fastloss.version import install_extra
 
 if TYPE_CHECKING:
@@ -41,19 +40,25 @@ def picture(draw: Draw, stem: StrPath, width: float = 8.0, height: float = 4.5) 
         Matplotlib is not installed.
     """
     require_matplotlib()
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     for theme in THEMES:
-        with mpl.rc_context(), warnings.catch_warnings():
-            # Class names may be in any script; a character missing from the font becomes a box.
-            warnings.filterwarnings("ignore", "Glyph .* missing from")
-            mpl.rcdefaults()  # ignores the user's matplotlibrc
-            mpl.rcParams.update(theme.style())
+        with themed(theme):
             figure = Figure(figsize=(width, height), layout="constrained")
             draw(figure)
             _save(figure, *_paths(stem, theme))
     return picture_paths(stem)
+
+
+def figure(draw: Draw, width: float = 8.0, height: float = 4.5) -> Figure:
+    """Return a picture in the light theme as a figure, which notebooks show; see `picture`."""
+    require_matplotlib()
+    from fastloss.plots.inline import InlineFigure
+
+    with themed(THEMES[0]):
+        made = InlineFigure(figsize=(width, height), layout="constrained")
+        draw(made)
+    return made
 
 
 def require_matplotlib() -> None:

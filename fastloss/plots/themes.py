@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +85,21 @@ THEMES = (
         hues=("#2F8FE8", "#E8692F", "#1FD19A", "#F5B820", "#E58FC8", "#A5DAFF", "#9A9A94"),
     ),
 )
+
+
+@contextmanager
+def themed(theme: Theme) -> Iterator[None]:
+    """Draw in a theme, whatever the user's settings of Matplotlib are."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(), warnings.catch_warnings():
+        # Class names may be in any script; a character missing from the font becomes a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        mpl.rcdefaults()  # ignores the user's matplotlibrc
+        mpl.rcParams.update(theme.style())
+        yield
+
+
 #: A colour map whose lightness rises with the loss, also for the colour-blind.
 LOSS_COLOURS = "viridis"
 

@@ -1,0 +1,127 @@
+"""Call a candidate, and keep what came of it: a result, an exception, changed arguments."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss.arrays import Floats
+from fastloss.candidates.candidate import Candidate, LossAndGrad, resolve_candidate
+
+#: Changes how the arrays of a call lie in memory, but not their values.
+Layout = Callable[[NDArray[Any]], NDArray[Any]]
+
+_PACKAGE = Path(__file__).parents[1]
+_LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+# Numba reports a type that it cannot compile on pages of text.
+_MOST_LINES = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one call. ``loss`` and ``gradient`` are None if ``problem`` says why.
+
+    ``returned`` is the function's own result, and ``changed`` the names of the arguments that it
+    wrote to. If the function ``raised`` an exception, ``frames`` are those of the user's code.
+    """
+
+    returned: Any = None
+    loss: float | None = None
+    gradient: NDArray[np.float64] | None = None
+    gradient_dtype: str = ""
+    problem: str = ""
+    raised: bool = False
+    frames: str = ""
+    changed: tuple[str, ...] = ()
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether the call returned a loss and a gradient of the shape of ``W``."""
+        return not self.problem
+
+
+def attempt(
+    candidate: Candidate,
+    W: Floats,
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    layout: Layout = np.asarray,
+) -> Outcome:
+    """Call the candidate with copies of the arguments; return what came of it, never raise."""
+    function = resolve_candidate(candidate.function)
+    arguments = [layout(array.copy()) for array in candidate.convention.arguments(W, X, y)]
+    before = [array.copy() for array in arguments]
+    try:
+        # A user's code may warn as it likes; the verdict says what came of it.
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            returned = function(*arguments)
+            changed = tuple(
+                name
+                for name, array, copy in zip(
+                    candidate.convention.order.split(","), arguments, before, strict=True
+                )
+                if not np.array_equal(array, copy)
+            )
+            return _outcome(candidate, returned, W, changed)
+    except (Exception, SystemExit) as error:
+        problem = f"raises {_message(error)}"
+        return Outcome(problem=problem, raised=True, frames=_frames(error, function))
+
+
+def _outcome(candidate: Candidate, returned: Any, W: Floats, changed: tuple[str, ...]) -> Outcome:
+    try:
+        loss, gradient = candidate.result(returned)
+        dtype = str(gradient.dtype)
+        gradient = gradient.astype(np.float64)  # a copy: the function may write to its own again
+    except (TypeError, ValueError, RuntimeError) as error:
+        problem = f"returns {described(returned)}, not (loss, dW)"
+        if isinstance(error, RuntimeError):  # PyTorch's words on a tensor in a graph
+            problem += f": {_message(error)}"
+        return Outcome(returned, problem=problem, changed=changed)
+    problem = ""
+    if gradient.shape != W.shape:
+        own = candidate.convention.gradient(W).shape
+        problem = f"returns dW of shape {np.shape(returned[1])}, not of W's, {own}"
+    return Outcome(returned, loss, gradient, dtype, problem, changed=changed)
+
+
+def described(value: Any) -> str:
+    """Describe a result by the types and shapes in it: ``(array (13, 5), float)``."""
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(described(item) for item in value)})"
+    if value is None:
+        return "None"
+    shape = getattr(value, "shape", ())
+    kind = "array" if isinstance(value, np.ndarray) else type(value).__name__
+    return f"{kind} {tuple(shape)}" if shape else kind
+
+
+def _message(error: BaseException) -> str:
+    """Return an exception's type and the first lines of its message."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *filter(None, ["\n".join(lines[:_MOST_LINES])])])
+
+
+def _frames(error: BaseException, function: LossAndGrad) -> str:
+    """Return the traceback as Python prints it, with the frames of the user's code only."""
+    own = getattr(getattr(function, "__code__", None), "co_filename", "")
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == own or not _is_library(frame.filename)
+    ]
+    return "".join(traceback.format_list(frames))
+
+
+def _is_library(filename: str) -> bool:
+    path = Path(filename)
+    return any(path.is_relative_to(folder) for folder in (_PACKAGE, *_LIBRARIES))

@@ -1,0 +1,40 @@
+"""Compare wrong results with the hypotheses, and say what to do."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastloss.candidates.evidence import Evidence
+from fastloss.candidates.hypotheses import EXCEPTIONS, FORMS, VALUES, Form
+
+
+def diagnose(evidence: Evidence) -> tuple[str, ...]:
+    """Return sentences that say why a call failed and what to do; empty if no hypothesis fits."""
+    if evidence.outcome.raised:
+        return _first(EXCEPTIONS, evidence)
+    if not evidence.outcome.is_usable:
+        return _first(FORMS, evidence)
+    wrong = set(evidence.misfits)
+    found = [explanation for test in VALUES if (explanation := test(evidence)) is not None]
+    # One explanation of everything is likelier than two.
+    whole = [explanation for explanation in found if explanation.parts == wrong]
+    if whole:
+        return (whole[0].sentence,)
+    single = [next((e.sentence for e in found if part in e.parts), "") for part in sorted(wrong)]
+    return tuple(dict.fromkeys(filter(None, single)))
+
+
+def diagnose_extreme(evidence: Evidence) -> tuple[str, ...]:
+    """Return a sentence for a call that is right at ordinary scores only."""
+    outcome = evidence.outcome
+    if outcome.loss is None or outcome.gradient is None:
+        return ()
+    if math.isfinite(outcome.loss) and np.isfinite(outcome.gradient).all():
+        return ()
+    return ("an exp overflows or underflows: subtract each row's largest score before exp",)
+
+
+def _first(forms: tuple[Form, ...], evidence: Evidence) -> tuple[str, ...]:
+    return tuple(sentence for form in forms if (sentence := form(evidence)))[:1]

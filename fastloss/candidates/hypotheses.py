@@ -1,0 +1,393 @@
+"""Hypotheses on why a result is wrong, each with a sentence that says what to do.
+
+A hypothesis is a function of the `Evidence`. It returns an `Explanation` if the evidence fits, else
+None. The tables at the end list them, the more special ones first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import permutations, product
+
+import numpy as np
+
+from fastloss.candidates.candidate import missing_arguments
+from fastloss.candidates.cases import make_cases
+from fastloss.candidates.convention import Convention, options
+from fastloss.candidates.evidence import Evidence, Pair
+from fastloss.losses import available_losses, get_loss
+
+_BOTH = {"loss", "gradient"}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A sentence, and the wrong parts of the result ("loss", "gradient") that it explains."""
+
+    sentence: str
+    parts: frozenset[str]
+
+
+Hypothesis = Callable[[Evidence], Explanation | None]
+Form = Callable[[Evidence], str | None]
+
+
+# Wrong values
+
+
+def predicted(sentence: str, predict: Callable[[Evidence], Pair]) -> Hypothesis:
+    """Return the hypothesis that a prediction fits. ``{it}`` in the sentence names what does."""
+
+    def hypothesis(evidence: Evidence) -> Explanation | None:
+        parts = evidence.matches(predict(evidence))
+        if not parts:
+            return None
+        it = "loss and gradient are" if parts == _BOTH else f"the {parts.copy().pop()} is"
+        return Explanation(sentence.format(it=it, N=evidence.n_rows), frozenset(parts))
+
+    return hypothesis
+
+
+def times(factor: Callable[[Evidence], float], sentence: str) -> list[Hypothesis]:
+    """Return the hypotheses that a factor multiplies the data's part, or the penalty as well."""
+    return [
+        predicted(sentence, lambda e: e.scaled(factor(e))),
+        predicted(
+            sentence, lambda e: (factor(e) * e.expected.loss, factor(e) * e.expected.gradient)
+        ),
+    ]
+
+
+def another_loss(evidence: Evidence) -> Explanation | None:
+    """Test whether another named loss fits."""
+    for name in available_losses():
+        loss = get_loss(name)
+        parts = evidence.matches(evidence.of_loss(loss)) if loss != evidence.loss else set()
+        if parts == _BOTH:
+            sentence = f"it computes the loss {name}: pass {options(loss=name)}"
+            return Explanation(sentence, frozenset(parts))
+    return None
+
+
+def another_penalty(evidence: Evidence) -> Explanation | None:
+    """Test whether the difference is a multiple of ``sum(W**2)`` and of its gradient ``2 W``."""
+    l2 = evidence.candidate.convention.l2
+    in_loss, in_gradient = _fitted_l2(evidence)
+    close = 1e-3 * max(abs(in_gradient), 1e-3)
+    parts = set(evidence.misfits)
+    if abs(in_loss - in_gradient) <= close:
+        if parts != evidence.matches(_with_penalty(evidence, in_gradient)) or in_gradient < -close:
+            return None
+        return Explanation(_penalty_sentence(l2, in_gradient), frozenset(parts))
+    # Any wrong loss is the right one plus some multiple of sum(W**2), so believe the usual ones.
+    explained = evidence.matches((_with_penalty(evidence, in_loss)[0], evidence.expected.gradient))
+    if not any(abs(in_loss - usual) <= close for usual in (0.0, l2 / 2, l2, 2 * l2)):
+        return None
+    explained |= evidence.matches((evidence.expected.loss, _with_penalty(evidence, in_gradient)[1]))
+    if parts != explained:
+        return None
+    return Explanation(
+        f"the loss has the penalty {_rounded(in_loss)} * sum(W**2), but the gradient has "
+        f"2 * {_rounded(in_gradient)} * W: the two do not belong together",
+        frozenset(parts),
+    )
+
+
+def _fitted_l2(evidence: Evidence) -> tuple[float, float]:
+    """Return the strengths ``l2`` that explain loss and gradient best."""
+    outcome, (square, slope) = evidence.outcome, evidence.penalty_of(1.0)
+    assert outcome.loss is not None
+    assert outcome.gradient is not None
+    l2 = evidence.candidate.convention.l2
+    off = outcome.gradient - evidence.expected.gradient
+    return (
+        l2 + (outcome.loss - evidence.expected.loss) / square,
+        l2 + float(np.vdot(slope, off) / np.vdot(slope, slope)),
+    )
+
+
+def _with_penalty(evidence: Evidence, l2: float) -> Pair:
+    value, gradient = evidence.penalty_of(1.0)
+    more = l2 - evidence.candidate.convention.l2
+    return evidence.expected.loss + more * value, evidence.expected.gradient + more * gradient
+
+
+def _rounded(l2: float) -> str:
+    return f"{l2:.4g}" if abs(l2) > 1e-9 else "0"
+
+
+def _penalty_sentence(l2: float, found: float) -> str:
+    number = _rounded(found)
+    if number == "0":
+        return f"it has no penalty: leave out {options(l2=l2)}"
+    if not l2:
+        return f"off by {number} * sum(W**2): is a penalty in it? Pass {options(l2=found)}"
+    half = " (is it l2 / 2 * sum(W**2)?)" if abs(found - l2 / 2) <= 1e-3 * l2 else ""
+    return f"its penalty is {number} * sum(W**2){half}: pass {options(l2=found)}"
+
+
+def penalised_bias(evidence: Evidence) -> Pair:
+    """Predict a penalty that includes the bias row."""
+    l2 = evidence.candidate.convention.l2
+    bias = np.zeros(evidence.case.W.shape)
+    bias[len(evidence.penalised) :] = evidence.case.W[len(evidence.penalised) :]
+    value, gradient = evidence.expected.loss, evidence.expected.gradient
+    return value + l2 * float(np.square(bias).sum()), gradient + 2 * l2 * bias
+
+
+def over_rows(evidence: Evidence) -> Pair:
+    """Predict a softmax that divides by sums over the rows, not over the classes."""
+    rows, scores = np.arange(evidence.n_rows), evidence.scores
+    probabilities = np.exp(scores - scores.max(axis=0))
+    probabilities /= probabilities.sum(axis=0)
+    losses = -np.log(probabilities[rows, evidence.case.y])
+    probabilities[rows, evidence.case.y] -= 1.0
+    return evidence.of_scores(losses, probabilities)
+
+
+def without_true_class(evidence: Evidence, unit: bool) -> Pair:
+    """Predict a gradient that lacks the true class's share, or (``unit``) softmax's - 1."""
+    rows, y = np.arange(evidence.n_rows), evidence.case.y
+    losses, dscores = evidence.loss.vectorized(evidence.scores.copy(), y)
+    dscores[rows, y] = dscores[rows, y] + 1.0 if unit else 0.0
+    return evidence.of_scores(losses, dscores)
+
+
+def constant(evidence: Evidence) -> Explanation | None:
+    """Test whether the loss is off by the same number at another ``W``."""
+    other = evidence.elsewhere(evidence.case.W / 4)
+    if set(evidence.misfits) != {"loss"} or not other.outcome.is_usable:
+        return None
+    off, again = (e.outcome.loss - e.expected.loss for e in (evidence, other))  # type: ignore[operator]
+    if not abs(off - again) <= 1e-4 * abs(off):
+        return None
+    return Explanation(
+        f"the loss is off by the constant {off:.6g} at every W, and the gradient is right: does it "
+        "count a term that W does not change, such as the true class's margin?",
+        frozenset({"loss"}),
+    )
+
+
+def slight(evidence: Evidence) -> Explanation | None:
+    """Test whether the loss is nearly right."""
+    loss, right = evidence.outcome.loss, evidence.expected.loss
+    assert loss is not None
+    if set(evidence.misfits) != {"loss"} or not abs(loss - right) <= 1e-3 * abs(right):
+        return None
+    sentence = (
+        "the loss is nearly right: is a number such as 1e-8 added inside a log, or is it rounded?"
+    )
+    return Explanation(sentence, frozenset({"loss"}))
+
+
+def any_factor(evidence: Evidence) -> Explanation | None:
+    """Test whether one number multiplies the whole gradient."""
+    gradient, right = evidence.outcome.gradient, evidence.expected.gradient
+    assert gradient is not None
+    ratio = float(np.vdot(right, gradient) / np.vdot(right, right))
+    if not math.isfinite(ratio) or "gradient" not in evidence.matches((0.0, ratio * right)):
+        return None
+    sentence = f"every entry of the gradient is {ratio:.4g} times the right one"
+    return Explanation(sentence, frozenset({"gradient"}))
+
+
+def bias_row_only(evidence: Evidence) -> Explanation | None:
+    """Test whether all rows but the bias row are right."""
+    gradient = evidence.outcome.gradient
+    if gradient is None or not evidence.candidate.convention.intercept:
+        return None
+    mended = np.vstack([evidence.expected.gradient[:-1], gradient[-1:]])
+    if "gradient" not in evidence.matches((0.0, mended)):
+        return None
+    sentence = "only the last row of dW, the bias's, is wrong: it is the mean of dscores over rows"
+    return Explanation(sentence, frozenset({"gradient"}))
+
+
+#: Hypotheses on a result of the right form.
+VALUES: tuple[Hypothesis, ...] = (
+    another_loss,
+    predicted("{it} 0 throughout", lambda e: e.scaled(0.0)),
+    *times(lambda e: e.n_rows, "{it} {N} times too large: divide by the number of rows"),
+    *times(lambda e: 1 / e.n_rows, "{it} divided by the number of rows, {N}, twice"),
+    *times(lambda e: -1.0, "{it} of the wrong sign"),
+    *times(
+        lambda e: 1 / math.log(2), "{it} 1 / log(2) times too large: take the natural logarithm"
+    ),
+    *times(lambda e: 1 / e.n_classes, "{it} divided by the number of classes: multiply by C"),
+    *times(
+        lambda e: 1 / (e.n_classes - 1),
+        "{it} divided by the number of wrong classes: multiply by C - 1",
+    ),
+    *times(lambda e: 2.0, "{it} twice the right one"),
+    *times(lambda e: 0.5, "{it} half the right one"),
+    predicted(
+        "{it} right for the label y + 1: do not add 1 to y",
+        lambda e: e.of_labels((e.case.y + 1) % e.n_classes),
+    ),
+    predicted(
+        "{it} right for the label y - 1: labels start at 0",
+        lambda e: e.of_labels((e.case.y - 1) % e.n_classes),
+    ),
+    predicted(
+        "{it} normalised over the rows: sum the exponentials over the classes, axis=1", over_rows
+    ),
+    another_penalty,
+    predicted("{it} right with a penalty of the bias row: leave that row out", penalised_bias),
+    predicted(
+        "{it} right except for the true class: subtract 1 at [arange(N), y]",
+        lambda e: without_true_class(e, unit=True),
+    ),
+    predicted(
+        "{it} right except for the true class: its column lacks minus the sum of the others",
+        lambda e: without_true_class(e, unit=False),
+    ),
+    bias_row_only,
+    any_factor,
+    constant,
+    slight,
+)
+
+
+# Results of another form
+
+
+def _is_scalar(value: object) -> bool:
+    return np.ndim(value) == 0 and not isinstance(value, str)  # type: ignore[arg-type]
+
+
+def _shapes(evidence: Evidence) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of the items of the result: () of a number."""
+    returned = evidence.outcome.returned
+    items = returned if isinstance(returned, (tuple, list)) else (returned,)
+    return tuple(tuple(getattr(item, "shape", ())) for item in items)
+
+
+def _own_shape(evidence: Evidence) -> tuple[int, ...]:
+    convention = evidence.candidate.convention
+    return convention.gradient(evidence.case.W).shape
+
+
+def returns(shapes: Callable[[Evidence], tuple[tuple[int, ...], ...]], sentence: str) -> Form:
+    """Return the hypothesis that a result has these shapes, () for a number."""
+    return lambda e: sentence if _shapes(e) == shapes(e) else None
+
+
+def nothing(evidence: Evidence) -> str | None:
+    if evidence.outcome.returned is not None:
+        return None
+    return "it returns None: end it with `return loss, dW`"
+
+
+def in_a_graph(evidence: Evidence) -> str | None:
+    """Test for a PyTorch tensor that NumPy refuses to read."""
+    if "requires grad" not in evidence.outcome.problem:
+        return None
+    return "it returns a tensor that is part of a graph: return `dW.detach().numpy()`"
+
+
+def another_row_of_w(evidence: Evidence) -> str | None:
+    """Test for a gradient with, or without, a bias row that ``W`` does not have, or has."""
+    intercept = evidence.candidate.convention.intercept
+    shape = list(_own_shape(evidence))
+    shape[0 if evidence.candidate.convention.layout == "dc" else 1] += -1 if intercept else 1
+    if _shapes(evidence) != ((), tuple(shape)):
+        return None
+    return (
+        "dW lacks the bias row" if intercept else f"is a bias in it? Pass {options(intercept=True)}"
+    )
+
+
+#: Hypotheses on a result that is no pair of a loss and a gradient of the shape of W.
+FORMS: tuple[Form, ...] = (
+    nothing,
+    in_a_graph,
+    returns(lambda e: (_own_shape(e), ()), "it returns (gradient, loss): return loss, dW"),
+    returns(lambda e: ((),), "it returns the loss alone: return loss, dW"),
+    returns(lambda e: (_own_shape(e),), "it returns the gradient alone: return loss, dW"),
+    returns(
+        lambda e: ((), _own_shape(e)[::-1]),
+        "its dW is transposed: return dW.T, of the shape of W",
+    ),
+    returns(lambda e: ((), (e.case.W.size,)), "its dW is flat: return dW.reshape(W.shape)"),
+    returns(
+        lambda e: ((), e.scores.shape),
+        "its gradient is that of the scores (N, C): return X.T @ dscores",
+    ),
+    returns(
+        lambda e: ((e.n_rows,), _own_shape(e)),
+        "it returns a loss for each row: return their mean",
+    ),
+    another_row_of_w,
+)
+
+
+# Exceptions
+
+
+def more_arguments(evidence: Evidence) -> str | None:
+    """Test whether the function has required arguments beyond three, or fewer than three."""
+    convention = evidence.candidate.convention
+    missing = missing_arguments(evidence.candidate.function)
+    if missing is None:
+        return None
+    names, n_positional = missing
+    if names:
+        order = convention.order.replace(",", ", ")
+        given = ", ".join(f"{name}=..." for name in names)
+        return (
+            f"it is called as {convention.signature}, but also needs {', '.join(names)}: check a "
+            f"function of three arguments, such as `lambda {order}: "
+            f"{evidence.candidate.short_name}({order}, {given})`"
+        )
+    if n_positional < 3:
+        return f"it is called as {convention.signature}, but takes {n_positional} arguments"
+    return None
+
+
+def another_call(evidence: Evidence) -> str | None:
+    """Test whether another order, layout or bias makes the call work; a right one comes first."""
+    usable = [other for other in _other_calls(evidence) if other.outcome.is_usable]
+    if not usable:
+        return None
+    # Sorting is stable: fewer changes come first.
+    best = min(usable, key=lambda other: not other.is_right)
+    return _wish(evidence.candidate.convention, best.candidate.convention)
+
+
+def _other_calls(evidence: Evidence) -> Iterator[Evidence]:
+    given = evidence.candidate.convention
+    others = [
+        replace(given, order=",".join(order), layout=layout, intercept=intercept)
+        for order, layout, intercept in product(
+            permutations(given.order.split(",")), ("dc", "cd"), (False, True)
+        )
+    ]
+    others.sort(key=lambda other: len(_changes(given, other)))
+    for convention in others[1:]:
+        yield evidence.called(convention, make_cases(convention, 0)[0])
+
+
+def _changes(given: Convention, wanted: Convention) -> list[str]:
+    names = ("order", "layout", "intercept")
+    return [name for name in names if getattr(given, name) != getattr(wanted, name)]
+
+
+def _wish(given: Convention, wanted: Convention) -> str:
+    """Say what the function seems to want, and which options say so."""
+    changes = _changes(given, wanted)
+    shapes = {"dc": "(D, C)", "cd": "(C, D)"}
+    sentences = {
+        "order": f"it is called as {given.signature}; it seems to want {wanted.signature}",
+        "layout": f"`W` is {shapes[given.layout]}; it seems to want {shapes[wanted.layout]}",
+        "intercept": "it seems to want a bias row in `W`"
+        if wanted.intercept
+        else "it seems to want a `W` without a bias row",
+    }
+    wishes = "; ".join(sentences[name] for name in changes)
+    return f"{wishes}: pass {options(**{name: getattr(wanted, name) for name in changes})}"
+
+
+#: Hypotheses on a call that raises an exception.
+EXCEPTIONS: tuple[Form, ...] = (more_arguments, another_call)

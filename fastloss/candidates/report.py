@@ -1,0 +1,122 @@
+"""The verdict on a candidate, for a terminal and for a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fastloss.gradcheck import GradientCheck
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found on one problem; ``wrong`` is empty if the result is right."""
+
+    case: str
+    dtype: str
+    wrong: str = ""
+    extreme: bool = False
+
+
+@dataclass(frozen=True)
+class CandidateReport:
+    """The verdict of `check_candidate`; print it.
+
+    Parameters
+    ----------
+    name : the candidate's name.
+    loss : the loss that it was compared with, with the terms of its convention.
+    signature : how it was called.
+    precision : the tolerances of the verdict, "float64" or "float32".
+    findings : the results on all problems.
+    advice : what to do, if a hypothesis explains the failure.
+    frames : if the candidate raised an exception, the frames of the user's code.
+    notes : limits of a right function.
+    gradient_check : gradient against finite differences of the function's own loss; None if the
+        function gave no result to check.
+    """
+
+    name: str
+    loss: str
+    signature: str
+    precision: str
+    findings: tuple[Finding, ...]
+    advice: tuple[str, ...] = ()
+    frames: str = ""
+    notes: tuple[str, ...] = ()
+    gradient_check: GradientCheck | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Return whether loss and gradient are right on every problem."""
+        check = self.gradient_check
+        return check is not None and check.passed and not self.failures
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """Return the findings of a wrong result."""
+        return tuple(finding for finding in self.findings if finding.wrong)
+
+    @property
+    def fails_only_at_extremes(self) -> bool:
+        """Return whether the results are right wherever scores are ordinary."""
+        return bool(self.failures) and all(finding.extreme for finding in self.failures)
+
+    @property
+    def reason(self) -> str:
+        """Return why it failed, in one line; empty if it passed."""
+        if self.passed:
+            return ""
+        if not self.failures:
+            return "the gradient check fails"
+        first = self.failures[0]
+        wrong = first.wrong.partition("\n")[0]
+        # A sentence that says what to do says more than two numbers.
+        why = "; ".join(self.advice) or wrong
+        if self.fails_only_at_extremes:
+            return f"right at ordinary scores, wrong at extreme scores ({first.case}): {why}"
+        return why if self.advice else f"{first.case}, {first.dtype}: {wrong}"
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _repr_html_(self) -> str:
+        title, *lines = self._lines()
+        return f"<p><b>{html.escape(title)}</b></p><pre>{html.escape(chr(10).join(lines))}</pre>"
+
+    def _lines(self) -> Iterator[str]:
+        verdict = "passed" if self.passed else "FAILED"
+        yield f"{self.name}: {verdict} as {self.loss}, called as {self.signature}"
+        if self.fails_only_at_extremes:
+            yield "  right at ordinary scores, wrong at extreme scores"
+        for case in dict.fromkeys(finding.case for finding in self.failures):
+            failures = [finding for finding in self.failures if finding.case == case]
+            dtypes = " and ".join(finding.dtype for finding in failures)
+            yield f"  wrong in {dtypes}: {case}"
+            yield from (f"    {line}" for line in failures[0].wrong.splitlines())
+        for line in self.frames.splitlines():
+            yield f"    {line}"
+        for sentence in self.advice:
+            yield f"  likely: {sentence}"
+        yield from self._of_right_cases()
+        if self.gradient_check is not None:
+            yield self._of_gradient_check(self.gradient_check)
+        for note in self.notes:
+            yield f"  note: {note}"
+
+    def _of_right_cases(self) -> Iterator[str]:
+        """Yield the cases that are right, those of the same types together."""
+        types: dict[str, list[str]] = {}
+        for finding in self.findings:
+            if not finding.wrong:
+                types.setdefault(finding.case, []).append(finding.dtype)
+        for dtypes in dict.fromkeys(map(tuple, types.values())):
+            cases = (case for case, found in types.items() if tuple(found) == dtypes)
+            yield f"  right in {' and '.join(dtypes)}: {', '.join(cases)}"
+
+    def _of_gradient_check(self, check: GradientCheck) -> str:
+        if not check.passed:
+            return f"  finite differences: the gradient is not that of its own loss\n{check}"
+        own = "" if not self.failures else "; the gradient belongs to its own loss"
+        return f"  finite differences: largest relative error {check.max_relative_error:.1e}{own}"

@@ -1,0 +1,291 @@
+"""Functions as users write them: right ones in many styles, and wrong ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def softmax(W: Any, X: Any, y: Any) -> tuple[Any, Any]:
+    """The usual one: the log of a probability."""
+    scores = X @ W
+    scores -= scores.max(axis=1, keepdims=True)
+    p = np.exp(scores)
+    p /= p.sum(axis=1, keepdims=True)
+    rows = np.arange(len(y))
+    loss = -np.log(p[rows, y]).mean()
+    p[rows, y] -= 1
+    return loss, X.T @ p / len(y)
+
+
+def log_sum_exp(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    scores = X @ W
+    scores = scores - scores.max(axis=1, keepdims=True)
+    z = np.exp(scores).sum(axis=1)
+    loss = np.mean(np.log(z) - scores[np.arange(len(y)), y])
+    p = np.exp(scores) / z[:, None]
+    return float(loss), X.T @ (p - np.eye(W.shape[1])[y]) / len(y)
+
+
+def one_hot(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """0 * log 0 is NaN at far-apart scores."""
+    target = np.eye(W.shape[1])[y]
+    scores = X @ W
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return -(target * np.log(p)).sum() / len(y), X.T @ (p - target) / len(y)
+
+
+def hinge(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    rows = np.arange(len(y))
+    scores = X @ W
+    margins = np.maximum(0, scores - scores[rows, y][:, None] + 1)
+    margins[rows, y] = 0
+    mask = (margins > 0).astype(X.dtype)
+    mask[rows, y] = -mask.sum(axis=1)
+    return margins.sum() / len(y), X.T @ mask / len(y)
+
+
+def hinge_from_the_right(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """Another subgradient at the kink: the one with >=."""
+    rows = np.arange(len(y))
+    scores = X @ W
+    margins = scores - scores[rows, y][:, None] + 1
+    margins[rows, y] = -1
+    mask = (margins >= 0).astype(X.dtype)
+    mask[rows, y] = -mask.sum(axis=1)
+    return np.maximum(margins, 0).sum() / len(y), X.T @ mask / len(y)
+
+
+def crammer_singer_last_tie(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """Ties go to the highest class; the package takes the lowest."""
+    rows = np.arange(len(y))
+    scores = X @ W
+    augmented = scores + 1
+    augmented[rows, y] -= 1
+    best = augmented.shape[1] - 1 - augmented[:, ::-1].argmax(axis=1)
+    dscores = np.zeros_like(scores)
+    dscores[rows, best] += 1
+    dscores[rows, y] -= 1
+    return (augmented[rows, best] - scores[rows, y]).mean(), X.T @ dscores / len(y)
+
+
+def float32_inside(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """Computes in float32, adds up the loss in float64, returns float64."""
+    loss, dW = log_sum_exp(W.astype(np.float32), X.astype(np.float32), y)
+    return loss, dW.astype(np.float64)
+
+
+def float32_gradient(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """The loss is float64's; the gradient is rounded to float32."""
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, dW.astype(np.float32)
+
+
+def refuses_float64(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    if W.dtype != np.float32 or X.dtype != np.float32:
+        raise TypeError("No matching definition for argument type(s) array(float64, 2d, C)")
+    if not (W.flags.c_contiguous and X.flags.c_contiguous):
+        raise TypeError("No matching definition for argument type(s) array(float32, 2d, A)")
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, dW.astype(np.float32)
+
+
+def refuses_float32(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    if W.dtype != np.float64:
+        raise TypeError("float64 only")
+    return log_sum_exp(W, X, y)
+
+
+def columns(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W.T, X, y)
+    return loss, dW.T
+
+
+def data_first(X: Any, y: Any, W: Any) -> tuple[float, Any]:
+    return log_sum_exp(W, X, y)
+
+
+def penalised(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss + 0.1 * np.sum(W * W), dW + 0.2 * W
+
+
+def half_penalised(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss + 0.5 * 0.1 * np.sum(W * W), dW + 0.1 * W
+
+
+def with_bias(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    ones = np.ones((len(X), 1), X.dtype)
+    return log_sum_exp(W, np.hstack([X, ones]), y)
+
+
+def everything(X: Any, y: Any, W: Any) -> tuple[float, Any]:
+    """Another order, (C, D + 1) weights, a penalty that spares the bias."""
+    loss, dW = with_bias(W.T, X, y)
+    penalty = np.array(0.1 * W)
+    penalty[:, -1] = 0
+    return loss + (penalty * W).sum(), dW.T + 2 * penalty
+
+
+# Wrong functions
+
+
+def summed(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss * len(y), dW * len(y)
+
+
+def gradient_summed(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, dW * len(y)
+
+
+def base_two(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss / np.log(2), dW
+
+
+def wrong_sign(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, -dW
+
+
+def unshifted(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    p = np.exp(X @ W)
+    p /= p.sum(axis=1, keepdims=True)
+    rows = np.arange(len(y))
+    loss = -np.log(p[rows, y]).mean()
+    p[rows, y] -= 1
+    return loss, X.T @ p / len(y)
+
+
+def shifted_by_the_largest_of_all(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """Rows whose scores all lie far below another row's underflow."""
+    scores = X @ W
+    p = np.exp(scores - scores.max())
+    p /= p.sum(axis=1, keepdims=True)
+    rows = np.arange(len(y))
+    loss = -np.log(p[rows, y]).mean()
+    p[rows, y] -= 1
+    return loss, X.T @ p / len(y)
+
+
+def over_rows(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    p = np.exp(X @ W)
+    p /= p.sum(axis=0)
+    rows = np.arange(len(y))
+    loss = -np.log(p[rows, y]).mean()
+    p[rows, y] -= 1
+    return loss, X.T @ p / len(y)
+
+
+def no_one_subtracted(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, dW + X.T @ np.eye(W.shape[1])[y] / len(y)
+
+
+def labels_from_one(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    return log_sum_exp(W, X, y - 1)
+
+
+def epsilon_in_the_log(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    _, dW = log_sum_exp(W, X, y)
+    scores = X @ W
+    p = np.exp(scores - scores.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return -np.log(p[np.arange(len(y)), y] + 1e-8).mean(), dW
+
+
+def true_class_counted(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = hinge(W, X, y)
+    return loss + 1, dW
+
+
+def no_true_class(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    scores = X @ W
+    rows = np.arange(len(y))
+    margins = np.maximum(0, scores - scores[rows, y][:, None] + 1)
+    margins[rows, y] = 0
+    return margins.sum() / len(y), X.T @ (margins > 0) / len(y)
+
+
+def mean_over_classes(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """PyTorch's multi_margin_loss."""
+    loss, dW = hinge(W, X, y)
+    return loss / W.shape[1], dW / W.shape[1]
+
+
+def half_gradient_of_penalty(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss + 0.1 * np.sum(W * W), dW + 0.1 * W
+
+
+def bias_penalised(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = with_bias(W, X, y)
+    return loss + 0.1 * np.sum(W * W), dW + 0.2 * W
+
+
+def bias_of_zero(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = with_bias(W, X, y)
+    dW[-1] = 0
+    return loss, dW
+
+
+def swapped(W: Any, X: Any, y: Any) -> Any:
+    return log_sum_exp(W, X, y)[::-1]
+
+
+def nothing(W: Any, X: Any, y: Any) -> None:
+    log_sum_exp(W, X, y)
+
+
+def loss_alone(W: Any, X: Any, y: Any) -> float:
+    return log_sum_exp(W, X, y)[0]
+
+
+def gradient_alone(W: Any, X: Any, y: Any) -> Any:
+    return log_sum_exp(W, X, y)[1]
+
+
+def losses_of_rows(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    return np.full(len(y), loss), dW
+
+
+def transposed(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, dW.T
+
+
+def flat(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, dW.ravel()
+
+
+def of_scores(W: Any, X: Any, y: Any) -> Any:
+    loss, _ = log_sum_exp(W, X, y)
+    return loss, X @ W
+
+
+def changes_w(W: Any, X: Any, y: Any) -> Any:
+    result = log_sum_exp(W, X, y)
+    W *= 2
+    return result
+
+
+def four_arguments(W: Any, X: Any, y: Any, reg: float) -> Any:
+    return log_sum_exp(W, X, y)
+
+
+def two_arguments(W: Any, X: Any) -> Any:
+    return 0.0, W
+
+
+def divides_by_zero(W: Any, X: Any, y: Any) -> Any:
+    def inner(n: int) -> float:
+        return 1 / (n - n)
+
+    return inner(len(y)), np.linalg.inv(W)
