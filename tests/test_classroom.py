@@ -12,7 +12,7 @@ import classroom
 import pytest
 
 import fastloss
-from fastloss.lessons import all_lessons
+from fastloss.lessons import all_lessons, exercises
 
 ROOT = Path(fastloss.__file__).parents[1]
 ADDRESS, TAG = "https://github.com/OWNER/NAME.git", "v0.2.0"
@@ -87,3 +87,12 @@ def test_binder_pins_every_package_of_the_lessons():
     assert set(pinned) == needed
     assert os.access(ROOT / "binder/postBuild", os.X_OK)
     subprocess.run(["bash", "-n", str(ROOT / "binder/postBuild")], check=True)
+
+
+def test_page_for_teachers_shows_what_happens(capsys):
+    page = (ROOT / "docs/teaching.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out == "right\n"
+    for name in re.findall(r"^(\w+): (?:not|wrong|slow|large|right)", page, re.MULTILINE):
+        assert name in exercises.names()
