@@ -1,8 +1,9 @@
 """The lessons: scripts in cells. Run one as a script, open it as a notebook, or play it here.
 
 A lesson is a Python script in percent format. ``# %% [markdown]`` starts a cell of text, ``# %%`` a
-cell of code. The scripts are in ``bench/lessons`` of a checkout, or inside this package in an
-installed wheel.
+cell of code, and ``# %% jupyter={"source_hidden": true}`` code that readers need not see: figures,
+and claims, whose sentences would answer the question before them. The scripts are in
+``bench/lessons`` of a checkout, or inside this package in an installed wheel.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from fastloss.version import install_extra
 
 _MARKER = "# %%"
 _TEXT_MARKER = "# %% [markdown]"
+_HIDDEN_MARKER = '# %% jupyter={"source_hidden": true}'
+_QUESTION = "**Predict"
 _FILE_NAME = re.compile(r"(\d+)_\w+\.py")
 _TITLE = re.compile(r"# Lesson \d+: (.+)")
 _EXERCISE = re.compile(r"### Exercise \d+: (.+)")
@@ -27,11 +30,20 @@ _EXERCISE = re.compile(r"### Exercise \d+: (.+)")
 
 @dataclass(frozen=True)
 class Cell:
-    """A piece of a lesson, Markdown or code, that starts at ``line`` of the script (from 1)."""
+    """A piece of a lesson, Markdown or code, that starts at ``line`` of the script (from 1).
+
+    Code that is ``hidden`` runs without being shown; notebooks collapse it.
+    """
 
     kind: Literal["markdown", "code"]
     source: str
     line: int
+    hidden: bool = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether the cell asks the reader for a guess, which the next cells answer."""
+        return self.kind == "markdown" and _QUESTION in self.source
 
 
 @dataclass(frozen=True)
@@ -158,4 +170,5 @@ def _cells(text: str) -> Iterator[Cell]:
             source = "\n".join(line.removeprefix("#").removeprefix(" ") for line in body)
             yield Cell("markdown", source.strip(), start + 2)
         else:
-            yield Cell("code", "\n".join(body).rstrip() + "\n", start + 2)
+            source = "\n".join(body).rstrip() + "\n"
+            yield Cell("code", source, start + 2, hidden=lines[start] == _HIDDEN_MARKER)
