@@ -288,6 +288,34 @@ def test_check_prints_one_line(capsys):
     )
 
 
+def richardson(f, W, h=1e-3):
+    gradient, wider = (fastloss.numerical_gradient(f, W, h=step) for step in (h, 2 * h))
+    return (4 * gradient - wider) / 3
+
+
+def hidden_by_l1(X, y, n_classes):
+    objective = fastloss.Objective(X, y, backend="numpy")
+
+    def wrong(W):
+        loss, dW = objective(W)
+        return loss + 0.1 * np.abs(W).sum(), dW + 0.2 * np.sign(W)
+
+    hidden = np.zeros((X.shape[1], n_classes))
+    return wrong, hidden, hidden + np.linspace(-1, 1, n_classes + 1)[1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("share_from_speedup", lambda s, k: k * (s - 1) / (s * (k - 1))),
+        ("fourth_order_gradient", richardson),
+        ("bug_in_hiding", hidden_by_l1),
+    ],
+)
+def test_other_right_answers_are_right(name, answer):
+    assert examine(name, answer).status == "right"
+
+
 # --- parts of the judgement -----------------------------------------------------------------------
 
 

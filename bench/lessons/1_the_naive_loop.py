@@ -340,8 +340,9 @@ keep_picture(draw, "1-naive-loop", width=8.4, height=5.2)
 # ## Exercises
 #
 # Write the body of a function and run its cell. `exercises.check` says whether it is right, where
-# it is wrong, or that it takes too much time or memory. Solutions have the same names in
-# `fastloss.lessons.solutions`.
+# it is wrong, or that it takes too much time or memory. (In a terminal, take the lesson as a
+# notebook first: `fastloss lesson 1 --notebook lesson.ipynb`.) Solutions have the same names
+# in `fastloss.lessons.solutions`.
 
 # %%
 from fastloss.lessons import exercises

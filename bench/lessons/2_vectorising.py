@@ -356,8 +356,9 @@ keep_picture(draw, "2-vectorising", width=8.0, height=4.8)
 # ## Exercises
 #
 # Write the body of a function and run its cell. `exercises.check` says whether it is right, where
-# it is wrong, or that it takes too much time or memory. Solutions have the same names in
-# `fastloss.lessons.solutions`.
+# it is wrong, or that it takes too much time or memory. (In a terminal, take the lesson as a
+# notebook first: `fastloss lesson 2 --notebook lesson.ipynb`.) Solutions have the same names
+# in `fastloss.lessons.solutions`.
 
 # %%
 from fastloss.lessons import exercises

@@ -351,8 +351,9 @@ keep_picture(draw, "4-roofline", width=8.4, height=5.6)
 # ## Exercises
 #
 # Write the body of a function and run its cell. `exercises.check` says whether it is right, where
-# it is wrong, or that it takes too much time or memory. Solutions have the same names in
-# `fastloss.lessons.solutions`.
+# it is wrong, or that it takes too much time or memory. (In a terminal, take the lesson as a
+# notebook first: `fastloss lesson 4 --notebook lesson.ipynb`.) Solutions have the same names
+# in `fastloss.lessons.solutions`.
 
 # %%
 from fastloss.lessons import exercises

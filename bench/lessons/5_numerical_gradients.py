@@ -368,8 +368,9 @@ keep_picture(draw, "5-numerical-gradients", width=9.6, height=4.8)
 # ## Exercises
 #
 # Write the body of a function and run its cell. `exercises.check` says whether it is right, where
-# it is wrong, or that it takes too much time or memory. Solutions have the same names in
-# `fastloss.lessons.solutions`.
+# it is wrong, or that it takes too much time or memory. (In a terminal, take the lesson as a
+# notebook first: `fastloss lesson 5 --notebook lesson.ipynb`.) Solutions have the same names
+# in `fastloss.lessons.solutions`.
 
 # %%
 from fastloss.lessons import exercises

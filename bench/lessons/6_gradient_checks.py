@@ -337,8 +337,9 @@ keep_picture(draw, "6-gradient-checks", width=13.2, height=4.6)
 # ## Exercises
 #
 # Write the body of a function and run its cell. `exercises.check` says whether it is right, where
-# it is wrong, or that it takes too much time or memory. Solutions have the same names in
-# `fastloss.lessons.solutions`.
+# it is wrong, or that it takes too much time or memory. (In a terminal, take the lesson as a
+# notebook first: `fastloss lesson 6 --notebook lesson.ipynb`.) Solutions have the same names
+# in `fastloss.lessons.solutions`.
 
 # %%
 from fastloss.lessons import exercises
@@ -370,7 +371,7 @@ exercises.check(bug_in_hiding)
 
 
 def statuses_at_corner(power: int) -> tuple[bool, set[str], int]:
-    """Return `passed`, the statuses of the records and `n_kinks` for `fastloss.Hinge(power)`."""
+    """Return `passed`, the statuses of the records and `n_kinks` for `Hinge(power=power)`."""
     raise NotImplementedError
 
 
