@@ -261,9 +261,19 @@ def test_every_exercise_has_a_tested_wrong_answer():
 
 
 def test_error_shows_the_line_of_the_student_only():
-    verdict = examine("bug_in_hiding", failing_function)
-    assert verdict.message.endswith("return 1 / int(W[0, 0]), W")
-    assert "\n" not in verdict.message
+    def half(number):
+        return number / "2"
+
+    def by_helper(n_rows, n_features, n_classes):
+        return half(n_rows), n_rows * n_classes
+
+    for name, answer, line in (
+        ("bug_in_hiding", failing_function, "return 1 / int(W[0, 0]), W"),
+        ("line_hits", by_helper, 'return number / "2"'),
+    ):
+        message = examine(name, answer).message
+        assert message.endswith(f": {line}")
+        assert "\n" not in message
 
 
 def test_not_implemented_elsewhere_is_an_error():
