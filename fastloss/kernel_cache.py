@@ -77,7 +77,8 @@ _CPU_LINES = (
 def numba_unavailable() -> str | None:
     """Return why Numba cannot compile here, or None if it can; do not import Numba."""
     if not _is_installed():
-        return "numba is not installed"
+        in_browser = sys.platform == "emscripten"
+        return "browsers have no Numba; use numpy" if in_browser else "numba is not installed"
     config = getattr(sys.modules.get("numba"), "config", None)
     setting = getattr(config, "DISABLE_JIT", os.environ.get("NUMBA_DISABLE_JIT"))
     return "NUMBA_DISABLE_JIT is set" if str(setting or 0) != "0" else _import_failure

@@ -26,6 +26,7 @@ from fastloss.benchmark.shown import ShownResults
 from fastloss.benchmark.worker import WorkerError
 from fastloss.files import DataFormatError
 from fastloss.kernels import simd
+from fastloss.lessons.verdicts import Fault
 from fastloss.losses import get_loss, softmax
 from fastloss.optim.checkpoint import Checkpoint, fingerprint
 from fastloss.optim.function import Batches, RowsFunction
@@ -70,6 +71,7 @@ def examples() -> list[Any]:
         optim.DivergedError(3, 1.0, 1e9, 0.5, result.history),
         optim.DivergedError(3, 1.0, np.inf, None, result.history),
         optim.Stop("converged", "the gradient is 0"),
+        Fault("too slow", "slow"),
         *(DataFormatError("a.npz", "truncated", 7), VerificationError("wrong"), WorkerError("1")),
         fastloss.check_gradient(objective, W),
         fastloss.explain(1000, 100, 10),

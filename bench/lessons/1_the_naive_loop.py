@@ -17,12 +17,11 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from line_profiler import LineProfiler
 from numpy.typing import NDArray
 
 import fastloss
 from fastloss.benchmark.measure import Ratio
-from fastloss.lessons.tools import keep_picture, take_turns
+from fastloss.lessons.tools import agree, claim, keep_picture, take_turns
 from fastloss.threads import blas_threads
 
 Floats = NDArray[np.float64]
@@ -61,7 +60,7 @@ def naive(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
 
 
 # %% [markdown]
-# A fast version needs a correct one to compare with, so check this one first.
+# A fast version needs a correct one to compare with, so compare this one with fastloss first.
 
 # %%
 N, D, C = 40, 200, 10
@@ -69,11 +68,9 @@ data = fastloss.data.synthetic(N, D, C, dtype=np.float64)
 X, y = data.X, data.y
 W = np.random.default_rng(0).standard_normal((D, C)) / math.sqrt(D)
 
-loss, dW = naive(W, X, y)
-expected_loss, expected_dW = fastloss.loss_and_grad(W, X, y, loss="softmax", backend="numpy")
-np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
-np.testing.assert_allclose(dW, expected_dW, atol=1e-12)
-print(f"N = {N} rows, D = {D} features, C = {C} classes: loss {loss:.4f}, the same as fastloss's")
+expected = fastloss.loss_and_grad(W, X, y, loss="softmax", backend="numpy")
+agree("naive", naive(W, X, y), expected, 1e-12)
+print(f"N = {N} rows, D = {D} features, C = {C} classes: loss {expected[0]:.4f}, as in fastloss")
 
 # %% [markdown]
 # **Predict.** Each row takes C exponentials, a logarithm, and 2 D C multiplications, each with an
@@ -94,13 +91,20 @@ def own_share(profile: cProfile.Profile, *names: str) -> float:
 
 
 naive_share = own_share(profile, "naive")
-print(f"`naive` itself: {naive_share:.0%} of the time")
-assert naive_share > 0.7
+
+# %% jupyter={"source_hidden": true}
+claim(
+    naive_share > 0.7,
+    f"{naive_share:.1%} of the time is in `naive` itself, outside of `exp`, `log`, `max` and "
+    "`sum`.",
+    f"only {naive_share:.0%} of the time is in `naive` itself. The functions that it calls weigh "
+    "more in this Python than in most.",
+)
 
 # %% [markdown]
-# cProfile sees calls, and `X[i, d]` is not a call to it. So it rules out `exp`, `max` and `sum`,
-# but cannot divide the rest of `naive`. To learn more, give the pieces names, or use a profiler
-# that sees lines.
+# cProfile sees calls, and `X[i, d]` is not a call to it. It gives `exp`, `max` and `sum` a time
+# each, but it cannot divide the rest of `naive`. To learn more, give the pieces names, or use a
+# profiler that sees lines.
 #
 # ## Pieces with names
 #
@@ -141,19 +145,24 @@ def in_pieces(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
     return loss / len(X), dW
 
 
-np.testing.assert_allclose(in_pieces(W, X, y)[1], expected_dW, atol=1e-12)
+agree("in_pieces", in_pieces(W, X, y), expected, 1e-12)
 profile = cProfile.Profile()
 profile.runcall(in_pieces, W, X, y)
 pstats.Stats(profile).strip_dirs().sort_stats("tottime").print_stats(6)
 products_share = own_share(profile, "dot", "add_multiple")
-print(f"the two products: {products_share:.0%} of the time")
-assert products_share > 0.8
+
+# %% jupyter={"source_hidden": true}
+claim(
+    products_share > 0.8,
+    f"the two products, `dot` and `add_multiple`, take {products_share:.0%} of the time.",
+    f"the two products, `dot` and `add_multiple`, take only {products_share:.0%} of the time. "
+    "Another process may have interrupted the short run.",
+)
 
 # %% [markdown]
 # ## What a profiler costs
 #
-# cProfile adds its own time to every call. For a large function this hardly matters; a small one
-# looks slower than it is.
+# Does measuring change what is measured? Time two functions with a clock, alone and under cProfile.
 #
 # **Predict.** `dot_by_calls` calls `multiply_add` for each inner step. By what factor does
 # profiling slow it down? And by what factor `dot`, which makes no calls in its loop?
@@ -188,10 +197,20 @@ times = take_turns(
 slowdown = {name: Ratio.of(times[f"{name}, profiled"], times[name]) for name in ("dot", "calls")}
 for name, ratio in slowdown.items():
     print(f"{name:6} {ratio.value:.2f} times as long under cProfile")
-assert slowdown["calls"].value > 1.15 * slowdown["dot"].value
+
+# %% jupyter={"source_hidden": true}
+small_calls, loop = slowdown["calls"].value, slowdown["dot"].value
+claim(
+    small_calls > 1.15 * loop,
+    f"cProfile slows down a loop of small calls more ({small_calls:.2f} times as long) than a loop "
+    f"without calls ({loop:.2f} times).",
+    f"cProfile slows down both loops alike, {small_calls:.2f} and {loop:.2f} times. Either this "
+    "Python profiles cheaply, or other processes disturbed the times.",
+)
 
 # %% [markdown]
-# So read a profile for the *order* of the parts, and a clock for the time of the whole.
+# cProfile adds its own time to every call, so a small function can look slower than it is. Read a
+# profile for the *order* of the parts, and a clock for the time of the whole.
 #
 # ## Line by line
 #
@@ -199,6 +218,8 @@ assert slowdown["calls"].value > 1.15 * slowdown["dot"].value
 # so short lines look a little longer than they are.)
 
 # %%
+from line_profiler import LineProfiler
+
 profiler = LineProfiler(naive)
 profiler.runcall(naive, W, X, y)
 ((_, hits_and_ticks),) = profiler.get_stats().timings.items()
@@ -226,8 +247,15 @@ def share_of(*fragments: str) -> float:
 inner = share_of("for d in", "scores[c] +=", "dW[d, c] +=")
 transcendental = share_of("math.exp", "math.log")
 print(f"the two inner loops: {inner:.1%};  exp and log: {transcendental:.1%}")
-assert inner > 0.9
-assert transcendental < 0.05
+
+# %% jupyter={"source_hidden": true}
+claim(
+    inner > 0.9 and transcendental < 0.05,
+    "the two inner loops take nearly all the time, and the lines with `exp` and `log` nearly none.",
+    f"the two inner loops take {inner:.0%} of the time, and `exp` and `log` {transcendental:.0%}, "
+    "where other machines show more than 90% and less than 5%. Another process may have "
+    "interrupted one of the lines.",
+)
 
 # %% [markdown]
 # ## What the profile is worth
@@ -247,7 +275,6 @@ def amdahl(share: float, factor: float) -> float:
 
 print(f"without exp and log: {amdahl(transcendental, math.inf):.2f} times as fast")
 print(f"without the inner loops: {amdahl(inner, math.inf):.0f} times as fast")
-assert amdahl(transcendental, math.inf) < 1.06 < 10 < amdahl(inner, math.inf)
 
 # %% [markdown]
 # How much faster can the inner loops become? Compare the time of a multiply-add in the loop with
@@ -262,16 +289,24 @@ naive_step = (perf_counter() - start) / (2 * N * D * C)
 with blas_threads(1):
     product_step = min(take_turns({"X @ W": lambda: X @ W}, seconds=0.3)["X @ W"]) / (N * D * C)
 print(f"a multiply-add of the loop {naive_step * 1e9:.0f} ns, of X @ W {product_step * 1e9:.2f} ns")
-print(f"so the loop takes {naive_step / product_step:,.0f} times as long as its arithmetic")
-assert naive_step > 30 * product_step
+
+# %% jupyter={"source_hidden": true}
+claim(
+    naive_step > 30 * product_step,
+    f"the loop takes {naive_step / product_step:,.0f} times as long as the same arithmetic in "
+    "BLAS.",
+    f"the loop takes only {naive_step / product_step:,.0f} times as long as the same arithmetic "
+    "in BLAS. Either NumPy has a slow BLAS here (`fastloss doctor` names it), or others use this "
+    "core.",
+)
 
 # %% [markdown]
 # For every number, Python checks that `X` is an array and that `i` and `d` are integers in its
-# range, and makes an object of the result. The two hot lines are two matrix products written out:
-# `X @ W` and `X.T @ slopes`. Lesson 2 uses matrix products.
+# range, and makes an object of the result. The lines in the two inner loops are two matrix products
+# written out: `X @ W` and `X.T @ slopes`. Lesson 2 uses matrix products.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def draw(figure: Any) -> None:
     from fastloss import plots
 
@@ -292,7 +327,11 @@ def draw(figure: Any) -> None:
     bars.tick_params(left=False, labelleft=False)
     bars.grid(axis="y", visible=False)
     bars.set_xlabel("share of the time (%)")
-    plots.heading(figure, "The naive loop: two inner loops take the time, exp and log almost none")
+    plots.heading(
+        figure,
+        f"The naive loop: {plots.percent(inner, 0)} of the time in the two inner loops, "
+        f"{plots.percent(transcendental)} in exp and log",
+    )
 
 
 keep_picture(draw, "1-naive-loop", width=8.4, height=5.2)
@@ -300,14 +339,63 @@ keep_picture(draw, "1-naive-loop", width=8.4, height=5.2)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Count before you time.** How often does the line `scores[c] += ...` run for N rows, D
-#    features and C classes, and how often `math.exp`? Write a function that returns both counts,
-#    and compare it with the hits of line_profiler at two shapes. Which of N, D and C changes the
-#    share of `exp`? (`solutions.line_hits`)
-# 2. **Lists instead of arrays.** Indexing a NumPy array makes a new object for every number; a list
-#    already holds objects. Turn the rows of `X` and the columns of `W` into lists before the inner
-#    loops, and keep the gradient in lists until the end. Check that the results agree. How much
-#    faster is it? (`solutions.naive_on_lists`)
-# 3. **Amdahl backwards.** The whole became `s` times as fast when a part became `k` times as fast.
-#    What share of the time did the part take? Check your formula with `amdahl`.
-#    (`solutions.share_from_speedup`)
+# Write the body of a function and run its cell. `exercises.check` says whether it is right, where
+# it is wrong, or that it takes too much time or memory. (In a terminal, take the lesson as a
+# notebook first: `fastloss lesson 1 --notebook lesson.ipynb`.) Solutions have the same names
+# in `fastloss.lessons.solutions`.
+
+# %%
+from fastloss.lessons import exercises
+
+# %% [markdown]
+# ### Exercise 1: Count before you time
+#
+# How often does the line `scores[c] += ...` run for N rows, D features and C classes, and how often
+# `math.exp`? Compare your counts with the hits of line_profiler at two shapes. Which of N, D and C
+# changes the share of `exp`?
+
+# %%
+
+
+def line_hits(n_rows: int, n_features: int, n_classes: int) -> tuple[int, int]:
+    """Return how often `scores[c] += ...` runs, and how often `math.exp`."""
+    raise NotImplementedError
+
+
+exercises.check(line_hits)
+
+exp_share: str | None = None  # "N", "D" or "C"
+exercises.check(exp_share, "exp_share")
+
+# %% [markdown]
+# ### Exercise 2: Lists instead of arrays
+#
+# Indexing a NumPy array makes a new object for every number; a list already holds objects. Turn the
+# rows of `X` and the columns of `W` into lists before the inner loops, and keep the gradient in
+# lists until the end. How much faster is it than `naive`?
+
+# %%
+
+
+def naive_on_lists(W: Floats, X: Floats, y: Labels) -> tuple[float, Floats]:
+    """Return the softmax loss and its gradient, as `naive` does."""
+    raise NotImplementedError
+
+
+exercises.check(naive_on_lists)
+
+# %% [markdown]
+# ### Exercise 3: Amdahl backwards
+#
+# The whole became `whole` times as fast when a part became `part` times as fast. What share of the
+# time did the part take? Check your formula with `amdahl`.
+
+# %%
+
+
+def share_from_speedup(whole: float, part: float) -> float:
+    """Return the share of the time, from 0 to 1, that the part took before."""
+    raise NotImplementedError
+
+
+exercises.check(share_from_speedup)

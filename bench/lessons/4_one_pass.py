@@ -18,7 +18,7 @@ from fastloss.benchmark.ceilings import ArithmeticTask, BandwidthTask
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.plots import colours_of
 from fastloss.benchmark.worker import Worker
-from fastloss.lessons.tools import keep_picture, take_turns
+from fastloss.lessons.tools import agree, claim, keep_picture, take_turns, times_as_fast
 from fastloss.losses.softmax import softmax_parallel
 from fastloss.tables import seconds, size_of
 from fastloss.threads import available_threads
@@ -31,10 +31,8 @@ from fastloss.threads import available_threads
 # processes. The best time counts, because a ceiling is the speed of an undisturbed machine.
 
 # %%
-N, D, C = 8192, 3072, 10
-data = fastloss.data.synthetic(N, D, C)
-X, y = data.X, data.y
-W = (np.random.default_rng(0).standard_normal((D, C)) / math.sqrt(D)).astype(np.float32)
+N, D = 8192, 3072
+X_BYTES = N * D * np.dtype(np.float32).itemsize
 n_cores = available_threads()
 thread_counts = sorted({1, n_cores})
 
@@ -46,7 +44,7 @@ arithmetic = dict.fromkeys(thread_counts, 0.0)
 def raise_ceilings() -> None:
     """Measure both ceilings; keep the highest. All threads can do at least as much as one."""
     for ceiling, task in (
-        (bandwidth, BandwidthTask(X.nbytes, seconds=0.4)),
+        (bandwidth, BandwidthTask(X_BYTES, seconds=0.4)),
         (arithmetic, ArithmeticTask("float32", seconds=0.4)),
     ):
         for threads, worker in workers.items():
@@ -71,17 +69,13 @@ for threads in thread_counts:
 # operations per second, and at most the machine's arithmetic ceiling. The smaller limit is the
 # *roof*. Both limits meet at the *ridge*; above that intensity memory does not limit the speed.
 #
-# **Predict.** With float32 and one pass over `X`, the intensity is `4 N D C / (4 N D) = C`. NumPy
-# reads `X` twice, once for `X @ W` and once for `X.T @ slopes`. On which side of the ridge does
-# each of them lie?
+# With float32 and one pass over `X`, the intensity is `4 N D C / (4 N D) = C`. NumPy reads `X`
+# twice, once for `X @ W` and once for `X.T @ slopes`, so it has the intensity C / 2.
+#
+# **Predict** from the two ceilings above: where is the ridge? For which numbers of classes does the
+# second pass lower the roof, and for which does it cost nothing?
 
 # %%
-operations = 4.0 * N * D * C
-
-
-def intensity(passes: int) -> float:
-    """Return the operations for each byte of ``X`` that is read."""
-    return operations / (passes * X.nbytes)
 
 
 def roof(operations_a_byte: float, threads: int) -> float:
@@ -90,16 +84,34 @@ def roof(operations_a_byte: float, threads: int) -> float:
 
 
 ridge = {threads: arithmetic[threads] / bandwidth[threads] for threads in thread_counts}
+print("ridge: " + ", ".join(f"{ridge[n]:.1f} with {n} thread{'s' * (n > 1)}" for n in ridge))
+print(f"{'classes':>7}  {'one pass':>8}  {'two passes':>10}   (shortest time with one thread)")
+for n_classes in (2, 3, 5, 10, 20, 50):
+    one, two = (4 * N * D * n_classes / roof(n_classes / passes, 1) for passes in (1, 2))
+    print(f"{n_classes:7}  {seconds(one):>8}  {seconds(two):>10}")
+
+# %% [markdown]
+# With fewer classes than the ridge, memory limits both, and two passes take twice as long as one.
+# From twice the ridge on, arithmetic limits both. The lesson continues a little below the ridge of
+# one thread, and with 2 classes or more.
+
+# %%
+C = max(2, round(0.7 * ridge[1]))  # leaves room for a ridge that was measured too high
+data = fastloss.data.synthetic(N, D, C)
+X, y = data.X, data.y
+W = (np.random.default_rng(0).standard_normal((D, C)) / math.sqrt(D)).astype(np.float32)
+operations = 4.0 * N * D * C
+
+
+def intensity(passes: int) -> float:
+    """Return the operations for each byte of ``X`` that is read."""
+    return operations / (passes * X.nbytes)
+
+
 print(
-    f"X is {size_of(X.nbytes)}; one pass {intensity(1):.0f} operations a byte, "
-    f"two passes {intensity(2):.0f}"
+    f"C = {C}, X is {size_of(X.nbytes)}; one pass {intensity(1):.1f} operations a byte, "
+    f"two passes {intensity(2):.1f}"
 )
-for threads in thread_counts:
-    print(
-        f"ridge with {threads}: {ridge[threads]:.1f}; at best "
-        f"{seconds(operations / roof(intensity(1), threads))} in one pass, "
-        f"{seconds(operations / roof(intensity(2), threads))} in two"
-    )
 
 # %% [markdown]
 # ## The versions
@@ -111,7 +123,7 @@ for threads in thread_counts:
 # - **numba**: compiled loops. Four rows are scored and added to the gradient before the next four,
 #   so one pass. Chunks of rows run in parallel (`prange`);
 # - **fused**: like numba, but with blocks of rows that fit the cache, explicit vectors, and numbers
-#   that stay in registers. `fastloss/kernels/narrow.py` is worth reading.
+#   that stay in registers. The code is in `fastloss/kernels/narrow.py`.
 #
 # This is all of `numba` except the loops over a few rows, which are in `fastloss/losses/rows.py`:
 
@@ -136,16 +148,14 @@ for threads in thread_counts:
         name = f"{backend}, {threads} thread{'s' * (threads > 1)}"
         versions[name] = (objective(backend, threads), threads, passes)
 
-expected_loss, expected_dW = versions["numpy, 1 thread"][0](W)
+expected = versions["numpy, 1 thread"][0](W)
 for name, (call, _, _) in versions.items():
     if name != "naive":
-        loss, dW = call(W)
-        np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
-        np.testing.assert_allclose(dW, expected_dW, atol=1e-4 * np.abs(expected_dW).max())
+        agree(name, call(W), expected, 1e-4)
 
 # %% [markdown]
-# **Predict** the order of the versions and the factors between neighbours. Which ones can gain from
-# a second core?
+# **Predict** the order of the versions and the factors between neighbours. How close does each come
+# to its roof?
 
 # %%
 calls = {name: (lambda call=call: call(W)) for name, (call, _, _) in versions.items()}
@@ -166,32 +176,79 @@ for name in versions:
         f"{speed[name] / best_possible[name]:6.1%} of its roof"
     )
 
-for name in versions:  # a version above its roof would show a wrong measurement or count
-    assert speed[name] < 1.5 * best_possible[name], name
-assert speed["naive"] < best_possible["naive"] / 50
-assert Ratio.of(times["naive"], times["numba, 1 thread"]).value > 10
-assert Ratio.of(times["numba, 1 thread"], times["fused, 1 thread"]).value > 1.2
+# %% jupyter={"source_hidden": true}
+one_pass, two_passes = (roof(intensity(passes), 1) / 1e9 for passes in (1, 2))
+roofs_differ = one_pass > 1.1 * two_passes
+if roofs_differ:
+    print(
+        f"Reading X a second time lowers the roof of one thread from {one_pass:.0f} to "
+        f"{two_passes:.0f} Gflop/s."
+    )
+else:
+    print(
+        f"Reading X a second time does not lower the roof: arithmetic limits one thread to "
+        f"{one_pass:.0f} Gflop/s in both cases, because this memory is fast."
+    )
+above = [name for name in versions if speed[name] > 1.5 * best_possible[name]]
+claim(
+    not above,
+    "no version is faster than its roof.",
+    f"faster than its roof: {', '.join(above)}. Other processes slowed the measurement of the "
+    "ceilings, or the caches of this CPU hold much of X.",
+)
+below_roof = best_possible["naive"] / speed["naive"]
+claim(
+    below_roof > 50,
+    f"`naive` could be {below_roof:,.0f} times as fast before memory or arithmetic limited it. The "
+    "interpreter limits it.",
+    f"`naive` is only {below_roof:.0f} times below its roof, where more than 50 is usual. Other "
+    "processes must have slowed the measurement of the ceilings.",
+)
+over_naive, over_numba, over_numpy = (
+    Ratio.of(times[slow], times[fast])
+    for slow, fast in (
+        ("naive", "numba, 1 thread"),
+        ("numba, 1 thread", "fused, 1 thread"),
+        ("numpy, 1 thread", "fused, 1 thread"),
+    )
+)
+claim(
+    over_naive.value > 10 and over_numba.value > 1.05,
+    f"with one thread, `numba` is {times_as_fast(over_naive)} as `naive`, and `fused` "
+    f"{times_as_fast(over_numba)} as `numba`.",
+    f"with one thread, `numba` is {times_as_fast(over_naive)} as `naive`, and `fused` "
+    f"{times_as_fast(over_numba)} as `numba`. With few classes, memory can limit the two alike; "
+    "else other processes disturbed the times.",
+)
+claim(
+    over_numpy.value > 1.2,
+    f"one pass (`fused`) is {times_as_fast(over_numpy)} as two (`numpy`), with one thread each.",
+    f"one pass (`fused`) is {times_as_fast(over_numpy)} as two (`numpy`), with one thread each. "
+    "Either BLAS is fast for few columns here, as with a matrix unit, or the cache keeps X for the "
+    "second pass, or other processes disturbed the times.",
+)
 
 # %% [markdown]
-# `naive` is far below its roof: the interpreter limits it, not memory or arithmetic. `numba` is
-# nearer. Four rows share each load of a weight, but it loads each number of `X` again for every
-# class. `numpy` has a lower roof, because it reads `X` twice, and does not reach it: BLAS is made
-# for matrices that are large in every direction, and `W` has ten columns. `fused` does the same
-# arithmetic as `numba` with fewer loads: a number of `X` or `W` in a register serves several
-# classes or rows.
-
-# %%
-one_pass = Ratio.of(times["numpy, 1 thread"], times["fused, 1 thread"])
-print(f"one pass against two, one thread each: {one_pass.value:.2f} times as fast")
-assert one_pass.high > 1.2
+# What keeps each version below its roof?
+#
+# - `naive`: the interpreter handles objects, not numbers.
+# - `numba`: four rows share each load of a weight, but it loads each number of `X` again for every
+#   class.
+# - `numpy`: BLAS is made for matrices that are large in every direction, and `W` has few columns.
+# - `fused` does the same arithmetic as `numba` with fewer loads: a number of `X` or `W` in a
+#   register serves several classes or rows.
+#
+# The limit above a version tells what to try next. Below the slope, read fewer bytes: one pass, or
+# smaller numbers. Below the flat part, do the arithmetic in more or wider vectors.
 
 # %% [markdown]
-# ## A second core
+# ## More cores
 #
-# **Predict.** Two cores share the memory. Are they twice as fast as one?
-#
-# Other processes may be using the second core now. So a control takes turns with the loss: sines of
+# Other processes may be using the other cores now. So a control takes turns with the loss: sines of
 # a few numbers in the cache, a task whose threads share nothing.
+#
+# **Predict.** All cores share the memory. How many times as fast as one core are they, in the
+# control, in reading memory, and in the loss?
 
 # %%
 numbers = np.linspace(0, 1, 20_000)
@@ -221,50 +278,71 @@ if n_cores > 1:
             f"{name:8} {ratio.value:.2f} times as fast with {n_cores} threads "
             f"({ratio.low:.2f} to {ratio.high:.2f})"
         )
-    print(f"memory is read {bandwidth[n_cores] / bandwidth[1]:.2f} times as fast")
-    if control.low > 1.5:
-        assert gain.high > 1.1
-    else:
-        print("The other cores are busy: this measurement says nothing about threads.")
-
+    print(f"memory   {bandwidth[n_cores] / bandwidth[1]:.2f} times as fast")
     # The number of threads changes no bit of the result.
-    one, all_cores = objective("fused", 1)(W), objective("fused", n_cores)(W)
-    assert one[0] == all_cores[0]
-    np.testing.assert_array_equal(one[1], all_cores[1])
+    agree("fused", objective("fused", n_cores)(W), objective("fused", 1)(W), 0.0)
+
+# %% jupyter={"source_hidden": true}
+if n_cores == 1:
+    print("This process has one core, so there is nothing to compare.")
+elif control.value < 0.75 * n_cores:
+    print(
+        f"The other cores are busy, or share their units: even the control is only "
+        f"{control.value:.2f} times as fast on {n_cores}. So this run says nothing about the loss."
+    )
+else:
+    claim(
+        gain.value > 1.1,
+        f"{n_cores} cores make the loss {times_as_fast(gain)}, and the control "
+        f"{times_as_fast(control)}.",
+        f"the loss is {times_as_fast(gain)} on {n_cores} cores, the control "
+        f"{times_as_fast(control)}. Memory is read {bandwidth[n_cores] / bandwidth[1]:.2f} times "
+        "as fast: if that is near 1, one core takes all of the bandwidth.",
+    )
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def draw(figure: Any) -> None:
     from fastloss import plots
 
     ax = figure.subplots()
     colours = colours_of(("naive", "numpy", "numba", "fused"))
-    x, ends = np.geomspace(2, 50, 200), []
+    x = np.geomspace(intensity(2) / 2, 4 * max(C, *ridge.values()), 300)
+    ends = []
     for threads in thread_counts:
         style = "-" if threads == n_cores else "--"
         ax.plot(x, [roof(value, threads) / 1e9 for value in x], style, color=plots.GREY)
         who = f"{threads} thread{'s' * (threads > 1)}"
         limits = f"{bandwidth[threads] / 1e9:.0f} GB/s,\n{arithmetic[threads] / 1e9:.0f} Gflop/s"
         ends.append((arithmetic[threads] / 1e9, f"{who}: {limits}", plots.GREY))
-    for name, (_, threads, passes) in versions.items():
-        place = (intensity(passes), speed[name] / 1e9)
-        colour = colours[name[:5]]
-        face = colour if threads == n_cores or n_cores == 1 else plots.PAPER
-        ax.plot(*place, "o", color=colour, markerfacecolor=face, markersize=8)
-        # Points of one backend are close: the label of the faster one moves up.
-        family = [speed[other] for other in versions if other[:5] == name[:5]]
-        up = 0 if len(family) == 1 else 7 if speed[name] == max(family) else -7
-        plots.label(ax, name, place, colour, (9, up))
+    for backend, colour in colours.items():
+        family = [name for name in versions if name.startswith(backend)]
+        for name in family:
+            _, threads, passes = versions[name]
+            face = colour if threads == n_cores else plots.PAPER
+            place = (intensity(passes), speed[name] / 1e9)
+            ax.plot(*place, "o", color=colour, markerfacecolor=face, markersize=8)
+        middle = math.exp(np.mean([math.log(speed[name] / 1e9) for name in family]))
+        plots.label(ax, backend, (place[0], middle), colour, (9, 0))
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(x[0], x[-1])
-    ax.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if x[0] <= tick <= x[-1]]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.tick_params(axis="x", which="minor", labelbottom=False)
     ax.set_xlabel("intensity (operations for each byte of X that is read)")
     ax.set_ylabel("speed (Gflop/s)")
+    ax.set_ylim(top=4e-9 * max(arithmetic.values()))
     plots.label_ends(ax, ends, gap=0.09)
+    if n_cores > 1:
+        plots.footnote(figure, f"Open circles and dashes: one thread; filled: {n_cores} threads.")
     note = f"N = {N}, D = {D}, C = {C}, float32; the lines are what this machine can do at best"
-    plots.title(ax, "One pass over X moves a version to the right, under a higher roof", note)
+    message = (
+        "One pass over X moves a version to the right, under a higher roof"
+        if roofs_differ
+        else "One pass or two: here both are under the flat roof of arithmetic"
+    )
+    plots.title(ax, message, note)
 
 
 keep_picture(draw, "4-roofline", width=8.4, height=5.6)
@@ -272,12 +350,70 @@ keep_picture(draw, "4-roofline", width=8.4, height=5.6)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **The ridge in classes.** In one pass over float32 the intensity is C. From how many classes on
-#    does arithmetic limit `fused`, and not memory? How does that depend on the bytes per number
-#    (`uint8` pixels have one)? Compute it from the two ceilings. (`solutions.ridge_classes`)
-# 2. **One pass in NumPy.** A block of rows that fits the cache can serve both products before the
-#    next block is read. Write this with NumPy alone and check it. How much of the factor between
-#    two passes and one does it gain? (`solutions.one_pass_numpy`)
-# 3. **The best time.** Write a function for the shortest time of a problem N x D x C, given the
-#    ceilings, the bytes per number and the passes. Compare it with your measurement of another
-#    shape. (`solutions.shortest_time`)
+# Write the body of a function and run its cell. `exercises.check` says whether it is right, where
+# it is wrong, or that it takes too much time or memory. (In a terminal, take the lesson as a
+# notebook first: `fastloss lesson 4 --notebook lesson.ipynb`.) Solutions have the same names
+# in `fastloss.lessons.solutions`.
+
+# %%
+from fastloss.lessons import exercises
+
+# %% [markdown]
+# ### Exercise 1: The ridge in classes
+#
+# In one pass over float32 the intensity is C. From how many classes on does arithmetic limit
+# `fused`, and not memory? How does that depend on the bytes per number (`uint8` pixels have one)?
+# Write a function, and compute the number for all threads of this machine.
+
+# %%
+
+
+def ridge_classes(arithmetic: float, bandwidth: float, itemsize: int) -> float:
+    """Return the classes at the ridge, from operations and bytes per second, and bytes a number."""
+    raise NotImplementedError
+
+
+exercises.check(ridge_classes)
+
+ridge_here: float | None = None  # for float32, with arithmetic[n_cores] and bandwidth[n_cores]
+exercises.check(ridge_here, "ridge", arithmetic=arithmetic[n_cores], bandwidth=bandwidth[n_cores])
+
+# %% [markdown]
+# ### Exercise 2: One pass in NumPy
+#
+# A block of rows that fits the cache can serve both products before the next block is read. Write
+# this with NumPy alone, or with `fastloss.score_gradient` for the slopes of a block. How much of
+# the factor between two passes and one does it gain?
+
+# %%
+
+
+def one_pass_numpy(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """Return the mean softmax loss and its gradient, one block of rows after the other."""
+    raise NotImplementedError
+
+
+exercises.check(one_pass_numpy)
+
+# %% [markdown]
+# ### Exercise 3: The best time
+#
+# What is the shortest time of a problem N x D x C, given the ceilings, the bytes per number and the
+# passes? Compare it with your measurement of another shape.
+
+# %%
+
+
+def shortest_time(
+    shape: tuple[int, int, int],
+    itemsize: int,
+    passes: int,
+    *,
+    bandwidth: float,
+    arithmetic: float,
+) -> float:
+    """Return seconds for `shape = (N, D, C)`, from bytes and operations per second."""
+    raise NotImplementedError
+
+
+exercises.check(shortest_time)

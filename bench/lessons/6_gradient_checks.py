@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastloss
-from fastloss.lessons.tools import keep_picture
+from fastloss.lessons.tools import claim, keep_picture
 
 Floats = NDArray[np.float64]
 
@@ -47,9 +47,15 @@ print(
     f"analytic {analytic:g}, central {central:g}, forward {forward:g}; "
     f"relative error {relative_error(analytic, central):g}"
 )
-assert analytic == 0.0
-np.testing.assert_allclose([central, forward], [0.5, 1.0], rtol=1e-6)
-assert relative_error(analytic, central) == 1.0
+
+# %% jupyter={"source_hidden": true}
+claim(
+    analytic == 0.0
+    and abs(central - 0.5) + abs(forward - 1.0) < 1e-6
+    and relative_error(analytic, central) == 1.0,
+    "three numbers for one slope, 0, 0.5 and 1. The relative error of the first two is 100%.",
+    "the slopes should be 0, 0.5 and 1. Is W[0, 1] still exactly 0?",
+)
 
 # %% [markdown]
 # All three are right. At a corner there is no derivative, but a range of *subgradients*, here from
@@ -60,8 +66,13 @@ assert relative_error(analytic, central) == 1.0
 # %%
 report = fastloss.check_gradient(corner, W)
 print(verdict(report), {status: count for status, count in report.counts.items() if count})
-assert report.passed
-assert report.counts["kink"] > 0
+
+# %% jupyter={"source_hidden": true}
+claim(
+    report.passed and report.counts["kink"] > 0,
+    "the check meets the kink and does not call it an error.",
+    "the check should pass and count a kink. Is W[0, 1] still exactly 0?",
+)
 
 # %% [markdown]
 # A margin of exactly 0 is not rare. It occurs often if features and weights are integers, such as
@@ -86,9 +97,15 @@ print(
     f"fastloss: {verdict(report)}, {report.n_kinks} met a kink"
 )
 print(report)
-assert called_wrong > W_whole.size // 3
-assert report.passed
-assert report.n_kinks > 0
+
+# %% jupyter={"source_hidden": true}
+claim(
+    called_wrong > W_whole.size // 3 and report.passed and report.n_kinks > 0,
+    f"of a correct gradient, the plain comparison calls {called_wrong} of {W_whole.size} entries "
+    "wrong, and the check that knows kinks none.",
+    f"the plain comparison should call a third of the entries wrong, not {called_wrong}, and the "
+    "check should pass. This version of NumPy draws other random numbers.",
+)
 
 # %% [markdown]
 # ## float32
@@ -128,24 +145,39 @@ own = np.abs(softmax(W, np.float32)[1] - gradient).max() / np.abs(gradient).max(
 for name, curve in errors.items():
     print(f"{name}: error {usual[name]:.0e} at h = 1e-5, {min(curve):.0e} at best")
 print(f"the formula's gradient in float32: error {own:.0e}")
-assert usual["float64"] < 1e-7
-assert usual["float32"] > 1e-4
-assert min(errors["float32"]) > 1e-7
-assert own < 1e-5
+
+# %% jupyter={"source_hidden": true}
+claim(
+    usual["float64"] < 1e-7 and usual["float32"] > 1e-4 and min(errors["float32"]) > 1e-7,
+    "in float32 no step makes the numerical gradient good.",
+    f"in float32 the error should exceed 1e-4 at h = 1e-5, and 1e-7 everywhere; it is "
+    f"{usual['float32']:.0e} and {min(errors['float32']):.0e}. This BLAS adds in a wider type.",
+)
+claim(
+    own < 1e-5,
+    f"the formula's gradient in float32 is correct to {-np.log10(own):.0f} digits.",
+    f"the formula's gradient in float32 is off by {own:.0e}, where 1e-7 is usual. This BLAS rounds "
+    "more than others, for example to bfloat16.",
+)
 
 # %% [markdown]
-# The gradient in float32 is correct to 6 digits; it is the *difference* that has few correct
-# digits. So train in float32 and check in float64. `check_gradient` casts an `Objective` to float64
-# itself. It cannot cast a function that always computes in float32, but its report says so:
+# In float32, it is the *difference* of two losses that has few correct digits. So train in float32
+# and check in float64. `check_gradient` casts an `Objective` to float64 itself. It cannot cast a
+# function that always computes in float32, but its report says so:
 
 # %%
 inside = fastloss.check_gradient(partial(softmax, dtype=np.float32), W)
 cast = fastloss.check_gradient(objective.astype(np.float32), W)
 print(f"a function with float32 inside: {verdict(inside)}; {inside.notes[-1]}")
 print(f"an Objective in float32, cast: {verdict(cast)}, error {cast.max_relative_error:.0e}")
-assert not inside.passed
-assert "float32" in inside.notes[-1]
-assert cast.passed
+
+# %% jupyter={"source_hidden": true}
+claim(
+    not inside.passed and "float32" in inside.notes[-1] and cast.passed,
+    "the check refuses losses computed in float32, says why, and passes the same loss in float64.",
+    "the check should fail for the function, name float32, and pass for the Objective. Losses are "
+    "computed in another type than the cell says.",
+)
 
 # %% [markdown]
 # ## Planted bugs
@@ -198,9 +230,15 @@ for bug, meaning in BUGS.items():
     for note in report.notes:
         print(f"{'':20} {note}")
 
-assert reports["none"].passed
-assert all(not reports[bug].passed for bug in BUGS if bug != "none")
-assert reports["one entry"].worst.index == BORDER
+# %% jupyter={"source_hidden": true}
+found = [bug for bug in BUGS if not reports[bug].passed]
+claim(
+    found == list(BUGS)[1:] and reports["one entry"].worst.index == BORDER,
+    f"the check passes the correct gradient, finds all {len(found)} bugs, and names the one wrong "
+    "entry.",
+    f"the check fails for: {', '.join(found) or 'none'}. It should fail for all but 'none', and "
+    f"name the entry {BORDER}.",
+)
 
 # %% [markdown]
 # ## How many entries are enough?
@@ -233,16 +271,21 @@ print(
     f"5 entries and 4 directions: {verdict(seeing)} at "
     f"{seeing.worst.index}, {seeing.n_evaluations} evaluations"
 )
-assert blind.passed
-assert not seeing.passed
-assert seeing.worst.index == needle
+
+# %% jupyter={"source_hidden": true}
+claim(
+    blind.passed and not seeing.passed and seeing.worst.index == needle,
+    f"5 entries miss the error; 4 directions find it, and bisection names the entry {needle}.",
+    f"5 entries should miss the error, and directions should find {needle}. This version of NumPy "
+    "draws other random numbers.",
+)
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def draw(figure: Any) -> None:
     from fastloss import plots
 
-    kink, precision = figure.subplots(1, 2)
+    kink, precision, bugs = figure.subplots(1, 3)
     w, h = np.linspace(-1, 1, 201), 0.6
     kink.plot(w, [corner.loss(np.array([[1.0, value]])) for value in w], color=plots.BLUE)
     probes = [corner.loss(np.array([[1.0, value]])) for value in (-h, h)]
@@ -271,20 +314,81 @@ def draw(figure: Any) -> None:
     precision.set_xlabel("step h")
     precision.set_ylabel("error (of the largest entry)")
     plots.title(precision, "A numerical gradient needs float64")
+    for row, each in enumerate(reports.values()):
+        for record in each.judged:
+            colour = plots.BLUE if record.index else plots.VERMILION
+            error = max(record.relative_error, 1e-12)
+            bugs.plot(error, row, "o", color=colour, alpha=0.5, markersize=5)
+    bugs.axvline(1e-2, color=plots.GREY, linestyle="--")
+    bugs.set_xscale("log")
+    bugs.set_yticks(range(len(BUGS)), list(BUGS))
+    bugs.set_ylim(len(BUGS) - 0.5, -0.5)
+    bugs.set_xlim(1e-12, 10)
+    plots.label(bugs, "entries", (1e-8, 0), plots.BLUE, (8, 0))
+    plots.label(bugs, "directions", (0.3, len(BUGS) - 1), plots.VERMILION, (-30, 14))
+    plots.label(bugs, "wrong", (1e-2, -0.2), plots.GREY, (6, 0))
+    bugs.set_xlabel("relative error")
+    plots.title(bugs, "Bugs in many entries, or in one")
 
 
-keep_picture(draw, "6-gradient-checks", width=9.6, height=4.6)
+keep_picture(draw, "6-gradient-checks", width=13.2, height=4.6)
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. **A hidden bug.** Plant a bug in the gradient of the softmax loss with an L1 or L2 penalty that
-#    no check can find at `W = 0`, and give a `W` at which a check finds it. So where should you
-#    check a gradient? (`solutions.bug_in_hiding`)
-# 2. **The squared hinge.** At a margin of exactly 0, `max(0, m)^2` has a kink too, in its second
-#    derivative. Take two rows `x = 1` with the labels 0 and 1, and `W = [[1, 0]]`: one margin is 0,
-#    the other 2. Predict the verdict, the statuses and the number of kinks of `check_gradient` for
-#    both powers. (`solutions.statuses_at_corner`)
-# 3. **Data and penalty separately.** With `l2 = 1e6`, a data gradient that is wrong by a factor of
-#    2 passes a check of the total. Show this, and write a check that finds the error.
-#    (`solutions.check_parts`)
+# Write the body of a function and run its cell. `exercises.check` says whether it is right, where
+# it is wrong, or that it takes too much time or memory. (In a terminal, take the lesson as a
+# notebook first: `fastloss lesson 6 --notebook lesson.ipynb`.) Solutions have the same names
+# in `fastloss.lessons.solutions`.
+
+# %%
+from fastloss.lessons import exercises
+
+# %% [markdown]
+# ### Exercise 1: A hidden bug
+#
+# Plant a bug in the gradient of the softmax loss with an L1 or L2 penalty that no check can find at
+# `W = 0`, and give a `W` at which a check finds it. So where should you check a gradient?
+
+# %%
+
+
+def bug_in_hiding(X: Floats, y: NDArray[np.int64], n_classes: int) -> tuple[Any, Floats, Floats]:
+    """Return a function `W -> (loss, wrong dW)`, a zero `W`, and a `W` that shows the bug."""
+    raise NotImplementedError
+
+
+exercises.check(bug_in_hiding)
+
+# %% [markdown]
+# ### Exercise 2: The squared hinge
+#
+# At a margin of exactly 0, `max(0, m)^2` has a kink too, in its second derivative. Take two rows `x
+# = 1` with the labels 0 and 1, and `W = [[1, 0]]`: one margin is 0, the other 2. Predict the
+# verdict, the statuses and the number of kinks of `check_gradient` for both powers.
+
+# %%
+
+
+def statuses_at_corner(power: int) -> tuple[bool, set[str], int]:
+    """Return `passed`, the statuses of the records and `n_kinks` for `Hinge(power=power)`."""
+    raise NotImplementedError
+
+
+exercises.check(statuses_at_corner)
+
+# %% [markdown]
+# ### Exercise 3: Data and penalty separately
+#
+# With `l2 = 1e6`, a data gradient that is wrong by a factor of 2 passes a check of the total. Show
+# this, and write a check that finds the error. Both parts are functions `W -> (loss, dW)`.
+
+# %%
+
+
+def check_parts(data: Any, penalty: Any, W: Floats) -> dict[str, bool]:
+    """Return whether each check passes, under the keys "total", "data" and "penalty"."""
+    raise NotImplementedError
+
+
+exercises.check(check_parts)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,14 @@ from rich.text import Text
 from fastloss.cli.common import app, check_files, console
 from fastloss.files import check_writable
 from fastloss.lessons import Cell, Lesson, all_lessons, find_lesson
-from fastloss.lessons.tools import DEFAULT_FOLDER, saving_to
+from fastloss.lessons.tools import (
+    DEFAULT_FOLDER,
+    NOT_SHOWN,
+    Claim,
+    WrongResult,
+    keeping_claims,
+    saving_to,
+)
 from fastloss.version import install_extra
 
 _ALL = "all"
@@ -36,8 +43,16 @@ def lesson(
         Path | None,
         typer.Option(help="Write the lesson as a notebook, instead of running it."),
     ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait/--no-wait",
+            help="Wait for your guess at each question, in a terminal. "
+            f"{_ALL!r} and pipes never wait.",
+        ),
+    ] = True,
     step: Annotated[
-        bool, typer.Option("--step", help="Wait for Enter before each piece of code.")
+        bool, typer.Option("--step", help="Also wait before each piece of code.")
     ] = False,
 ) -> None:
     """List the lessons in profiling, run one, or write it as a notebook."""
@@ -58,7 +73,13 @@ def lesson(
     if number == _ALL:
         _play_apart(lessons, out)
     else:
-        _play(lessons[0], out, step)
+        waits = wait and _has_reader()
+        _play(lessons[0], out, at_questions=waits, at_code=waits and step)
+
+
+def _has_reader() -> bool:
+    """Whether a person reads the output and can press a key."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _table(lessons: tuple[Lesson, ...]) -> Table:
@@ -67,42 +88,63 @@ def _table(lessons: tuple[Lesson, ...]) -> Table:
     for column, ratio in {"title": 2, "summary": 4, "exercises": 2}.items():
         table.add_column(column, overflow="fold", ratio=ratio)
     for each in lessons:
-        exercises = "\n".join(f"{k}. {_name_of(e)}" for k, e in enumerate(each.exercises, 1))
+        exercises = "\n".join(f"{k}. {name}" for k, name in enumerate(each.exercises, 1))
         # Text, because Rich would read the brackets of indices as markup.
         table.add_row(str(each.number), *map(Text, (each.title, each.summary, exercises)))
     return table
 
 
-def _name_of(exercise: str) -> str:
-    """Return the exercise's name, which is its bold beginning."""
-    return exercise.removeprefix("**").partition("**")[0]
-
-
-def _play(chosen: Lesson, out: Path, step: bool) -> None:
+def _play(chosen: Lesson, out: Path, *, at_questions: bool, at_code: bool) -> None:
     """Run a lesson in this process: show each cell, then the paths of script and figures."""
     terminal = console()
-    with saving_to(out) as paths, _errors_of(chosen):
-        chosen.play(lambda cell: _show(cell, terminal, step))
-    terminal.print(f"\nThe script: {chosen.path}", markup=False)
+
+    def before(cell: Cell) -> None:
+        _show(cell, terminal)
+        if cell.asks and at_questions:
+            _wait("Your guess? Enter goes on: ")
+        elif cell.kind == "code" and not cell.hidden and at_code:
+            _wait("Enter runs it. ")
+
+    with saving_to(out) as paths, keeping_claims() as claims, _errors_of(chosen):
+        chosen.play(before)
+    terminal.print()
+    if claims:
+        terminal.print(_summary(claims))
+    terminal.print(f"The script: {chosen.path}")
     for path in paths:
-        terminal.print(f"The figure: {path}", markup=False)
+        terminal.print(f"The figure: {path}")
+
+
+def _summary(claims: list[Claim]) -> str:
+    n_shown = sum(claim.holds for claim in claims)
+    if n_shown == len(claims):
+        return f"This machine showed all {len(claims)} claims of the lesson."
+    return (
+        f"This machine showed {n_shown} of the {len(claims)} claims of the lesson; the others "
+        f"begin with {NOT_SHOWN!r} above. If it was busy, run the lesson again."
+    )
 
 
 @contextmanager
 def _errors_of(chosen: Lesson) -> Iterator[None]:
-    """Show an error of a lesson with its traceback, but a missing package in one line."""
+    """Show an error of a lesson with its traceback, but those with one cause in one line."""
     try:
         yield
     except ModuleNotFoundError as error:
         raise ImportError(
             f"lesson {chosen.number} needs {error.name}; install it with {install_extra('lessons')}"
         ) from None
+    except WrongResult as error:
+        typer.echo(f"fastloss: lesson {chosen.number} stopped: {error}", err=True)
+        raise typer.Exit(1) from None
     except Exception:
         traceback.print_exc()
         raise typer.Exit(1) from None
 
 
-def _show(cell: Cell, terminal: Console, step: bool) -> None:
+def _show(cell: Cell, terminal: Console) -> None:
+    if cell.hidden:
+        return
     terminal.print()
     if cell.kind == "markdown":
         terminal.print(Markdown(cell.source))
@@ -110,16 +152,25 @@ def _show(cell: Cell, terminal: Console, step: bool) -> None:
     terminal.print(
         Syntax(cell.source.strip("\n"), "python", background_color="default", theme="ansi_dark")
     )
-    if step:
-        with suppress(EOFError):  # standard input is closed
-            input("Enter runs it. ")
+
+
+def _wait(prompt: str) -> None:
+    """Wait for a line. Ctrl-D goes on like Enter; Ctrl-C ends the command."""
+    try:
+        input(f"\n{prompt}")
+    except EOFError:
+        print()
+    except KeyboardInterrupt:
+        print()
+        raise
 
 
 def _play_apart(lessons: tuple[Lesson, ...], out: Path) -> None:
     """Run each lesson in its own process: lessons measure memory, threads and first calls."""
     failed = []
     for each in lessons:
-        command = [sys.executable, "-m", "fastloss", "lesson", str(each.number), "--out", str(out)]
+        arguments = ["lesson", str(each.number), "--out", str(out), "--no-wait"]
+        command = [sys.executable, "-m", "fastloss", *arguments]
         if subprocess.run(command, check=False).returncode:
             failed.append(str(each.number))
     if failed:

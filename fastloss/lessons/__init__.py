@@ -1,8 +1,9 @@
 """The lessons: scripts in cells. Run one as a script, open it as a notebook, or play it here.
 
 A lesson is a Python script in percent format. ``# %% [markdown]`` starts a cell of text, ``# %%`` a
-cell of code. The scripts are in ``bench/lessons`` of a checkout, or inside this package in an
-installed wheel.
+cell of code, and ``# %% jupyter={"source_hidden": true}`` code that readers need not see: figures,
+and claims, whose sentences would answer the question before them. The scripts are in
+``bench/lessons`` of a checkout, or inside this package in an installed wheel.
 """
 
 from __future__ import annotations
@@ -20,18 +21,29 @@ from fastloss.version import install_extra
 
 _MARKER = "# %%"
 _TEXT_MARKER = "# %% [markdown]"
+_HIDDEN_MARKER = '# %% jupyter={"source_hidden": true}'
+_QUESTION = "**Predict"
 _FILE_NAME = re.compile(r"(\d+)_\w+\.py")
 _TITLE = re.compile(r"# Lesson \d+: (.+)")
-_EXERCISE = re.compile(r"^\d+\. (.+?)(?=^\d+\. |\Z)", re.MULTILINE | re.DOTALL)
+_EXERCISE = re.compile(r"### Exercise \d+: (.+)")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A piece of a lesson, Markdown or code, that starts at ``line`` of the script (from 1)."""
+    """A piece of a lesson, Markdown or code, that starts at ``line`` of the script (from 1).
+
+    Code that is ``hidden`` runs without being shown; notebooks collapse it.
+    """
 
     kind: Literal["markdown", "code"]
     source: str
     line: int
+    hidden: bool = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether the cell asks the reader for a guess, which the next cells answer."""
+        return self.kind == "markdown" and _QUESTION in self.source
 
 
 @dataclass(frozen=True)
@@ -67,8 +79,9 @@ class Lesson:
 
     @property
     def exercises(self) -> tuple[str, ...]:
-        """Numbered paragraphs of the last cell."""
-        return tuple(" ".join(text.split()) for text in _EXERCISE.findall(self.cells[-1].source))
+        """Names of the exercises: titles of cells of text such as ``### Exercise 1: name``."""
+        headings = (_EXERCISE.match(cell.source) for cell in self.cells)
+        return tuple(heading[1] for heading in headings if heading is not None)
 
     def play(self, before: Callable[[Cell], None] = lambda cell: None) -> None:
         """Run the cells of code in order, in one namespace. Exceptions are not caught.
@@ -83,8 +96,8 @@ class Lesson:
                 padded = "\n" * (cell.line - 1) + cell.source
                 exec(compile(padded, str(self.path), "exec"), namespace)
 
-    def save_notebook(self, path: Path) -> None:
-        """Write the lesson as a notebook, in one step.
+    def save_notebook(self, path: Path, first_cell: str = "") -> None:
+        """Write the lesson as a notebook, in one step; ``first_cell`` is code to put in front.
 
         Raises
         ------
@@ -99,7 +112,10 @@ class Lesson:
             ) from None
         if path.suffix != ".ipynb":
             raise ValueError(f"a notebook's name must end in .ipynb, got {str(path)!r}")
-        notebook = jupytext.read(self.path)
+        script = self.path.read_text(encoding="utf-8")
+        if first_cell:
+            script = f"{_MARKER}\n{first_cell}\n{script}"
+        notebook = jupytext.reads(script, fmt="py:percent")
         notebook.metadata["kernelspec"] = {
             "display_name": "Python 3",
             "language": "python",
@@ -154,4 +170,5 @@ def _cells(text: str) -> Iterator[Cell]:
             source = "\n".join(line.removeprefix("#").removeprefix(" ") for line in body)
             yield Cell("markdown", source.strip(), start + 2)
         else:
-            yield Cell("code", "\n".join(body).rstrip() + "\n", start + 2)
+            source = "\n".join(body).rstrip() + "\n"
+            yield Cell("code", source, start + 2, hidden=lines[start] == _HIDDEN_MARKER)

@@ -1,8 +1,10 @@
-"""Tools for lessons: time contenders in turns, count a call's bytes, save figures."""
+"""Tools for lessons: state claims, compare results, time contenders, count bytes, save figures."""
 
 from __future__ import annotations
 
 import gc
+import shutil
+import textwrap
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastloss.benchmark import measure
 from fastloss.benchmark.worker import Session
@@ -21,6 +24,94 @@ if TYPE_CHECKING:
 
 #: Folder for figures outside of `saving_to`.
 DEFAULT_FOLDER = Path("fastloss-lessons")
+
+#: Beginnings of the sentences that `claim` prints.
+SHOWN, NOT_SHOWN = "Shown:", "Not shown here:"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a lesson, and the sentence printed about it."""
+
+    holds: bool
+    sentence: str
+
+
+_claims: ContextVar[list[Claim] | None] = ContextVar("claims", default=None)
+
+
+@contextmanager
+def keeping_claims() -> Iterator[list[Claim]]:
+    """Keep the claims made inside the block; yield the growing list."""
+    claims: list[Claim] = []
+    token = _claims.set(claims)
+    try:
+        yield claims
+    finally:
+        _claims.reset(token)
+
+
+def claim(holds: bool, said: str, otherwise: str) -> None:
+    """Print whether a measurement shows a claim.
+
+    Time and memory depend on the machine, so a claim that does not hold stops nothing: the lesson
+    prints ``otherwise``, a sentence with the measured numbers and the probable reason.
+    """
+    sentence = said if holds else otherwise
+    claims = _claims.get()
+    if claims is not None:
+        claims.append(Claim(holds, sentence))
+    width = shutil.get_terminal_size((100, 24)).columns
+    print(textwrap.fill(f"{SHOWN if holds else NOT_SHOWN} {sentence}", width))
+
+
+class WrongResult(Exception):
+    """Two computations of the same quantity differ by more than rounding."""
+
+
+def agree(
+    name: str,
+    found: tuple[float, ArrayLike],
+    expected: tuple[float, ArrayLike],
+    tolerance: float,
+) -> None:
+    """Stop the lesson if a version's loss or gradient is wrong: no machine excuses that.
+
+    Parameters
+    ----------
+    name : the version, for the message.
+    found, expected : loss and gradient.
+    tolerance : largest difference, relative to the largest entry of the expected array.
+
+    Raises
+    ------
+    WrongResult : a shape differs, or an entry is off by more than the tolerance, or is NaN.
+    """
+    for part, one, other in zip(("loss", "gradient"), found, expected, strict=True):
+        values, wanted = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        if values.shape != wanted.shape:
+            raise WrongResult(
+                f"the {part} of {name} has the shape {values.shape}, expected {wanted.shape}"
+            )
+        off = np.abs(values - wanted)
+        wrong = ~(off <= tolerance * np.abs(wanted).max())  # NaN is wrong too
+        if wrong.any():
+            place = np.unravel_index(np.argmax(np.where(wrong, off, -1)), off.shape)
+            where = f"[{', '.join(map(str, place))}]" if place else ""
+            raise WrongResult(
+                f"the {part}{where} of {name} is {values[place]:.6g}, expected "
+                f"{wanted[place]:.6g}; {wrong.sum()} of {wrong.size} entries differ by more than "
+                f"{tolerance:g} of the largest"
+            )
+
+
+def times_as_fast(ratio: measure.Ratio) -> str:
+    """Return "2.1 times as fast (1.9 to 2.4)", with the 95 % interval if there is one."""
+    value, low, high = (
+        f"{number:,.0f}" if number >= 100 else f"{number:.2g}" if number >= 10 else f"{number:.2f}"
+        for number in (ratio.value, ratio.low, ratio.high)
+    )
+    return f"{value} times as fast" + (f" ({low} to {high})" if ratio.has_interval else "")
 
 
 @dataclass(frozen=True)

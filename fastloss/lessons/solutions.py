@@ -1,4 +1,7 @@
-"""Solutions of the exercises, in the order of the lessons. Try the exercises first."""
+"""Solutions of the exercises, in the order of the lessons. Try the exercises first.
+
+Numba is imported only where a solution needs it: browsers have none.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -114,9 +116,11 @@ def peak_of_one_expression(scores: Floats) -> float:
 # --- Lesson 3: compiling --------------------------------------------------------------------------
 
 
-@numba.njit  # type: ignore[untyped-decorator]
-def hinge_compiled(W: Any, X: Any, y: Any) -> Any:
-    """Compute the multiclass SVM as a loop, with the adjacent weights of a row innermost."""
+def hinge_loop(W: Any, X: Any, y: Any) -> Any:
+    """Compute the multiclass SVM as a loop, with the adjacent weights of a row innermost.
+
+    ``numba.njit(hinge_loop)`` compiles it.
+    """
     n_rows, n_features = X.shape
     n_classes = W.shape[1]
     dW = np.zeros_like(W)
@@ -142,6 +146,7 @@ def hinge_compiled(W: Any, X: Any, y: Any) -> Any:
 
 def count_signatures() -> int:
     """Return 5: layouts (by rows, by columns, neither) and read-only flags belong to the type."""
+    import numba
 
     @numba.njit  # type: ignore[untyped-decorator]
     def first(a: Any) -> Any:
