@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastloss import arrays
+from fastloss import advice, arrays
 from fastloss.arrays import Floats, as_bool, as_integer, as_real, convert, ieee_arithmetic
 from fastloss.objective import Objective
 from fastloss.optim.accuracy import accuracy
@@ -140,7 +140,8 @@ def _as_start(f: object, W: ArrayLike) -> Floats:
     """Return a validated copy of ``W``, so that the result never shares the caller's memory."""
     array = arrays.as_weights(W) if isinstance(f, Objective) else arrays.as_array("W", W)
     if array.dtype not in arrays.FLOAT_TYPES:
-        raise TypeError(f"W must be float32 or float64, got {array.dtype}")
+        hint = advice.on_float_type("W", W, array)
+        raise TypeError(f"W must be float32 or float64, got {array.dtype}{hint}")
     if not array.size:
         raise ValueError(f"W must not be empty, got shape {array.shape}")
     return np.array(array, order="C")
