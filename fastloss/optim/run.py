@@ -105,7 +105,7 @@ def minimize(
     >>> objective = fastloss.Objective([[1.0, 2.0], [3.0, 4.0]], [0, 2], l2=0.1)
     >>> result = optim.minimize(objective, np.zeros((2, 3)), "gradient_descent", max_steps=100)
     >>> result.why, round(result.loss, 2), result.history.column("loss")[:2].round(2)
-    ('max_steps', 0.65, array([1.1 , 0.86]))
+    ('max_steps', 0.65, array([1.1 , 0.82]))
     """
     method = get_method(method)
     record_every = _as_count("record_every", record_every)
@@ -116,6 +116,7 @@ def minimize(
     limits = _Limits(max_steps, max_epochs, max_evaluations, max_seconds)
     start = _as_start(f, W)
     function = _as_function(f, start, reproducible)
+    method = method.completed(function, start)
     batches = method.batches_of(function, seed)
     setting = Setting(function, seed, tolerance, batches)
     run = _Run(method, setting, limits, _as_accuracy(validation), record_every, callback)
