@@ -259,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from fastloss import data, files
     from fastloss.machine import environment
-    from fastloss.model import Preprocessing
+    from fastloss.preprocessing import Preprocessing
 
     mnist = data.load(options.data).rows(slice(options.rows))
     X = Preprocessing.fit(mnist.X, "none").apply(mnist.X).astype(options.dtype, copy=False)

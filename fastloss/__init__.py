@@ -32,6 +32,7 @@ from fastloss.version import __version__
 if TYPE_CHECKING:
     from fastloss import benchmark, data, optim
     from fastloss.gradcheck import GradientCheck, check_gradient
+    from fastloss.model import LinearModel
     from fastloss.numerical import numerical_gradient
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Explanation",
     "GradientCheck",
     "Hinge",
+    "LinearModel",
     "Loss",
     "Objective",
     "OneVsAll",
@@ -67,6 +69,7 @@ __all__ = [
 # Imported at first use, to keep ``import fastloss`` fast.
 _LAZY_NAMES = {
     "GradientCheck": "fastloss.gradcheck",
+    "LinearModel": "fastloss.model",
     "check_gradient": "fastloss.gradcheck",
     "numerical_gradient": "fastloss.numerical",
 }

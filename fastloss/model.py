@@ -1,4 +1,4 @@
-"""Define `LinearModel`: a trained classifier with its weights, preprocessing and class names.
+"""Define `LinearModel`: a trained classifier with its weights, preprocessing and classes.
 
 A model is saved to one ``.npz`` file of plain arrays. Loading runs no code from the file. A file
 that is truncated, damaged or no model raises an error of one line.
@@ -8,127 +8,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastloss import arrays
 from fastloss.arrays import Floats
 from fastloss.blocks import row_blocks
 from fastloss.files import DataFormatError, StrPath, check_archive, read_archive, written_whole
-from fastloss.losses import get_loss, name_of
+from fastloss.labels import as_classes, class_numbers
+from fastloss.losses import available_losses, get_loss, name_of
 from fastloss.losses.base import Loss
+from fastloss.losses.softmax import Softmax
+from fastloss.optim.result import History, Record
+from fastloss.preprocessing import Preprocessing, PreprocessingKind
 
-PreprocessingKind = Literal["none", "mean_image", "standardize"]
-
-_PIXEL_DEVIATION = 8 / 255
-_FORMAT = "fastloss.LinearModel 1"
-
-
-@dataclass(frozen=True, eq=False)
-class Preprocessing:
-    """The transformation of a row before the product with ``W``: ``(x / 255 - mean) / deviation``.
-
-    Only uint8 pixels are divided by 255, which maps them to [0, 1].
-
-    Attributes
-    ----------
-    of_pixels : whether rows are uint8.
-    dtype : dtype of the result: float64 for rows of float64, else float32.
-    mean : (D,), or None to subtract nothing.
-    deviation : (D,), all > 0, or None to skip the division.
-    """
-
-    of_pixels: bool
-    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
-    mean: Floats | None = None
-    deviation: Floats | None = None
-
-    @classmethod
-    @np.errstate(under="ignore")
-    def fit(cls, X: NDArray[Any], kind: PreprocessingKind = "standardize") -> Preprocessing:
-        """Learn the preprocessing from the training rows ``X`` (N, D).
-
-        Parameters
-        ----------
-        X : uint8, float32 or float64; never copied to floats as a whole.
-        kind : "none"; "mean_image", which subtracts the mean of each column; or "standardize",
-            which also divides by its standard deviation. For pixels, a standard deviation of 8 grey
-            levels is added in quadrature, so that a nearly constant pixel is not amplified. A
-            constant column of floats is not divided.
-
-        Raises
-        ------
-        TypeError, ValueError : an ``X`` of another dtype or shape, or an unknown kind.
-        """
-        X = arrays.as_rows(X)
-        if kind not in get_args(PreprocessingKind):
-            known = ", ".join(map(repr, get_args(PreprocessingKind)))
-            raise ValueError(f"unknown preprocessing {kind!r}; known: {known}")
-        plain = cls(
-            of_pixels=X.dtype == np.uint8,
-            dtype=np.dtype(np.float64 if X.dtype == np.float64 else np.float32),
-        )
-        if kind == "none":
-            return plain
-        # Scaling by powers of two is exact, and keeps sums and squares from over- or underflowing.
-        scale = plain._scale(X)
-        mean = plain._mean(X, lambda block: block / scale) * scale
-        centred = replace(plain, mean=mean.astype(plain.dtype))
-        if kind == "mean_image":
-            return centred
-        # Centred on the stored mean: a constant column then deviates by rounding only.
-        scale = centred._scale(X)
-        deviation = np.sqrt(centred._mean(X, lambda block: np.square(block / scale))) * scale
-        if plain.of_pixels:
-            deviation = np.hypot(deviation, _PIXEL_DEVIATION)
-        typed = deviation.astype(plain.dtype)
-        typed[(deviation <= np.finfo(plain.dtype).eps * np.abs(mean)) | (typed == 0)] = 1.0
-        return replace(centred, deviation=typed)
-
-    def _mean(
-        self, X: NDArray[Any], function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    ) -> NDArray[np.float64]:
-        """Return the mean (D,) over rows of ``function`` of the preprocessed rows in float64."""
-        total = np.zeros(X.shape[1])
-        for rows in row_blocks(len(X), X.shape[1] * total.itemsize):
-            total += function(self.apply(X[rows]).astype(np.float64)).sum(axis=0)
-        return total / len(X)
-
-    def _scale(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """Return a power of two (D,) near the largest preprocessed number of each column."""
-        largest = np.zeros(X.shape[1], self.dtype)
-        if self.of_pixels:
-            return largest + 1.0
-        for rows in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
-            np.maximum(largest, np.abs(self.apply(X[rows])).max(axis=0), out=largest)
-        return np.ldexp(1.0, np.frexp(largest)[1] - 1)
-
-    @np.errstate(under="ignore")
-    def apply(self, X: NDArray[Any]) -> Floats:
-        """Return a preprocessed copy of ``X`` (N, D), in ``self.dtype``."""
-        self.check(X)
-        rows = np.empty(X.shape, self.dtype)
-        for block in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
-            part = rows[block]
-            part[...] = X[block]
-            if self.of_pixels:
-                part *= self.dtype.type(1 / 255)
-            if self.mean is not None:
-                part -= self.mean
-            if self.deviation is not None:
-                part /= self.deviation
-        return rows
-
-    def check(self, X: NDArray[Any]) -> None:
-        """Raise TypeError unless ``X`` is uint8 exactly if the training rows were."""
-        if (X.dtype == np.uint8) != self.of_pixels:
-            fitted = "uint8 pixels" if self.of_pixels else "float rows"
-            raise TypeError(f"X must be {fitted} as in training, got {X.dtype}")
+_FORMAT = "fastloss.LinearModel 2"
+# Without classes and history.
+_OLDER_FORMAT = "fastloss.LinearModel 1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -140,9 +41,12 @@ class LinearModel:
     W : (D + 1, C) float32 or float64; the last row is the bias ``b``.
     loss : the loss of the training, a name or an instance.
     preprocessing : the `Preprocessing` of rows.
-    class_names : C names.
+    class_names : C names for tables and pictures; default: the classes as text.
     image_shape : the shape of a row's D features as an image, or None.
-    about : the origin of the model, as a dict that JSON can hold.
+    about : the origin of the model, as a dict that JSON can hold. `fit` and ``fastloss train``
+        write "data", "settings", "accuracy" (of each split) and "stopped" (the reason).
+    classes : (C,) labels: strings, integers, bools or floats; default: the numbers from 0.
+    history : the records of the training, see `optim.Record`.
 
     Raises
     ------
@@ -158,18 +62,26 @@ class LinearModel:
     array([0, 1])
     >>> model.accuracy(X, np.array([0, 0]))
     0.5
+    >>> model = LinearModel.fit([[2.0], [1.0], [-3.0], [-1.0]], ["up", "up", "down", "down"])
+    >>> model.predict([[4.0], [-2.0]])
+    array(['up', 'down'], dtype='<U4')
     """
 
     W: Floats
     loss: str | Loss
     preprocessing: Preprocessing
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
     image_shape: tuple[int, ...] | None = None
     about: dict[str, Any] = field(default_factory=dict)
+    classes: NDArray[Any] = None  # type: ignore[assignment]  # __post_init__ makes it an array
+    history: History = field(default_factory=History)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", get_loss(self.loss))
         n_rows, n_classes = arrays.as_weights(self.W).shape
+        object.__setattr__(self, "classes", as_classes(self.classes, n_classes))
+        if not self.class_names:
+            object.__setattr__(self, "class_names", tuple(map(str, self.classes.tolist())))
         if self.W.dtype != self.preprocessing.dtype:
             dtype = self.preprocessing.dtype
             raise TypeError(f"W must be {dtype} as preprocessed rows, got {self.W.dtype}")
@@ -189,6 +101,107 @@ class LinearModel:
         if self.image_shape is not None and math.prod(self.image_shape) != n_rows - 1:
             raise ValueError(f"image_shape {self.image_shape} does not hold {n_rows - 1} features")
 
+    @classmethod
+    def fit(
+        cls,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "softmax",
+        optimizer: str = "sgd",
+        lr: float | None = None,
+        l1: float = 0.0,
+        l2: float | None = None,
+        epochs: float | None = None,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        momentum: float | None = None,
+        nesterov: bool | None = None,
+        line_search: bool | None = None,
+        schedule: str | None = None,
+        preprocessing: PreprocessingKind = "standardize",
+        validation: int | tuple[ArrayLike, ArrayLike] | None = None,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        sample_weight: ArrayLike | None = None,
+        patience: int | None = None,
+        restore_best: bool | None = None,
+        n_threads: int | None = None,
+        seed: int = 0,
+        callback: Callable[[Record], Any] | None = None,
+    ) -> LinearModel:
+        """Train a model on the rows ``X`` (N, D) with labels ``y`` (N,) as ``fastloss train`` does.
+
+        Settings that are None are computed from the data: see `training.fill_in`.
+
+        Parameters
+        ----------
+        X : float32, float64 or uint8 (pixels), or a list of lists of floats.
+        y : labels: strings, integers, bools or floats. ``classes`` has them sorted.
+        loss : a name, see `available_losses`, or an instance. Only softmax gives `predict_proba`.
+        optimizer : "sgd", "adam", "gradient_descent", "lbfgs" or another method of `optim`.
+        lr, batch_size, momentum, nesterov, line_search : parameters of the optimizer.
+        l1, l2 : strengths of the penalties, see `loss_and_grad`.
+        epochs, steps : limits; the first one reached ends the training.
+        schedule : name of a learning-rate schedule, see `training.SCHEDULES`.
+        preprocessing : see `Preprocessing.fit`.
+        validation : number of rows of ``X`` to set aside, or rows of their own as ``(X, y)``.
+            Default: one row in eight, at most 2,000. They are the last rows, or drawn with ``seed``
+            in proportion from each class if the last rows misrepresent a class. 0: none.
+        class_weight : weights by label, 1 for missing labels; or "balanced", N / (C * rows of the
+            class).
+        sample_weight : (N,) weights >= 0 of the rows.
+        patience : stop when so many records (one an epoch of batches, or one a step on all rows)
+            in a row do not exceed the highest validation accuracy.
+        restore_best : keep the ``W`` of the record with the highest validation accuracy, the
+            earliest on a tie. Default: only with ``patience``, because the last ``W`` usually has
+            the lower loss and the better probabilities.
+        n_threads : default: all available. The result does not depend on it.
+        seed : seed of the order of rows.
+        callback : called with each `optim.Record`; a true result stops the training.
+
+        Returns
+        -------
+        LinearModel : ``history`` holds the records; ``about["accuracy"]`` the accuracies by split.
+            Ctrl-C ends the training and returns the model so far.
+
+        Raises
+        ------
+        optim.DivergedError : the learning rate is too high.
+        TypeError, ValueError : invalid arguments, fewer than two classes, or entries of ``X`` that
+            are not finite.
+        """
+        # Imported here, because training makes LinearModels and imports this module.
+        from fastloss.training import Settings, fit_model
+
+        settings = Settings(
+            loss=loss,
+            optimizer=optimizer,
+            lr=lr,
+            l1=l1,
+            l2=l2,
+            epochs=epochs,
+            steps=steps,
+            batch_size=batch_size,
+            momentum=momentum,
+            nesterov=nesterov,
+            line_search=line_search,
+            schedule=schedule,
+            patience=patience,
+            restore_best=restore_best,
+            seed=seed,
+        )
+        return fit_model(
+            X,
+            y,
+            settings,
+            preprocessing=preprocessing,
+            validation=validation,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            n_threads=n_threads,
+            callback=callback,
+        )
+
     @property
     def n_features(self) -> int:
         """Return D, the number of features without the bias."""
@@ -203,7 +216,6 @@ class LinearModel:
         return f"LinearModel({self.n_features} features, {self.n_classes} classes, {self.loss!r})"
 
     def _score_blocks(self, X: NDArray[Any]) -> Iterator[tuple[slice, Floats]]:
-        X = arrays.as_rows(X)
         if X.shape[1] != self.n_features:
             raise ValueError(
                 f"X has {X.shape[1]} features a row, the model was trained on {self.n_features}"
@@ -213,28 +225,62 @@ class LinearModel:
             yield rows, self.preprocessing.apply(X[rows]) @ self.W[:-1] + self.W[-1]
 
     @np.errstate(under="ignore")
-    def scores(self, X: NDArray[Any]) -> Floats:
+    def scores(self, X: ArrayLike) -> Floats:
         """Return the scores (N, C) of rows ``X`` (N, D), which are not yet preprocessed."""
+        X = arrays.as_rows(X)
         scores = np.empty((len(X), self.n_classes), self.W.dtype)
         for rows, block in self._score_blocks(X):
             scores[rows] = block
         return scores
 
     @np.errstate(under="ignore")
-    def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the class (N,) with the largest score of each row; ties go to the lowest class."""
-        classes = np.empty(len(X), np.int64)
+    def predict_proba(self, X: ArrayLike) -> Floats:
+        """Return the probability (N, C) of each class, the softmax of the scores; rows sum to 1.
+
+        Raises
+        ------
+        ValueError : the model was trained with another loss, whose scores are no logarithms of
+            probabilities.
+        """
+        if not isinstance(self.loss, Softmax):
+            known = [name for name in available_losses() if isinstance(get_loss(name), Softmax)]
+            raise ValueError(
+                f"the loss {name_of(get_loss(self.loss))!r} gives scores but no probabilities: "
+                f"train with {' or '.join(map(repr, known))}, or use the scores"
+            )
+        X = arrays.as_rows(X)
+        probabilities = np.empty((len(X), self.n_classes), self.W.dtype)
         for rows, block in self._score_blocks(X):
-            classes[rows] = block.argmax(axis=1)
-        return classes
+            block -= block.max(axis=1, keepdims=True)
+            np.exp(block, out=block)
+            probabilities[rows] = block / block.sum(axis=1, keepdims=True)
+        return probabilities
 
-    def accuracy(self, X: NDArray[Any], y: NDArray[np.int64]) -> float:
+    @np.errstate(under="ignore")
+    def class_numbers(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return the place in ``classes`` (N,) of each row's class, which `predict` returns."""
+        X = arrays.as_rows(X)
+        places = np.empty(len(X), np.int64)
+        for rows, block in self._score_blocks(X):
+            places[rows] = block.argmax(axis=1)
+        return places
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the class (N,), an entry of ``classes``, with the largest score of each row.
+
+        Ties go to the first class.
+        """
+        return self.classes[self.class_numbers(X)]
+
+    def accuracy(self, X: ArrayLike, y: ArrayLike) -> float:
         """Return the share of rows, in [0, 1], whose predicted class is their label."""
-        return accuracy(y, self.predict(X), self.n_classes)
+        places = self.class_numbers(X)
+        return accuracy(class_numbers(y, self.classes, len(places)), places)
 
-    def confusion(self, X: NDArray[Any], y: NDArray[np.int64]) -> NDArray[np.int64]:
+    def confusion(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.int64]:
         """Count the rows by label (C rows) and predicted class (C columns)."""
-        return confusion_matrix(y, self.predict(X), self.n_classes)
+        places = self.class_numbers(X)
+        return confusion_matrix(class_numbers(y, self.classes, len(places)), places, self.n_classes)
 
     def save(self, path: StrPath) -> None:
         """Write one ``.npz`` file; an older model there is replaced whole or not at all.
@@ -252,11 +298,13 @@ class LinearModel:
             "class_names": self.class_names,
             "image_shape": self.image_shape,
             "about": self.about,
+            "history": [asdict(record) for record in self.history],
         }
         learnt = {"mean": self.preprocessing.mean, "deviation": self.preprocessing.deviation}
         parts: dict[str, Any] = {name: part for name, part in learnt.items() if part is not None}
         with written_whole(path) as stream:
-            np.savez(stream, model=np.array(json.dumps(record)), W=self.W, **parts)
+            text = np.array(json.dumps(record))
+            np.savez(stream, model=text, W=self.W, classes=self.classes, **parts)
 
     @classmethod
     def load(cls, path: StrPath) -> LinearModel:
@@ -271,6 +319,7 @@ class LinearModel:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
         record, parts = _read(path)
+        is_new = record["format"] == _FORMAT
         try:
             return cls(
                 W=parts["W"],
@@ -284,6 +333,8 @@ class LinearModel:
                 class_names=tuple(record["class_names"]),
                 image_shape=record["image_shape"] and tuple(record["image_shape"]),
                 about=record["about"],
+                classes=parts["classes"] if is_new else np.arange(parts["W"].shape[1]),
+                history=History(Record(**entry) for entry in record.get("history", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
@@ -296,28 +347,16 @@ def check_place(path: StrPath) -> None:
 
 
 def confusion_matrix(
-    y: NDArray[np.int64], classes: NDArray[np.int64], n_classes: int
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int
 ) -> NDArray[np.int64]:
-    """Count the rows by label ``y`` (C rows) and by predicted ``classes`` (C columns).
-
-    Raises
-    ------
-    ValueError : labels that are not in [0, C), or another number of labels than of classes.
-    """
-    labels = _labels(y, classes, n_classes)
-    counts = np.bincount(labels * n_classes + classes, minlength=n_classes**2)
+    """Count the rows by class number (C rows) and by predicted class number (C columns)."""
+    counts = np.bincount(labels * n_classes + predicted, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes)
 
 
-def accuracy(y: NDArray[np.int64], classes: NDArray[np.int64], n_classes: int) -> float:
-    """Return the share of rows whose class is their label ``y``; errors as `confusion_matrix`."""
-    return float(np.mean(_labels(y, classes, n_classes) == classes))
-
-
-def _labels(y: NDArray[np.int64], classes: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
-    labels = arrays.as_labels(y, len(classes))
-    arrays.check_label_range(labels, int(labels.max()), n_classes)
-    return labels
+def accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Return the share of rows, in [0, 1], whose predicted class number is their own."""
+    return float(np.mean(labels == predicted))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -336,6 +375,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         raise DataFormatError(
             path, f"expected a model that fastloss saved, found an archive of {found}"
         ) from None
-    if saved_as != _FORMAT or "W" not in parts:
+    if saved_as not in (_FORMAT, _OLDER_FORMAT) or "W" not in parts:
         raise DataFormatError(path, f"expected {_FORMAT!r} with W, found {saved_as!r}")
     return record, parts

@@ -69,7 +69,7 @@ def test_default_rates_learn_from_rows_of_any_size(X, name):
         {"sample_weight": np.linspace(0.0, 3.0, N)},
         {"class_weight": "balanced", "ignore_index": 2},
     ],
-    ids=str,
+    ids=lambda options: " ".join(options) or "plain",
 )
 def test_rate_is_one_over_the_curvature(options):
     f = objective(pixels.X, **options)

@@ -12,7 +12,8 @@ import pytest
 import fastloss
 from fastloss import benchmark
 from fastloss.files import DataFormatError, read_archive
-from fastloss.model import LinearModel, Preprocessing
+from fastloss.model import LinearModel
+from fastloss.preprocessing import Preprocessing
 from fastloss.training import MOST_CONFUSED, Job, Settings
 
 

@@ -16,7 +16,8 @@ from fastloss.data import DataFormatError
 from fastloss.losses import get_loss
 from fastloss.losses.hinge import Hinge
 from fastloss.losses.softmax import Softmax
-from fastloss.model import LinearModel, Preprocessing
+from fastloss.model import LinearModel
+from fastloss.preprocessing import Preprocessing
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (300, 12), np.uint8)
 KINDS = ("none", "mean_image", "standardize")
@@ -209,7 +210,7 @@ def test_foreign_and_damaged_files_raise(tmp_path):
         np.save(stream, PIXELS)
     refused("not a model that fastloss saved: ")
     np.savez(path, **{**parts, "model": np.array(json.dumps({**record, "format": "other 2"}))})
-    refused("expected 'fastloss.LinearModel 1' with W, found 'other 2'")
+    refused("expected 'fastloss.LinearModel 2' with W, found 'other 2'")
     np.savez(path, **{**parts, "W": parts["W"][:-3]})
     refused("the parts of the model do not fit: mean has shape")
     np.savez(path, **{**parts, "W": parts["W"].astype(int)})

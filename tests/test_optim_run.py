@@ -295,7 +295,16 @@ def test_nonfinite_start_is_an_error(name):
         ({"seed": -1}, ValueError, "seed must be >= 0, got -1"),
         ({"seed": "x"}, TypeError, "seed must be an integer, got 'x'"),
         ({"tolerance": -1.0}, ValueError, "tolerance must be finite and >= 0"),
-        ({"validation": 3}, TypeError, "validation must be a fastloss.Objective or callable"),
+        ({"validation": 3}, TypeError, r"a fastloss.Objective, \(X, y\) or callable, got int"),
+        ({"restore_best": True}, ValueError, "need validation rows: pass validation="),
+        ({"patience": 3}, ValueError, "need validation rows: pass validation="),
+        ({"patience": 0, "validation": float}, ValueError, "patience must be >= 1, got 0"),
+        ({"restore_best": 1, "validation": float}, TypeError, "restore_best must be True or Fal"),
+        (
+            {"f": lambda W: (1.0, W), "method": "lbfgs", "validation": ([[1.0]], [0])},
+            TypeError,
+            r"validation=\(X, y\) needs an f that is a fastloss.Objective",
+        ),
         ({"resume": True}, ValueError, "need a file: pass checkpoint="),
         ({"checkpoint_every": 3}, ValueError, "need a file: pass checkpoint="),
         ({"checkpoint": "no/such/run.npz"}, FileNotFoundError, "no folder no/such for the check"),
@@ -314,6 +323,82 @@ def test_bad_arguments_are_refused(options, error, match):
     with pytest.raises(error, match=match) as caught:
         optim.minimize(**{"f": objective(), "W": start(), "max_steps": 3, **options})
     assert "\n" not in str(caught.value)
+
+
+# --- the best W on validation rows ----------------------------------------------------------------
+
+
+def jumpy(W):
+    """An accuracy that depends on W alone, and rises and falls from record to record."""
+    return round(abs(math.sin(300 * float(np.square(W - start()).sum()))), 1)
+
+
+def scripted(*accuracies: float):
+    """Return an accuracy that has these values, one a record."""
+    values = iter(accuracies)
+    return lambda W: next(values)
+
+
+@each_exact_method
+def test_best_record_is_restored(name):
+    last, best = (run(name, validation=jumpy, restore_best=restored) for restored in (False, True))
+    assert timeless(best.history) == timeless(last.history)
+    shares = best.history.column("validation_accuracy")
+    assert best.record == best.history[int(shares.argmax())]
+    assert jumpy(best.W) == shares.max()
+    np.testing.assert_allclose(best.loss, objective().loss(best.W), rtol=1e-6)
+    assert best.n_steps == last.n_steps == last.record.step == N_STEPS
+
+
+def test_rows_and_labels_validate_as_their_objective_does():
+    f = objective()
+    rows = run("sgd", f, validation=(f.X[:50], f.labels[:50]), restore_best=True)
+    held_out = fastloss.Objective(f.X[:50], f.labels[:50], intercept=True)
+    assert_same(rows, run("sgd", f, validation=held_out, restore_best=True))
+    assert optim.accuracy(held_out, rows.W) == rows.record.validation_accuracy
+
+
+@pytest.mark.parametrize(
+    ("shares", "patience", "best", "end"),
+    [
+        ((0.1, 0.5, 0.4, 0.5, 0.5), 3, 5, 20),  # a tie keeps the earlier W, and is no rise
+        ((0.5, 0.4, 0.6, 0.3, 0.7), 2, 20, 24),
+        ((0.5, 0.4), 1, 0, 5),
+        ((math.nan, 0.0, math.nan, math.nan), 2, 5, 15),  # NaN is worse than any number
+        ((math.nan, math.nan), 1, 0, 5),
+        ((0.1, 0.2, 0.3, 0.4, 0.5), None, 24, 24),  # the record of the end counts
+    ],
+)
+def test_run_stops_when_patience_is_over(shares, patience, best, end):
+    at_end = (0.6,) if end == N_STEPS and patience is None else (0.0,)
+    validation = scripted(*shares, *at_end)
+    result = run("sgd", validation=validation, patience=patience, restore_best=True)
+    assert (result.record.step, result.n_steps) == (best, end)
+    assert result.why == ("max_steps" if end == N_STEPS else "patience")
+    np.testing.assert_array_equal(result.W, run("sgd", max_steps=best).W if best else start())
+    if result.why == "patience":
+        assert result.message == (
+            f"no higher validation accuracy in {patience} records since step {best}"
+        )
+
+
+@pytest.mark.parametrize("name", ["sgd_momentum", "gradient_descent", "random_local_search"])
+def test_best_and_patience_survive_interrupts(name, tmp_path):
+    options = {"validation": jumpy, "restore_best": True, "patience": 4, "record_every": 2}
+    path = tmp_path / "run.npz"
+    expected = run(name, **options)
+    assert 0 < expected.record.step < expected.n_steps
+    for at in (3, 6, 9):
+        with failing_at(at):
+            stopped = run(name, checkpoint=path, **options)
+        assert stopped.why == "interrupted"
+        assert jumpy(stopped.W) == max(stopped.history.column("validation_accuracy"))
+        assert_same(run(name, checkpoint=path, resume=True, **options), expected)
+        path.unlink()
+    for n_steps in (1, 5, 6, 11):
+        run(name, checkpoint=path, resume=path.exists(), max_steps=n_steps, **options)
+    for _ in range(2):  # the second run has nothing left to do
+        assert_same(run(name, checkpoint=path, resume=True, **options), expected)
 
 
 # --- interrupts and checkpoints -------------------------------------------------------------------

@@ -12,7 +12,8 @@ import fastloss
 from fastloss import optim, plots
 from fastloss.backends.background import Compilations
 from fastloss.gradcheck import check_gradient
-from fastloss.model import LinearModel, Preprocessing
+from fastloss.model import LinearModel
+from fastloss.preprocessing import Preprocessing
 from fastloss.training import Prepared, Settings, Splits, fill_in, fit
 
 BACKENDS = (*fastloss.available_backends(), "auto")

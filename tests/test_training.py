@@ -340,7 +340,7 @@ def test_draws_lie_in_their_range_and_fill_it_evenly():
 
 def test_sweep_does_not_depend_on_the_number_of_threads(prepared):
     points = [
-        filled(prepared, lr=lr, loss=loss)
+        filled(prepared, lr=lr, loss=loss, restore_best=True)
         for lr in (1e-3, 1e-2, 0.1)
         for loss in ("softmax", "hinge")
     ]
@@ -349,6 +349,7 @@ def test_sweep_does_not_depend_on_the_number_of_threads(prepared):
     for a, b in zip(one, three, strict=True):
         np.testing.assert_array_equal(a.result.W, b.result.W)
         np.testing.assert_array_equal(a.result.W, fit(prepared, a.settings).W)
+        assert a.accuracy == a.result.history.column("validation_accuracy").max()
     shares = [trial.accuracy for trial in one]
     assert shares == sorted(shares, reverse=True)
 
@@ -357,8 +358,8 @@ def test_trials_are_ordered_by_accuracy_loss_and_number(prepared):
     result = fit(prepared, filled(prepared, epochs=1))
 
     def trial(number, share, loss):
-        last = replace(result.history[-1], validation_accuracy=share)
-        ended = replace(result, history=optim.History([last]), loss=loss)
+        last = replace(result.history[-1], validation_accuracy=share, loss=loss)
+        ended = replace(result, history=optim.History([last]), record=last)
         return Trial(number, Settings(), ended)
 
     trials = [
@@ -448,7 +449,7 @@ def test_job_with_a_sweep_keeps_the_best_model(tmp_path):
 
 def test_resumed_job_ends_with_the_bits_of_an_uninterrupted_one(tmp_path):
     path, checkpoint = save_npz(tmp_path / "d.npz"), tmp_path / "c.npz"
-    whole = Job(Settings(epochs=6, batch_size=16), path)
+    whole = Job(Settings(epochs=6, batch_size=16, restore_best=True, patience=50), path)
     expected = whole.run()
 
     def stop_bar(total):

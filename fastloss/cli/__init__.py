@@ -6,6 +6,7 @@ from fastloss.cli import (  # noqa: F401  (they register commands)
     compare,
     export,
     lesson,
+    predict,
     train,
     upkeep,
 )

@@ -1,20 +1,16 @@
-"""The commands ``fastloss train`` and ``fastloss predict``."""
+"""The command ``fastloss train``."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from functools import partial
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from fastloss import plots
-from fastloss.arrays import check_finite
 from fastloss.cli.common import (
     Attempts,
     DataOption,
@@ -25,29 +21,19 @@ from fastloss.cli.common import (
     save_pictures,
     say_saved,
 )
-from fastloss.data import Split
-from fastloss.files import written_whole
-from fastloss.model import (
-    LinearModel,
-    PreprocessingKind,
-    accuracy,
-    check_place,
-    confusion_matrix,
-)
+from fastloss.model import check_place
 from fastloss.optim import History, Record
+from fastloss.preprocessing import PreprocessingKind
 from fastloss.settings import threads_to_use
 from fastloss.tables import Table, seconds
 from fastloss.training import (
-    MOST_CONFUSED,
     SCHEDULES,
     Job,
     Outcome,
     Settings,
     Trial,
-    load_rows,
     parse_sweep,
     short,
-    worst_pairs,
 )
 
 _PICTURES = ("loss", "confusion", "templates")
@@ -99,7 +85,31 @@ def train(
     raw: Annotated[bool, typer.Option("--raw", help="Do neither; scale pixels to [0, 1].")] = False,
     validation: Annotated[
         int | None,
-        typer.Option(help="Training rows to set aside; default: one in eight, at most 2,000."),
+        typer.Option(
+            help="Training rows to set aside; default: one in eight, at most 2,000. They are the "
+            "last rows, or drawn from each class if the last rows misrepresent a class. 0: none."
+        ),
+    ] = None,
+    class_weight: Annotated[
+        str | None,
+        typer.Option(
+            help="balanced, or weights by class name, such as cat=2,dog=1; a missing class has 1."
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop when so many records in a row (one an epoch, or one a step on all rows) "
+            "do not raise the validation accuracy."
+        ),
+    ] = None,
+    restore_best: Annotated[
+        bool | None,
+        typer.Option(
+            "--restore-best/--keep-last",
+            help="Keep the W of the record with the highest validation accuracy (the earliest on "
+            "a tie), or the last W. Default: the best with --patience, else the last.",
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Number of threads; default: all available.")
@@ -150,6 +160,9 @@ def train(
         nesterov=nesterov,
         line_search=line_search,
         schedule=schedule,
+        class_weight=class_weight,
+        patience=patience,
+        restore_best=restore_best,
         seed=seed,
     )
     save = out / "model.npz" if save is None else save
@@ -226,6 +239,9 @@ def _print(outcome: Outcome, saved: list[Path]) -> None:
         terminal.print("Interrupted; the model trained so far is kept.", style="bold")
     elif outcome.result.why not in ("max_steps", "max_epochs"):
         terminal.print(f"Stopped: {outcome.result.message}")
+    kept = outcome.result.record
+    if kept.step < outcome.result.n_steps:
+        terminal.print(f"Kept W of epoch {kept.epoch:.4g}, the best on the validation rows.")
     shares = [f"{name} {share:.2%}" for name, share in outcome.accuracies.items()]
     terminal.print(f"Accuracy: {', '.join(shares)}", style="bold")
     times = [f"{name} {seconds(value)}" for name, value in outcome.seconds.items()]
@@ -320,90 +336,3 @@ def _curve_name(outcome: Outcome, trial: Trial) -> str:
         return f"{trial.settings.loss}, {trial.settings.optimizer}"
     names = parse_sweep(outcome.job.sweep)
     return ", ".join(f"{name}={short(getattr(trial.settings, name))}" for name in names)
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="A model saved by fastloss train.")],
-    data: Annotated[Path, typer.Option(help="Folder or file, as for fastloss train.")],
-    split: Annotated[
-        str | None, typer.Option(help="Rows of a folder: train or test; default: test.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the class of each row: .csv, or .npz with scores.")
-    ] = None,
-) -> None:
-    """Predict the class of each row; if there are labels, report the accuracy."""
-    if out is not None:
-        if out.suffix not in (".csv", ".npz"):
-            raise ValueError(f"--out must end in .csv or .npz, got {out}")
-        check_files([("--out", out)], data, [("the model", model)])
-    trained = LinearModel.load(model)
-    X, y = _rows(data, split)
-    try:
-        check_finite("X", X)
-    except ValueError as error:
-        typer.echo(f"fastloss: {error}: the classes of such rows are meaningless", err=True)
-    with np.errstate(over="ignore", invalid="ignore"):
-        classes = trained.predict(X)
-        if out is not None:
-            _write_predictions(out, trained, X, classes, y)
-    terminal = console()
-    if y is None:
-        counts = np.bincount(classes, minlength=trained.n_classes)
-        rows = [(name, f"{n}") for name, n in zip(trained.class_names, counts, strict=True)]
-        terminal.print(Table(f"{len(X):,} rows", ("class", "rows"), rows).rich())
-    else:
-        share = accuracy(y, classes, trained.n_classes)
-        right = int(np.count_nonzero(y == classes))
-        terminal.print(f"Accuracy: {share:.2%} ({right:,} of {len(X):,} rows)")
-        if trained.n_classes <= MOST_CONFUSED:
-            confusion = confusion_matrix(y, classes, trained.n_classes)
-            terminal.print(_pairs_table(confusion, trained.class_names).rich())
-    if out is not None:
-        say_saved([out])
-
-
-def _rows(path: Path, split: str | None) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
-    try:
-        return load_rows(path, cast(Split, split or "test"))  # load_rows checks the split
-    except FileNotFoundError as error:
-        if split is None and path.is_dir():
-            raise FileNotFoundError(f"{error}; --split train uses the training rows") from error
-        raise
-
-
-def _pairs_table(confusion: NDArray[np.int64], names: Sequence[str]) -> Table:
-    totals = confusion.sum(axis=1)
-    return Table(
-        title="Most often confused",
-        columns=("is", "taken for", "rows", "of its class"),
-        rows=[
-            (names[true], names[given], f"{n}", f"{n / totals[true]:.1%}")
-            for true, given, n in worst_pairs(confusion)
-        ],
-        n_labels=2,
-    )
-
-
-def _write_predictions(
-    path: Path,
-    model: LinearModel,
-    X: NDArray[Any],
-    classes: NDArray[np.int64],
-    y: NDArray[np.int64] | None,
-) -> None:
-    columns: dict[str, Any] = {"predicted": classes}
-    if y is not None:
-        columns["y"] = y
-    with written_whole(path) as stream:
-        if path.suffix == ".npz":
-            scores = model.scores(X)
-            np.savez(stream, scores=scores, class_names=np.array(model.class_names), **columns)
-            return
-        text = TextIOWrapper(stream, "utf-8", newline="")
-        writer = csv.writer(text)
-        writer.writerow(["row", *columns, "class"])
-        for row, values in enumerate(zip(*columns.values(), strict=True)):
-            writer.writerow([row, *values, model.class_names[values[0]]])
-        text.detach()

@@ -1,14 +1,21 @@
-"""Accuracy of a linear classifier."""
+"""Accuracy of a linear classifier, and the validation of a run."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastloss.arrays import SKIP, as_weights, ieee_arithmetic
+from fastloss.arrays import SKIP, Floats, as_weights, ieee_arithmetic
 from fastloss.blocks import float_blocks
 from fastloss.objective import Objective
 from fastloss.threads import blas_threads
+
+Accuracy: TypeAlias = Callable[[Floats], float]
+Validation: TypeAlias = Objective | Accuracy | tuple[ArrayLike, ArrayLike]
 
 
 def accuracy(objective: Objective, W: ArrayLike) -> float:
@@ -41,3 +48,17 @@ def accuracy(objective: Objective, W: ArrayLike) -> float:
                 scores += W[-1]
             n_right += int(np.count_nonzero(scores.argmax(axis=1) == labels[block]))
     return n_right / len(rows) if len(rows) else float("nan")
+
+
+def as_accuracy(validation: Validation | None, f: object) -> Accuracy | None:
+    """Return ``validation`` of a run on ``f`` as a function of ``W``."""
+    if isinstance(validation, tuple) and len(validation) == 2:
+        if not isinstance(f, Objective):
+            raise TypeError("validation=(X, y) needs an f that is a fastloss.Objective")
+        validation = Objective(*validation, intercept=f.intercept)
+    if isinstance(validation, Objective):
+        return partial(accuracy, validation)
+    if validation is None or callable(validation):
+        return validation
+    kind = type(validation).__name__
+    raise TypeError(f"validation must be a fastloss.Objective, (X, y) or callable, got {kind}")

@@ -27,9 +27,9 @@ from fastloss.files import (
 )
 from fastloss.objective import Objective
 from fastloss.optim.base import Method, State
-from fastloss.optim.result import Record
+from fastloss.optim.result import Best, Record
 
-_FORMAT = "fastloss checkpoint 1"
+_FORMAT = "fastloss checkpoint 2"
 # Name of the array of bytes that distinguishes a checkpoint from other archives.
 _TEXT = "text"
 # Hashing all of X would take too long: about this many evenly spread rows represent it.
@@ -47,6 +47,7 @@ class Checkpoint:
     rows_evaluated: int
     seconds: float
     records: tuple[Record, ...]
+    best: Best | None = None
 
     def save(self, path: Path) -> None:
         """Write the file in one step."""
@@ -55,6 +56,8 @@ class Checkpoint:
         if state.gradient is not None:
             arrays["gradient"] = state.gradient
         arrays |= {f"memory{i}": array for i, array in enumerate(state.memory)}
+        if self.best is not None:
+            arrays["best_W"] = self.best.W
         text = {
             "format": _FORMAT,
             "fingerprint": dict(self.fingerprint),
@@ -65,6 +68,7 @@ class Checkpoint:
             "rows_evaluated": self.rows_evaluated,
             "seconds": self.seconds,
             "records": [asdict(record) for record in self.records],
+            "best": None if self.best is None else asdict(self.best.record),
         }
         arrays[_TEXT] = np.frombuffer(json.dumps(text).encode(), np.uint8)
         with written_whole(path) as stream:
@@ -85,7 +89,7 @@ class Checkpoint:
             arrays = read_archive(path)
             text = json.loads(arrays[_TEXT].tobytes())
             if text["format"] != _FORMAT:
-                raise ValueError(f"its format is {text['format']!r}")
+                raise ValueError(f"its format is {text['format']!r}, not {_FORMAT!r}")
             state = State(
                 step=text["step"],
                 W=arrays["W"],
@@ -100,6 +104,7 @@ class Checkpoint:
                 rows_evaluated=text["rows_evaluated"],
                 seconds=text["seconds"],
                 records=tuple(Record(**record) for record in text["records"]),
+                best=text["best"] and Best(Record(**text["best"]), arrays["best_W"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = error.problem if isinstance(error, DataFormatError) else named(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, overload
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 
-#: Reasons for stopping. "stalled": no further step lowers the loss in this precision.
+#: Reasons for stopping. "stalled": no further step lowers the loss in this precision. "patience":
+#: validation accuracy has not risen for so many records.
 Why = Literal[
     "max_steps",
     "max_epochs",
@@ -19,6 +21,7 @@ Why = Literal[
     "max_seconds",
     "converged",
     "stalled",
+    "patience",
     "callback",
     "interrupted",
 ]
@@ -42,6 +45,20 @@ class Record:
     gradient_norm: float | None  # Euclidean; of the last batch if steps see batches
     learning_rate: float | None  # of the last step
     validation_accuracy: float | None  # in [0, 1]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The record with the highest validation accuracy so far, and its ``W``."""
+
+    record: Record
+    W: Floats
+
+    @property
+    def accuracy(self) -> float:
+        """Return the validation accuracy; -inf if it is NaN, so that any number is better."""
+        accuracy = self.record.validation_accuracy
+        return -math.inf if accuracy is None or math.isnan(accuracy) else accuracy
 
 
 class History(Sequence[Record]):
@@ -86,16 +103,21 @@ class History(Sequence[Record]):
 
 @dataclass(frozen=True)
 class Result:
-    """Final weights and loss of a run, its history, and its reason for stopping."""
+    """Weights and loss of a run, its history, and its reason for stopping."""
 
-    W: Floats
-    loss: float  # of all rows, penalty included, at ``W``
+    W: Floats  # the last, or with ``restore_best`` the best on the validation rows
+    record: Record  # of ``W``
     history: History
     why: Why
     message: str
     n_steps: int
     n_evaluations: float  # as in `Record.evaluations`
     seconds: float
+
+    @property
+    def loss(self) -> float:
+        """Return the loss of all rows at ``W``, penalty included."""
+        return self.record.loss
 
     def __repr__(self) -> str:
         return (

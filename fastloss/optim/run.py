@@ -7,8 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastloss import advice, arrays
-from fastloss.arrays import Floats, as_bool, as_integer, as_real, convert, ieee_arithmetic
+from fastloss.arrays import Floats, as_bool, as_integer, as_real, ieee_arithmetic
 from fastloss.objective import Objective
-from fastloss.optim.accuracy import accuracy
+from fastloss.optim.accuracy import Accuracy, Validation, as_accuracy
 from fastloss.optim.base import Method, Setting, State, Stop, squared_norm
 from fastloss.optim.checkpoint import Checkpoint, Fingerprint, check_place, fingerprint
 from fastloss.optim.function import Function, LossAndGradient, PlainFunction, RowsFunction
+from fastloss.optim.limits import Limits, as_count
 from fastloss.optim.methods import get_method
-from fastloss.optim.result import DivergedError, History, Record, Result, Why
+from fastloss.optim.result import Best, DivergedError, History, Record, Result, Why
 
-Accuracy = Callable[[Floats], float]
 Callback = Callable[[Record], Any]
 
-# Limits of a run without any other limit.
-_DEFAULT_EPOCHS = 10
-_DEFAULT_STEPS = 1000
 # A rise of the loss by this many times max(1, loss at the start) is no noise of batches.
 _EXPLOSION = 100.0
 # A power failure costs at most this time, unless ``checkpoint_every`` is given.
@@ -49,7 +45,9 @@ def minimize(
     max_seconds: float | None = None,
     tolerance: float = 1e-6,
     seed: int = 0,
-    validation: Objective | Accuracy | None = None,
+    validation: Validation | None = None,
+    restore_best: bool = False,
+    patience: int | None = None,
     record_every: int | None = None,
     callback: Callback | None = None,
     checkpoint: str | PathLike[str] | None = None,
@@ -71,7 +69,10 @@ def minimize(
     tolerance : methods on all rows stop when no entry of the gradient is larger in absolute value.
     seed : seed >= 0 of all random numbers.
     validation : source of ``validation_accuracy`` in the records: an `Objective` (see `accuracy`),
-        or a callable ``W -> accuracy``.
+        rows and labels ``(X, y)`` if ``f`` is an `Objective`, or a callable ``W -> accuracy``.
+    restore_best : return the ``W`` of the record with the highest validation accuracy, the earliest
+        on a tie, instead of the last ``W``.
+    patience : stop when so many records in a row do not exceed the highest validation accuracy.
     record_every : steps between two records; default: an epoch of batches, or one step. For a
         method on batches, a record costs one evaluation of all rows, without the gradient. Start
         and end are always recorded.
@@ -81,7 +82,8 @@ def minimize(
         interrupted (Ctrl-C returns the result so far), and every ``checkpoint_every`` steps
         (default: every 30 seconds). A write that fails, as on a full disk, causes a warning.
     resume : continue from ``checkpoint``, with the bits of an uninterrupted run (except `LBFGS`).
-        Limits, ``record_every`` and ``callback`` may differ from before.
+        Limits, ``restore_best``, ``patience``, ``record_every`` and ``callback`` may differ from
+        before.
     reproducible : give the same bits on any number of threads: see `Objective.reproducible`. False
         is faster where NumPy is, and does not wait for a compilation.
 
@@ -108,18 +110,30 @@ def minimize(
     ('max_steps', 0.65, array([1.1 , 0.82]))
     """
     method = get_method(method)
-    record_every = _as_count("record_every", record_every)
-    checkpoint_every = _as_count("checkpoint_every", checkpoint_every)
+    record_every = as_count("record_every", record_every)
+    checkpoint_every = as_count("checkpoint_every", checkpoint_every)
     seed = as_integer("seed", seed, 0)
     resume, reproducible = as_bool("resume", resume), as_bool("reproducible", reproducible)
     tolerance = as_real("tolerance", tolerance)
-    limits = _Limits(max_steps, max_epochs, max_evaluations, max_seconds)
+    limits = Limits(max_steps, max_epochs, max_evaluations, max_seconds)
+    restore_best, patience = as_bool("restore_best", restore_best), as_count("patience", patience)
+    if validation is None and (restore_best or patience is not None):
+        raise ValueError("restore_best and patience need validation rows: pass validation=")
     start = _as_start(f, W)
     function = _as_function(f, start, reproducible)
     method = method.completed(function, start)
     batches = method.batches_of(function, seed)
     setting = Setting(function, seed, tolerance, batches)
-    run = _Run(method, setting, limits, _as_accuracy(validation), record_every, callback)
+    run = _Run(
+        method,
+        setting,
+        limits,
+        as_accuracy(validation, f),
+        restore_best,
+        patience,
+        record_every,
+        callback,
+    )
     if checkpoint is not None:
         path = Path(checkpoint)
         if not path.parent.is_dir():
@@ -131,10 +145,6 @@ def minimize(
     if resume:
         run.resume()
     return run.complete(start)
-
-
-def _as_count(name: str, value: int | None) -> int | None:
-    return None if value is None else as_integer(name, value, 1)
 
 
 def _as_start(f: object, W: ArrayLike) -> Floats:
@@ -156,43 +166,6 @@ def _as_function(f: object, W: Floats, reproducible: bool) -> Function:
     raise TypeError(f"f must be a fastloss.Objective or callable, got {type(f).__name__}")
 
 
-def _as_accuracy(validation: object) -> Accuracy | None:
-    if isinstance(validation, Objective):
-        return partial(accuracy, validation)
-    if validation is None or callable(validation):
-        return validation
-    kind = type(validation).__name__
-    raise TypeError(f"validation must be a fastloss.Objective or callable, got {kind}")
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """Limits of a run, in the units of `Record`."""
-
-    max_steps: int | None
-    max_epochs: float | None
-    max_evaluations: float | None
-    max_seconds: float | None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "max_steps", _as_count("max_steps", self.max_steps))
-        for name in ("max_epochs", "max_evaluations", "max_seconds"):
-            if getattr(self, name) is not None:
-                convert(self, name, as_real, above=0.0, finite=False)
-
-    def check(self, steps: int, epochs: float, evaluations: float, seconds: float) -> None:
-        """Raise `Stop` if a limit is reached."""
-        reached: tuple[tuple[Why, float, float | None], ...] = (
-            ("max_steps", steps, self.max_steps),
-            ("max_epochs", epochs, self.max_epochs),
-            ("max_evaluations", evaluations, self.max_evaluations),
-            ("max_seconds", seconds, self.max_seconds),
-        )
-        for name, value, limit in reached:
-            if limit is not None and value >= limit:
-                raise Stop(name, f"{name} = {limit:g} reached in step {steps}")
-
-
 class _Run:
     """A run in progress: its last state and its records."""
 
@@ -200,22 +173,18 @@ class _Run:
         self,
         method: Method,
         setting: Setting,
-        limits: _Limits,
+        limits: Limits,
         accuracy: Accuracy | None,
+        restore_best: bool,
+        patience: int | None,
         record_every: int | None,
         callback: Callback | None,
     ) -> None:
         self._method = method
         self._setting = replace(setting, check_time=self._check_limits)
-        if limits == _Limits(None, None, None, None):
-            on_batches = setting.batches is not None
-            limits = (
-                _Limits(None, _DEFAULT_EPOCHS, None, None)
-                if on_batches
-                else _Limits(_DEFAULT_STEPS, None, None, None)
-            )
-        self._limits = limits
+        self._limits = limits.or_default(on_batches=setting.batches is not None)
         self._accuracy = accuracy
+        self._restore_best, self._patience = restore_best, patience
         self._record_every = record_every or setting.steps_per_epoch
         self._callback = callback
         self._path: Path | None = None
@@ -224,6 +193,7 @@ class _Run:
         # State and rows evaluated, in one attribute: an interrupt cannot separate them.
         self._at: tuple[State, int] | None = None
         self._records: list[Record] = []
+        self._best: Best | None = None
         self._began = self._saved = time.perf_counter()
 
     def keep(self, path: Path, every: int | None, facts: Fingerprint) -> None:
@@ -237,7 +207,7 @@ class _Run:
         kept.check(self._path, self._fingerprint)
         self._at = kept.state, kept.rows_evaluated
         self._setting.function.rows_evaluated = kept.rows_evaluated
-        self._records = list(kept.records)
+        self._records, self._best = list(kept.records), kept.best
         self._began -= kept.seconds
 
     def complete(self, W: Floats) -> Result:
@@ -304,13 +274,33 @@ class _Run:
         step = self._state.step
         # A resumed run adds the record before which it was interrupted.
         if step % self._record_every == 0 and not self._is_recorded:
-            self._records.append(self._record())
-            if self._callback is not None and self._callback(self._records[-1]):
+            record = self._record()
+            # Before the append: an interrupt between the two must not lose a better W.
+            self._best = self._better(record)
+            self._records.append(record)
+            if self._callback is not None and self._callback(record):
                 raise Stop("callback", f"stopped by the callback after step {step}")
         self._check_limits()
+        self._check_patience()
         self._check_gradient()
         if self._save_is_due():
             self._save()
+
+    def _better(self, record: Record) -> Best | None:
+        """Return the best of a record of this state and those before."""
+        if record.validation_accuracy is None:
+            return self._best
+        new = Best(record, self._state.W)
+        return new if self._best is None or new.accuracy > self._best.accuracy else self._best
+
+    def _check_patience(self) -> None:
+        """Raise `Stop` if the last ``patience`` records are all later than the best one."""
+        n, best = self._patience, self._best
+        if n is None or best is None or len(self._records) <= n:
+            return
+        if self._records[-n].step > best.record.step:
+            message = f"no higher validation accuracy in {n} records since step {best.record.step}"
+            raise Stop("patience", message)
 
     @property
     def _is_recorded(self) -> bool:
@@ -377,7 +367,9 @@ class _Run:
             return
         state, rows_evaluated = self._at
         records = tuple(self._records)
-        kept = Checkpoint(self._fingerprint, state, rows_evaluated, self._seconds, records)
+        kept = Checkpoint(
+            self._fingerprint, state, rows_evaluated, self._seconds, records, self._best
+        )
         try:
             kept.save(self._path)
         except OSError as error:
@@ -388,9 +380,10 @@ class _Run:
     def _result(self, why: Why, message: str) -> Result:
         # The checkpoint has no record of the end, because a longer run may resume from it.
         records = [*self._records, *(() if self._is_recorded else (self._record(),))]
+        best = self._better(records[-1]) if self._restore_best else None
         return Result(
-            W=self._state.W,
-            loss=records[-1].loss,
+            W=self._state.W if best is None else best.W,
+            record=records[-1] if best is None else best.record,
             history=History(records),
             why=why,
             message=message,

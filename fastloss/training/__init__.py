@@ -1,9 +1,10 @@
 """Train a `LinearModel` on a folder of images: the layer between commands and `optim`.
 
 A run has `Settings` and a `Prepared` problem. A `Job` does all the work of ``fastloss train``, from
-files to an `Outcome`.
+files to an `Outcome`. `fit_model` trains on arrays.
 """
 
+from fastloss.training.fitting import fit_model
 from fastloss.training.job import MOST_CONFUSED, Job, Outcome, worst_pairs
 from fastloss.training.problem import Prepared, Splits, fit, load_rows, load_splits
 from fastloss.training.settings import SCHEDULES, Scale, Settings, fill_in, make_method, short
@@ -21,6 +22,7 @@ __all__ = [
     "Trial",
     "fill_in",
     "fit",
+    "fit_model",
     "load_rows",
     "load_splits",
     "make_method",

@@ -20,10 +20,12 @@ from fastloss.backends import auto
 from fastloss.backends.base import Workload
 from fastloss.files import check_outputs, late_interrupts, write
 from fastloss.losses import get_loss
+from fastloss.losses.base import Loss
 from fastloss.machine import cpu_name
-from fastloss.model import LinearModel, PreprocessingKind, accuracy, confusion_matrix
+from fastloss.model import LinearModel, confusion_matrix
 from fastloss.optim import History, Record, Result
 from fastloss.optim.checkpoint import check_place
+from fastloss.preprocessing import PreprocessingKind
 from fastloss.settings import threads_to_use
 from fastloss.training.problem import SYNTHETIC_SHAPE, Prepared, Splits, fit, load_splits
 from fastloss.training.settings import Settings, fill_in, total_steps
@@ -127,7 +129,7 @@ class Job:
             )
 
 
-def warm_up(loss: str) -> None:
+def warm_up(loss: str | Loss) -> None:
     """Compile the kernels in the background unless they are in the cache."""
     kind = np.dtype(np.float32)
     auto.choose(Workload(get_loss(loss), SYNTHETIC_SHAPE, kind, kind))
@@ -157,18 +159,14 @@ class Outcome:
         best = trials[0]
         if best.result is None:
             raise RuntimeError(f"none of {len(trials)} trials has a result: {best.failure}")
-        about = {"data": str(prepared.splits), "settings": str(best.settings)}
-        model = prepared.model(best.result.W, best.settings, about)
-        splits = prepared.splits
-        parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-        accuracies, confusions = {}, {}
-        for name, part in parts.items():
-            if part is None:
-                continue
-            classes = model.predict(part.X)
-            accuracies[name] = accuracy(part.y, classes, model.n_classes)
-            if model.n_classes <= MOST_CONFUSED:
-                confusions[name] = confusion_matrix(part.y, classes, model.n_classes)
+        model, predicted = prepared.trained(best.result, best.settings)
+        splits, confusions = prepared.splits, {}
+        if model.n_classes <= MOST_CONFUSED:
+            confusions = {
+                name: confusion_matrix(part.y, predicted[name], model.n_classes)
+                for name, part in splits.parts.items()
+            }
+        accuracies = model.about["accuracy"]
         return cls(job, splits, model, trials, accuracies, confusions, seconds)
 
     @property
@@ -213,6 +211,7 @@ class Outcome:
             "confusion": {name: counts.tolist() for name, counts in self.confusions.items()},
             "loss": _number(result.loss),
             "n_steps": result.n_steps,
+            "step_kept": result.record.step,
             "n_evaluations": result.n_evaluations,
             "seconds": self.seconds,
             "history": _columns(result.history),

@@ -5,24 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data as datasets
-from fastloss.arrays import Floats, as_integer, check_finite
+from fastloss.arrays import ClassWeight, Floats, as_integer, check_finite
 from fastloss.blocks import row_blocks
 from fastloss.data import Dataset
 from fastloss.files import StrPath, read_archive
+from fastloss.labels import listed
 from fastloss.losses.base import Labels
-from fastloss.model import LinearModel, Preprocessing, PreprocessingKind
+from fastloss.model import LinearModel, accuracy
 from fastloss.objective import Objective
-from fastloss.optim import Record, Result, accuracy, minimize
+from fastloss.optim import Record, Result, minimize
+from fastloss.optim.accuracy import accuracy as accuracy_of_scores
 from fastloss.optim.learning_rate import curvature, sample_of
+from fastloss.preprocessing import Preprocessing, PreprocessingKind
 from fastloss.training.settings import Scale, Settings, make_method
 
 #: Rows, features and classes of the synthetic problem for runs without data; MNIST's width.
@@ -56,6 +59,12 @@ class Splits:
                     f"the rows for {name} have {_kind(part)}, those to train on {_kind(self.train)}"
                 )
 
+    @property
+    def parts(self) -> dict[str, Dataset]:
+        """Return the splits that are not missing, by name."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part for name, part in parts.items() if part is not None}
+
     def __str__(self) -> str:
         counts = [f"{len(self.train):,} rows to train on"]
         for name in ("validation", "test"):
@@ -71,9 +80,7 @@ def load_splits(path: StrPath | None, *, validation: int | None = None, seed: in
     ----------
     path : as for `data.load`; None: a synthetic problem. A single file has no test rows, and
         neither has a folder without test files.
-    validation : number of training rows to set aside; default: one in eight, at most 2,000. They
-        are the last rows. But if those misrepresent a class, as in rows sorted by class, rows are
-        drawn with ``seed``, in proportion from each class.
+    validation, seed : number of training rows to set aside, and how: see `set_aside`.
 
     Raises
     ------
@@ -89,22 +96,45 @@ def load_splits(path: StrPath | None, *, validation: int | None = None, seed: in
         rows = datasets.load(path)
         if Path(path).is_dir():
             test = _test_rows(path)
-    n_validation = validation
-    if n_validation is None:
-        n_validation = min(len(rows) // _VALIDATION_SHARE, _MOST_VALIDATION_ROWS)
-    n_validation = as_integer("validation", n_validation)
-    if not 0 <= n_validation < len(rows):
+    train, held_out = set_aside(rows.y, validation, seed)
+    return Splits(rows.rows(train), None if held_out is None else rows.rows(held_out), test)
+
+
+Selection: TypeAlias = slice | NDArray[np.bool_]
+
+
+def set_aside(
+    labels: Labels, validation: int | None, seed: int
+) -> tuple[Selection, Selection | None]:
+    """Choose the rows to train on, and the rows for validation or None.
+
+    Parameters
+    ----------
+    labels : (N,) in [0, C).
+    validation : number of rows for validation; default: one in eight, at most 2,000. They are the
+        last rows. But if those misrepresent a class, as in rows sorted by class, rows are drawn
+        with ``seed``, in proportion from each class.
+
+    Raises
+    ------
+    ValueError : ``validation`` leaves no rows for training.
+    """
+    n_rows = len(labels)
+    if validation is None:
+        validation = min(n_rows // _VALIDATION_SHARE, _MOST_VALIDATION_ROWS)
+    validation = as_integer("validation", validation)
+    if not 0 <= validation < n_rows:
         raise ValueError(
-            f"validation must be in [0, {len(rows)}), the number of rows, got {n_validation}"
+            f"validation must be in [0, {n_rows}), the number of rows, got {validation}"
         )
-    if n_validation == 0:
-        return Splits(rows, None, test)
-    n_train = len(rows) - n_validation
-    if _are_fair(rows.y[:n_train], rows.y[n_train:]):
+    n_train = n_rows - validation
+    if validation == 0:
+        return slice(n_rows), None
+    if _are_fair(labels[:n_train], labels[n_train:]):
         # Slices do not copy the rows.
-        return Splits(rows.rows(slice(n_train)), rows.rows(slice(n_train, None)), test)
-    is_validation = _stratified(rows.y, n_validation, seed)
-    return Splits(rows.rows(~is_validation), rows.rows(is_validation), test)
+        return slice(n_train), slice(n_train, None)
+    is_validation = _stratified(labels, validation, seed)
+    return ~is_validation, is_validation
 
 
 def _are_fair(train: Labels, validation: Labels) -> bool:
@@ -167,15 +197,24 @@ def _rows_alone(names: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Splits, with preprocessed rows for training and validation, which runs read repeatedly."""
+    """Splits, with preprocessed rows for training and validation, which runs read repeatedly.
+
+    ``weights`` are the sample weights of the training rows.
+    """
 
     splits: Splits
     preprocessing: Preprocessing
     X: Floats
     X_validation: Floats | None
+    weights: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, splits: Splits, kind: PreprocessingKind = "standardize") -> Prepared:
+    def of(
+        cls,
+        splits: Splits,
+        kind: PreprocessingKind = "standardize",
+        weights: NDArray[np.float64] | None = None,
+    ) -> Prepared:
         """Learn the preprocessing from the training rows and apply it."""
         if splits.train.n_classes < 2:
             raise ValueError(f"{splits.train.name} has {splits.train.n_classes} class; 2 needed")
@@ -188,6 +227,7 @@ class Prepared:
             preprocessing,
             preprocessing.apply(splits.train.X),
             None if validation is None else preprocessing.apply(validation.X),
+            weights,
         )
 
     @cached_property
@@ -213,24 +253,41 @@ class Prepared:
             l1=settings.l1,
             l2=settings.l2 or 0.0,
             intercept=True,
+            sample_weight=self.weights,
+            class_weight=self._class_weight(settings),
             n_threads=n_threads,
         )
 
+    def _class_weight(self, settings: Settings) -> ClassWeight | None:
+        """Return the class weights by class number."""
+        weights = settings.class_weight
+        if not isinstance(weights, Mapping):
+            return "balanced" if weights == "balanced" else None
+        names = self.splits.train.class_names
+        for name in weights:
+            if name not in names:
+                known = listed(np.array(names))
+                raise ValueError(f"class_weight names {name}, which is none of the classes {known}")
+        return {names.index(name): weight for name, weight in weights.items()}
+
     @np.errstate(under="ignore")
     def validate(self, W: Floats) -> float:
-        """Return the accuracy on the validation rows: see `accuracy`."""
+        """Return the accuracy on the validation rows: see `optim.accuracy`."""
         assert self.X_validation is not None
         assert self.splits.validation is not None
         rows = Objective(self.X_validation, self.splits.validation.y, intercept=True)
-        return accuracy(rows, W)
+        return accuracy_of_scores(rows, W)
 
     def check_model(self, settings: Settings) -> None:
-        """Raise errors of `model` now, before the training."""
+        """Raise errors of `model` and of the class weights now, before the training."""
+        self._class_weight(settings)
         n_features, n_classes = self.X.shape[1], self.splits.train.n_classes
         W = np.zeros((n_features + 1, n_classes), self.preprocessing.dtype)
-        self.model(W, settings, {})
+        self.model(W, settings)
 
-    def model(self, W: Floats, settings: Settings, about: Mapping[str, Any]) -> LinearModel:
+    def model(
+        self, W: Floats, settings: Settings, about: Mapping[str, Any] | None = None
+    ) -> LinearModel:
         """Return the model with weights ``W``."""
         train = self.splits.train
         return LinearModel(
@@ -239,8 +296,21 @@ class Prepared:
             preprocessing=self.preprocessing,
             class_names=train.class_names,
             image_shape=train.image_shape,
-            about=dict(about),
+            about=dict(about or {}),
         )
+
+    def trained(self, result: Result, settings: Settings) -> tuple[LinearModel, dict[str, Labels]]:
+        """Return the model of a run, and its predicted class numbers (N,) by split."""
+        model = self.model(result.W, settings)
+        parts = self.splits.parts
+        predicted = {name: model.class_numbers(part.X) for name, part in parts.items()}
+        about = {
+            "data": str(self.splits),
+            "settings": str(settings),
+            "accuracy": {name: accuracy(part.y, predicted[name]) for name, part in parts.items()},
+            "stopped": result.message,
+        }
+        return replace(model, about=about, history=result.history), predicted
 
 
 def fit(
@@ -262,6 +332,11 @@ def fit(
     ValueError : a setting that the method does not take, or a checkpoint of another run.
     """
     n_features, n_classes = prepared.X.shape[1], prepared.splits.train.n_classes
+    restore_best = settings.restore_best
+    if restore_best is None:
+        # The last W has the lower loss and the better probabilities. On 1,200 of scikit-learn's
+        # digits it had the higher test accuracy too, by half a percent.
+        restore_best = settings.patience is not None
     return minimize(
         prepared.objective(settings, n_threads),
         np.zeros((n_features + 1, n_classes), prepared.preprocessing.dtype),
@@ -270,6 +345,8 @@ def fit(
         max_steps=settings.steps,
         seed=settings.seed,
         validation=None if prepared.X_validation is None else prepared.validate,
+        restore_best=restore_best,
+        patience=settings.patience,
         callback=callback,
         checkpoint=checkpoint,
         resume=resume,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from fastloss.arrays import as_bool, as_integer, as_real, convert
-from fastloss.losses import get_loss
+from fastloss.losses import get_loss, name_of
+from fastloss.losses.base import Loss
 from fastloss.optim import (
     Constant,
     Cosine,
@@ -31,15 +32,20 @@ class Settings:
 
     Attributes
     ----------
-    loss, optimizer : names, see `available_losses` and `optim.available_methods`.
+    loss : a name, see `available_losses`, or an instance.
+    optimizer : a name, see `optim.available_methods`.
     lr : learning rate, for methods that take one.
     l1, l2 : strengths of the penalties, see `loss_and_grad`.
     epochs, steps : limits; the first one reached ends the run.
     schedule : one of `SCHEDULES`, over the epochs of the run.
+    class_weight : "balanced"; weights by class name, as a mapping or as text ("cat=2,dog=1"); or
+        "none", which becomes None.
+    patience, restore_best : see `optim.minimize`. Default of ``restore_best``: only with
+        ``patience``.
     seed : seed of the order of the rows, of random searches, and of synthetic data.
     """
 
-    loss: str = "softmax"
+    loss: str | Loss = "softmax"
     optimizer: str = "sgd"
     lr: float | None = None
     l1: float = 0.0
@@ -51,6 +57,9 @@ class Settings:
     nesterov: bool | None = None
     line_search: bool | None = None
     schedule: str | None = None
+    class_weight: str | Mapping[str, float] | None = None
+    patience: int | None = None
+    restore_best: bool | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,6 +68,7 @@ class Settings:
         if self.schedule is not None and self.schedule not in SCHEDULES:
             known = ", ".join(map(repr, SCHEDULES))
             raise ValueError(f"unknown schedule {self.schedule!r}; known: {known}")
+        object.__setattr__(self, "class_weight", _as_class_weight(self.class_weight))
         for name, as_kind, limits in _KINDS:
             if getattr(self, name) is not None:
                 convert(self, name, as_kind, **limits)
@@ -66,8 +76,9 @@ class Settings:
             raise ValueError(f"epochs must be < {_MOST_EPOCHS:g}, got {self.epochs:g}")
 
     def __str__(self) -> str:
-        named = {name: value for name, value in asdict(self).items() if value is not None}
-        return ", ".join(f"{name}={short(value)}" for name, value in named.items())
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = {name: value for name, value in named.items() if value is not None}
+        return ", ".join(f"{name}={short(value)}" for name, value in given.items())
 
 
 _KINDS: tuple[tuple[str, Callable[..., object], dict[str, Any]], ...] = (
@@ -80,8 +91,34 @@ _KINDS: tuple[tuple[str, Callable[..., object], dict[str, Any]], ...] = (
     ("momentum", as_real, {"below": 1.0}),
     ("nesterov", as_bool, {}),
     ("line_search", as_bool, {}),
+    ("patience", as_integer, {"least": 1}),
+    ("restore_best", as_bool, {}),
     ("seed", as_integer, {"least": 0}),
 )
+
+
+def _as_class_weight(value: object) -> str | dict[str, float] | None:
+    """Return weights by class name, "balanced" or None; text such as "cat=2,dog=1" is parsed."""
+    if value is None or value == "none":
+        return None
+    if value == "balanced":
+        return "balanced"
+    pairs = value
+    if isinstance(value, str):
+        pairs = dict(_as_pair(item) for item in value.split(","))
+    if not isinstance(pairs, Mapping):
+        raise TypeError(f"class_weight must be a mapping, 'balanced' or text, got {value!r}")
+    return {name: as_real(f"class_weight[{name!r}]", weight) for name, weight in pairs.items()}
+
+
+def _as_pair(item: str) -> tuple[str, float]:
+    name, separator, weight = item.rpartition("=")
+    try:
+        if separator:
+            return name.strip(), float(weight)
+    except ValueError:
+        pass
+    raise ValueError(f"class_weight reads balanced, none or name=weight,...; got {item.strip()!r}")
 
 
 #: Schedules by name: functions from the epochs of a run to a schedule.
@@ -154,7 +191,7 @@ def fill_in(settings: Settings, scale: Scale) -> Settings:
     if settings.optimizer == "adam":
         filled["lr"] = ADAM_RATE
     elif "lr" in _parameters(settings.optimizer):
-        constant = _LR_CURVATURES.get(settings.loss, _LR_CURVATURES_ELSE)
+        constant = _LR_CURVATURES.get(name_of(get_loss(settings.loss)), _LR_CURVATURES_ELSE)
         share = min(max(scale.n_rows, _FEW_ROWS), _MANY_ROWS) / _MANY_ROWS
         filled["lr"] = two_digits(constant * share / scale.curvature)
     missing = {name: value for name, value in filled.items() if getattr(settings, name) is None}

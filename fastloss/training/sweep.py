@@ -163,10 +163,10 @@ class Trial:
 
     @property
     def accuracy(self) -> float:
-        """Final accuracy on the validation rows; NaN without a result."""
+        """Accuracy on the validation rows of the weights that are kept; NaN without a result."""
         if self.result is None:
             return math.nan
-        accuracy = self.result.history[-1].validation_accuracy
+        accuracy = self.result.record.validation_accuracy
         return math.nan if accuracy is None else accuracy
 
     @property
