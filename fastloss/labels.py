@@ -99,8 +99,8 @@ def _as_values(name: str, value: Any) -> NDArray[Any]:
     # NumPy would make the list [1, "a"] an array of strings.
     is_list = isinstance(value, (list, tuple))
     array = np.array(value, dtype=object) if is_list else value
-    if not isinstance(array, np.ndarray) and hasattr(array, "__array__"):
-        array = np.asarray(array)
+    if hasattr(array, "to_numpy"):  # a data frame's column, whose strings are objects
+        array = array.to_numpy()
     if isinstance(array, np.ndarray) and array.dtype == object:
         array = _of_one_kind(name, array)
     array = arrays.as_array(name, array)

@@ -245,7 +245,7 @@ class LinearModel:
         if not isinstance(self.loss, Softmax):
             known = [name for name in available_losses() if isinstance(get_loss(name), Softmax)]
             raise ValueError(
-                f"the loss {name_of(get_loss(self.loss))!r} gives scores but no probabilities: "
+                f"{self.loss!r} gives scores but no probabilities: "
                 f"train with {' or '.join(map(repr, known))}, or use the scores"
             )
         X = arrays.as_rows(X)

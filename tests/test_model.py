@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -124,6 +125,84 @@ def test_confusion_counts_true_classes_in_rows():
     np.testing.assert_allclose(model.accuracy(X, y), 4 / 6)
 
 
+LABELS = {
+    "strings": np.array(["dog", "cat", "a longer name", "ö"]),
+    "list": ["dog", "cat", "a longer name", "ö"],
+    "objects": np.array(["dog", "cat", "a longer name", "ö"], dtype=object),
+    "gaps": np.array([7, -3, 40, 0], np.int32),
+    "floats": np.array([0.5, -1.0, 2.0, 0.1], np.float32),
+    "bytes": np.array([b"d", b"c", b"bb", b"a"]),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_classes_of_any_kind_are_predicted_and_saved(tmp_path, kind):
+    model = replace(model_of(PIXELS), classes=LABELS[kind], class_names=())
+    places = model.class_numbers(PIXELS)
+    predicted = model.predict(PIXELS)
+    assert predicted.tolist() == [np.asarray(LABELS[kind])[place] for place in places]
+    assert set(places) == {0, 1, 2, 3}
+    assert model.class_names == tuple(map(str, model.classes.tolist()))
+    assert model.accuracy(PIXELS, predicted) == 1.0
+    assert model.accuracy(PIXELS, np.roll(predicted, 7).astype(object)) < 1.0
+    counts = np.bincount(places, minlength=4)
+    np.testing.assert_array_equal(model.confusion(PIXELS, predicted.tolist()), np.diag(counts))
+    model.save(tmp_path / "model.npz")
+    for other in (LinearModel.load(tmp_path / "model.npz"), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(other.predict(PIXELS), predicted)
+        assert other.classes.dtype == model.classes.dtype != object
+        assert other.class_names == model.class_names
+
+
+def test_two_classes_may_be_bools():
+    model = replace(model_of(PIXELS, C=2), classes=np.array([False, True]))
+    assert model.predict(PIXELS).dtype == bool
+    assert model.accuracy(PIXELS, model.scores(PIXELS)[:, 1] > model.scores(PIXELS)[:, 0]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "match"),
+    [
+        (["cat", "bird"], ValueError, r"y\[1\] = 'bird' is not one of the classes 'b', 'cat', 'a'"),
+        ([0, 1], TypeError, "y must hold strings as the classes do, got int64"),
+        (["cat", 1], TypeError, r"y must hold only strings or only numbers, got y\[1\] = 1"),
+        (["cat"], ValueError, "y has 1 labels, but X has 2 rows"),
+        ([["cat", "b"]], ValueError, r"y must have shape \(2,\), got \(1, 2\)"),
+        (np.array(["2020", "2021"], "M8[Y]"), TypeError, "y must hold strings, integers, bools or"),
+    ],
+)
+def test_labels_that_are_no_classes_raise(y, error, match):
+    model = replace(model_of(PIXELS), classes=["b", "cat", "a", "ö"])
+    with pytest.raises(error, match=match):
+        model.accuracy(PIXELS[:2], y)
+
+
+def test_probabilities_are_the_softmax_of_the_scores():
+    model = model_of(PIXELS.astype(np.float64), loss=Softmax(label_smoothing=0.1))
+    exps = np.exp(model.scores(PIXELS / 1.0))
+    expected = exps / exps.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.predict_proba(PIXELS / 1.0), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_extreme_probabilities_sum_to_one(dtype):
+    model = model_of(PIXELS.astype(dtype))
+    model = replace(model, W=model.W * np.float32(1e4))
+    many = np.tile(PIXELS, (300, 1)).astype(dtype)
+    shares = model.predict_proba(many)
+    assert shares.dtype == np.float32
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(shares.argmax(axis=1), model.predict(many))
+
+
+def test_other_losses_have_no_probabilities():
+    for name in set(available_losses()) - {"softmax"}:
+        model = model_of(PIXELS, loss=name)
+        with pytest.raises(ValueError, match="no probabilities: train with 'softmax'") as told:
+            model.predict_proba(PIXELS)
+        assert repr(model.loss) in str(told.value)
+
+
 def test_mismatched_rows_and_labels_raise():
     model = model_of(PIXELS)
     with pytest.raises(ValueError, match="X has 11 features a row, the model was trained on 12"):
@@ -143,6 +222,8 @@ def test_mismatched_rows_and_labels_raise():
         ({"W": np.zeros((9, 4), np.float32)}, ValueError, r"mean has shape \(12,\), expected \(8"),
         ({"image_shape": (3, 3)}, ValueError, r"image_shape \(3, 3\) does not hold 12 features"),
         ({"loss": "nope"}, ValueError, "unknown loss 'nope'"),
+        ({"classes": ["a", "b"]}, ValueError, r"classes has shape \(2,\), expected \(4,\)"),
+        ({"classes": [3, 1, 2, 1]}, ValueError, "classes has 1 more than once"),
     ],
 )
 def test_mismatched_parts_raise(change, error, match):
@@ -180,6 +261,18 @@ def test_saved_model_is_loaded_unchanged(tmp_path, kind, dtype):
 def test_saved_loss_is_loaded_unchanged(tmp_path, loss):
     model_of(PIXELS, loss=loss).save(tmp_path / "model.npz")
     assert LinearModel.load(tmp_path / "model.npz").loss == get_loss(loss)
+
+
+def test_file_of_an_older_version_is_loaded(tmp_path):
+    path, model = tmp_path / "model.npz", model_of(PIXELS)
+    model.save(path)
+    record, parts = record_of(path)
+    del record["history"], parts["classes"]
+    text = json.dumps({**record, "format": "fastloss.LinearModel 1"})
+    np.savez(path, **{**parts, "model": np.array(text)})
+    loaded = LinearModel.load(path)
+    np.testing.assert_array_equal(loaded.predict(PIXELS), model.predict(PIXELS))
+    assert (loaded.classes.tolist(), len(loaded.history)) == ([0, 1, 2, 3], 0)
 
 
 def record_of(path):

@@ -121,6 +121,35 @@ def test_options_reach_the_run(npz, tmp_path, options):
             assert str(settings[name]) == value or float(settings[name]) == float(value)
 
 
+def test_best_model_with_class_weights_is_kept_and_predicts_names(npz, tmp_path):
+    options = ("--class-weight", "1=3,2=0.5", "--patience", "2", "--lr", "0.5")
+    options += ("--schedule", "constant", "--batch-size", "32")
+    result = run("train", "--data", npz, *options, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "Stopped: no higher validation accuracy in 2 records since step " in result.stdout
+    assert "Kept W of epoch " in result.stdout
+    record = json.loads((tmp_path / "history.json").read_text())
+    shares = record["history"]["validation_accuracy"]
+    assert record["accuracy"]["validation"] == max(shares)
+    assert record["history"]["step"][shares.index(max(shares))] == record["step_kept"]
+    assert record["settings"]["class_weight"] == {"1": 3.0, "2": 0.5}
+    # A model of labels that are no numbers from 0: the labels are predicted.
+    rows = data.load(npz)
+    LinearModel.fit(rows.X, 10 * rows.y, steps=5).save(tmp_path / "tens.npz")
+    np.savez(tmp_path / "tens_data.npz", X=rows.X, y=10 * rows.y)
+    out = tmp_path / "p.csv"
+    result = run(
+        "predict", tmp_path / "tens.npz", "--data", tmp_path / "tens_data.npz", "--out", out
+    )
+    assert result.exit_code == 0, result.output
+    with out.open() as stream:
+        lines = list(csv.DictReader(stream))
+    assert {line["predicted"] for line in lines} == {"0", "10", "20", "30"}
+    assert all(line["predicted"] == line["class"] for line in lines)
+    share = np.mean([line["predicted"] == line["y"] for line in lines])
+    assert f"Accuracy: {share:.2%}" in result.stdout
+
+
 def test_same_seed_gives_the_same_model_on_any_number_of_threads(npz, tmp_path):
     for threads in (1, 2):
         arguments = ("--seed", "5", "--threads", threads, "--out", tmp_path / f"{threads}")
@@ -256,6 +285,12 @@ def bad(tmp_path, npz) -> dict[str, tuple[tuple[object, ...], str]]:
         "batch size": ((*train, "--batch-size", 0), "batch_size must be >= 1"),
         "threads": ((*train, "--threads", 0), "threads must be >= 1"),
         "validation": ((*train, "--validation", 300), "validation must be in [0, 300)"),
+        "patience": ((*train, "--patience", 0), "patience must be >= 1"),
+        "no rows to be patient with": (
+            (*train, "--patience", 2, "--validation", 0),
+            "restore_best and patience need validation rows",
+        ),
+        "class weight": ((*train, "--class-weight", "9=2"), "class_weight names 9, which is none"),
         "raw": ((*train, "--raw", "--standardize"), "--raw"),
         "save": ((*train, "--save", tmp_path / "file" / "m.npz"), "cannot write"),
         "save to a folder": ((*train, "--save", tmp_path), "it is a folder"),
@@ -264,7 +299,7 @@ def bad(tmp_path, npz) -> dict[str, tuple[tuple[object, ...], str]]:
         "no checkpoint": ((*train, "--resume", "--checkpoint", tmp_path / "x"), "no checkpoint"),
         "foreign checkpoint": (
             (*train, "--resume", "--checkpoint", npz.with_name("other.npz")),
-            "is not a checkpoint of fastloss",
+            "not a checkpoint of this version of fastloss",
         ),
         "no model": (("predict", tmp_path / "m", "--data", npz), "no such file"),
         "foreign model": (("predict", npz, "--data", npz), "found an archive of X, y"),

@@ -141,6 +141,34 @@ def test_parameters_that_a_method_does_not_take_are_refused(settings, match):
         make_method(fill_in(Settings(**settings), SCALE))
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("balanced", "balanced"),
+        ("none", None),
+        ("cat=2, a=b=0.5", {"cat": 2.0, "a=b": 0.5}),
+        ({"cat": 2}, {"cat": 2.0}),
+    ],
+)
+def test_class_weights_are_read_from_text(given, kept):
+    assert Settings(class_weight=given).class_weight == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "match"),
+    [
+        ("balance", ValueError, "reads balanced, none or name=weight,...; got 'balance'"),
+        ("cat=x", ValueError, "got 'cat=x'"),
+        ("cat=1,cat=2", ValueError, "class_weight names a class twice"),
+        ("cat=-1", ValueError, r"class_weight\['cat'\] must be finite and >= 0, got -1.0"),
+        ([1, 2], TypeError, "class_weight must be a mapping, 'balanced' or text, got"),
+    ],
+)
+def test_malformed_class_weights_are_refused(given, error, match):
+    with pytest.raises(error, match=match):
+        Settings(class_weight=given)
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_span_the_run(name):
     method = make_method(fill_in(Settings(epochs=8, schedule=name), SCALE))
@@ -253,6 +281,27 @@ def test_loss_of_a_run_is_the_loss_of_its_objective(prepared):
     np.testing.assert_allclose(result.history[-1].validation_accuracy, share)
 
 
+def test_class_weights_reach_the_loss(prepared):
+    y = prepared.splits.train.y
+    for weights, by_number in (("balanced", "balanced"), ({"2": 5.0}, {2: 5.0})):
+        objective = prepared.objective(filled(prepared, class_weight=weights))
+        expected = Objective(prepared.X, y, class_weight=by_number)
+        np.testing.assert_array_equal(objective.row_weights, expected.row_weights)
+    with pytest.raises(ValueError, match=r"class_weight names 9, which is none of .* '0', '1'"):
+        prepared.check_model(filled(prepared, class_weight={"9": 2.0}))
+
+
+def test_best_is_kept_by_default_only_with_patience(prepared):
+    settings = filled(prepared, epochs=20, lr=0.3, schedule="constant")
+    assert fit(prepared, settings).record.step == 200
+    result = fit(prepared, replace(settings, patience=2))
+    shares = result.history.column("validation_accuracy")
+    assert result.why == "patience"
+    assert result.record.validation_accuracy == shares.max() > shares[-1]
+    last = fit(prepared, replace(settings, patience=2, restore_best=False))
+    assert last.record == last.history[-1]
+
+
 def test_lbfgs_finds_the_minimum_of_scikit_learn(prepared):
     linear_model = pytest.importorskip("sklearn.linear_model")
     X, y = prepared.X.astype(np.float64), prepared.splits.train.y
@@ -340,8 +389,8 @@ def test_draws_lie_in_their_range_and_fill_it_evenly():
 
 def test_sweep_does_not_depend_on_the_number_of_threads(prepared):
     points = [
-        filled(prepared, lr=lr, loss=loss, restore_best=True)
-        for lr in (1e-3, 1e-2, 0.1)
+        filled(prepared, lr=lr, loss=loss, restore_best=True, schedule="constant")
+        for lr in (1e-3, 1e-2, 0.5)
         for loss in ("softmax", "hinge")
     ]
     one, three = (run_sweep(prepared, points, n_threads=n) for n in (1, 3))
@@ -350,6 +399,7 @@ def test_sweep_does_not_depend_on_the_number_of_threads(prepared):
         np.testing.assert_array_equal(a.result.W, b.result.W)
         np.testing.assert_array_equal(a.result.W, fit(prepared, a.settings).W)
         assert a.accuracy == a.result.history.column("validation_accuracy").max()
+    assert any(trial.result.record.step < trial.result.n_steps for trial in one)
     shares = [trial.accuracy for trial in one]
     assert shares == sorted(shares, reverse=True)
 
@@ -373,7 +423,8 @@ def test_trials_are_ordered_by_accuracy_loss_and_number(prepared):
 
 
 def test_diverged_trial_comes_last_and_stops_no_other(prepared):
-    points = [filled(prepared, lr=lr, schedule="constant") for lr in (1e8, 1e-2)]
+    given = {"schedule": "constant", "restore_best": True, "patience": 9}
+    points = [filled(prepared, lr=lr, **given) for lr in (1e8, 1e-2)]
     trials = run_sweep(prepared, points)
     assert [trial.number for trial in trials] == [1, 0]
     assert trials[1].result is None

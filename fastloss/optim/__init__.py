@@ -29,6 +29,20 @@ name                    class                  a step
 >>> bool(losses[-1] < 0.5 * losses[0])
 True
 
+With ``validation=``, ``restore_best=True`` returns the best ``W`` instead of the last one, and
+``patience=`` stops a run that no longer improves:
+
+>>> optim.minimize(
+...     train,
+...     np.zeros((21, 4), np.float32),
+...     method,
+...     max_epochs=50,
+...     validation=held_out,
+...     restore_best=True,
+...     patience=3,
+... ).why
+'patience'
+
 Runs with the same seed give the same bits on any number of threads. With ``checkpoint=`` a run can
 be interrupted and resumed with the same bits (except L-BFGS). Without ``lr``, methods compute a
 learning rate from the rows, so raw pixels need no search for one. If the loss explodes,

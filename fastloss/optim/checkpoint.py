@@ -109,7 +109,7 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = error.problem if isinstance(error, DataFormatError) else named(error)
             raise DataFormatError(
-                path, f"this is not a checkpoint of fastloss, or it is damaged: {reason}"
+                path, f"not a checkpoint of this version of fastloss, or damaged: {reason}"
             ) from error
 
     def check(self, path: Path, fingerprint: Fingerprint) -> None:

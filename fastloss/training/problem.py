@@ -334,8 +334,9 @@ def fit(
     n_features, n_classes = prepared.X.shape[1], prepared.splits.train.n_classes
     restore_best = settings.restore_best
     if restore_best is None:
-        # The last W has the lower loss and the better probabilities. On 1,200 of scikit-learn's
-        # digits it had the higher test accuracy too, by half a percent.
+        # The last W usually has the better probabilities: on synthetic rows, the best W was often
+        # one of the first, with three times the log loss on test rows. With softmax on 1,200 of
+        # scikit-learn's digits, the last W had half a percent more test accuracy on average, too.
         restore_best = settings.patience is not None
     return minimize(
         prepared.objective(settings, n_threads),

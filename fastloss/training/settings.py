@@ -105,7 +105,10 @@ def _as_class_weight(value: object) -> str | dict[str, float] | None:
         return "balanced"
     pairs = value
     if isinstance(value, str):
-        pairs = dict(_as_pair(item) for item in value.split(","))
+        items = [_as_pair(item) for item in value.split(",")]
+        pairs = dict(items)
+        if len(pairs) < len(items):
+            raise ValueError(f"class_weight names a class twice: {value!r}")
     if not isinstance(pairs, Mapping):
         raise TypeError(f"class_weight must be a mapping, 'balanced' or text, got {value!r}")
     return {name: as_real(f"class_weight[{name!r}]", weight) for name, weight in pairs.items()}
