@@ -33,7 +33,8 @@ from fastloss.threads import blas_threads
 #: The rate of Adam's authors, and a common rate of the other methods, for functions without rows.
 ADAM_RATE, OTHER_RATE = 1e-3, 0.1
 
-_MOST_ROWS = 2000
+# A sample has about these numbers of rows, and 64 to 128 MB if that is at least _LEAST_ROWS.
+_MOST_ROWS, _LEAST_ROWS, _MOST_NUMBERS = 2000, 100, 2**23
 _POWER_ITERATIONS = 30
 
 
@@ -93,20 +94,32 @@ def loss_curvature(loss: Loss, n_classes: int) -> float:
     return n_terms * (0.5 if power == 1 else 2.0)
 
 
-def sample_of(X: NDArray[Any], intercept: bool) -> NDArray[np.float64]:
-    """Return about 2,000 of the rows (fewer than 4,000), in float64, with the 1 of an intercept."""
-    rows: NDArray[np.float64] = X[:: max(1, len(X) // _MOST_ROWS)].astype(np.float64)
-    return np.hstack([rows, np.ones((len(rows), 1))]) if intercept else rows
+def sample_of(
+    X: NDArray[Any], intercept: bool, rows: NDArray[np.intp] | None = None
+) -> NDArray[np.float64]:
+    """Return a sample of the rows (of all by default) in float64, with the 1 of an intercept."""
+    chosen = X[_spaced(len(X), X.shape[1])] if rows is None else X[rows]
+    sample = np.ones((len(chosen), X.shape[1] + intercept))
+    sample[:, : X.shape[1]] = chosen
+    return sample
+
+
+def _spaced(n_rows: int, n_features: int) -> slice:
+    """Return places of 2,000 to 4,000 of many rows; fewer if the rows are long."""
+    most = min(_MOST_ROWS, max(_LEAST_ROWS, _MOST_NUMBERS // n_features))
+    return slice(None, None, max(1, n_rows // most))
 
 
 def _rows_of(objective: Objective) -> NDArray[np.float64]:
     """Return a sample of the rows that count, times the roots of their weights (mean 1)."""
     weights = objective.row_weights
-    counted = np.flatnonzero(weights > 0)[:: max(1, np.count_nonzero(weights) // _MOST_ROWS)]
+    counted = np.flatnonzero(weights > 0)
     if not counted.size:
         return np.zeros((1, objective.n_parameter_rows))
-    roots = np.sqrt(weights[counted] / weights[counted].mean())
-    return sample_of(objective.X[counted], objective.intercept) * roots[:, None]
+    chosen = counted[_spaced(len(counted), objective.X.shape[1])]
+    sample = sample_of(objective.X, objective.intercept, chosen)
+    sample *= np.sqrt(weights[chosen] / weights[chosen].mean())[:, None]
+    return sample
 
 
 def _squared_length(rows: NDArray[np.float64]) -> float:
