@@ -237,8 +237,8 @@ class Adam(_FirstOrder):
         v <- beta2 v + (1 - beta2) g^2
         W <- W - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    t counts the steps from 1. Batches and ``lr`` are as in `SGD`, but ``lr=None`` means 1e-3, more
-    for features smaller than 1, or less where a step would change scores by more than one.
+    t counts the steps from 1. Batches and ``lr`` are as in `SGD`, but ``lr=None`` means 1e-3, up
+    to 0.1 for features smaller than 1, or less where a step would change scores by more than one.
     Source: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015.
     """
 

@@ -38,34 +38,35 @@ _MOST_ROWS, _LEAST_ROWS, _MOST_NUMBERS = 2000, 100, 2**23
 _POWER_ITERATIONS = 30
 
 
+@ieee_arithmetic()
 def gradient_rate(objective: Objective, n_classes: int, n_averaged: float | None) -> float:
     """Return ``1 / L`` for steps along the gradient of all rows (None), or of ``B`` rows."""
-    weights = objective.row_weights
     rows = _rows_of(objective)
-    with ieee_arithmetic():
-        spread = curvature(rows)
-        if n_averaged is not None:
-            spread += 2.0 * _squared_length(rows) / n_averaged
-        spread *= loss_curvature(objective.loss_function, n_classes)
-        bound = float(weights.sum()) * spread + 2.0 * objective.penalty.l2
+    spread = curvature(rows)
+    if n_averaged is not None:
+        spread += 2.0 * _squared_length(rows) / n_averaged
+    spread *= loss_curvature(objective.loss_function, n_classes)
+    bound = float(objective.row_weights.sum()) * spread + 2.0 * objective.penalty.l2
     rate = 1.0 / bound if bound > 0.0 else math.inf
     # Without a usable bound (all features are 0, or NaN) the run itself reports the reason.
     return two_digits(rate) if 0.0 < rate < math.inf else OTHER_RATE
 
 
+@ieee_arithmetic()
 def adam_rate(objective: Objective) -> float:
-    """Return 1e-3, more for features smaller than 1, or less so that scores change slowly.
+    """Return 1e-3, up to 0.1 for features smaller than 1, or less so that scores change slowly.
 
     Adam changes each weight by about the rate, so a score changes by at most the rate times
     ``sum_d |x_d| <= D r``, where ``r`` is the root-mean-square feature. No step should change
     scores by more than about one.
     """
     rows = _rows_of(objective)
-    with ieee_arithmetic():
-        size = math.sqrt(_squared_length(rows) / rows.shape[1])
+    n_features = rows.shape[1]
+    size = math.sqrt(_squared_length(rows) / n_features)
     if not 0.0 < size < math.inf:
         return ADAM_RATE
-    return two_digits(min(ADAM_RATE * max(1.0, 1.0 / size), 1.0 / (rows.shape[1] * size)))
+    rates = OTHER_RATE, ADAM_RATE * max(1.0, 1.0 / size), 1.0 / (n_features * size)
+    return two_digits(min(rates))
 
 
 def two_digits(value: float) -> float:
