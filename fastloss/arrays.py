@@ -40,7 +40,7 @@ ieee_arithmetic = partial(np.errstate, over="ignore", under="ignore", invalid="i
 
 def as_integer(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
     """Return ``value`` as an int; raise unless it is an integer from ``least`` to ``most``."""
-    if not _is_integer(value):
+    if not is_integer(value):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     number = int(value)
     if (least is not None and number < least) or (most is not None and number > most):
@@ -49,7 +49,8 @@ def as_integer(name: str, value: object, least: int | None = None, most: int | N
     return number
 
 
-def _is_integer(value: object) -> TypeGuard[SupportsInt]:
+def is_integer(value: object) -> TypeGuard[SupportsInt]:
+    """Return whether ``value`` is an integer, Python's or NumPy's, and not True or False."""
     # int first, because a check against an abstract class takes longer.
     return isinstance(value, (int, numbers.Integral)) and not isinstance(value, bool)
 
@@ -118,7 +119,7 @@ def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
         raise
     except Exception as error:  # other libraries raise errors of their own types
         kind = ValueError if isinstance(error, ValueError) else TypeError
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         hint = advice.on_conversion(name, value)
         raise kind(f"{name} cannot be made into an array: {reason}{hint}") from None
     if array.dtype == object:
@@ -138,9 +139,9 @@ def _readable(value: Any) -> Any:
     return value.to_numpy() if hasattr(value, "to_numpy") else value
 
 
-def _check_matrix(name: str, array: NDArray[Any], shape: str) -> None:
+def _check_matrix(name: str, array: NDArray[Any], shape: str, hint: str) -> None:
     if array.ndim != 2:
-        raise ValueError(f"{name} must be a matrix {shape}, got shape {array.shape}")
+        raise ValueError(f"{name} must be a matrix {shape}, got shape {array.shape}{hint}")
     if 0 in array.shape:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
 
@@ -151,15 +152,17 @@ def as_weights(W: ArrayLike) -> Floats:
     if array.dtype not in FLOAT_TYPES:
         hint = advice.on_float_type("W", W, array)
         raise TypeError(f"W must be float32 or float64, got {array.dtype}{hint}")
-    _check_matrix("W", array, "(D, C)")
-    check_n_classes("W", array)
+    _check_matrix("W", array, "(D, C)", advice.on_weight_vector(array))
+    check_n_classes("W", array, advice.on_weight_vector(array))
     return array
 
 
-def check_n_classes(name: str, array: NDArray[Any]) -> None:
+def check_n_classes(name: str, array: NDArray[Any], hint: str = "") -> None:
     """Raise unless ``array`` has at least two columns (classes)."""
     if array.shape[1] < 2:
-        raise ValueError(f"{name} must have at least 2 columns (classes), got shape {array.shape}")
+        raise ValueError(
+            f"{name} must have at least 2 columns (classes), got shape {array.shape}{hint}"
+        )
 
 
 def as_rows(X: ArrayLike) -> NDArray[Any]:
@@ -168,7 +171,7 @@ def as_rows(X: ArrayLike) -> NDArray[Any]:
     if array.dtype not in FLOAT_TYPES and array.dtype != np.uint8:
         hint = advice.on_float_type("X", X, array)
         raise TypeError(f"X must be float32, float64 or uint8, got {array.dtype}{hint}")
-    _check_matrix("X", array, "(N, D)")
+    _check_matrix("X", array, "(N, D)", advice.on_row_shape("X", X, array))
     return array
 
 
@@ -193,7 +196,7 @@ def as_scores(scores: ArrayLike) -> Floats:
     if array.dtype not in FLOAT_TYPES:
         hint = advice.on_float_type("scores", scores, array)
         raise TypeError(f"scores must be float32 or float64, got {array.dtype}{hint}")
-    _check_matrix("scores", array, "(N, C)")
+    _check_matrix("scores", array, "(N, C)", advice.on_row_shape("scores", scores, array))
     check_n_classes("scores", array)
     return array
 
@@ -260,7 +263,7 @@ def as_labels(
         raise ValueError(f"y has {len(array)} labels, but {rows_of} has {n_rows} rows")
     if skipped is None:
         skipped = np.zeros(n_rows, dtype=bool)
-    if _is_integer(ignore_index):
+    if is_integer(ignore_index):
         skipped = skipped | (array == ignore_index)
     elif ignore_index is not None:
         raise TypeError(f"ignore_index must be an integer or None, got {ignore_index!r}")
@@ -268,7 +271,8 @@ def as_labels(
     out_of_range = (array < 0) | (array > np.iinfo(np.int64).max)
     bad = np.flatnonzero(out_of_range & ~skipped)
     if bad.size:
-        raise ValueError(f"y[{bad[0]}] = {array[bad[0]]} is not in [0, C)")
+        hint = advice.on_negative_labels(array[~skipped])
+        raise ValueError(f"y[{bad[0]}] = {array[bad[0]]} is not in [0, C){hint}")
     labels = array.astype(np.int64)
     labels[skipped] = SKIP
     return labels
@@ -283,7 +287,8 @@ def check_label_range(labels: NDArray[np.int64], highest: int, n_classes: int) -
     """Raise at the first of ``labels`` >= ``n_classes``; ``highest`` is their maximum."""
     if highest >= n_classes:
         i = int(np.argmax(labels >= n_classes))
-        raise ValueError(f"y[{i}] = {labels[i]} is not in [0, {n_classes})")
+        hint = advice.on_large_labels(labels[labels != SKIP], n_classes)
+        raise ValueError(f"y[{i}] = {labels[i]} is not in [0, {n_classes}){hint}")
 
 
 def count_classes(labels: NDArray[np.int64]) -> int:
@@ -291,91 +296,6 @@ def count_classes(labels: NDArray[np.int64]) -> int:
     n_classes = 1 + int(labels.max())
     check_label_range(labels, n_classes - 1, MOST_CLASSES)
     return n_classes
-
-
-def as_labels_and_weights(
-    y: ArrayLike,
-    n_rows: int,
-    ignore_index: int | None,
-    sample_weight: ArrayLike | None,
-    class_weight: ClassWeight | None,
-    is_mean: bool,
-) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
-    """Return labels (N,) and row weights (N,), ``sample_weight[i] * class_weight[y[i]]``.
-
-    The label of a skipped row is `SKIP`. A row of weight 0 is skipped, whatever its label is.
-    Weights are None if neither kind is given, and 0 for skipped rows. For a mean, a power of two
-    scales the largest weight to between 1/4 and 1, so that no product or sum overflows or vanishes.
-    """
-    if sample_weight is None and class_weight is None:
-        return as_labels(y, n_rows, ignore_index), None
-    mantissas, exponents = np.ones(n_rows), np.zeros(n_rows, np.int64)
-    skipped = np.zeros(n_rows, dtype=bool)
-    if sample_weight is not None:
-        mantissas, exponents = np.frexp(_as_sample_weight(sample_weight, n_rows))
-        skipped = mantissas == 0
-    labels = as_labels(y, n_rows, ignore_index, skipped=skipped)
-    if class_weight is not None:
-        of_class, exponents_of_class = np.frexp(_weights_by_class(class_weight, labels))
-        mantissas, exponents = mantissas * of_class, exponents + exponents_of_class
-    mantissas[labels == SKIP] = 0.0
-    if is_mean:
-        exponents = exponents - exponents[mantissas > 0].max(initial=-5000)
-    with np.errstate(over="ignore"):
-        weights = np.ldexp(mantissas, exponents)
-    labels[weights == 0.0] = SKIP
-    if not np.isfinite(weights).all():
-        i = int(np.argmax(np.isinf(weights)))
-        raise ValueError(f"sample_weight[{i}] * class_weight[y[{i}]] is too large for float64")
-    return labels, weights
-
-
-def _as_sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float64]:
-    array = as_array("sample_weight", sample_weight)
-    if array.dtype.kind not in "iuf":
-        hint = advice.on_float_type("sample_weight", sample_weight, array)
-        raise TypeError(f"sample_weight must hold real numbers, got {array.dtype}{hint}")
-    if array.shape != (n_rows,):
-        hint = "; pass np.ravel(sample_weight)" if array.shape == (n_rows, 1) else ""
-        raise ValueError(f"sample_weight must have shape ({n_rows},), got {array.shape}{hint}")
-    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
-    if bad.size:
-        raise ValueError(f"sample_weight[{bad[0]}] = {array[bad[0]]} must be finite and >= 0")
-    return array.astype(np.float64)
-
-
-def _weights_by_class(class_weight: ClassWeight, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the class weight (N,) of each row; it is arbitrary for `SKIP`."""
-    classes, places = _distinct(labels)
-    of_class = np.ones(len(classes))
-    if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ValueError(f"class_weight must be a mapping or 'balanced', got {class_weight!r}")
-        counts = np.bincount(places, minlength=len(classes))
-        counts[classes == SKIP] = 0
-        present = counts > 0
-        of_class[present] = counts.sum() / (present.sum() * counts[present])
-        return of_class[places]
-    if not isinstance(class_weight, Mapping):
-        raise TypeError(f"class_weight must be a mapping or 'balanced', got {class_weight!r}")
-    weights = {}
-    for label, weight in class_weight.items():
-        if not _is_integer(label) or label < 0:
-            raise ValueError(f"class_weight has the key {label!r}, expected an integer >= 0")
-        weights[int(label)] = as_real(f"class_weight[{label}]", weight)
-    of_class[:] = [weights.get(label, 1.0) for label in classes.tolist()]
-    return of_class[places]
-
-
-def _distinct(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """Return the sorted distinct labels, and the place of each row's label among them.
-
-    Counting is ten times faster than sorting, but takes memory in proportion to the largest label.
-    """
-    if labels.max() > len(labels):
-        return np.unique(labels, return_inverse=True)
-    is_present = np.bincount(labels - SKIP) > 0
-    return np.flatnonzero(is_present) + SKIP, (np.cumsum(is_present) - 1)[labels - SKIP]
 
 
 def check_out(out: object, W: Floats, inputs: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from threadpoolctl import threadpool_info
 
 from fastloss.backends import cost_model, unavailable_backends
 from fastloss.kernel_cache import cached_kernels, can_import_numba, folder, make_folder
+from fastloss.kernels import matrix_unit
 from fastloss.machine import changed_by, cpu_name, surroundings
-from fastloss.settings import N_THREADS, threads_to_use
-from fastloss.threads import available_threads, thread_limits, usable_cpus
+from fastloss.settings import AUTO, N_THREADS, environment, requested_backend, threads_to_use
+from fastloss.threads import THREAD_VARIABLES, available_threads, thread_limits, usable_cpus
 from fastloss.version import __version__
 
-_OURS = ("FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS", "FASTLOSS_AMX", "NUMBA_DISABLE_JIT")
+_OURS = ("FASTLOSS_BACKEND", N_THREADS, "FASTLOSS_AMX", "NUMBA_DISABLE_JIT")
+_OTHERS = ("FASTLOSS_CACHE_DIR", "FASTLOSS_DEBUG")
 # A shell and other idle programs stay below this load.
 _IDLE_LOAD = 0.5
 
@@ -63,7 +66,8 @@ def _surroundings() -> Iterator[Finding]:
         advice = "" if is_steady else "the clock varies: cpupower frequency-set -g performance"
         yield Finding("clock governor", found["governor"], advice)
     for variable, value in found["variables"].items():
-        if (others := changed_by(variable)) and variable not in _OURS:
+        is_ours = variable.startswith("FASTLOSS_") or variable in _OURS
+        if (others := changed_by(variable)) and not is_ours:
             advice = f"it changes {', '.join(others)}: unset it before you compare with them"
             yield Finding(variable, value, advice)
 
@@ -95,7 +99,9 @@ def _numba() -> Iterator[Finding]:
     from fastloss.kernels import amx, simd
 
     yield Finding("Numba", f"{numba.__version__}, {numba.config.NUMBA_NUM_THREADS} threads")
-    unit = ", and a matrix unit (AMX) for many classes in float32" if amx.is_usable() else ""
+    unit = ""
+    with suppress(ValueError):  # `_settings` reports a bad FASTLOSS_AMX
+        unit = ", and a matrix unit (AMX) for many classes in float32" if amx.is_usable() else ""
     yield Finding("vectors", f"{8 * simd.target().vector_bytes} bits{unit}")
     source = cost_model.current().source
     measured = source == "measured here"
@@ -155,9 +161,29 @@ def _spins(pool: dict[str, Any]) -> bool:
 
 
 def _settings() -> Iterator[Finding]:
+    """Yield the environment variables that are set, and advice on bad ones."""
     for variable in _OURS:
         if variable in os.environ:
-            advice = ""
-            if variable == "NUMBA_DISABLE_JIT":
-                advice = "nothing can be compiled, and calls take several times as long: unset it"
-            yield Finding(variable, os.environ[variable], advice)
+            yield Finding(variable, os.environ[variable], _on_variable(variable))
+    for variable in THREAD_VARIABLES:
+        value = os.environ.get(variable)
+        if value and variable not in thread_limits():
+            yield Finding(variable, value, "no number >= 1, so it limits nothing: unset it")
+    for variable in sorted(os.environ):
+        if variable.startswith("FASTLOSS_") and variable not in (*_OURS, *_OTHERS):
+            known = ", ".join(sorted({*_OURS, *_OTHERS} - {"NUMBA_DISABLE_JIT"}))
+            yield Finding(variable, os.environ[variable], f"not read; known: {known}")
+
+
+def _on_variable(variable: str) -> str:
+    """Return advice on one of our variables; empty if its value is valid."""
+    if variable == "NUMBA_DISABLE_JIT":
+        return "nothing can be compiled, and calls take several times as long: unset it"
+    try:
+        if variable == "FASTLOSS_BACKEND":
+            requested_backend(AUTO, environment())
+        elif variable == "FASTLOSS_AMX":
+            matrix_unit.is_allowed()
+    except (ValueError, RuntimeError) as error:
+        return str(error)
+    return ""

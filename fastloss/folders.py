@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from functools import cache
 from pathlib import Path
 
 
@@ -27,3 +29,20 @@ def cache_folder() -> Path | None:
         return None
     # With a relative home, each working directory would get its own cache.
     return Path(base) / "fastloss" if os.path.isabs(base) else None
+
+
+@cache
+def warn_unwritable(place: Path, reason: str) -> None:
+    """Warn, once a process, if an environment variable names a folder that cannot be written.
+
+    A default folder may be read-only, as in a container.
+    """
+    for variable in ("NUMBA_CACHE_DIR", "FASTLOSS_CACHE_DIR"):
+        given = os.environ.get(variable)
+        if given and place.is_relative_to(given):
+            warnings.warn(
+                f"{variable} must be a folder that can be written, got {given!r} ({reason}); "
+                "every process compiles its kernels again",
+                RuntimeWarning,
+                stacklevel=2,
+            )

@@ -6,7 +6,8 @@ environments and kinds of CPU. Names are known without importing Numba, which ta
 `is_cached` takes a fraction of a millisecond.
 
 Each kernel is one file: a SHA-256 of its content, then the content. A missing, truncated or damaged
-file is compiled again. If the folder is not writable, kernels are not kept. Neither is an error.
+file is compiled again. If the folder is not writable, kernels are not kept. Neither is an error;
+if an environment variable names the folder, a warning names the variable.
 Loading a kernel runs code from its file. Therefore only files of this user and of root are read,
 and new folders are private to this user.
 
@@ -40,7 +41,7 @@ from typing import Any
 import numpy as np
 
 from fastloss.files import named
-from fastloss.folders import cache_folder
+from fastloss.folders import cache_folder, warn_unwritable
 from fastloss.restoring import no_garbage_collection
 
 _PREFIX, _SUFFIX = "fastloss.", ".nbc"
@@ -298,7 +299,7 @@ def make_folder(place: Path) -> None:
 
 
 def _write(name: str, content: bytes) -> None:
-    """Write a kernel, whole or not at all; ignore errors of the disk."""
+    """Write a kernel, whole or not at all; errors of the disk cause a warning at most."""
     place = folder()
     if place is None:
         return
@@ -308,9 +309,11 @@ def _write(name: str, content: bytes) -> None:
         make_folder(place)
         draft.write_bytes(hashlib.sha256(content).digest() + content)
         draft.replace(path)
-    except OSError:
+    except OSError as error:
         with suppress(OSError):
             draft.unlink()
+        if not os.access(place, os.W_OK):
+            warn_unwritable(place, error.strerror)
     _remove_unused(place)
 
 

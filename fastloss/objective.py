@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastloss import arrays
+from fastloss import advice, arrays
 from fastloss.arrays import ClassWeight, Floats
 from fastloss.backends import auto, get_backend
 from fastloss.backends.base import Backend, Workload
@@ -17,6 +17,7 @@ from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.penalties import Penalty
 from fastloss.problem import BatchEvaluator, Evaluator, Problem
+from fastloss.row_weights import as_labels_and_weights
 from fastloss.settings import (
     AUTO,
     check_backend,
@@ -64,7 +65,7 @@ class Objective:
         n_threads: int | None = None,
     ) -> None:
         array = arrays.as_rows(X)
-        labels, weights = arrays.as_labels_and_weights(
+        labels, weights = as_labels_and_weights(
             y, len(array), ignore_index, sample_weight, class_weight, reduction == "mean"
         )
         self.penalty = Penalty(l1, l2)
@@ -328,13 +329,16 @@ class Objective:
         weights = arrays.as_weights(W)
         n_features = self.X.shape[1]
         if self.X.dtype != np.uint8 and weights.dtype != self.X.dtype:
+            hint = advice.on_cast("W", W, f"np.{self.X.dtype}")
             raise TypeError(
-                f"W and X must have the same float type, got {weights.dtype} and {self.X.dtype}"
+                "W and X must have the same float type, "
+                f"got {weights.dtype} and {self.X.dtype}{hint}"
             )
         if len(weights) != self.n_parameter_rows:
             raise ValueError(
                 f"W must have {self.n_parameter_rows} rows for X with {n_features} columns and "
                 f"intercept={self.intercept}, got shape {weights.shape}"
+                f"{advice.on_weight_rows(weights, n_features, self.intercept)}"
             )
         arrays.check_label_range(self.labels, int(self.labels.max()), weights.shape[1])
         self._check_weights(weights.dtype)

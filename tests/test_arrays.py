@@ -144,6 +144,9 @@ REFUSED: dict[str, dict[str, tuple[Any, type[Exception]]]] = {
             "sparse matrix": (scipy.sparse.csc_matrix(GOOD[name]), TypeError),
             "bfloat16": (BFloat16(GOOD[name]), TypeError),
             "a gradient": (Parameter(GOOD[name]), TypeError),
+            "text": (GOOD[name].astype(str), TypeError),
+            "text in a list": (GOOD[name].astype(str).tolist(), TypeError),
+            "complex": (GOOD[name] + 0j, TypeError),
         }
         for name in ("W", "X")
     },
@@ -174,17 +177,47 @@ def test_suggested_code_is_accepted(name, value, error):
     assert loss == pytest.approx(RIGHT[0], rel=1e-5)
 
 
+LONG = np.arange(12.0).reshape(4, 3) / 7  # four rows, so that no shape is square
+FIXES = {
+    "labels from 1": ("y", np.array([3, 1, 2, 2]), {}),
+    "labels from 1 in a list": ("y", [3, 1, 2, 2], {}),
+    "labels -1 and 1": ("y", [-1, 1, 1, -1], {}),
+    "numbers of rows": ("y", np.array([5000, 7, 2**40, 7]), {}),
+    "images": ("X", LONG.reshape(4, 3, 1), {}),
+    "a row": ("X", LONG[0], {"y": [2]}),
+    "transposed weights": ("W", LONG[:2], {"y": [0, 1, 1, 0]}),
+    "transposed weights with a bias": ("W", LONG.T, {"intercept": True}),
+    "no bias": ("W", LONG[:3], {"intercept": True}),
+    "float32 weights": ("W", LONG[:3].astype("f4"), {}),
+    "a weight vector": ("W", LONG[0], {"y": [0, 1, 1, 0]}),
+    "a column of weights": ("W", LONG[:3, :1], {"y": [0, 1, 1, 0]}),
+    "large integers": ("X", np.full((4, 3), 2**24 + 1), {}),
+    "class weights in a list": ("class_weight", [1.0, 2.0, 3.0], {}),
+    "class weights in an array": ("class_weight", np.ones(3), {}),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "others"), FIXES.values(), ids=FIXES)
+def test_suggested_code_mends_the_problem(name, value, others):
+    inputs = {"W": LONG[:3], "X": LONG, "y": [2, 0, 1, 1], **others, name: value}
+    with pytest.raises((TypeError, ValueError)) as caught:
+        fastloss.loss_and_grad(**inputs)
+    inputs[name] = eval(str(caught.value).rpartition("pass ")[2], {"np": np, name: value})
+    assert np.isfinite(fastloss.loss_and_grad(**inputs)[0])
+
+
 UNADVISED = {
     "two columns": (np.array([[2, 7], [0, 7], [1, 7]]), "got (3, 2); expected one label a row"),
     "all classes at once": (np.ones((3, 3), int), "got (3, 3); expected one label a row"),
     "missing": (np.array([2, None, 1], object), "(dtype object): y[1] = None"),
     "not a number": (np.array([2.0, np.nan, 1.0]), "got float64: y[1] = nan"),
     "too large": (np.array([2.0, 1e300, 1.0]), "got float64: y[1] = 1e+300"),
+    "one negative": (np.array([2, -1, 1]), "[0, C); to skip these rows pass ignore_index=-1"),
 }
 
 
 @pytest.mark.parametrize(("labels", "message"), UNADVISED.values(), ids=UNADVISED)
-def test_errors_without_suggestion(labels, message):
+def test_errors_without_code(labels, message):
     with pytest.raises((TypeError, ValueError), match=re.escape(message) + "$"):
         fastloss.loss_and_grad(W, X, labels)
 

@@ -52,7 +52,11 @@ def backend(request, monkeypatch):
 # --- arrays --------------------------------------------------------------------------------------
 
 LABELS = {
-    "too large": (changed(y, 17, 10), ValueError, "y[17] = 10 is not in [0, 10)"),
+    "too large": (
+        changed(y, 17, 10),
+        ValueError,
+        "y[17] = 10 is not in [0, 10); 11 classes need as many columns",
+    ),
     "the first of several": (
         changed(y, [4, 9], [12, 11]),
         ValueError,
@@ -94,7 +98,11 @@ def test_labels(labels, error, message, backend):
 MATRICES = {
     "X too wide": ({"X": np.ones((N, D + 1))}, ValueError, "W must have 7 rows for X with 7 col"),
     "X too narrow": ({"X": X[:, 1:]}, ValueError, "W must have 5 rows for X with 5 columns"),
-    "bias row without intercept": ({"W": np.ones((D + 1, C))}, ValueError, "intercept=False, got"),
+    "bias row without intercept": (
+        {"W": np.ones((D + 1, C))},
+        ValueError,
+        "got shape (7, 10); if its last row is the bias, pass intercept=True",
+    ),
     "no bias row with intercept": (
         {"intercept": True},
         ValueError,
@@ -113,6 +121,7 @@ MATRICES = {
     "int64 X": ({"X": X.astype(int)}, TypeError, "X must be float32, float64 or uint8, got int64"),
     "int8 X": ({"X": X.astype("i1")}, TypeError, "X must be float32, float64 or uint8, got int8"),
     "bool X": ({"X": X > 0}, TypeError, "X must be float32, float64 or uint8, got bool"),
+    "words": ({"X": [["1", "a"]]}, TypeError, "uint8, got <U1: X[0, 1] = 'a'"),
     "object X": ({"X": X.astype(object)}, TypeError, "X must be a numeric array, got ndarray"),
     "sparse X": ({"X": scipy.sparse.csr_array(X)}, TypeError, "numeric array, got csr_array"),
     "masked X": ({"X": masked(X)}, TypeError, "X is a masked array; fill it"),

@@ -336,6 +336,19 @@ Path.write_bytes = write_bytes
 """
 
 
+NO_WARNING = "import warnings; warnings.simplefilter('ignore', RuntimeWarning)\n"
+
+
+@pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "FASTLOSS_CACHE_DIR"])
+def test_warning_names_the_variable_of_an_impossible_folder(variable, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.setenv(variable, str(tmp_path / "file" / "folder"))
+    with pytest.warns(RuntimeWarning, match=f"{variable} must be a folder .*Not a directory"):
+        assert compile_twice() == 0
+    assert compile_twice() == 0  # without another warning
+
+
 @pytest.mark.deep
 def test_full_disk_keeps_no_kernel(tmp_path: Path, run_python):
     assert run_python(FULL_DISK + CALL, NUMBA_CACHE_DIR=str(tmp_path)) == "0 0\n"
@@ -371,7 +384,7 @@ def test_kernels_cached_by_different_processes_do_not_mix(tmp_path: Path, run_py
 def test_impossible_folder_keeps_no_kernel(tmp_path: Path, run_python):
     file = tmp_path / "file"
     file.touch()
-    assert run_python(CALL, NUMBA_CACHE_DIR=str(file / "folder")) == "0 0\n"
+    assert run_python(NO_WARNING + CALL, NUMBA_CACHE_DIR=str(file / "folder")) == "0 0\n"
     assert list(tmp_path.rglob("*")) == [file]
 
 

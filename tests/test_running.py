@@ -16,6 +16,7 @@ from fastloss.backends import parallel
 from fastloss.backends.background import Compilations
 from fastloss.benchmark.worker import Worker, WorkerError
 from fastloss.doctor import examine
+from fastloss.kernels import matrix_unit
 from fastloss.threads import Team, available_threads, blas_threads, cpu_quota
 from fastloss.training import Prepared, Settings, Splits, fill_in, run_sweep
 
@@ -360,6 +361,26 @@ def test_doctor_names_the_limit_that_decides_the_threads(monkeypatch):
     assert found().startswith("3, decided by FASTLOSS_NUM_THREADS (FASTLOSS_NUM_THREADS 3, ")
     monkeypatch.setenv("FASTLOSS_NUM_THREADS", "no")
     assert found() == "none: FASTLOSS_NUM_THREADS must be an integer >= 1, got 'no'"
+
+
+def test_doctor_names_bad_variables(monkeypatch):
+    bad = {
+        "FASTLOSS_BACKEND": ("cuda", "FASTLOSS_BACKEND: unknown backend 'cuda'; known: 'naive', "),
+        "FASTLOSS_AMX": ("off", "FASTLOSS_AMX must be 0 (no matrix unit) or 1 (the default), got"),
+        "MKL_NUM_THREADS": ("two", "no number >= 1, so it limits nothing"),
+        "FASTLOSS_THREADS": ("2", "not read; known: FASTLOSS_AMX, FASTLOSS_BACKEND, FASTLOSS_CACH"),
+    }
+    for variable, (value, _) in bad.items():
+        monkeypatch.setenv(variable, value)
+    matrix_unit.is_allowed.cache_clear()
+    advice = {finding.topic: finding.advice for finding in examine()}
+    for variable, (_, beginning) in bad.items():
+        assert advice[variable].startswith(beginning)
+    with pytest.raises(ValueError, match=r"FASTLOSS_AMX must be 0 .*, got 'off'"):
+        matrix_unit.is_allowed()
+    monkeypatch.setenv("FASTLOSS_AMX", "0")
+    assert not matrix_unit.is_allowed()
+    matrix_unit.is_allowed.cache_clear()
 
 
 @several_cpus

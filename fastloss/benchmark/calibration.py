@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.optimize import nnls
 
 from fastloss.backends import cost_model, fused, parallel, vectorized
 from fastloss.backends.base import Backend
-from fastloss.benchmark.measure import settle, time_calls
+from fastloss.benchmark.measure import SETTLE_SECONDS, settle, time_calls
 from fastloss.losses import available_losses, get_loss
 from fastloss.losses.base import Loss
 from fastloss.problem import Problem
@@ -43,6 +44,9 @@ SCORE_SHAPES = (
 )
 #: The lines are fitted to the mean time of these losses.
 _LOSSES: tuple[str, ...] = ("softmax", "hinge")
+_DTYPES = np.dtype(np.float32), np.dtype(np.float64)
+# A time is the median of this many batches, which take _SECONDS together.
+_REPEATS = 5
 _SECONDS = 0.01
 _MOST_OF_NUMBA = 2**25
 
@@ -50,21 +54,46 @@ _MOST_OF_NUMBA = 2**25
 _Times = dict[tuple[str, int, tuple[int, int, int], str], float]
 
 
-def n_steps() -> int:
-    """Return how often `calibrate` reports progress."""
-    return 2 * (len(SHAPES) + len(SCORE_SHAPES))
+def expected_seconds(pace: float) -> list[float]:
+    """Predict the seconds of each step of `calibrate`, on a machine of this `slowness`."""
+    costs, most = cost_model.current(), available_threads()
+    steps = []
+    for dtype in _DTYPES:
+        for shape, names in _plan():
+            seconds = 0.0
+            for loss in map(get_loss, names):
+                for way, n in product(_ways(loss, shape, dtype), sorted({1, most})):
+                    once = pace * costs.seconds(way, shape, dtype.itemsize, n, repr(loss))
+                    seconds += once * (2 + _REPEATS * _n_calls(once)) + SETTLE_SECONDS
+            steps.append(seconds)
+    return steps
+
+
+def slowness() -> float:
+    """Return how many times as long as the known costs predict a NumPy call takes now."""
+    shape, dtype = (256, 784, 10), np.dtype(np.float32)
+    predicted = cost_model.current().seconds("numpy", shape, dtype.itemsize, 1, "")
+    times = _measure(shape, dtype, 1, _LOSSES[:1], ways=("numpy",))
+    return sum(times.values()) / predicted
+
+
+def _plan() -> list[tuple[tuple[int, int, int], tuple[str, ...]]]:
+    """Return the shapes to time in each dtype, with the losses."""
+    plan = [(shape, _LOSSES) for shape in SHAPES]
+    return plan + [(shape, available_losses()) for shape in SCORE_SHAPES]
 
 
 def calibrate(progress: Callable[[str, int], None] = lambda what, done: None) -> cost_model.Costs:
-    """Measure the costs of this machine; the kernels must be compiled already."""
+    """Measure the costs of this machine; the kernels must be compiled already.
+
+    ``progress`` is called before each step with a message and the number of steps done.
+    """
     most = available_threads()
     table = cost_model.Costs(most, {}, "measured here", {})
-    plan = [(shape, _LOSSES) for shape in SHAPES]
-    plan += [(shape, available_losses()) for shape in SCORE_SHAPES]
     done = 0
-    for dtype in map(np.dtype, (np.float32, np.float64)):
+    for dtype in _DTYPES:
         times: _Times = {}
-        for shape, names in plan:
+        for shape, names in _plan():
             progress(f"timing {' x '.join(map(str, shape))} {dtype}", done)
             done += 1
             times |= _measure(shape, dtype, most, names)
@@ -113,9 +142,13 @@ def fit(
 
 
 def _measure(
-    shape: tuple[int, int, int], dtype: np.dtype[Any], most: int, names: Iterable[str]
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    most: int,
+    names: Iterable[str],
+    ways: Container[str] = cost_model.WAYS,
 ) -> _Times:
-    """Time the losses for each way that can run this shape."""
+    """Time the losses for each of the ways that can run this shape."""
     rng = np.random.default_rng(0)
     n_rows, n_features, n_classes = shape
     X = rng.standard_normal((n_rows, n_features)).astype(dtype)
@@ -126,16 +159,16 @@ def _measure(
     for name in names:
         loss = get_loss(name)
         problem = Problem(X, y, loss, False, None, float(n_rows), any_skipped=False)
-        for way, backend in _ways(loss, name, shape, dtype).items():
+        for way, backend in _ways(loss, shape, dtype).items():
+            if way not in ways:
+                continue
             evaluate = backend.prepare(problem, n_classes, dtype)
             for n in sorted({1, most}):
                 times[way, n, shape, name] = _median(partial(evaluate, W, dW, n))
     return times
 
 
-def _ways(
-    loss: Loss, name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]
-) -> dict[str, Backend]:
+def _ways(loss: Loss, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> dict[str, Backend]:
     """Return the ways of the cost model that can run a shape, with their backends."""
     fused_way = fused.way(*shape[1:], dtype.itemsize)
     ways: dict[str, Backend] = {
@@ -145,7 +178,7 @@ def _ways(
     }
     # Each further loss would compile for seconds, and the lines differ little. Plain loops are slow
     # on large problems, and never win there.
-    if name not in _LOSSES or math.prod(shape) > _MOST_OF_NUMBA:
+    if loss not in map(get_loss, _LOSSES) or math.prod(shape) > _MOST_OF_NUMBA:
         del ways["numba"]
     return {way: backend for way, backend in ways.items() if backend.unavailable(loss) is None}
 
@@ -153,6 +186,10 @@ def _ways(
 def _median(call: Callable[[], Any]) -> float:
     settle()
     call()
-    first = time_calls(call, 1)
-    n_calls = max(1, int(_SECONDS / 5 / max(first, 1e-7)))
-    return float(np.median([time_calls(call, n_calls) for _ in range(5)]))
+    n_calls = _n_calls(time_calls(call, 1))
+    return float(np.median([time_calls(call, n_calls) for _ in range(_REPEATS)]))
+
+
+def _n_calls(seconds: float) -> int:
+    """Return the calls in a batch, if one call takes this long."""
+    return max(1, int(_SECONDS / _REPEATS / max(seconds, 1e-7)))

@@ -21,6 +21,8 @@ from fastloss.version import install_extra
 
 #: The clock's resolution and single interruptions distort shorter batches.
 MIN_BATCH_SECONDS = 0.010
+#: Least time that `settle` takes.
+SETTLE_SECONDS = 0.005
 #: Time to wake the thread pool, the caches and the clock before a timed batch. After a second of
 #: rest, a kernel takes a tenth longer for the first 0.1 s.
 WARM_SECONDS = 0.100
@@ -75,7 +77,7 @@ def settle() -> None:
     end = time.perf_counter() + 0.5
     while time.perf_counter() < end:
         before = time.process_time()
-        time.sleep(0.005)
+        time.sleep(SETTLE_SECONDS)
         if time.process_time() - before < 0.002:
             break
 

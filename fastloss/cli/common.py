@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,6 +62,8 @@ app = typer.Typer(
 # Characters. Files and pipes have no width of their own: this one fits the tables.
 _PLAIN_WIDTH = 150
 _LEAST_WIDTH = 60
+# Log files of a CI show that a command is alive, and stay short.
+_LINE_SECONDS = 10.0
 
 DataOption = Annotated[
     Path | None,
@@ -174,9 +177,15 @@ def say_saved(paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def progress_bar(total: int) -> Iterator[Callable[[str, int], None]]:
-    """Show a live bar on standard error if that is a terminal; yield ``update(message, done)``."""
+def progress_bar(total: float, *, in_lines: bool = False) -> Iterator[Callable[[str, float], None]]:
+    """Show a live bar on standard error if that is a terminal; yield ``update(message, done)``.
+
+    ``in_lines`` prints a line now and then if it is no terminal.
+    """
     terminal = console(stderr=True)
+    if in_lines and not terminal.is_terminal:
+        yield _lines(total)
+        return
     columns = (
         TextColumn("{task.percentage:3.0f} %", markup=False),
         BarColumn(),
@@ -188,3 +197,17 @@ def progress_bar(total: int) -> Iterator[Callable[[str, int], None]]:
     ) as bar:
         task = bar.add_task("starting", total=total)
         yield lambda message, done: bar.update(task, description=message, completed=done)
+
+
+def _lines(total: float) -> Callable[[str, float], None]:
+    """Return a function that prints a line with the progress every ten seconds."""
+    start = printed = time.monotonic()
+
+    def update(message: str, done: float) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        if now - printed >= _LINE_SECONDS:
+            printed = now
+            typer.echo(f"{done / total:.0%}, {now - start:.0f} s: {message}", err=True)
+
+    return update

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
 import fastloss
 from fastloss.cli.common import LossOption, app, console, progress_bar
 from fastloss.files import check_writable
-from fastloss.losses import get_loss
 
 _TYPES = ("float32", "float64", "uint8")
 
@@ -44,27 +42,31 @@ def warmup(
 ) -> None:
     """Compile the kernels before they are needed, and time calls on this machine."""
     from fastloss.backends import cost_model, get_backend
-    from fastloss.backends.background import compilations
-    from fastloss.backends.fused import all_kernels
-    from fastloss.benchmark import calibration
+    from fastloss.benchmark.warmup import Plan
     from fastloss.kernel_cache import cached_kernels, can_import_numba, folder
 
+    start = time.perf_counter()
     can_import_numba()  # if it cannot be imported, the next line says why
     get_backend("fused")
     if calibrate:
         check_writable(cost_model.path())  # first, because measuring takes minutes
-    losses = [get_loss(name) for name in loss or fastloss.available_losses()]
-    jobs = all_kernels(losses, [np.dtype(name) for name in dtype or _TYPES])
-    start = time.perf_counter()
-    with progress_bar(len(jobs)) as progress:
-        for done, (name, _, make) in enumerate(jobs):
-            progress(name, done)
-            compilations.run(name, make)
+    plan = Plan.of(loss or fastloss.available_losses(), dtype or _TYPES, calibrate)
+    typer.echo(plan)
+    with progress_bar(sum(plan.compile_seconds), in_lines=True) as progress:
+        failures = plan.compile(progress)
+    compiled = time.perf_counter()
     typer.echo(
-        f"{len(jobs)} kernels ready in {time.perf_counter() - start:.1f} s; "
+        f"{plan.n_missing} kernels compiled in {compiled - start:.1f} s; "
         f"{len(cached_kernels())} files in {folder()}"
     )
     if calibrate:
-        with progress_bar(calibration.n_steps()) as progress:
-            cost_model.store(calibration.calibrate(progress))
-        typer.echo(f"costs measured and kept in {cost_model.path()}")
+        with progress_bar(sum(plan.timing_seconds), in_lines=True) as progress:
+            plan.time(progress)
+        now = time.perf_counter()
+        typer.echo(
+            f"calls timed in {now - compiled:.0f} s, {now - start:.0f} s in all; "
+            f"costs kept in {cost_model.path()}"
+        )
+    if failures:
+        reasons = "; ".join(f"{title}: {reason}" for title, reason in failures.items())
+        raise RuntimeError(f"kernels that cannot be compiled: {reasons}")

@@ -17,8 +17,17 @@ def is_allowed() -> bool:
     The permission holds for the whole process. From then on Linux rejects an alternate signal stack
     (``sigaltstack``) that is too small for the unit's registers, such as one of 8 KiB. If such a
     stack exists already, Linux refuses the permission. ``FASTLOSS_AMX=0`` disables the unit.
+
+    Raises
+    ------
+    ValueError : another value of ``FASTLOSS_AMX`` than 0 and 1.
     """
-    if os.environ.get("FASTLOSS_AMX") == "0" or sys.platform != "linux":
+    wanted = os.environ.get("FASTLOSS_AMX") or "1"
+    if wanted not in ("0", "1"):
+        raise ValueError(
+            f"FASTLOSS_AMX must be 0 (no matrix unit) or 1 (the default), got {wanted!r}"
+        )
+    if wanted == "0" or sys.platform != "linux":
         return False
     process = ctypes.CDLL(None)
     refused = process.syscall(

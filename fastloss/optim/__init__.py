@@ -44,13 +44,14 @@ With ``validation=``, ``restore_best=True`` returns the best ``W`` instead of th
 'patience'
 
 Runs with the same seed give the same bits on any number of threads. With ``checkpoint=`` a run can
-be interrupted and resumed with the same bits (except L-BFGS). If the loss explodes, `DivergedError`
-names the learning rate:
+be interrupted and resumed with the same bits (except L-BFGS). Without ``lr``, methods compute a
+learning rate from the rows, so raw pixels need no search for one. If the loss explodes,
+`DivergedError` names the learning rate:
 
 >>> optim.minimize(train, np.zeros((21, 4), np.float32), optim.SGD(lr=1e9))  # doctest: +ELLIPSIS
 Traceback (most recent call last):
     ...
-fastloss.optim.result.DivergedError: ...; the learning rate was 1e+09: lower lr
+fastloss.optim.result.DivergedError: ...; the learning rate was 1e+09: lower lr...
 
 To add a method, write a frozen dataclass: see `Method` and `register_method`.
 """

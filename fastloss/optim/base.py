@@ -79,6 +79,10 @@ class Method(ABC):
         """Return the batches for the steps, or None if every step sees all rows."""
         return None
 
+    def completed(self, function: Function, W: Floats) -> Method:
+        """Return the method with the parameters that depend on the function, if it has any."""
+        return self
+
     @abstractmethod
     def start(self, setting: Setting, W: Floats) -> State:
         """Return the state before the first step."""

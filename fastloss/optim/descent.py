@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +22,8 @@ from fastloss.optim.base import (
     squared_norm,
     stepped,
 )
-from fastloss.optim.function import Batches, Function
+from fastloss.optim.function import Batches, Function, RowsFunction
+from fastloss.optim.learning_rate import ADAM_RATE, OTHER_RATE, adam_rate, gradient_rate
 from fastloss.optim.schedules import Constant, Schedule
 
 Memory = tuple[Floats, ...]
@@ -36,8 +37,24 @@ _GROW = 2.0
 class _FirstOrder(Method):
     """Base class of rules that turn a gradient into a step, on all rows or on batches."""
 
-    lr: float
+    lr: float | None
     schedule: Schedule
+
+    def completed(self, function: Function, W: Floats) -> Method:
+        if self.lr is not None:
+            return self
+        return replace(self, lr=self.default_rate(function, W))  # type: ignore[type-var]
+
+    @property
+    def n_averaged(self) -> float | None:
+        """Number of rows whose gradients a step averages; None: all rows."""
+        return None
+
+    def default_rate(self, function: Function, W: Floats) -> float:
+        """Return the learning rate for ``lr=None``."""
+        if not isinstance(function, RowsFunction):
+            return OTHER_RATE
+        return gradient_rate(function.objective, W.shape[1], self.n_averaged)
 
     @abstractmethod
     def memory(self, W: Floats) -> Memory:
@@ -56,6 +73,7 @@ class _FirstOrder(Method):
 
     def take_step(self, setting: Setting, state: State) -> State:
         # float(): a NumPy scalar from the schedule would change the types of lr and ``W``.
+        assert self.lr is not None  # see `completed`
         lr = self.lr * float(self.schedule(state.step / setting.steps_per_epoch))
         loss, gradient = state.loss, state.gradient
         if setting.batches is not None:
@@ -83,6 +101,11 @@ def momentum_update(
     return W + velocity, (velocity,)
 
 
+def _convert_lr(method: GradientDescent | SGD | Adam) -> None:
+    if method.lr is not None:
+        convert(method, "lr", as_real, above=0.0)
+
+
 def _convert_momentum(method: GradientDescent | SGD) -> None:
     convert(method, "momentum", as_real, below=1.0)
     convert(method, "nesterov", as_bool)
@@ -97,21 +120,21 @@ class GradientDescent(_FirstOrder):
         W <- W - t g,   t halved until   f(W - t g) <= f(W) - 1e-4 t |g|^2
 
     The line search backtracks until Armijo's condition holds (Nocedal and Wright, *Numerical
-    Optimization*, algorithm 3.1). The first t is ``lr``. Each later search starts from the last t,
-    or from twice that if the last t was accepted without halving. The line search takes neither
-    momentum nor a schedule.
+    Optimization*, algorithm 3.1). The first t is ``lr`` (None: as in `SGD`). Each later search
+    starts from the last t, or from twice that if the last t was accepted without halving. The line
+    search takes neither momentum nor a schedule.
     """
 
     name: ClassVar[str] = "gradient_descent"
 
-    lr: float = 0.1
+    lr: float | None = None
     momentum: float = 0.0
     nesterov: bool = False
     line_search: bool = False
     schedule: Schedule = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
-        convert(self, "lr", as_real, above=0.0)
+        _convert_lr(self)
         _convert_momentum(self)
         convert(self, "line_search", as_bool)
         if self.line_search and self.momentum:
@@ -168,14 +191,16 @@ class SGD(_FirstOrder):
 
     Parameters
     ----------
-    lr : learning rate > 0, multiplied by ``schedule(epoch)``.
+    lr : learning rate > 0, multiplied by ``schedule(epoch)``. None: a rate that is safe for these
+        rows, see `optim.learning_rate` (0.1 if ``f`` is a callable). If features differ much in
+        size, it is slow for the small ones: divide columns by their standard deviation first.
     batch_size : rows in a step; at most all rows are used.
     momentum : in [0, 1).
     """
 
     name: ClassVar[str] = "sgd"
 
-    lr: float = 0.1
+    lr: float | None = None
     batch_size: int = 256
     momentum: float = 0.0
     nesterov: bool = False
@@ -183,13 +208,17 @@ class SGD(_FirstOrder):
     shuffle: bool = True
 
     def __post_init__(self) -> None:
-        convert(self, "lr", as_real, above=0.0)
+        _convert_lr(self)
         convert(self, "batch_size", as_integer, least=1)
         convert(self, "shuffle", as_bool)
         _convert_momentum(self)
 
     def batches_of(self, function: Function, seed: int) -> Batches | None:
         return Batches(function, self.batch_size, self.shuffle, seed)
+
+    @property
+    def n_averaged(self) -> float:
+        return self.batch_size * (1.0 - self.momentum)
 
     def memory(self, W: Floats) -> Memory:
         return (np.zeros_like(W),) if self.momentum else ()
@@ -208,13 +237,14 @@ class Adam(_FirstOrder):
         v <- beta2 v + (1 - beta2) g^2
         W <- W - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    t counts the steps from 1. Batches and ``lr`` are as in `SGD`.
+    t counts the steps from 1. Batches and ``lr`` are as in `SGD`, but ``lr=None`` means 1e-3, up
+    to 0.1 for features smaller than 1, or less where a step would change scores by more than one.
     Source: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015.
     """
 
     name: ClassVar[str] = "adam"
 
-    lr: float = 1e-3
+    lr: float | None = None
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
@@ -223,7 +253,7 @@ class Adam(_FirstOrder):
     shuffle: bool = True
 
     def __post_init__(self) -> None:
-        convert(self, "lr", as_real, above=0.0)
+        _convert_lr(self)
         convert(self, "eps", as_real, above=0.0)
         convert(self, "beta1", as_real, below=1.0)
         convert(self, "beta2", as_real, below=1.0)
@@ -235,6 +265,9 @@ class Adam(_FirstOrder):
         if self.batch_size is None:
             return None
         return Batches(function, self.batch_size, self.shuffle, seed)
+
+    def default_rate(self, function: Function, W: Floats) -> float:
+        return adam_rate(function.objective) if isinstance(function, RowsFunction) else ADAM_RATE
 
     def memory(self, W: Floats) -> Memory:
         return np.zeros_like(W), np.zeros_like(W)

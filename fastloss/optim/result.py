@@ -127,6 +127,9 @@ class Result:
         )
 
 
+_ON_RATE = "lower lr, omit it (a rate for these rows is computed), or scale X (X / 255 for pixels)"
+
+
 class DivergedError(RuntimeError):
     """The loss became NaN or infinite, or exploded. The message names the step and the remedy.
 
@@ -152,7 +155,7 @@ class DivergedError(RuntimeError):
     def __str__(self) -> str:
         rate = self.learning_rate
         taken = (
-            "lower the step size" if rate is None else f"the learning rate was {rate:g}: lower lr"
+            "lower the step size" if rate is None else f"the learning rate was {rate:g}: {_ON_RATE}"
         )
         return (
             f"diverged in step {self.step}: the loss went from {self.loss_before:.6g} to "

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastloss import arrays
+from fastloss import advice, arrays
 from fastloss.arrays import Floats, as_bool, as_integer, as_real, ieee_arithmetic
 from fastloss.objective import Objective
 from fastloss.optim.accuracy import Accuracy, Validation, as_accuracy
@@ -107,7 +107,7 @@ def minimize(
     >>> objective = fastloss.Objective([[1.0, 2.0], [3.0, 4.0]], [0, 2], l2=0.1)
     >>> result = optim.minimize(objective, np.zeros((2, 3)), "gradient_descent", max_steps=100)
     >>> result.why, round(result.loss, 2), result.history.column("loss")[:2].round(2)
-    ('max_steps', 0.65, array([1.1 , 0.86]))
+    ('max_steps', 0.65, array([1.1 , 0.82]))
     """
     method = get_method(method)
     record_every = as_count("record_every", record_every)
@@ -121,6 +121,7 @@ def minimize(
         raise ValueError("restore_best and patience need validation rows: pass validation=")
     start = _as_start(f, W)
     function = _as_function(f, start, reproducible)
+    method = method.completed(function, start)
     batches = method.batches_of(function, seed)
     setting = Setting(function, seed, tolerance, batches)
     run = _Run(
@@ -150,7 +151,8 @@ def _as_start(f: object, W: ArrayLike) -> Floats:
     """Return a validated copy of ``W``, so that the result never shares the caller's memory."""
     array = arrays.as_weights(W) if isinstance(f, Objective) else arrays.as_array("W", W)
     if array.dtype not in arrays.FLOAT_TYPES:
-        raise TypeError(f"W must be float32 or float64, got {array.dtype}")
+        hint = advice.on_float_type("W", W, array)
+        raise TypeError(f"W must be float32 or float64, got {array.dtype}{hint}")
     if not array.size:
         raise ValueError(f"W must not be empty, got shape {array.shape}")
     return np.array(array, order="C")

@@ -14,6 +14,7 @@ from fastloss.labels import class_numbers, distinct_classes
 from fastloss.model import LinearModel
 from fastloss.optim import Record
 from fastloss.preprocessing import PreprocessingKind
+from fastloss.row_weights import as_labels_and_weights
 from fastloss.training.problem import Prepared, Splits, fit, set_aside
 from fastloss.training.settings import Settings, fill_in
 
@@ -34,7 +35,7 @@ def fit_model(
     rows = _finite_rows(X)
     classes, labels = distinct_classes(y, len(rows))
     names = tuple(map(str, classes.tolist()))
-    weights = arrays.as_labels_and_weights(labels, len(rows), None, sample_weight, None, False)[1]
+    weights = as_labels_and_weights(labels, len(rows), None, sample_weight, None, False)[1]
     whole = Dataset(rows, labels, "the data", names, None, "")
     if isinstance(validation, tuple):
         splits = Splits(whole, _held_out(*validation, whole, classes))

@@ -24,8 +24,8 @@ from fastloss.model import LinearModel, accuracy
 from fastloss.objective import Objective
 from fastloss.optim import Record, Result, minimize
 from fastloss.optim.accuracy import accuracy as accuracy_of_scores
+from fastloss.optim.learning_rate import curvature, sample_of
 from fastloss.preprocessing import Preprocessing, PreprocessingKind
-from fastloss.threads import blas_threads
 from fastloss.training.settings import Scale, Settings, make_method
 
 #: Rows, features and classes of the synthetic problem for runs without data; MNIST's width.
@@ -35,9 +35,6 @@ _SYNTHETIC_TEST_ROWS = 2000
 # One row in eight; 2,000 rows measure an accuracy of 95 % to half a percent (1 sigma).
 _VALIDATION_SHARE = 8
 _MOST_VALIDATION_ROWS = 2000
-
-_CURVATURE_ROWS = 2000
-_POWER_ITERATIONS = 30
 
 
 def _kind(rows: Dataset) -> str:
@@ -245,7 +242,7 @@ class Prepared:
                 f"X has too large entries for {self.X.dtype}: the squared lengths of its rows sum "
                 f"to {squares}; divide the features by their size first"
             )
-        return Scale(len(self.X), squares / len(self.X) + 1.0, _curvature(self.X))
+        return Scale(len(self.X), squares / len(self.X) + 1.0, curvature(sample_of(self.X, True)))
 
     def objective(self, settings: Settings, n_threads: int | None = None) -> Objective:
         """Return the penalised loss over the training rows, with a bias."""
@@ -314,23 +311,6 @@ class Prepared:
             "stopped": result.message,
         }
         return replace(model, about=about, history=result.history), predicted
-
-
-def _curvature(X: Floats) -> float:
-    """Estimate `Scale.curvature` from some of the rows, by power iteration.
-
-    BLAS runs on one thread, so that learning rates do not depend on the number of threads.
-    """
-    rows = X[:: max(1, len(X) // _CURVATURE_ROWS)].astype(np.float64)
-    weights, bias = np.ones(X.shape[1]), 1.0
-    curvature = 1.0
-    with blas_threads(1):
-        for _ in range(_POWER_ITERATIONS):
-            length = np.hypot(np.linalg.norm(weights), bias)
-            scores = rows @ (weights / length) + bias / length
-            weights, bias = rows.T @ scores / len(rows), float(scores.mean())
-            curvature = float(np.hypot(np.linalg.norm(weights), bias))
-    return curvature
 
 
 def fit(

@@ -20,6 +20,7 @@ from fastloss.optim import (
     StepDecay,
     get_method,
 )
+from fastloss.optim.learning_rate import ADAM_RATE, two_digits
 
 # No run of this many epochs would end, and step counts computed from more overflow.
 _MOST_EPOCHS = 1e15
@@ -153,7 +154,6 @@ _LR_CURVATURES_ELSE = 0.2
 # for many rows are too few steps for few rows: no run has fewer than _LEAST_STEPS.
 _MANY_ROWS, _FEW_ROWS = 60_000, 3000
 _LEAST_STEPS = 500
-_ADAM_LR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def fill_in(settings: Settings, scale: Scale) -> Settings:
     Adam, whose steps depend less on the scale, starts from 1e-3.
     """
     l2 = scale.squared_length / (2.0 * _PRIOR_DEVIATION**2 * scale.n_rows)
-    filled = dict(_METHOD_DEFAULTS.get(settings.optimizer, _OTHER_DEFAULTS), l2=_two_digits(l2))
+    filled = dict(_METHOD_DEFAULTS.get(settings.optimizer, _OTHER_DEFAULTS), l2=two_digits(l2))
     batch_size = settings.batch_size or filled.get("batch_size")
     if "epochs" in filled and batch_size:
         enough = math.ceil(_LEAST_STEPS * batch_size / scale.n_rows)
@@ -192,18 +192,13 @@ def fill_in(settings: Settings, scale: Scale) -> Settings:
     if settings.line_search:
         filled.pop("momentum", None)
     if settings.optimizer == "adam":
-        filled["lr"] = _ADAM_LR
+        filled["lr"] = ADAM_RATE
     elif "lr" in _parameters(settings.optimizer):
         constant = _LR_CURVATURES.get(name_of(get_loss(settings.loss)), _LR_CURVATURES_ELSE)
         share = min(max(scale.n_rows, _FEW_ROWS), _MANY_ROWS) / _MANY_ROWS
-        filled["lr"] = _two_digits(constant * share / scale.curvature)
+        filled["lr"] = two_digits(constant * share / scale.curvature)
     missing = {name: value for name, value in filled.items() if getattr(settings, name) is None}
     return replace(settings, **missing)
-
-
-def _two_digits(value: float) -> float:
-    """Round to two significant digits, which are easy to quote and to start a search from."""
-    return float(f"{value:.1e}")
 
 
 def _parameters(optimizer: str) -> tuple[str, ...]:
