@@ -78,7 +78,8 @@ class LinearModel:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", get_loss(self.loss))
-        n_rows, n_classes = arrays.as_weights(self.W).shape
+        object.__setattr__(self, "W", arrays.as_weights(self.W))
+        n_rows, n_classes = self.W.shape
         object.__setattr__(self, "classes", as_classes(self.classes, n_classes))
         if not self.class_names:
             object.__setattr__(self, "class_names", tuple(map(str, self.classes.tolist())))
