@@ -193,16 +193,16 @@ above = [name for name in versions if speed[name] > 1.5 * best_possible[name]]
 claim(
     not above,
     "no version is faster than its roof.",
-    f"faster than its roof: {', '.join(above)}. Other processes slowed the measurement of the "
-    "ceilings, or the caches of this CPU hold much of X.",
+    f"faster than its roof: {', '.join(above)}. Other processes may have slowed the measurement "
+    "of the ceilings, or the caches of this CPU hold much of X.",
 )
 below_roof = best_possible["naive"] / speed["naive"]
 claim(
     below_roof > 50,
     f"`naive` could be {below_roof:,.0f} times as fast before memory or arithmetic limited it. The "
     "interpreter limits it.",
-    f"`naive` is only {below_roof:.0f} times below its roof, where more than 50 is usual. Other "
-    "processes must have slowed the measurement of the ceilings.",
+    f"`naive` is only {below_roof:,.0f} times below its roof, where more than 50 is usual. Other "
+    "processes probably slowed the measurement of the ceilings.",
 )
 over_naive, over_numba, over_numpy = (
     Ratio.of(times[slow], times[fast])
