@@ -97,8 +97,8 @@ claim(
     naive_share > 0.7,
     f"{naive_share:.1%} of the time is in `naive` itself, outside of `exp`, `log`, `max` and "
     "`sum`.",
-    f"only {naive_share:.0%} of the time is in `naive` itself. The functions that it calls weigh "
-    "more in this Python than in most.",
+    f"only {naive_share:.0%} of the time is in `naive` itself. The functions that it calls may "
+    "weigh more in this Python than in most.",
 )
 
 # %% [markdown]
@@ -252,7 +252,7 @@ print(f"the two inner loops: {inner:.1%};  exp and log: {transcendental:.1%}")
 claim(
     inner > 0.9 and transcendental < 0.05,
     "the two inner loops take nearly all the time, and the lines with `exp` and `log` nearly none.",
-    f"the two inner loops take {inner:.0%} of the time, and `exp` and `log` {transcendental:.0%}, "
+    f"the two inner loops take {inner:.0%} of the time, and `exp` and `log` {transcendental:.1%}, "
     "where other machines show more than 90% and less than 5%. Another process may have "
     "interrupted one of the lines.",
 )

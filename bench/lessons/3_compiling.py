@@ -98,7 +98,7 @@ claim(
     first_call > 10 * later_call,
     f"the first call takes {first_call / later_call:,.0f} times as long as a later one.",
     f"the first call takes only {first_call / later_call:.1f} times as long as a later one. Other "
-    "processes must have slowed all of the later calls.",
+    "processes probably slowed all of the later calls.",
 )
 
 # %% [markdown]
@@ -124,7 +124,7 @@ claim(
     in_passes > 0.5,
     f"the {len(passes)} passes of the compiler take {in_passes:.0%} of the first call.",
     f"the {len(passes)} passes of the compiler take only {in_passes:.0%} of the first call. This "
-    "version of Numba does work outside of its passes, or another process interrupted the call.",
+    "version of Numba may do work outside of its passes, or another process interrupted the call.",
 )
 
 # %% [markdown]
@@ -313,7 +313,7 @@ claim(
     f"against Python, compiling pays from {math.ceil(fresh)} calls on, and loading from the cache "
     f"from {math.ceil(from_cache)}.",
     f"compiling pays from {fresh:.1f} calls on, and loading from the cache from {from_cache:.1f}, "
-    "which should be fewer. Other processes must have slowed the loading, or all compiled calls.",
+    "which should be fewer. Other processes probably slowed the loading, or all compiled calls.",
 )
 
 

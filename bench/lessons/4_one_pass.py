@@ -18,7 +18,7 @@ from fastloss.benchmark.ceilings import ArithmeticTask, BandwidthTask
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.plots import colours_of
 from fastloss.benchmark.worker import Worker
-from fastloss.lessons.tools import agree, claim, keep_picture, take_turns, times_as_fast
+from fastloss.lessons.tools import agree, claim, keep_picture, say, take_turns, times_as_fast
 from fastloss.losses.softmax import softmax_parallel
 from fastloss.tables import seconds, size_of
 from fastloss.threads import available_threads
@@ -180,12 +180,12 @@ for name in versions:
 one_pass, two_passes = (roof(intensity(passes), 1) / 1e9 for passes in (1, 2))
 roofs_differ = one_pass > 1.1 * two_passes
 if roofs_differ:
-    print(
+    say(
         f"Reading X a second time lowers the roof of one thread from {one_pass:.0f} to "
         f"{two_passes:.0f} Gflop/s."
     )
 else:
-    print(
+    say(
         f"Reading X a second time does not lower the roof: arithmetic limits one thread to "
         f"{one_pass:.0f} Gflop/s in both cases, because this memory is fast."
     )
@@ -193,16 +193,16 @@ above = [name for name in versions if speed[name] > 1.5 * best_possible[name]]
 claim(
     not above,
     "no version is faster than its roof.",
-    f"faster than its roof: {', '.join(above)}. Other processes slowed the measurement of the "
-    "ceilings, or the caches of this CPU hold much of X.",
+    f"faster than its roof: {', '.join(above)}. Other processes may have slowed the measurement "
+    "of the ceilings, or the caches of this CPU hold much of X.",
 )
 below_roof = best_possible["naive"] / speed["naive"]
 claim(
     below_roof > 50,
     f"`naive` could be {below_roof:,.0f} times as fast before memory or arithmetic limited it. The "
     "interpreter limits it.",
-    f"`naive` is only {below_roof:.0f} times below its roof, where more than 50 is usual. Other "
-    "processes must have slowed the measurement of the ceilings.",
+    f"`naive` is only {below_roof:,.0f} times below its roof, where more than 50 is usual. Other "
+    "processes probably slowed the measurement of the ceilings.",
 )
 over_naive, over_numba, over_numpy = (
     Ratio.of(times[slow], times[fast])
@@ -213,15 +213,18 @@ over_naive, over_numba, over_numpy = (
     )
 )
 claim(
-    over_naive.value > 10 and over_numba.value > 1.05,
-    f"with one thread, `numba` is {times_as_fast(over_naive)} as `naive`, and `fused` "
-    f"{times_as_fast(over_numba)} as `numba`.",
-    f"with one thread, `numba` is {times_as_fast(over_naive)} as `naive`, and `fused` "
-    f"{times_as_fast(over_numba)} as `numba`. With few classes, memory can limit the two alike; "
-    "else other processes disturbed the times.",
+    over_naive.value > 10,
+    f"with one thread, `numba` is {times_as_fast(over_naive)} as `naive`.",
+    f"with one thread, `numba` is only {times_as_fast(over_naive)} as `naive`, where more than 10 "
+    "times is usual. Other processes probably disturbed the times.",
+)
+say(
+    f"With one thread, `fused` is {times_as_fast(over_numba)} as `numba`."
+    + ("" if over_numba.low > 1 else " So this run does not show that `fused` is faster.")
+    + " The nearer memory limits both, the less their arithmetic matters."
 )
 claim(
-    over_numpy.value > 1.2,
+    over_numpy.value > 1.2 and over_numpy.low > 1,
     f"one pass (`fused`) is {times_as_fast(over_numpy)} as two (`numpy`), with one thread each.",
     f"one pass (`fused`) is {times_as_fast(over_numpy)} as two (`numpy`), with one thread each. "
     "Either BLAS is fast for few columns here, as with a matrix unit, or the cache keeps X for the "
@@ -284,15 +287,15 @@ if n_cores > 1:
 
 # %% jupyter={"source_hidden": true}
 if n_cores == 1:
-    print("This process has one core, so there is nothing to compare.")
+    say("This process has one core, so there is nothing to compare.")
 elif control.value < 0.75 * n_cores:
-    print(
+    say(
         f"The other cores are busy, or share their units: even the control is only "
         f"{control.value:.2f} times as fast on {n_cores}. So this run says nothing about the loss."
     )
 else:
     claim(
-        gain.value > 1.1,
+        gain.low > 1,
         f"{n_cores} cores make the loss {times_as_fast(gain)}, and the control "
         f"{times_as_fast(control)}.",
         f"the loss is {times_as_fast(gain)} on {n_cores} cores, the control "

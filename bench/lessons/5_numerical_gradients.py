@@ -63,7 +63,7 @@ claim(
     error < 1e-7,
     "the definition gives the gradient of the formula, to more than seven digits.",
     f"the definition is off by {error:.0e} of the largest entry, where 1e-9 is usual. The loss "
-    "that it subtracts was not computed in float64.",
+    "that it subtracts was probably not computed in float64.",
 )
 
 # %% [markdown]
@@ -172,7 +172,8 @@ claim(
     "the numerical gradient grows by one power of P more than the formula and the incremental "
     f"method. Compared with the loops in Python: {exponents}.",
     f"compared with the loops in Python, the exponents are {exponents}, where +1, 0 and 0 are "
-    "expected. Other processes disturbed some sizes, or the largest X no longer fits a cache.",
+    "expected. Other processes may have disturbed some sizes, or the largest X no longer fits a "
+    "cache.",
 )
 largest = {name: study.of(name)[-1].timing.summary.median for name in study.methods}
 P_LARGEST = COUNTS[-1] * C
@@ -182,7 +183,7 @@ claim(
     f"at {P_LARGEST:,} parameters the numerical gradient takes {seconds(largest[NUMERICAL])}, "
     f"{over_formula:,.0f} times as long as the formula.",
     f"at {P_LARGEST:,} parameters the numerical gradient takes {seconds(largest[NUMERICAL])}, only "
-    f"{over_formula:,.0f} times as long as the formula. BLAS is slow here, or was disturbed.",
+    f"{over_formula:,.0f} times as long as the formula. BLAS may be slow here, or was disturbed.",
 )
 over_loops = largest[NUMERICAL] / largest[LOOPS]
 sizes = zip(study.of(NUMERICAL), study.of(LOOPS), strict=True)
@@ -208,7 +209,7 @@ claim(
     f"{incremental_over_formula:,.0f} times as long as the formula.",
     f"the incremental method is {over_incremental:.1f} times as fast as that, and takes "
     f"{incremental_over_formula:.1f} times as long as the formula; more than 3 and 5 times are "
-    "usual. Other processes disturbed the times of the largest size.",
+    "usual. Other processes probably disturbed the times of the largest size.",
 )
 
 # %% [markdown]
@@ -278,8 +279,8 @@ claim(
     as_expected,
     "on the left both errors fall like 1/h. On the right the forward error grows like h, the "
     "central one like h^2.",
-    "the slopes are not the expected -1 on the left, and +1 and +2 on the right. The sums of this "
-    "BLAS round in another way than usual.",
+    "the slopes above are not the expected -1 on the left, and +1 and +2 on the right. The sums "
+    "of this BLAS may round in another way than usual.",
 )
 at_roots = all(
     root / 30 < best[name] < root * 30
@@ -291,7 +292,7 @@ claim(
     f"the best steps are near these roots, and the central difference is {exactness:,.0f} times as "
     "exact as the forward one.",
     f"the best steps are {best[FORWARD]:.0e} and {best[CENTRAL]:.0e}, and the central difference "
-    f"is {exactness:.0f} times as exact. This BLAS rounds in another way than usual.",
+    f"is {exactness:.0f} times as exact. This BLAS may round in another way than usual.",
 )
 
 # %% [markdown]
@@ -314,7 +315,7 @@ claim(
     incremental_gain > 2,
     f"the error of the incremental difference is {incremental_gain:.0f} times smaller.",
     f"the error of the incremental difference is {incremental_gain:.1f} times smaller, where more "
-    "than 2 times is usual. NumPy adds losses in another order here.",
+    "than 2 times is usual. NumPy may add losses in another order here.",
 )
 
 # %% [markdown]

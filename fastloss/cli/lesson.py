@@ -150,7 +150,13 @@ def _show(cell: Cell, terminal: Console) -> None:
         terminal.print(Markdown(cell.source))
         return
     terminal.print(
-        Syntax(cell.source.strip("\n"), "python", background_color="default", theme="ansi_dark")
+        Syntax(
+            cell.source.strip("\n"),
+            "python",
+            background_color="default",
+            theme="ansi_dark",
+            word_wrap=True,
+        )
     )
 
 

@@ -61,8 +61,12 @@ def claim(holds: bool, said: str, otherwise: str) -> None:
     claims = _claims.get()
     if claims is not None:
         claims.append(Claim(holds, sentence))
-    width = shutil.get_terminal_size((100, 24)).columns
-    print(textwrap.fill(f"{SHOWN if holds else NOT_SHOWN} {sentence}", width))
+    say(f"{SHOWN if holds else NOT_SHOWN} {sentence}")
+
+
+def say(sentence: str) -> None:
+    """Print a sentence in lines of the terminal's width."""
+    print(textwrap.fill(sentence, shutil.get_terminal_size((100, 24)).columns))
 
 
 class WrongResult(Exception):
