@@ -105,6 +105,14 @@ def test_every_loss_of_the_package_passes_as_itself(loss, dtype):
         (users.softmax, "softmax", {"intercept": True}, "`W` without a bias row"),
         (users.four_arguments, "softmax", {}, "but also needs reg: check a function of three"),
         (users.two_arguments, "softmax", {}, "but takes 2 arguments"),
+        (users.of_one_hot, "softmax", {}, "it seems to want one-hot labels (N, C): pass it"),
+        (
+            users.of_columns,
+            "softmax",
+            {},
+            "`X` as (D, N): pass it `X.T` in a function of W, X, y; `W`",
+        ),
+        (users.columns_in_float32, "softmax", {}, "it seems to want (C, D): pass --layout cd"),
         (users.unshifted, "softmax", {}, "subtract each row's largest score before exp"),
         (users.shifted_by_the_largest_of_all, "softmax", {}, "subtract each row's largest score"),
     ],
@@ -126,6 +134,13 @@ def test_wrong_function_is_told_what_to_do(function, loss, options, advice):
         (users.not_a_number, r"dW\[3, 2\] = nan, expected -?0\.\d+$"),
         (users.changes_w, r"changes its argument W: compute on a copy"),
         (users.changes_x_and_y, r"changes its argument X and y: compute on a copy"),
+        (
+            users.complex_numbers,
+            r"; dW must hold real numbers, not complex128",
+        ),
+        (users.dictionary, r"returns dict, not \(loss, dW\)"),
+        (users.no_gradient, r"returns \(float, None\); dW must have the shape of W"),
+        (users.infinite, r"loss inf, expected 2\.\d+$"),
         (users.rounded_slopes, r"dW\[\d+, \d\] = .*allowed 1e-04"),
     ],
 )

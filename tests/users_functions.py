@@ -360,3 +360,36 @@ def loops_of_columns(W: Any, X: Any, y: Any) -> Any:
             for d in range(W.shape[1]):
                 dW[j, d] += slope * X[i, d] / len(X)
     return loss / len(X), dW
+
+
+def of_one_hot(W: Any, X: Any, Y: Any) -> Any:
+    return log_sum_exp(W, X, (Y @ np.arange(Y.shape[1])).astype(int))
+
+
+def of_columns(W: Any, X: Any, y: Any) -> Any:
+    """Takes W (C, D) and X (D, N)."""
+    loss, dW = log_sum_exp(W.T, X.T, y)
+    return loss, dW.T
+
+
+def columns_in_float32(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = refuses_float64(np.ascontiguousarray(W.T), X, y)
+    return loss, dW.T
+
+
+def complex_numbers(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, dW.astype(complex)
+
+
+def dictionary(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    return {"loss": loss, "gradient": dW}
+
+
+def no_gradient(W: Any, X: Any, y: Any) -> Any:
+    return float(log_sum_exp(W, X, y)[0]), None
+
+
+def infinite(W: Any, X: Any, y: Any) -> Any:
+    return np.inf, np.full(W.shape, np.inf)

@@ -93,8 +93,9 @@ def examine(
     if lead.outcome.is_usable and math.isfinite(lead.outcome.loss or 0.0):
         report = replace(report, gradient_check=_by_differences(lead, seed))
     if report.failures:
-        wrong = next(e for e in gathered if _finding(e).wrong)
-        return replace(report, advice=() if wrong.outcome.changed else diagnose(wrong))
+        wrong = (e for e in gathered if _finding(e).wrong and not e.outcome.changed)
+        advice = next((sentences for e in wrong if (sentences := diagnose(e))), ())
+        return replace(report, advice=advice)
     return _on_other_cases(report, gathered, [*others, *more])
 
 
@@ -107,8 +108,6 @@ def _of_taken_types(first: dict[str, Evidence]) -> tuple[list[Evidence], tuple[s
     if narrow.outcome.raised and not wide.outcome.raised:
         gathered = [wide]
         notes = (_one_type_only("float64", "float32", narrow.outcome),)
-    elif wide.outcome.raised:  # both raise, for one reason most likely
-        return [wide], ()
     else:
         gathered = [wide, narrow]
     if wide.is_right or not _computes_in_float32(wide):

@@ -63,9 +63,7 @@ class Convention:
         """Return the terms as a note on a whole table; empty without any."""
         return f"; every loss{self.terms}" if self.terms else ""
 
-    def arguments(
-        self, W: Floats, X: NDArray[Any], y: NDArray[np.int64]
-    ) -> tuple[NDArray[Any], ...]:
+    def arguments(self, W: Floats, X: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Return the function's arguments for ``W`` (D, C); for "cd", ``W`` becomes a copy."""
         if self.layout == "cd":
             W = np.ascontiguousarray(W.T)

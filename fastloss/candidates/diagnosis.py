@@ -6,16 +6,19 @@ import math
 
 import numpy as np
 
+from fastloss.arrays import ieee_arithmetic
 from fastloss.candidates.evidence import Evidence
-from fastloss.candidates.hypotheses import EXCEPTIONS, FORMS, VALUES, Form
+from fastloss.candidates.wrong_calls import EXCEPTIONS, RESULTS, Hypothesis
+from fastloss.candidates.wrong_values import VALUES
 
 
+@ieee_arithmetic()
 def diagnose(evidence: Evidence) -> tuple[str, ...]:
     """Return sentences that say why a call failed and what to do; empty if no hypothesis fits."""
     if evidence.outcome.raised:
         return _first(EXCEPTIONS, evidence)
     if not evidence.outcome.is_usable:
-        return _first(FORMS, evidence)
+        return _first(RESULTS, evidence)
     wrong = set(evidence.misfits)
     found = [explanation for test in VALUES if (explanation := test(evidence)) is not None]
     # One explanation of everything is likelier than two.
@@ -36,5 +39,5 @@ def diagnose_extreme(evidence: Evidence) -> tuple[str, ...]:
     return ("an exp overflows or underflows: subtract each row's largest score before exp",)
 
 
-def _first(forms: tuple[Form, ...], evidence: Evidence) -> tuple[str, ...]:
-    return tuple(sentence for form in forms if (sentence := form(evidence)))[:1]
+def _first(hypotheses: tuple[Hypothesis, ...], evidence: Evidence) -> tuple[str, ...]:
+    return tuple(sentence for test in hypotheses if (sentence := test(evidence)))[:1]
