@@ -16,6 +16,8 @@ from fastloss.benchmark import VerificationError
 from fastloss.benchmark.candidates import verified
 from fastloss.benchmark.run import verify
 from fastloss.candidates import Candidate, Convention, check_candidate
+from fastloss.candidates.cases import smooth_case
+from fastloss.losses import get_loss
 
 EVERYTHING = {"order": "X,y,W", "layout": "cd", "l2": 0.1, "intercept": True}
 
@@ -73,6 +75,7 @@ def test_every_loss_of_the_package_passes_as_itself(loss, dtype):
         (users.no_one_subtracted, "softmax", {}, "subtract 1 at [arange(N), y]"),
         (users.no_true_class, "hinge", {}, "its column lacks minus the sum of the others"),
         (users.labels_from_one, "softmax", {}, "labels start at 0"),
+        (users.labels_from_one_penalised, "softmax", {"l2": 0.1}, "labels start at 0"),
         (users.epsilon_in_the_log, "softmax", {}, "added inside a log"),
         (users.true_class_counted, "hinge", {}, "off by the constant 1 at every W"),
         (users.mean_over_classes, "hinge", {}, "divided by the number of classes"),
@@ -112,6 +115,7 @@ def test_every_loss_of_the_package_passes_as_itself(loss, dtype):
             {},
             "`X` as (D, N): pass it `X.T` in a function of W, X, y; `W`",
         ),
+        (users.right_one_way, "softmax", {}, "it seems to want f(X, y, W): pass --order X,y,W"),
         (users.columns_in_float32, "softmax", {}, "it seems to want (C, D): pass --layout cd"),
         (users.unshifted, "softmax", {}, "subtract each row's largest score before exp"),
         (users.shifted_by_the_largest_of_all, "softmax", {}, "subtract each row's largest score"),
@@ -167,6 +171,32 @@ def test_function_that_fails_at_extreme_scores_only_is_told_so():
     text = str(report)
     assert "wrong in float64 and float32: very negative scores\n    loss nan, expected 4." in text
     assert "right in float64 and float32: ordinary scores, one row, two classes, ties" in text
+
+
+def test_infinite_loss_is_forgiven_only_where_scores_are_far_apart():
+    report = check_candidate(users.infinite_loss_at_large_scores)
+    assert {finding.case for finding in report.failures} == {"very large scores"}
+    assert report.fails_only_at_extremes
+
+
+def test_two_faults_are_two_sentences():
+    def faults(W, X, y):
+        loss, dW = users.log_sum_exp(W, X, y)
+        return loss * len(y), -dW
+
+    advice = check_candidate(faults).advice
+    assert [sentence.split(":")[0] for sentence in advice] == [
+        "the loss is 37 times too large",
+        "the gradient is of the wrong sign",
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_problem_of_the_differences_has_no_kink_near(seed):
+    case = smooth_case(Convention(), get_loss("hinge"), seed)
+    scores = case.X @ case.W
+    margins = scores - scores[np.arange(len(case.y)), case.y][:, None] + 1
+    assert np.abs(margins).min() > 0.03
 
 
 def test_exception_is_shown_with_the_users_frames_only():
@@ -280,6 +310,7 @@ def test_candidate_travels_and_is_called_in_the_packages_own_convention():
     X, y, W = rng.standard_normal((8, 4)), rng.integers(0, 3, 8), rng.standard_normal((5, 3))
     candidate = Candidate.of(users.everything, Convention(**EVERYTHING))
     candidate = pickle.loads(pickle.dumps(candidate))
+    assert candidate.convention.arguments(W, X, y)[2].flags.c_contiguous
     loss, dW = candidate(W, X, y)
     expected = fastloss.loss_and_grad(W, X, y, l2=0.1, intercept=True, backend="numpy")
     np.testing.assert_allclose(loss, expected[0], rtol=1e-12)

@@ -19,14 +19,13 @@ def diagnose(evidence: Evidence) -> tuple[str, ...]:
         return _first(EXCEPTIONS, evidence)
     if not evidence.outcome.is_usable:
         return _first(RESULTS, evidence)
-    wrong = set(evidence.misfits)
-    found = [explanation for test in VALUES if (explanation := test(evidence)) is not None]
-    # One explanation of everything is likelier than two.
-    whole = [explanation for explanation in found if explanation.parts == wrong]
-    if whole:
-        return (whole[0].sentence,)
-    single = [next((e.sentence for e in found if part in e.parts), "") for part in sorted(wrong)]
-    return tuple(dict.fromkeys(filter(None, single)))
+    sentences, unexplained = [], set(evidence.misfits)
+    for test in VALUES:
+        explanation = test(evidence)
+        if explanation is not None and explanation.parts <= unexplained:
+            sentences.append(explanation.sentence)
+            unexplained -= explanation.parts
+    return tuple(sentences)
 
 
 def diagnose_extreme(evidence: Evidence) -> tuple[str, ...]:
