@@ -86,11 +86,11 @@ def options(**values: str | float | bool) -> str:
     flags = (
         f"--{'' if value else 'no-'}{name}"
         if isinstance(value, bool)
-        else f"--{name} {value if isinstance(value, str) else format(value, '.4g')}"
+        else f"--{name} {value if isinstance(value, str) else format(value, '.10g')}"
         for name, value in values.items()
     )
     arguments = (
-        f"{name}={format(value, '.4g') if isinstance(value, float) else repr(value)}"
+        f"{name}={format(value, '.10g') if isinstance(value, float) else repr(value)}"
         for name, value in values.items()
     )
     return f"{' '.join(flags)} (in Python: {', '.join(arguments)})"

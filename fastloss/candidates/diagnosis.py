@@ -6,13 +6,12 @@ import math
 
 import numpy as np
 
-from fastloss.arrays import ieee_arithmetic
 from fastloss.candidates.evidence import Evidence
 from fastloss.candidates.wrong_calls import EXCEPTIONS, RESULTS, Hypothesis
 from fastloss.candidates.wrong_values import VALUES
 
 
-@ieee_arithmetic()
+@np.errstate(all="ignore")
 def diagnose(evidence: Evidence) -> tuple[str, ...]:
     """Return sentences that say why a call failed and what to do; empty if no hypothesis fits."""
     if evidence.outcome.raised:

@@ -43,6 +43,7 @@ def returns(shapes: Callable[[Evidence], tuple[tuple[int, ...], ...]], sentence:
 
 
 def nothing(evidence: Evidence) -> str | None:
+    """Test for a result of None."""
     if evidence.outcome.returned is not None:
         return None
     return "it returns None: end it with `return loss, dW`"

@@ -66,6 +66,8 @@ def another_loss(evidence: Evidence) -> Explanation | None:
 
 def another_penalty(evidence: Evidence) -> Explanation | None:
     """Test whether the difference is a multiple of ``sum(W**2)`` and of its gradient ``2 W``."""
+    if not evidence.case.W.any():
+        return None
     l2 = evidence.candidate.convention.l2
     in_loss, in_gradient = _fitted_l2(evidence)
     close = 1e-3 * max(abs(in_gradient), 1e-3)
@@ -108,7 +110,11 @@ def _with_penalty(evidence: Evidence, l2: float) -> Pair:
 
 
 def _rounded(l2: float) -> str:
-    return f"{l2:.4g}" if abs(l2) > 1e-9 else "0"
+    """Return a fitted number as text, with four digits if they are enough."""
+    if abs(l2) <= 1e-9:
+        return "0"
+    short = f"{l2:.4g}"
+    return short if abs(float(short) - l2) <= 1e-6 * abs(l2) else f"{l2:.10g}"
 
 
 def _penalty_sentence(l2: float, found: float) -> str:
@@ -116,9 +122,9 @@ def _penalty_sentence(l2: float, found: float) -> str:
     if number == "0":
         return f"it has no penalty: leave out {options(l2=l2)}"
     if not l2:
-        return f"off by {number} * sum(W**2): is a penalty in it? Pass {options(l2=found)}"
+        return f"off by {number} * sum(W**2): is a penalty in it? Pass {options(l2=float(number))}"
     half = " (is it l2 / 2 * sum(W**2)?)" if abs(found - l2 / 2) <= 1e-3 * l2 else ""
-    return f"its penalty is {number} * sum(W**2){half}: pass {options(l2=found)}"
+    return f"its penalty is {number} * sum(W**2){half}: pass {options(l2=float(number))}"
 
 
 def penalised_bias(evidence: Evidence) -> Pair:
