@@ -130,3 +130,19 @@ def test_softmax_with_l2_is_sklearn_linear_model_loss(dtype, backend):
         backend=backend,
     )
     assert_close(actual, (loss, gradient.T), dtype)
+
+
+def test_candidate_in_pytorch_in_float32_or_in_a_graph():
+    torch = peer("torch")
+
+    def of_tensors(W, X, y, dtype=torch.float32, **options):
+        w = torch.tensor(W, dtype=dtype, requires_grad=True)
+        scores = torch.tensor(X, dtype=dtype) @ w
+        loss = torch.nn.functional.cross_entropy(scores, torch.tensor(y))
+        return loss.item(), torch.autograd.grad(loss, w, **options)[0]
+
+    report = fastloss.check_candidate(of_tensors)
+    assert report.passed, str(report)
+    assert "computes in float32" in report.notes[0]
+    report = fastloss.check_candidate(lambda W, X, y: of_tensors(W, X, y, create_graph=True))
+    assert "return `dW.detach().numpy()`" in report.reason

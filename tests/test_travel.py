@@ -24,8 +24,10 @@ from fastloss.benchmark.run import Settings as BenchSettings
 from fastloss.benchmark.run import VerificationError
 from fastloss.benchmark.shown import ShownResults
 from fastloss.benchmark.worker import WorkerError
+from fastloss.candidates import Candidate
 from fastloss.files import DataFormatError
 from fastloss.kernels import simd
+from fastloss.lessons.tools import WrongResult
 from fastloss.lessons.verdicts import Fault
 from fastloss.losses import get_loss, softmax
 from fastloss.optim.checkpoint import Checkpoint, fingerprint
@@ -74,7 +76,10 @@ def examples() -> list[Any]:
         optim.Stop("converged", "the gradient is 0"),
         Fault("too slow", "slow"),
         *(DataFormatError("a.npz", "truncated", 7), VerificationError("wrong"), WorkerError("1")),
+        WrongResult("the losses differ"),
         fastloss.check_gradient(objective, W),
+        fastloss.check_candidate(lambda W, X, y: None),
+        Candidate("mine", "my_module:my_function"),
         fastloss.explain(1000, 100, 10),
         auto.choose(Workload(get_loss("hinge"), (9, 5, 3), X.dtype, W.dtype)),
         Results("title", "data", {}, {"read": 1.0}, timing, None, [cell]),

@@ -360,3 +360,69 @@ def loops_of_columns(W: Any, X: Any, y: Any) -> Any:
             for d in range(W.shape[1]):
                 dW[j, d] += slope * X[i, d] / len(X)
     return loss / len(X), dW
+
+
+def of_one_hot(W: Any, X: Any, Y: Any) -> Any:
+    return log_sum_exp(W, X, (Y @ np.arange(Y.shape[1])).astype(int))
+
+
+def of_columns(W: Any, X: Any, y: Any) -> Any:
+    """Takes W (C, D) and X (D, N)."""
+    loss, dW = log_sum_exp(W.T, X.T, y)
+    return loss, dW.T
+
+
+def columns_in_float32(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = refuses_float64(np.ascontiguousarray(W.T), X, y)
+    return loss, dW.T
+
+
+def complex_numbers(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, dW.astype(complex)
+
+
+def dictionary(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    return {"loss": loss, "gradient": dW}
+
+
+def no_gradient(W: Any, X: Any, y: Any) -> Any:
+    return float(log_sum_exp(W, X, y)[0]), None
+
+
+def infinite(W: Any, X: Any, y: Any) -> Any:
+    return np.inf, np.full(W.shape, np.inf)
+
+
+def labels_from_one_penalised(W: Any, X: Any, y: Any) -> Any:
+    return penalised(W, X, y - 1)
+
+
+def infinite_loss_at_large_scores(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    return np.inf if (X @ W).min() > 1000 else loss, dW
+
+
+def right_one_way(A: Any, B: Any, C: Any) -> Any:
+    """Right as f(X, y, W); returns zeros for W (C, D)."""
+    if C.ndim == 2:
+        return log_sum_exp(C, A, B)
+    if A.shape[0] != 5:
+        raise ValueError("wrong shapes")
+    return 0.0, np.zeros_like(A)
+
+
+def penalised_by_a_third(W: Any, X: Any, y: Any) -> Any:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss + np.sum(W * W) / 3, dW + 2 * W / 3
+
+
+def nan_at_zero(W: Any, X: Any, y: Any) -> Any:
+    return log_sum_exp(W * (np.abs(W).max() / np.abs(W).max()), X, y)
+
+
+def fails_for_seven(W: Any, X: Any, y: Any) -> Any:
+    if len(X) == 7:
+        raise ValueError("seven")
+    return log_sum_exp(W, X, y)

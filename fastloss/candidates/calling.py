@@ -20,7 +20,8 @@ from fastloss.candidates.candidate import Candidate, LossAndGrad, resolve_candid
 Layout = Callable[[NDArray[Any]], NDArray[Any]]
 
 _PACKAGE = Path(__file__).parents[1]
-_LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
+_INSTALLED = {"site-packages", "dist-packages"}
 # Numba reports a type that it cannot compile on pages of text.
 _MOST_LINES = 4
 
@@ -52,7 +53,7 @@ def attempt(
     candidate: Candidate,
     W: Floats,
     X: NDArray[Any],
-    y: NDArray[np.int64],
+    y: NDArray[Any],
     layout: Layout = np.asarray,
 ) -> Outcome:
     """Call the candidate with copies of the arguments; return what came of it, never raise."""
@@ -78,26 +79,35 @@ def attempt(
 
 
 def _outcome(candidate: Candidate, returned: Any, W: Floats, changed: tuple[str, ...]) -> Outcome:
+    got = f"returns {described(returned)}"
     try:
         loss, gradient = candidate.result(returned)
-        dtype = str(gradient.dtype)
-        gradient = gradient.astype(np.float64)  # a copy: the function may write to its own again
-    except (TypeError, ValueError, RuntimeError) as error:
-        problem = f"returns {described(returned)}, not (loss, dW)"
-        if isinstance(error, RuntimeError):  # PyTorch's words on a tensor in a graph
-            problem += f": {_message(error)}"
+    except RuntimeError as error:  # PyTorch's words on a tensor in a graph
+        problem = f"{got}, not (loss, dW): {_message(error)}"
         return Outcome(returned, problem=problem, changed=changed)
-    problem = ""
+    except (TypeError, ValueError):
+        return Outcome(returned, problem=f"{got}, not (loss, dW)", changed=changed)
+    dtype = str(gradient.dtype)
     if gradient.shape != W.shape:
         own = candidate.convention.gradient(W).shape
-        problem = f"returns dW of shape {np.shape(returned[1])}, not of W's, {own}"
-    return Outcome(returned, loss, gradient, dtype, problem, changed=changed)
+        return Outcome(
+            returned, problem=f"{got}; dW must have the shape of W, {own}", changed=changed
+        )
+    if gradient.dtype.kind in "cOSU":
+        problem = f"{got}; dW must hold real numbers, not {dtype}"
+        return Outcome(returned, problem=problem, changed=changed)
+    # A copy: the function may write its next result to the same array.
+    return Outcome(returned, loss, gradient.astype(np.float64), dtype, changed=changed)
 
 
 def described(value: Any) -> str:
     """Describe a result by the types and shapes in it: ``(array (13, 5), float)``."""
     if isinstance(value, (tuple, list)):
-        return f"({', '.join(described(item) for item in value)})"
+        return f"({', '.join(map(_described_item, value))})"
+    return _described_item(value)
+
+
+def _described_item(value: Any) -> str:
     if value is None:
         return "None"
     shape = getattr(value, "shape", ())
@@ -124,4 +134,5 @@ def _frames(error: BaseException, function: LossAndGrad) -> str:
 
 def _is_library(filename: str) -> bool:
     path = Path(filename)
-    return any(path.is_relative_to(folder) for folder in (_PACKAGE, *_LIBRARIES))
+    inside = path.is_relative_to(_PACKAGE) or path.is_relative_to(_STANDARD_LIBRARY)
+    return inside or not _INSTALLED.isdisjoint(path.parts)

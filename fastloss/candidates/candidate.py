@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,8 @@ def name_of(function: str | LossAndGrad) -> str:
     """Return a function's name; a lambda's is its place, ``lambda, file.py:12``, if in a file."""
     if isinstance(function, str):
         return function
+    if isinstance(function, partial):
+        return name_of(function.func)
     name = str(getattr(function, "__name__", type(function).__name__))
     code = getattr(function, "__code__", None)
     if name != "<lambda>" or code is None:

@@ -17,7 +17,7 @@ from fastloss.candidates.convention import Convention
 from fastloss.candidates.diagnosis import diagnose, diagnose_extreme
 from fastloss.candidates.evidence import Evidence
 from fastloss.candidates.report import CandidateReport, Finding
-from fastloss.gradcheck import GradientCheck, check_gradient
+from fastloss.gradcheck import check_gradient
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 
@@ -91,10 +91,11 @@ def examine(
         notes=notes,
     )
     if lead.outcome.is_usable and math.isfinite(lead.outcome.loss or 0.0):
-        report = replace(report, gradient_check=_by_differences(lead, seed))
+        report = _with_differences(report, lead, seed)
     if report.failures:
-        wrong = next(e for e in gathered if _finding(e).wrong)
-        return replace(report, advice=() if wrong.outcome.changed else diagnose(wrong))
+        wrong = (e for e in gathered if _finding(e).wrong and not e.outcome.changed)
+        advice = next((sentences for e in wrong if (sentences := diagnose(e))), ())
+        return replace(report, advice=advice)
     return _on_other_cases(report, gathered, [*others, *more])
 
 
@@ -107,8 +108,6 @@ def _of_taken_types(first: dict[str, Evidence]) -> tuple[list[Evidence], tuple[s
     if narrow.outcome.raised and not wide.outcome.raised:
         gathered = [wide]
         notes = (_one_type_only("float64", "float32", narrow.outcome),)
-    elif wide.outcome.raised:  # both raise, for one reason most likely
-        return [wide], ()
     else:
         gathered = [wide, narrow]
     if wide.is_right or not _computes_in_float32(wide):
@@ -147,12 +146,13 @@ def _on_other_cases(
     strided, note = _not_contiguous(lead)
     findings += strided
     report = replace(report, findings=tuple(findings), notes=(*report.notes, *note))
-    failing = next((e for e in more if _finding(e).wrong), None)
-    if failing is None:
+    failing = [e for e in more if _finding(e).wrong]
+    if not failing:
         limits = dict.fromkeys(limit for e in more if (limit := _limit(e)))
         return replace(report, notes=(*report.notes, *limits))
     advise = diagnose_extreme if report.fails_only_at_extremes else diagnose
-    return replace(report, advice=advise(failing), frames=failing.outcome.frames)
+    first = min(failing, key=lambda e: e.case.extreme)
+    return replace(report, advice=advise(first), frames=first.outcome.frames)
 
 
 def _finding(evidence: Evidence) -> Finding:
@@ -201,8 +201,8 @@ def _not_contiguous(lead: Evidence) -> tuple[list[Finding], list[str]]:
     return [replace(_finding(evidence), case=_NOT_CONTIGUOUS)], []
 
 
-def _by_differences(lead: Evidence, seed: int) -> GradientCheck | None:
-    """Compare the gradient with finite differences of the candidate's own loss."""
+def _with_differences(report: CandidateReport, lead: Evidence, seed: int) -> CandidateReport:
+    """Add the comparison of the gradient with finite differences of the candidate's own loss."""
     case = smooth_case(lead.candidate.convention, lead.loss, seed)
     W, X, y = case.arguments(lead.dtype)
 
@@ -214,6 +214,8 @@ def _by_differences(lead: Evidence, seed: int) -> GradientCheck | None:
 
     call.__name__ = lead.candidate.name
     try:
-        return check_gradient(call, W, n_coordinates=30, dtype=lead.precision, seed=seed)
-    except ValueError:  # such as a gradient of NaN, which the findings report
-        return None
+        check = check_gradient(call, W, n_coordinates=30, dtype=lead.precision, seed=seed)
+    except ValueError as error:  # the call failed, or its loss is not finite
+        finding = Finding(case.name, lead.dtype, str(error))
+        return replace(report, findings=(*report.findings, finding))
+    return replace(report, gradient_check=check)

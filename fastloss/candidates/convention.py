@@ -63,9 +63,7 @@ class Convention:
         """Return the terms as a note on a whole table; empty without any."""
         return f"; every loss{self.terms}" if self.terms else ""
 
-    def arguments(
-        self, W: Floats, X: NDArray[Any], y: NDArray[np.int64]
-    ) -> tuple[NDArray[Any], ...]:
+    def arguments(self, W: Floats, X: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Return the function's arguments for ``W`` (D, C); for "cd", ``W`` becomes a copy."""
         if self.layout == "cd":
             W = np.ascontiguousarray(W.T)
@@ -88,11 +86,11 @@ def options(**values: str | float | bool) -> str:
     flags = (
         f"--{'' if value else 'no-'}{name}"
         if isinstance(value, bool)
-        else f"--{name} {value if isinstance(value, str) else format(value, '.4g')}"
+        else f"--{name} {value if isinstance(value, str) else format(value, '.10g')}"
         for name, value in values.items()
     )
     arguments = (
-        f"{name}={format(value, '.4g') if isinstance(value, float) else repr(value)}"
+        f"{name}={format(value, '.10g') if isinstance(value, float) else repr(value)}"
         for name, value in values.items()
     )
     return f"{' '.join(flags)} (in Python: {', '.join(arguments)})"

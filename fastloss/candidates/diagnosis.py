@@ -7,23 +7,24 @@ import math
 import numpy as np
 
 from fastloss.candidates.evidence import Evidence
-from fastloss.candidates.hypotheses import EXCEPTIONS, FORMS, VALUES, Form
+from fastloss.candidates.wrong_calls import EXCEPTIONS, RESULTS, Hypothesis
+from fastloss.candidates.wrong_values import VALUES
 
 
+@np.errstate(all="ignore")
 def diagnose(evidence: Evidence) -> tuple[str, ...]:
     """Return sentences that say why a call failed and what to do; empty if no hypothesis fits."""
     if evidence.outcome.raised:
         return _first(EXCEPTIONS, evidence)
     if not evidence.outcome.is_usable:
-        return _first(FORMS, evidence)
-    wrong = set(evidence.misfits)
-    found = [explanation for test in VALUES if (explanation := test(evidence)) is not None]
-    # One explanation of everything is likelier than two.
-    whole = [explanation for explanation in found if explanation.parts == wrong]
-    if whole:
-        return (whole[0].sentence,)
-    single = [next((e.sentence for e in found if part in e.parts), "") for part in sorted(wrong)]
-    return tuple(dict.fromkeys(filter(None, single)))
+        return _first(RESULTS, evidence)
+    sentences, unexplained = [], set(evidence.misfits)
+    for test in VALUES:
+        explanation = test(evidence)
+        if explanation is not None and explanation.parts <= unexplained:
+            sentences.append(explanation.sentence)
+            unexplained -= explanation.parts
+    return tuple(sentences)
 
 
 def diagnose_extreme(evidence: Evidence) -> tuple[str, ...]:
@@ -36,5 +37,5 @@ def diagnose_extreme(evidence: Evidence) -> tuple[str, ...]:
     return ("an exp overflows or underflows: subtract each row's largest score before exp",)
 
 
-def _first(forms: tuple[Form, ...], evidence: Evidence) -> tuple[str, ...]:
-    return tuple(sentence for form in forms if (sentence := form(evidence)))[:1]
+def _first(hypotheses: tuple[Hypothesis, ...], evidence: Evidence) -> tuple[str, ...]:
+    return tuple(sentence for test in hypotheses if (sentence := test(evidence)))[:1]

@@ -121,6 +121,8 @@ class CandidateReport:
             yield f"  right in {' and '.join(dtypes)}: {', '.join(cases)}"
 
     def _of_gradient_check(self, check: GradientCheck) -> str:
+        if not check.passed and self.failures:
+            return "  finite differences: the gradient is not that of its own loss either"
         if not check.passed:
             return f"  finite differences: the gradient is not that of its own loss\n{check}"
         own = "" if not self.failures else "; the gradient belongs to its own loss"

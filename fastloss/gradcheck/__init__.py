@@ -2,7 +2,7 @@
 
 Each comparison is on one *line* ``t -> f(W + t V)``. The line is a coordinate (V has a single 1) or
 a direction (V is dense and has norm 1). The analytic slope is ``a = sum(gradient * V)``. The
-numerical slope ``n`` is a centred difference in float64.
+numerical slope ``n`` is a centred difference in float64, or in float32 for a callable of that type.
 
 Choice of the step. The check takes the first of ``h``, ``h / 10``, ``h / 100``, ... that settles
 the matter: no known kink lies between the probes, ``a`` and ``n`` agree, and rounding is small

@@ -41,7 +41,7 @@ def check_gradient(
     seed: int = 0,
     dtype: DTypeLike = np.float64,
 ) -> GradientCheck:
-    """Compare the gradient that ``f`` returns with centred differences of its loss, in float64.
+    """Compare the gradient that ``f`` returns with centred differences of its loss.
 
     Relative errors ``|a - n| / max(|a|, |n|)`` (0 if both are 0) are graded as in CS231n: above
     1e-2 "wrong", above 1e-4 "uneasy", above 1e-7 "fine" (usual near kinks), else "good". Slopes

@@ -1,21 +1,18 @@
-"""Hypotheses on why a result is wrong, each with a sentence that says what to do.
+"""Hypotheses on a wrong loss or gradient, each with a sentence that says what to do.
 
 A hypothesis is a function of the `Evidence`. It returns an `Explanation` if the evidence fits, else
-None. The tables at the end list them, the more special ones first.
+None. The table at the end lists them, the more special ones first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import permutations, product
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from fastloss.candidates.candidate import missing_arguments
-from fastloss.candidates.cases import make_cases
-from fastloss.candidates.convention import Convention, options
+from fastloss.candidates.convention import options
 from fastloss.candidates.evidence import Evidence, Pair
 from fastloss.losses import available_losses, get_loss
 
@@ -31,10 +28,6 @@ class Explanation:
 
 
 Hypothesis = Callable[[Evidence], Explanation | None]
-Form = Callable[[Evidence], str | None]
-
-
-# Wrong values
 
 
 def predicted(sentence: str, predict: Callable[[Evidence], Pair]) -> Hypothesis:
@@ -73,6 +66,8 @@ def another_loss(evidence: Evidence) -> Explanation | None:
 
 def another_penalty(evidence: Evidence) -> Explanation | None:
     """Test whether the difference is a multiple of ``sum(W**2)`` and of its gradient ``2 W``."""
+    if not evidence.case.W.any():
+        return None
     l2 = evidence.candidate.convention.l2
     in_loss, in_gradient = _fitted_l2(evidence)
     close = 1e-3 * max(abs(in_gradient), 1e-3)
@@ -115,7 +110,11 @@ def _with_penalty(evidence: Evidence, l2: float) -> Pair:
 
 
 def _rounded(l2: float) -> str:
-    return f"{l2:.4g}" if abs(l2) > 1e-9 else "0"
+    """Return a fitted number as text, with four digits if they are enough."""
+    if abs(l2) <= 1e-9:
+        return "0"
+    short = f"{l2:.4g}"
+    return short if abs(float(short) - l2) <= 1e-6 * abs(l2) else f"{l2:.10g}"
 
 
 def _penalty_sentence(l2: float, found: float) -> str:
@@ -123,9 +122,9 @@ def _penalty_sentence(l2: float, found: float) -> str:
     if number == "0":
         return f"it has no penalty: leave out {options(l2=l2)}"
     if not l2:
-        return f"off by {number} * sum(W**2): is a penalty in it? Pass {options(l2=found)}"
+        return f"off by {number} * sum(W**2): is a penalty in it? Pass {options(l2=float(number))}"
     half = " (is it l2 / 2 * sum(W**2)?)" if abs(found - l2 / 2) <= 1e-3 * l2 else ""
-    return f"its penalty is {number} * sum(W**2){half}: pass {options(l2=found)}"
+    return f"its penalty is {number} * sum(W**2){half}: pass {options(l2=float(number))}"
 
 
 def penalised_bias(evidence: Evidence) -> Pair:
@@ -248,146 +247,3 @@ VALUES: tuple[Hypothesis, ...] = (
     constant,
     slight,
 )
-
-
-# Results of another form
-
-
-def _is_scalar(value: object) -> bool:
-    return np.ndim(value) == 0 and not isinstance(value, str)  # type: ignore[arg-type]
-
-
-def _shapes(evidence: Evidence) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of the items of the result: () of a number."""
-    returned = evidence.outcome.returned
-    items = returned if isinstance(returned, (tuple, list)) else (returned,)
-    return tuple(tuple(getattr(item, "shape", ())) for item in items)
-
-
-def _own_shape(evidence: Evidence) -> tuple[int, ...]:
-    convention = evidence.candidate.convention
-    return convention.gradient(evidence.case.W).shape
-
-
-def returns(shapes: Callable[[Evidence], tuple[tuple[int, ...], ...]], sentence: str) -> Form:
-    """Return the hypothesis that a result has these shapes, () for a number."""
-    return lambda e: sentence if _shapes(e) == shapes(e) else None
-
-
-def nothing(evidence: Evidence) -> str | None:
-    if evidence.outcome.returned is not None:
-        return None
-    return "it returns None: end it with `return loss, dW`"
-
-
-def in_a_graph(evidence: Evidence) -> str | None:
-    """Test for a PyTorch tensor that NumPy refuses to read."""
-    if "requires grad" not in evidence.outcome.problem:
-        return None
-    return "it returns a tensor that is part of a graph: return `dW.detach().numpy()`"
-
-
-def another_row_of_w(evidence: Evidence) -> str | None:
-    """Test for a gradient with, or without, a bias row that ``W`` does not have, or has."""
-    intercept = evidence.candidate.convention.intercept
-    shape = list(_own_shape(evidence))
-    shape[0 if evidence.candidate.convention.layout == "dc" else 1] += -1 if intercept else 1
-    if _shapes(evidence) != ((), tuple(shape)):
-        return None
-    return (
-        "dW lacks the bias row" if intercept else f"is a bias in it? Pass {options(intercept=True)}"
-    )
-
-
-#: Hypotheses on a result that is no pair of a loss and a gradient of the shape of W.
-FORMS: tuple[Form, ...] = (
-    nothing,
-    in_a_graph,
-    returns(lambda e: (_own_shape(e), ()), "it returns (gradient, loss): return loss, dW"),
-    returns(lambda e: ((),), "it returns the loss alone: return loss, dW"),
-    returns(lambda e: (_own_shape(e),), "it returns the gradient alone: return loss, dW"),
-    returns(
-        lambda e: ((), _own_shape(e)[::-1]),
-        "its dW is transposed: return dW.T, of the shape of W",
-    ),
-    returns(lambda e: ((), (e.case.W.size,)), "its dW is flat: return dW.reshape(W.shape)"),
-    returns(
-        lambda e: ((), e.scores.shape),
-        "its gradient is that of the scores (N, C): return X.T @ dscores",
-    ),
-    returns(
-        lambda e: ((e.n_rows,), _own_shape(e)),
-        "it returns a loss for each row: return their mean",
-    ),
-    another_row_of_w,
-)
-
-
-# Exceptions
-
-
-def more_arguments(evidence: Evidence) -> str | None:
-    """Test whether the function has required arguments beyond three, or fewer than three."""
-    convention = evidence.candidate.convention
-    missing = missing_arguments(evidence.candidate.function)
-    if missing is None:
-        return None
-    names, n_positional = missing
-    if names:
-        order = convention.order.replace(",", ", ")
-        given = ", ".join(f"{name}=..." for name in names)
-        return (
-            f"it is called as {convention.signature}, but also needs {', '.join(names)}: check a "
-            f"function of three arguments, such as `lambda {order}: "
-            f"{evidence.candidate.short_name}({order}, {given})`"
-        )
-    if n_positional < 3:
-        return f"it is called as {convention.signature}, but takes {n_positional} arguments"
-    return None
-
-
-def another_call(evidence: Evidence) -> str | None:
-    """Test whether another order, layout or bias makes the call work; a right one comes first."""
-    usable = [other for other in _other_calls(evidence) if other.outcome.is_usable]
-    if not usable:
-        return None
-    # Sorting is stable: fewer changes come first.
-    best = min(usable, key=lambda other: not other.is_right)
-    return _wish(evidence.candidate.convention, best.candidate.convention)
-
-
-def _other_calls(evidence: Evidence) -> Iterator[Evidence]:
-    given = evidence.candidate.convention
-    others = [
-        replace(given, order=",".join(order), layout=layout, intercept=intercept)
-        for order, layout, intercept in product(
-            permutations(given.order.split(",")), ("dc", "cd"), (False, True)
-        )
-    ]
-    others.sort(key=lambda other: len(_changes(given, other)))
-    for convention in others[1:]:
-        yield evidence.called(convention, make_cases(convention, 0)[0])
-
-
-def _changes(given: Convention, wanted: Convention) -> list[str]:
-    names = ("order", "layout", "intercept")
-    return [name for name in names if getattr(given, name) != getattr(wanted, name)]
-
-
-def _wish(given: Convention, wanted: Convention) -> str:
-    """Say what the function seems to want, and which options say so."""
-    changes = _changes(given, wanted)
-    shapes = {"dc": "(D, C)", "cd": "(C, D)"}
-    sentences = {
-        "order": f"it is called as {given.signature}; it seems to want {wanted.signature}",
-        "layout": f"`W` is {shapes[given.layout]}; it seems to want {shapes[wanted.layout]}",
-        "intercept": "it seems to want a bias row in `W`"
-        if wanted.intercept
-        else "it seems to want a `W` without a bias row",
-    }
-    wishes = "; ".join(sentences[name] for name in changes)
-    return f"{wishes}: pass {options(**{name: getattr(wanted, name) for name in changes})}"
-
-
-#: Hypotheses on a call that raises an exception.
-EXCEPTIONS: tuple[Form, ...] = (more_arguments, another_call)
