@@ -79,7 +79,7 @@ def test_question_and_its_answer_are_printed_unchanged(monkeypatch, capsys):
 def test_lesson_is_listed_and_played_unchanged(monkeypatch, tmp_path):
     path = tmp_path / "1_x.py"
     text = f"# %% [markdown]\n# # Lesson 1: {HOSTILE}\n#\n# {HOSTILE}\n"
-    exercise = f"# %% [markdown]\n# 1. **{HOSTILE}** Do it.\n"
+    exercise = f"# %% [markdown]\n# ### Exercise 1: {HOSTILE}\n"
     path.write_text(f"{text}# %%\n# {HOSTILE}\n{exercise}")
     monkeypatch.setattr("fastloss.cli.lesson.all_lessons", lambda: (Lesson(path),))
     monkeypatch.setattr("fastloss.cli.lesson.find_lesson", lambda number: Lesson(path))
