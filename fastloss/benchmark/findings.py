@@ -146,8 +146,8 @@ def _bends(study: GradientStudy) -> Iterator[str]:
         n_bytes = 8 * study.n_rows * fitted[0] // study.n_classes
         yield (
             f"One loss evaluation with {counts[0]:,} and with {fitted[0]:,} parameters takes: "
-            f"{', '.join(costs)}. Lines are flat where the fixed cost of a call dominates, and "
-            f"steepest where X, {size_of(n_bytes)} with {fitted[0]:,}, outgrows a cache."
+            f"{', '.join(costs)}. Where the fixed cost of a call dominates, slopes are lower by 1; "
+            f"where X, {size_of(n_bytes)} with {fitted[0]:,}, outgrows a cache, they are higher."
         )
 
 

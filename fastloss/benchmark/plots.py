@@ -260,7 +260,7 @@ def plot_gradient_study(study: GradientStudy, stem: Path) -> list[Path]:
         label_ends(ax, ends, gap=0.045)
         title(
             ax,
-            "A numerical gradient evaluates the loss twice for each parameter",
+            "Per element, a gradient takes two loss evaluations for each parameter",
             f"{study.loss}, {study.n_rows} rows, {study.n_classes} classes; slopes from "
             f"{study.fit_from:,} parameters on; hollow: timed in part and scaled up",
         )
