@@ -22,14 +22,16 @@ update                                view after one update
 run                                   view with ``running`` true
 seen                                  while running: view after one more update; else no answer
 stop, randomise, reset                view
-check                                 ``check``: the gradient check
-surface, a, b, radius                 ``surface``; a and b are [class, column]
-compare, updates                      ``compare``: the curves of all losses
-cost                                  ``cost``, several times; the last one has ``running`` false
+check                                 ``check``: see `studies.gradient_check`
+surface, a, b, radius                 ``surface``: see `studies.surface`; a, b are [class, column]
+compare, updates                      ``compare``: see `studies.compare`
+cost, seconds                         ``cost``, several times, the last one with ``running`` false:
+                                      see `costs.Cell`; a cell gets about ``seconds`` (default 1)
 cancel, what                          ``cancelled``; ``what`` is check, surface, compare or cost
 ====================================  ==============================================================
 
 An answer with ``error`` instead says in words what is wrong with the message; the state is then as
-before. Check, surface, compare and cost run in the background, one of each kind for a tab, and the
-view may change meanwhile. A view without ``id`` is sent when a backend has become ready.
+before. `readings.view` describes a view. Check, surface, compare and cost run in the background, of
+the state at that time. A new one replaces an earlier one of its kind, which then never answers. A
+view whose ``id`` is null is sent when a backend has become ready.
 """

@@ -55,11 +55,7 @@ def state_of(address: str) -> State:
     parts = _split(address.removeprefix("#"))
     if "points" in parts:
         _read_points(state, parts.pop("points"))
-    if "W" in parts:
-        state.W[:2] = _matrix("W", parts.pop("W"), (N_CLASSES, 2)).T
-    if "b" in parts:
-        state.W[2] = _matrix("b", parts.pop("b"), (1, N_CLASSES))
-    _check_weights(state)
+    _read_weights(state, parts.pop("W", None), parts.pop("b", None))
     if parts:
         state.set(Message({name: _value(text) for name, text in parts.items()}))
     return state
@@ -86,18 +82,24 @@ def _read_points(state: State, text: str) -> None:
         state.label(Message({"point": point, "class": _whole(label)}))
 
 
-def _check_weights(state: State) -> None:
-    for column in range(N_CLASSES):
-        for row in range(3):
-            value = float(state.W[row, column])
-            state.weight(Message({"class": column, "column": row, "value": value}))
+def _read_weights(state: State, weights: str | None, biases: str | None) -> None:
+    W = state.W.T.tolist()  # a row for each class: weight of x, weight of y, bias
+    if weights is not None:
+        for row, pair in zip(W, _matrix("W", weights, (N_CLASSES, 2)), strict=True):
+            row[:2] = pair
+    if biases is not None:
+        for row, bias in zip(W, _matrix("b", biases, (1, N_CLASSES))[0], strict=True):
+            row[2] = bias
+    for k, row in enumerate(W):
+        for column, value in enumerate(row):
+            state.weight(Message({"class": k, "column": column, "value": value}))
 
 
-def _matrix(name: str, text: str, shape: tuple[int, int]) -> Any:
+def _matrix(name: str, text: str, shape: tuple[int, int]) -> list[list[float]]:
     rows = _rows(name, text)
     if [len(row) for row in rows] != [shape[1]] * shape[0]:
         raise MessageError(f"{name} of the address must have {shape[0]} x {shape[1]} numbers")
-    return np.array(rows)
+    return rows
 
 
 def _rows(name: str, text: str) -> list[list[float]]:

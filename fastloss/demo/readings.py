@@ -9,7 +9,7 @@ import numpy as np
 from fastloss.api import score_gradient
 from fastloss.demo import geometry
 from fastloss.demo.address import address_of
-from fastloss.demo.state import BOX, N_CLASSES, SETTINGS, State
+from fastloss.demo.state import BOX, N_CLASSES, SETTINGS, Matrix, State
 from fastloss.numerical import scores_of
 from fastloss.objective import Objective
 
@@ -72,9 +72,14 @@ def _points(state: State, objective: Objective) -> list[dict[str, Any]]:
     ]
 
 
+def scores_of_classes(W: Matrix) -> list[geometry.Score]:
+    """Return the coefficients of each class's score: weight of x, weight of y, bias."""
+    return [(a, b, c) for a, b, c in W.T.tolist()]
+
+
 def _shapes(state: State, gradient: list[list[float]]) -> dict[str, Any]:
     """Return regions, lines and arrows; ``gradient`` has a row (x, y, bias) for each class."""
-    scores: list[geometry.Score] = [(a, b, c) for a, b, c in state.W.T.tolist()]
+    scores = scores_of_classes(state.W)
     lines = [geometry.zero_line(score, BOX) for score in scores]
     classes = range(N_CLASSES)
     return {

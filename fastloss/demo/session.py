@@ -6,8 +6,10 @@ from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
-from fastloss.demo import updates, warm
+from fastloss.demo import costs, studies, updates, warm
 from fastloss.demo.address import state_of
+from fastloss.demo.cost_process import CostProcess
+from fastloss.demo.jobs import Job, Jobs
 from fastloss.demo.messages import Message, MessageError
 from fastloss.demo.readings import view
 from fastloss.demo.state import State, setup
@@ -15,6 +17,8 @@ from fastloss.objective import Objective
 
 Send = Callable[[dict[str, Any]], None]
 
+_JOBS = ("check", "surface", "compare")
+_MOST_COST_SECONDS = 60.0
 _CHANGES = ("move", "add", "delete", "label", "weight", "set")
 
 
@@ -26,6 +30,8 @@ class Session:
         self._state = State()
         self._running = False
         self._lock = RLock()
+        self._jobs = Jobs(send)
+        self._cost = CostProcess()
         self._handlers: dict[str, Callable[[Message], None]] = {
             **dict.fromkeys(_CHANGES, self._change),
             "open": self._open,
@@ -35,6 +41,9 @@ class Session:
             "stop": self._stop,
             "randomise": self._randomise,
             "reset": self._reset,
+            **dict.fromkeys(_JOBS, self._study),
+            "cost": self._measure,
+            "cancel": self._cancel,
         }
 
     def receive_text(self, text: str) -> None:
@@ -58,6 +67,8 @@ class Session:
     def close(self) -> None:
         """End everything that runs for this tab."""
         self._running = False
+        self._jobs.close()
+        self._cost.cancel()
 
     def _answer(self, message: Message) -> None:
         with self._lock:
@@ -109,6 +120,31 @@ class Session:
     def _reset(self, message: Message) -> None:
         self._state, self._running = State(), False
         self._show(message.id)
+
+    def _study(self, message: Message) -> None:
+        """Start a check, a surface or a comparison, of the state as it is now."""
+        state, objective, kind = self._state.snapshot(), self._objective(), message.text("do")
+        work: dict[str, Callable[[Job], Any]] = {
+            "check": lambda job: studies.gradient_check(state, objective),
+            "surface": lambda job: studies.surface(state, objective, message, job.check),
+            "compare": lambda job: studies.compare(state, message, job.check),
+        }
+        self._jobs.start(Job(kind, message.id, work[kind]))
+
+    def _measure(self, message: Message) -> None:
+        seconds = 1.0
+        if message.has("seconds"):
+            seconds = message.number("seconds", 0.01, _MOST_COST_SECONDS)
+        problem = costs.Problem.of(self._state, seconds)
+        self._cost.start(problem, lambda answer: self._send({"id": message.id, **answer}))
+
+    def _cancel(self, message: Message) -> None:
+        kind = message.choice("what", (*_JOBS, "cost"))
+        if kind == "cost":
+            self._cost.cancel()
+        else:
+            self._jobs.cancel(kind)
+        self._send({"id": message.id, "cancelled": kind})
 
     def _objective(self) -> Objective:
         """Return the objective; on NumPy until the chosen backend is ready."""

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import Floats
 from fastloss.demo.messages import Message, MessageError
 from fastloss.objective import Objective
 
@@ -137,12 +136,13 @@ class State:
     ``W`` (3, 3) has the layout of an `Objective` with an intercept: a column for each class, and
     rows for the weight of x, the weight of y, and the bias. ``memory`` and ``order`` belong to the
     optimiser: its arrays, and the points that the present epoch has not visited. ``history`` holds
-    (updates, total loss) and ``path`` the weights, both before each update.
+    (updates, total loss) and ``path`` the weights, both before each update. Arrays are replaced,
+    never changed, so a `snapshot` shares them.
     """
 
     points: Matrix = field(default_factory=_start_points)
     labels: NDArray[np.int64] = field(default_factory=_start_labels)
-    W: Floats = field(default_factory=_start_weights)
+    W: Matrix = field(default_factory=_start_weights)
     settings: Settings = field(default_factory=Settings)
     n_updates: int = 0
     evaluations: int = 0
@@ -150,7 +150,7 @@ class State:
     memory: tuple[NDArray[Any], ...] = ()
     order: list[int] = field(default_factory=list)
     history: list[tuple[int, float]] = field(default_factory=list)
-    path: list[Floats] = field(default_factory=list)
+    path: list[Matrix] = field(default_factory=list)
     # Seeded, so that all students of a class see the same "random" steps.
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
@@ -166,10 +166,15 @@ class State:
             n_threads=1,
         )
 
+    def snapshot(self) -> State:
+        """Return a copy that later changes do not reach."""
+        return replace(self, order=[*self.order], history=[*self.history], path=[*self.path])
+
     def move(self, message: Message) -> None:
         """Move a point."""
-        point = self._point(message)
-        self.points[point] = _position(message)
+        points = self.points.copy()
+        points[self._point(message)] = _position(message)
+        self.points = points
 
     def add(self, message: Message) -> None:
         """Add a point."""
@@ -187,12 +192,16 @@ class State:
 
     def label(self, message: Message) -> None:
         """Change the class of a point."""
-        self.labels[self._point(message)] = _label(message)
+        labels = self.labels.copy()
+        labels[self._point(message)] = _label(message)
+        self.labels = labels
 
     def weight(self, message: Message) -> None:
         """Set a weight or a bias."""
         column, row = _label(message), message.integer("column", 0, 2)
-        self.W[row, column] = message.number("value", -MOST_WEIGHT, MOST_WEIGHT)
+        W = self.W.copy()
+        W[row, column] = message.number("value", -MOST_WEIGHT, MOST_WEIGHT)
+        self.W = W
         self.forget()
 
     def set(self, message: Message) -> None:
@@ -210,7 +219,7 @@ class State:
     def record(self, total: float) -> None:
         """Note weights and total loss before an update."""
         self.history.append((self.n_updates, total))
-        self.path.append(self.W.copy())
+        self.path.append(self.W)
         if len(self.history) >= MOST_HISTORY:
             # Keep every second one: the curve then still shows all of the run.
             del self.history[1::2]

@@ -44,7 +44,7 @@ def update(state: State, objective: Objective) -> None:
             "the step size or the L2 strength"
         )
     state.record(objective.loss(state.W))
-    state.W, state.memory = W, memory
+    state.W, state.memory = np.asarray(W, np.float64), memory
     state.n_updates += 1
     state.evaluations, state.seconds = evaluations, seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock, Thread
 
-from fastloss.demo.state import State
+from fastloss.demo.state import Matrix, State
 from fastloss.objective import Objective
 
 Key = tuple[str, str]
@@ -34,7 +34,7 @@ def make_ready(state: State, tell: Callable[[str | None], None]) -> None:
     # A daemon: Ctrl-C must not wait for a compiler.
     Thread(
         target=_prepare,
-        args=(key, state.objective(), state.W.copy()),
+        args=(key, state.objective(), state.W),
         daemon=True,
         name="fastloss-demo-compile",
     ).start()
@@ -44,11 +44,11 @@ def _key(state: State) -> Key:
     return state.settings.backend, state.settings.loss
 
 
-def _prepare(key: Key, objective: Objective, W: object) -> None:
+def _prepare(key: Key, objective: Objective, W: Matrix) -> None:
     error = None
     try:
-        objective(W)  # type: ignore[arg-type]
-        objective.loss(W)  # type: ignore[arg-type]
+        objective(W)
+        objective.loss(W)
     except Exception as failure:
         error = f"the backend {key[0]!r} cannot run: {failure}"
     with _lock:

@@ -1,0 +1,142 @@
+"""Compute what the page asks for now and then: gradient check, loss surface, all losses at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastloss import slices
+from fastloss.demo import geometry, readings, updates
+from fastloss.demo.messages import Message, MessageError
+from fastloss.demo.state import BOX, LOSSES, N_CLASSES, State
+from fastloss.gradcheck import check_gradient
+from fastloss.numerical import numerical_gradient
+from fastloss.objective import Objective
+from fastloss.optim.accuracy import accuracy
+from fastloss.settings import use
+
+#: Called between pieces of a computation; raises an exception to end it.
+Check = Callable[[], None]
+
+#: Points of a surface along each parameter.
+SURFACE_POINTS = 41
+MOST_RADIUS = 1e4
+MOST_COMPARED = 200
+
+
+def gradient_check(state: State, objective: Objective) -> dict[str, Any]:
+    """Return the analytic and the numerical gradient, and the verdict of `check_gradient`.
+
+    ``entries`` has a dictionary for each weight and bias: class, column, analytic, numerical.
+    ``records`` are the comparisons behind the verdict, of data loss and penalty separately.
+    """
+    verdict = check_gradient(objective, state.W)
+    analytic = objective(state.W)[1].T.tolist()
+    numerical = numerical_gradient(objective, state.W).T.tolist()
+    return {
+        "passed": verdict.passed,
+        "max_relative_error": _finite(verdict.max_relative_error),
+        "n_evaluations": verdict.n_evaluations,
+        "notes": list(verdict.notes),
+        "entries": [
+            {"class": k, "column": c, "analytic": analytic[k][c], "numerical": numerical[k][c]}
+            for k in range(N_CLASSES)
+            for c in range(3)
+        ],
+        "records": [
+            {
+                "part": record.part,
+                "block": record.block,
+                "place": None if record.index is None else list(record.index[::-1]),
+                "analytic": _finite(record.analytic),
+                "numerical": _finite(record.numerical),
+                "relative_error": _finite(record.relative_error),
+                "status": record.status,
+                "h": record.h,
+            }
+            for record in verdict.records
+        ],
+    }
+
+
+def surface(state: State, objective: Objective, message: Message, check: Check) -> dict[str, Any]:
+    """Return the total loss over two parameters around their present values.
+
+    ``losses[i][j]`` is the loss at ``a_values[i]`` and ``b_values[j]``; all other parameters keep
+    their present values. ``path`` holds the values of both before each update, and now. The other
+    parameters changed along the path, so its losses differ from those of the surface.
+    """
+    a, b = (message.place(name, (N_CLASSES, 3)) for name in "ab")
+    if a == b:
+        raise MessageError("a surface needs two different parameters")
+    radius = message.number("radius", 1e-3, MOST_RADIUS)
+    steps = np.linspace(-radius, radius, SURFACE_POINTS)
+    losses = []
+    with use(backend="numpy", n_threads=1):  # fast on few rows, and never compiled
+        for step in steps:
+            check()
+            along_b = slices.plane(objective, state.W, _unit(a), _unit(b), [step], steps)
+            losses.append(along_b[0].tolist())
+    path = [*state.path, state.W]
+    return {
+        "a": a,
+        "b": b,
+        "a_values": (state.W.T[a] + steps).tolist(),
+        "b_values": (state.W.T[b] + steps).tolist(),
+        "losses": losses,
+        "path": [[float(W.T[a]), float(W.T[b])] for W in path],
+    }
+
+
+def _unit(place: tuple[int, int]) -> Any:
+    """Return the direction (3, 3) of a parameter, given as class and column."""
+    direction = np.zeros((3, N_CLASSES))
+    direction.T[place] = 1.0
+    return direction
+
+
+def compare(state: State, message: Message, check: Check) -> dict[str, Any]:
+    """Return the curves of all losses, on the same points and from the present weights.
+
+    Each curve has ``totals`` and ``accuracies`` from before the first update on, the ``regions``
+    at the end, and ``error``, the reason why it is shorter, or None.
+    """
+    n_updates = message.integer("updates", 1, MOST_COMPARED)
+    return {
+        "updates": n_updates,
+        "curves": [_curve(state, loss, n_updates, check) for loss in LOSSES],
+    }
+
+
+def _curve(state: State, loss: str, n_updates: int, check: Check) -> dict[str, Any]:
+    settings = replace(state.settings, loss=loss, gradient="analytic", backend="numpy")
+    runner = replace(State(), points=state.points, labels=state.labels, W=state.W)
+    runner.settings = settings
+    objective = runner.objective()
+    totals, accuracies = [objective.loss(runner.W)], [accuracy(objective, runner.W)]
+    error = None
+    for _ in range(n_updates):
+        check()
+        try:
+            updates.update(runner, objective)
+        except MessageError as failure:
+            error = str(failure)
+            break
+        totals.append(objective.loss(runner.W))
+        accuracies.append(accuracy(objective, runner.W))
+    return {
+        "loss": loss,
+        "totals": totals,
+        "accuracies": accuracies,
+        "regions": geometry.regions(readings.scores_of_classes(runner.W), BOX),
+        "error": error,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Return None for NaN and infinities, which JSON lacks."""
+    return value if math.isfinite(value) else None
