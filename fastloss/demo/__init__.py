@@ -10,8 +10,9 @@ From the page, with a number ``id`` that the answer repeats:
 ``do``, other fields                  answer
 ====================================  ==============================================================
 open, address                         the first message: view and ``setup`` (choices, limits, box).
-                                      ``address`` is optional; if it is damaged, the answer has an
-                                      ``error`` beside the view of the start state
+                                      With an ``address``, the state becomes that of the address.
+                                      If it is damaged, the answer has an ``error`` beside the view
+                                      of the start state
 move, point, x, y                     view; points outside the box are moved to its edge
 add, x, y, class                      view; the new point is the last one
 delete, point                         view

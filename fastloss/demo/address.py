@@ -11,6 +11,7 @@ state comes back exactly. History and the memory of the optimiser are left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,22 @@ from fastloss.demo.state import MOST_POINTS, N_CLASSES, SETTINGS, State
 
 def address_of(state: State) -> str:
     """Return the text for a state; the start state has an empty one."""
-    start = _parts(State())
+    start = _start()
     return "&".join(f"{name}={text}" for name, text in _parts(state).items() if text != start[name])
 
 
+@cache
+def _start() -> dict[str, str]:
+    return _parts(State())
+
+
 def _parts(state: State) -> dict[str, str]:
-    points = ((*xy, label) for xy, label in zip(state.points, state.labels, strict=True))
+    places, labels = state.points.tolist(), state.labels.tolist()
+    points = ((*place, label) for place, label in zip(places, labels, strict=True))
     return {
         "points": ";".join(map(_joined, points)),
-        "W": ";".join(map(_joined, state.W[:2].T)),
-        "b": _joined(state.W[2]),
+        "W": ";".join(map(_joined, state.W[:2].T.tolist())),
+        "b": _joined(state.W[2].tolist()),
         **{name: _written(getattr(state.settings, name)) for name in SETTINGS},
     }
 

@@ -27,7 +27,8 @@ class CostProcess:
     _lock: ClassVar[Lock] = Lock()
     _owner: ClassVar[CostProcess | None] = None
 
-    def __init__(self) -> None:
+    def __init__(self, thread: type[Thread] = Thread) -> None:
+        self._thread = thread
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, problem: costs.Problem, tell: Tell) -> None:
@@ -38,7 +39,7 @@ class CostProcess:
                 raise MessageError("another tab is measuring; try again when it has finished")
             process = self._process = _start()
             CostProcess._owner = self
-        Thread(
+        self._thread(
             target=self._follow,
             args=(process, problem, tell),
             daemon=True,

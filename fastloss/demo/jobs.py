@@ -36,7 +36,8 @@ class Jobs:
     There is one thread for all of them, so a page that asks for too much waits for itself.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, thread: type[Thread] = Thread) -> None:
+        self._thread_kind = thread
         self._send = send
         self._changed = Condition()
         self._waiting: dict[str, Job] = {}
@@ -51,7 +52,9 @@ class Jobs:
             self._waiting[job.kind] = job
             if self._thread is None:
                 # A daemon: Ctrl-C must not wait for a computation.
-                self._thread = Thread(target=self._run, daemon=True, name="fastloss-demo-jobs")
+                self._thread = self._thread_kind(
+                    target=self._run, daemon=True, name="fastloss-demo-jobs"
+                )
                 self._thread.start()
             self._changed.notify()
 

@@ -137,7 +137,7 @@ async def _tab(socket: WebSocket) -> None:
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 break
-            session.receive_text(message.get("text") or "")
+            session.receive(message.get("text") or "")
             # A tab that does not read its answers is not read either.
             await answers.join()
     finally:

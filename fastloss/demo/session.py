@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import RLock
+from threading import RLock, Thread
 from typing import Any
 
 from fastloss.demo import costs, studies, updates, warm
-from fastloss.demo.address import state_of
+from fastloss.demo.address import address_of, state_of
 from fastloss.demo.cost_process import CostProcess
 from fastloss.demo.jobs import Job, Jobs
 from fastloss.demo.messages import Message, MessageError
 from fastloss.demo.readings import view
-from fastloss.demo.state import State, setup
+from fastloss.demo.state import setup
 from fastloss.objective import Objective
 
 Send = Callable[[dict[str, Any]], None]
@@ -23,15 +23,24 @@ _CHANGES = ("move", "add", "delete", "label", "weight", "set")
 
 
 class Session:
-    """One tab: its state, and its answers through ``send``, which any thread may call."""
+    """One tab: its state, and its answers.
 
-    def __init__(self, send: Send) -> None:
+    Parameters
+    ----------
+    send : called with each answer, also from other threads.
+    address : the state at first and after a reset; `MessageError` if it is damaged.
+    thread : class of the threads for longer computations.
+    """
+
+    def __init__(self, send: Send, address: str = "", thread: type[Thread] = Thread) -> None:
         self._send = send
-        self._state = State()
+        self._start = address
+        self._state = state_of(address)
+        self._thread = thread
         self._running = False
         self._lock = RLock()
-        self._jobs = Jobs(send)
-        self._cost = CostProcess()
+        self._jobs = Jobs(send, thread)
+        self._cost = CostProcess(thread)
         self._handlers: dict[str, Callable[[Message], None]] = {
             **dict.fromkeys(_CHANGES, self._change),
             "open": self._open,
@@ -46,23 +55,24 @@ class Session:
             "cancel": self._cancel,
         }
 
-    def receive_text(self, text: str) -> None:
-        """Answer a message in JSON."""
-        try:
-            message = Message.parse(text)
-        except MessageError as error:
-            self._send({"id": None, "error": str(error)})
-            return
-        self._answer(message)
+    @property
+    def address(self) -> str:
+        """Return the text of the present state."""
+        return address_of(self._state)
 
-    def receive(self, fields: object) -> None:
-        """Answer a message; what is wrong with it becomes an error in the answer."""
-        try:
-            message = Message(fields)
-        except MessageError as error:
-            self._send({"id": None, "error": str(error)})
-            return
-        self._answer(message)
+    def receive(self, message: object) -> None:
+        """Answer a message, given as JSON or as a dictionary.
+
+        An error in the message becomes the answer.
+        """
+        id = None
+        with self._lock:
+            try:
+                fields = Message.parse(message) if isinstance(message, str) else Message(message)
+                id = fields.id
+                self._handlers[fields.choice("do", self._handlers)](fields)
+            except MessageError as error:
+                self._send({"id": id, "error": str(error)})
 
     def close(self) -> None:
         """End everything that runs for this tab."""
@@ -70,21 +80,15 @@ class Session:
         self._jobs.close()
         self._cost.cancel()
 
-    def _answer(self, message: Message) -> None:
-        with self._lock:
-            try:
-                self._handlers[message.choice("do", self._handlers)](message)
-            except MessageError as error:
-                self._send({"id": message.id, "error": str(error)})
-
     def _open(self, message: Message) -> None:
         answer: dict[str, Any] = {"setup": setup()}
-        self._state, self._running = State(), False
-        try:
-            if message.has("address"):
+        if message.has("address"):
+            self._running = False
+            try:
                 self._state = state_of(message.text("address"))
-        except MessageError as error:
-            answer["error"] = str(error)
+            except MessageError as error:
+                self._state = state_of(self._start)
+                answer["error"] = str(error)
         self._show(message.id, answer)
 
     def _change(self, message: Message) -> None:
@@ -118,7 +122,7 @@ class Session:
         self._show(message.id)
 
     def _reset(self, message: Message) -> None:
-        self._state, self._running = State(), False
+        self._state, self._running = state_of(self._start), False
         self._show(message.id)
 
     def _study(self, message: Message) -> None:
@@ -148,19 +152,24 @@ class Session:
 
     def _objective(self) -> Objective:
         """Return the objective; on NumPy until the chosen backend is ready."""
-        return self._state.objective(None if warm.is_ready(self._state) else "numpy")
+        return self._state.objective(None if self._is_ready() else "numpy")
+
+    def _is_ready(self) -> bool:
+        return warm.is_ready(self._state.settings)
 
     def _show(self, id: int | None, answer: dict[str, Any] | None = None) -> None:
-        preparing = not warm.is_ready(self._state)
+        """Send the view, with further parts of the answer."""
+        preparing = not self._is_ready()
         if preparing:
-            warm.make_ready(self._state, self._backend_ready)
+            warm.make_ready(self._state, self._backend_ready, self._thread)
         readings = view(self._state, self._objective(), running=self._running, preparing=preparing)
         self._send({"id": id, "view": readings, **(answer or {})})
 
-    def _backend_ready(self, error: str | None) -> None:
+    def _backend_ready(self, backend: str, error: str | None) -> None:
         """Tell the page that a backend is ready, or why it will never be."""
         with self._lock:
-            if error is not None:
-                backend = Message({"backend": "numpy"})
-                self._state.set(backend)
-            self._show(None, {} if error is None else {"error": error})
+            if error is None:
+                self._show(None)
+            elif self._state.settings.backend == backend:
+                self._state.set(Message({"backend": "numpy"}))
+                self._show(None, {"error": error})

@@ -5,34 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock, Thread
 
-from fastloss.demo.state import Matrix, State
+from fastloss.demo.state import Matrix, Settings, State
 from fastloss.objective import Objective
 
+#: Backend and loss: each pair has its own kernels.
 Key = tuple[str, str]
+#: Gets the backend, and None or an error.
+Tell = Callable[[str, str | None], None]
 
 _lock = Lock()
 _ready: set[Key] = set()
-_waiting: dict[Key, list[Callable[[str | None], None]]] = {}
+_waiting: dict[Key, set[Tell]] = {}
 
 
-def is_ready(state: State) -> bool:
+def is_ready(settings: Settings) -> bool:
     """Return whether a call on the backend of these settings needs no compilation."""
-    return _key(state) in _ready or state.settings.backend in ("naive", "numpy")
+    return settings.backend in ("naive", "numpy") or _key(settings) in _ready
 
 
-def make_ready(state: State, tell: Callable[[str | None], None]) -> None:
-    """Make the backend ready in a thread; it calls ``tell`` with None, or with an error.
+def make_ready(state: State, tell: Tell, thread: type[Thread] = Thread) -> None:
+    """Make the backend of a state ready in a thread, which then calls ``tell`` once.
 
-    A second request for the same backend and loss waits for the first one.
+    Requests for the same backend and loss wait for the first one.
     """
-    key = _key(state)
+    key = _key(state.settings)
     with _lock:
         if key in _waiting:
-            _waiting[key].append(tell)
+            _waiting[key].add(tell)
             return
-        _waiting[key] = [tell]
+        _waiting[key] = {tell}
     # A daemon: Ctrl-C must not wait for a compiler.
-    Thread(
+    thread(
         target=_prepare,
         args=(key, state.objective(), state.W),
         daemon=True,
@@ -40,8 +43,8 @@ def make_ready(state: State, tell: Callable[[str | None], None]) -> None:
     ).start()
 
 
-def _key(state: State) -> Key:
-    return state.settings.backend, state.settings.loss
+def _key(settings: Settings) -> Key:
+    return settings.backend, settings.loss
 
 
 def _prepare(key: Key, objective: Objective, W: Matrix) -> None:
@@ -56,4 +59,4 @@ def _prepare(key: Key, objective: Objective, W: Matrix) -> None:
             _ready.add(key)
         listeners = _waiting.pop(key)
     for tell in listeners:
-        tell(error)
+        tell(key[0], error)
