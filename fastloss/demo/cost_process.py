@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from threading import Lock, Thread
 from typing import Any, ClassVar
 
-from fastloss.demo import costs
+from fastloss.demo import costs, processes
 from fastloss.demo.messages import MessageError
 
 #: Gets a part of the answer: ``cost`` with a table of `costs.Measurement`, or ``error``.
@@ -37,11 +35,11 @@ class CostProcess:
         with self._lock:
             if CostProcess._owner is not None:
                 raise MessageError("another tab is measuring; try again when it has finished")
-            process = self._process = _start()
+            process = self._process = processes.start(costs.main, asdict(problem))
             CostProcess._owner = self
         self._thread(
             target=self._follow,
-            args=(process, problem, tell),
+            args=(process, tell),
             daemon=True,
             name="fastloss-demo-costs",
         ).start()
@@ -60,23 +58,17 @@ class CostProcess:
             CostProcess._owner = None
         self._process = None
 
-    def _follow(self, process: subprocess.Popen[str], problem: costs.Problem, tell: Tell) -> None:
+    def _follow(self, process: subprocess.Popen[str], tell: Tell) -> None:
         """Pass on the tables of the process until it ends."""
+        table = {"running": True}
         with process:
-            assert process.stdin is not None
             assert process.stdout is not None
-            table = {"running": True}
-            try:
-                print(json.dumps(asdict(problem)), file=process.stdin, flush=True)
-                for line in process.stdout:
-                    table = json.loads(line)
-                    self._tell(process, {"cost": table}, tell)
-            except OSError:  # the process has ended
-                pass
-            if table["running"]:
-                code = process.wait()
-                message = f"the process that measures costs ended with code {code}"
-                self._tell(process, {"error": message}, tell)
+            for line in process.stdout:
+                table = json.loads(line)
+                self._tell(process, {"cost": table}, tell)
+        if table["running"]:
+            message = f"the process that measures costs ended with code {process.returncode}"
+            self._tell(process, {"error": message}, tell)
         with self._lock:
             if self._process is process:
                 self._forget()
@@ -85,16 +77,3 @@ class CostProcess:
         with self._lock:
             if self._process is process:
                 tell(answer)
-
-
-def _start() -> subprocess.Popen[str]:
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-c", f"from {costs.__name__} import main; main()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        # Ctrl-C is for the server, which then ends this process.
-        start_new_session=True,
-    )

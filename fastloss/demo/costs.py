@@ -1,8 +1,8 @@
 """Measure an update by each kind of gradient and each backend, in a process of its own.
 
 The problem is that of the page, made larger: its points are repeated, and random features with
-zero weights are added. Its loss is therefore that of the page. `main` reads a `Problem` in JSON
-from standard input, and writes the table in JSON lines to standard output while it fills.
+zero weights are added. Its loss is therefore that of the page. `main` writes
+the table in JSON lines to standard output, while it fills.
 
 A numerical gradient that takes too long is stopped between two evaluations, and its time is
 projected from the evaluations that were done. If one evaluation of ``naive`` takes too long, it
@@ -12,19 +12,17 @@ gets fewer rows, and its time is scaled up.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from threading import Thread
 from typing import Any
 
 import numpy as np
 
 from fastloss.backends import available_backends
+from fastloss.demo.processes import read_task
 from fastloss.demo.state import State
 from fastloss.losses.base import Labels, Loss, Scores
 from fastloss.numerical import numerical_gradient
@@ -272,17 +270,9 @@ class _CountedLoss(Loss):
 
 
 def main() -> None:
-    """Measure the problem on standard input; end at once when the input closes."""
-    problem = Problem(**json.loads(sys.stdin.readline()))
-    Thread(target=_end_with_input, daemon=True).start()
+    """Measure the problem that is the task of this process."""
 
     def tell(table: dict[str, Any]) -> None:
         print(json.dumps(table), flush=True)
 
-    Measurement(problem, tell).run()
-
-
-def _end_with_input() -> None:
-    """End this process with its parent, however that ends."""
-    sys.stdin.read()
-    os._exit(1)
+    Measurement(Problem(**read_task()), tell).run()

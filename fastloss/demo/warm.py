@@ -1,10 +1,15 @@
-"""Make backends ready in the background: the first call of a compiled one takes seconds."""
+"""Make backends ready in the background: the first call of a compiled one takes seconds.
+
+A process compiles the kernels and puts them into the cache; a thread of this process then loads
+them. A compiler in this process would slow the page down, and would not end with Ctrl-C.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock, Thread
 
+from fastloss.demo import processes
 from fastloss.demo.state import Matrix, Settings, State
 from fastloss.objective import Objective
 
@@ -50,6 +55,8 @@ def _key(settings: Settings) -> Key:
 def _prepare(key: Key, objective: Objective, W: Matrix) -> None:
     error = None
     try:
+        with processes.start(main, key) as process:
+            process.wait()
         objective(W)
         objective.loss(W)
     except Exception as failure:
@@ -60,3 +67,12 @@ def _prepare(key: Key, objective: Objective, W: Matrix) -> None:
         listeners = _waiting.pop(key)
     for tell in listeners:
         tell(key[0], error)
+
+
+def main() -> None:
+    """Compile the kernels of the backend and the loss that are the task of this process."""
+    backend, loss = processes.read_task()
+    state = State(settings=Settings(backend=backend, loss=loss))
+    objective = state.objective()
+    objective(state.W)
+    objective.loss(state.W)
