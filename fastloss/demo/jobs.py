@@ -6,8 +6,6 @@ from collections.abc import Callable
 from threading import Condition, Thread
 from typing import Any
 
-from fastloss.demo.messages import MessageError
-
 Send = Callable[[dict[str, Any]], None]
 
 
@@ -16,9 +14,11 @@ class Cancelled(Exception):
 
 
 class Job:
-    """One computation: ``work`` gets the job, and returns the answer."""
+    """One computation: ``work`` gets the method `check`, and returns the answer."""
 
-    def __init__(self, kind: str, id: int | None, work: Callable[[Job], Any]) -> None:
+    def __init__(
+        self, kind: str, id: int | None, work: Callable[[Callable[[], None]], Any]
+    ) -> None:
         self.kind = kind
         self.id = id
         self.work = work
@@ -80,11 +80,9 @@ class Jobs:
     def _run(self) -> None:
         while (job := self._next()) is not None:
             try:
-                answer = {job.kind: job.work(job)}
+                answer = {job.kind: job.work(job.check)}
             except Cancelled:
                 continue
-            except MessageError as error:
-                answer = {"error": str(error)}
             except Exception as error:  # the thread must live on, and the page must know
                 answer = {"error": f"{job.kind} failed: {type(error).__name__}: {error}"}
             with self._changed:

@@ -17,7 +17,11 @@ from fastloss.objective import Objective
 
 Send = Callable[[dict[str, Any]], None]
 
-_JOBS = ("check", "surface", "compare")
+_STUDIES = {
+    "check": studies.gradient_check,
+    "surface": studies.surface,
+    "compare": studies.compare,
+}
 _MOST_COST_SECONDS = 60.0
 _CHANGES = ("move", "add", "delete", "label", "weight", "set")
 
@@ -50,7 +54,7 @@ class Session:
             "stop": self._stop,
             "randomise": self._randomise,
             "reset": self._reset,
-            **dict.fromkeys(_JOBS, self._study),
+            **dict.fromkeys(_STUDIES, self._study),
             "cost": self._measure,
             "cancel": self._cancel,
         }
@@ -127,13 +131,9 @@ class Session:
 
     def _study(self, message: Message) -> None:
         """Start a check, a surface or a comparison, of the state as it is now."""
-        state, objective, kind = self._state.snapshot(), self._objective(), message.text("do")
-        work: dict[str, Callable[[Job], Any]] = {
-            "check": lambda job: studies.gradient_check(state, objective),
-            "surface": lambda job: studies.surface(state, objective, message, job.check),
-            "compare": lambda job: studies.compare(state, message, job.check),
-        }
-        self._jobs.start(Job(kind, message.id, work[kind]))
+        kind = message.text("do")
+        work = _STUDIES[kind](self._state.snapshot(), self._objective(), message)
+        self._jobs.start(Job(kind, message.id, work))
 
     def _measure(self, message: Message) -> None:
         seconds = 1.0
@@ -143,7 +143,7 @@ class Session:
         self._cost.start(problem, lambda answer: self._send({"id": message.id, **answer}))
 
     def _cancel(self, message: Message) -> None:
-        kind = message.choice("what", (*_JOBS, "cost"))
+        kind = message.choice("what", (*_STUDIES, "cost"))
         if kind == "cost":
             self._cost.cancel()
         else:

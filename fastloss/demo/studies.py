@@ -1,4 +1,8 @@
-"""Compute what the page asks for now and then: gradient check, loss surface, all losses at once."""
+"""Compute what the page asks for now and then: gradient check, loss surface, all losses at once.
+
+Each study reads the fields of its message, and returns the work that is left. The work gets a
+function that it calls between pieces; that function raises an exception to end it.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +16,38 @@ import numpy as np
 from fastloss import slices
 from fastloss.demo import geometry, readings, updates
 from fastloss.demo.messages import Message, MessageError
-from fastloss.demo.state import BOX, LOSSES, N_CLASSES, State
-from fastloss.gradcheck import check_gradient
+from fastloss.demo.state import BOX, LOSSES, N_CLASSES, Matrix, State
+from fastloss.gradcheck import GradientRecord, check_gradient
 from fastloss.numerical import numerical_gradient
 from fastloss.objective import Objective
 from fastloss.optim.accuracy import accuracy
 from fastloss.settings import use
 
-#: Called between pieces of a computation; raises an exception to end it.
 Check = Callable[[], None]
+#: A class and a column.
+Place = tuple[int, int]
+Work = Callable[[Check], dict[str, Any]]
 
 #: Points of a surface along each parameter.
 SURFACE_POINTS = 41
-MOST_RADIUS = 1e4
+LEAST_RADIUS, MOST_RADIUS = 1e-3, 1e4
 MOST_COMPARED = 200
 
 
-def gradient_check(state: State, objective: Objective) -> dict[str, Any]:
+def gradient_check(state: State, objective: Objective, message: Message) -> Work:
     """Return the analytic and the numerical gradient, and the verdict of `check_gradient`.
 
     ``entries`` has a dictionary for each weight and bias: class, column, analytic, numerical.
-    ``records`` are the comparisons behind the verdict, of data loss and penalty separately.
+    ``records`` are the comparisons behind the verdict, of data loss and penalty separately; their
+    ``place`` is a class and a column, or None for a direction.
     """
-    verdict = check_gradient(objective, state.W)
-    analytic = objective(state.W)[1].T.tolist()
-    numerical = numerical_gradient(objective, state.W).T.tolist()
+    return lambda check: _checked(state.W, objective)
+
+
+def _checked(W: Matrix, objective: Objective) -> dict[str, Any]:
+    verdict = check_gradient(objective, W)
+    analytic = objective(W)[1].T.tolist()
+    numerical = numerical_gradient(objective, W).T.tolist()
     return {
         "passed": verdict.passed,
         "max_relative_error": _finite(verdict.max_relative_error),
@@ -47,23 +58,24 @@ def gradient_check(state: State, objective: Objective) -> dict[str, Any]:
             for k in range(N_CLASSES)
             for c in range(3)
         ],
-        "records": [
-            {
-                "part": record.part,
-                "block": record.block,
-                "place": None if record.index is None else list(record.index[::-1]),
-                "analytic": _finite(record.analytic),
-                "numerical": _finite(record.numerical),
-                "relative_error": _finite(record.relative_error),
-                "status": record.status,
-                "h": record.h,
-            }
-            for record in verdict.records
-        ],
+        "records": [_record(record) for record in verdict.records],
     }
 
 
-def surface(state: State, objective: Objective, message: Message, check: Check) -> dict[str, Any]:
+def _record(record: GradientRecord) -> dict[str, Any]:
+    return {
+        "part": record.part,
+        "block": record.block,
+        "place": None if record.index is None else record.index[::-1],
+        "analytic": _finite(record.analytic),
+        "numerical": _finite(record.numerical),
+        "relative_error": _finite(record.relative_error),
+        "status": record.status,
+        "h": record.h,
+    }
+
+
+def surface(state: State, objective: Objective, message: Message) -> Work:
     """Return the total loss over two parameters around their present values.
 
     ``losses[i][j]`` is the loss at ``a_values[i]`` and ``b_values[j]``; all other parameters keep
@@ -73,7 +85,14 @@ def surface(state: State, objective: Objective, message: Message, check: Check) 
     a, b = (message.place(name, (N_CLASSES, 3)) for name in "ab")
     if a == b:
         raise MessageError("a surface needs two different parameters")
-    radius = message.number("radius", 1e-3, MOST_RADIUS)
+    radius = message.number("radius", LEAST_RADIUS, MOST_RADIUS)
+    return lambda check: _surface(state, objective, (a, b), radius, check)
+
+
+def _surface(
+    state: State, objective: Objective, places: tuple[Place, Place], radius: float, check: Check
+) -> dict[str, Any]:
+    a, b = places
     steps = np.linspace(-radius, radius, SURFACE_POINTS)
     losses = []
     with use(backend="numpy", n_threads=1):  # fast on few rows, and never compiled
@@ -81,32 +100,31 @@ def surface(state: State, objective: Objective, message: Message, check: Check) 
             check()
             along_b = slices.plane(objective, state.W, _unit(a), _unit(b), [step], steps)
             losses.append(along_b[0].tolist())
-    path = [*state.path, state.W]
     return {
         "a": a,
         "b": b,
         "a_values": (state.W.T[a] + steps).tolist(),
         "b_values": (state.W.T[b] + steps).tolist(),
         "losses": losses,
-        "path": [[float(W.T[a]), float(W.T[b])] for W in path],
+        "path": [[float(W.T[a]), float(W.T[b])] for W in (*state.path, state.W)],
     }
 
 
-def _unit(place: tuple[int, int]) -> Any:
+def _unit(place: Place) -> Matrix:
     """Return the direction (3, 3) of a parameter, given as class and column."""
     direction = np.zeros((3, N_CLASSES))
     direction.T[place] = 1.0
     return direction
 
 
-def compare(state: State, message: Message, check: Check) -> dict[str, Any]:
+def compare(state: State, objective: Objective, message: Message) -> Work:
     """Return the curves of all losses, on the same points and from the present weights.
 
     Each curve has ``totals`` and ``accuracies`` from before the first update on, the ``regions``
     at the end, and ``error``, the reason why it is shorter, or None.
     """
     n_updates = message.integer("updates", 1, MOST_COMPARED)
-    return {
+    return lambda check: {
         "updates": n_updates,
         "curves": [_curve(state, loss, n_updates, check) for loss in LOSSES],
     }
