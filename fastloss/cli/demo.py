@@ -32,4 +32,4 @@ def demo(
         raise ImportError(
             f"the demo needs {error.name}; install it with {install_extra('demo')}"
         ) from None
-    serve(host, port, open_browser=not no_browser, tell=typer.echo)
+    serve(host, port, open_browser=not no_browser)

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,6 @@ def serve(
     port: int | None = None,
     *,
     open_browser: bool = True,
-    tell: Callable[[str], None] = print,
 ) -> None:
     """Serve the demo until Ctrl-C.
 
@@ -169,7 +168,6 @@ def serve(
     host : the address to listen on; 127.0.0.1 is reached from this computer only.
     port : None means 8765, or the next free one.
     open_browser : open the page in the default browser.
-    tell : gets the line with the page's address.
 
     Raises
     ------
@@ -177,7 +175,7 @@ def serve(
     """
     listener = listen(host, port)
     address = page_address(host, listener)
-    tell(f"The demo is at {address} (Ctrl-C ends it)")
+    print(f"The demo is at {address} (Ctrl-C ends it)", flush=True)
     if open_browser:
         # A browser in the terminal would block.
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
@@ -207,27 +205,35 @@ def listen(host: str, port: int | None) -> socket.socket:
     ports: Iterable[int] = range(DEFAULT_PORT, DEFAULT_PORT + _NEXT_PORTS)
     if port is not None:
         ports = [port]
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
     for each in ports:
-        listener = socket.socket(family, kind, protocol)
         try:
-            if os.name == "posix":  # on Windows it would share a port that is taken
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((where[0], each, *where[2:]))
-            listener.listen(128)
-            return listener
+            return _bound(host, each)
         except OSError as error:
-            listener.close()
             if error.errno != errno.EADDRINUSE:
-                raise
+                reason = error.strerror or error
+                raise OSError(f"cannot listen on port {each} of {host}: {reason}") from None
+    if port is None:
+        raise OSError(
+            f"ports {DEFAULT_PORT} to {DEFAULT_PORT + _NEXT_PORTS - 1} of {host} are all taken; "
+            "give another one with --port"
+        )
     raise OSError(
         f"port {port} of {host} is taken; give another one with --port, or none for the next free"
-        if port is not None
-        else f"ports {DEFAULT_PORT} to {DEFAULT_PORT + _NEXT_PORTS - 1} of {host} are all taken; "
-        "give another one with --port"
     )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # on Windows it would share a port that is taken
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def page_address(host: str, listener: socket.socket) -> str:
