@@ -111,7 +111,7 @@ def test_a_server_on_a_named_host_answers_to_that_name(host, status):
 
     scope = {
         "type": "http",
-        "method": "GET",
+        "method": "HEAD",
         "path": "/",
         "headers": [(b"host", host.encode())],
     }
