@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss.backends import available_backends
 from fastloss.demo.messages import Message, MessageError
 from fastloss.objective import Objective
 
@@ -79,12 +80,22 @@ class Settings:
 
 #: The names that ``set`` takes.
 SETTINGS = tuple(each.name for each in fields(Settings))
-_CHOICES = {"loss": LOSSES, "optimiser": OPTIMISERS, "gradient": GRADIENTS, "backend": BACKENDS}
+
+
+def choices() -> dict[str, dict[str, str]]:
+    """Return the names and titles that a setting can take, with the backends that can run here."""
+    available = available_backends()
+    return {
+        "loss": LOSSES,
+        "optimiser": OPTIMISERS,
+        "gradient": GRADIENTS,
+        "backend": {name: title for name, title in BACKENDS.items() if name in available},
+    }
 
 
 def _read(message: Message, name: str) -> Any:
-    if name in _CHOICES:
-        return message.choice(name, _CHOICES[name])
+    if name in ("loss", "optimiser", "gradient", "backend"):
+        return message.choice(name, choices()[name])
     if name == "rows":
         return message.integer(name, 1, MOST_ROWS)
     if name == "features":
@@ -96,7 +107,7 @@ def _read(message: Message, name: str) -> Any:
 def setup() -> dict[str, Any]:
     """Return what the page needs once: choices with their titles, limits, and the box."""
     return {
-        "choices": _CHOICES,
+        "choices": choices(),
         "limits": {
             "points": [1, MOST_POINTS],
             "weight": [-MOST_WEIGHT, MOST_WEIGHT],
