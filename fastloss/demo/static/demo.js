@@ -115,14 +115,14 @@ const PAGE = `
     <h1>A linear classifier in the plane</h1>
     <p class="connection" data-connection hidden>The server has ended.
       <button type="button" data-reconnect>Connect again</button></p>
-    <button type="button" data-link hidden>Copy link to this state</button>
+    <button type="button" data-link hidden>Copy link</button>
   </header>
   <p class="error" role="alert" data-error hidden></p>
   <section class="left" aria-label="Plane">
     <svg class="plane" viewBox="-1.13 -1.05 2.18 2.15" role="group"
       aria-label="Plane with the points. Arrow keys move a point, Delete deletes it, 0 to 2 set its class."></svg>
     <p class="legend"><span><i class="stem"></i>weights</span><span><i class="stem dashed"></i>minus the gradient</span>
-      <span><i class="ring"></i>wrong</span><span class="hint">Drag points; click an empty place to add one.</span></p>
+      <span><i class="ring"></i>wrong</span><span class="hint">Drag a point, or click to add one.</span></p>
     <div class="toolbar">
       <div class="buttons">
         <button type="button" class="main" data-do="update">Update once</button>
@@ -154,8 +154,8 @@ const PAGE = `
     <tbody>${CLASSES.map((k) => `<tr><th scope="row">${glyph(k)}${k}</th>${CLASSES.map((c) => weight(k, c)).join("")}</tr>`).join("")}</tbody>
   </table>
   <section class="scores" aria-label="Points">
-    <table class="points"><thead><tr><th scope="col">point</th><th scope="col">class</th><th scope="col">x</th><th scope="col">y</th>
-      ${CLASSES.map((k) => `<th scope="col">s<sub>${k}</sub></th>`).join("")}<th scope="col">loss</th><th scope="col">right</th></tr></thead>
+    <table class="points"><thead><tr><th scope="col" aria-label="point">#</th><th scope="col">class</th><th scope="col">x</th><th scope="col">y</th>
+      ${CLASSES.map((k) => `<th scope="col">s<sub>${k}</sub></th>`).join("")}<th scope="col">loss</th><th scope="col" aria-label="right or wrong">✓</th></tr></thead>
       <tbody></tbody></table>
   </section>
   <section class="history" aria-label="Curve of the total loss"><h2>Total loss over updates</h2><svg data-history></svg></section>
@@ -247,7 +247,7 @@ function drawArrow({ group, stem, head }, arrow) {
   if (!arrow) return;
   const [[x0, y0], [x1, y1]] = arrow;
   const length = Math.hypot(x1 - x0, y1 - y0);
-  const size = Math.min(0.07, length);
+  const size = Math.min(0.07, 0.6 * length);
   const [u, v] = [((x1 - x0) / length) * size, ((y1 - y0) / length) * size];
   const [x, y] = [x1 - u, y1 - v]; // where the head begins
   set(stem, { d: `M${x0} ${-y0}L${x} ${-y}` });
@@ -497,7 +497,7 @@ function makeControls(find, app) {
       if (!field.isTyping) show(field, value, typed(value));
     }
     for (const { field, now, gradient, slope } of weights) {
-      if (!field.isTyping) show(field, now(), String(Number(now().toFixed(3))));
+      if (!field.isTyping) show(field, now(), now().toFixed(3));
       show(gradient, slope(view));
     }
     find("[data-formula]").innerHTML = `${FORMULAS[view.loss] ?? ""}<span>, total = mean L<sub>i</sub> + λ ΣW²</span>`;
@@ -542,10 +542,10 @@ function stepByKeys(control, nudge) {
 // --- curves -------------------------------------------------------------------------------------
 
 /** Draw a curve from 0 with axes into an svg element. */
-function drawCurve(root, xs, ys, { width, height, axes = true }) {
+function drawCurve(root, xs, ys, { width, height }, axes = true) {
   root.replaceChildren();
   set(root, { viewBox: `0 0 ${width} ${height}` });
-  const [left, bottom] = axes ? [40, height - 26] : [2, height - 3];
+  const [left, bottom] = axes ? [44, height - 34] : [2, height - 3];
   const finite = ys.filter(Number.isFinite);
   const most = Math.max(...finite, 1e-9);
   const last = Math.max(xs.at(-1), 1);
@@ -554,19 +554,24 @@ function drawCurve(root, xs, ys, { width, height, axes = true }) {
   if (axes) {
     for (const value of ticks(0, most, 4)) {
       add(root, "path", { class: "rule", d: `M${left} ${y(value)}H${width - 8}` });
-      add(root, "text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, most < 1e4 ? String(value) : value.toExponential(0));
+      add(root, "text", { x: left - 5, y: y(value) + 5, "text-anchor": "end" }, most < 1e4 ? String(value) : value.toExponential(0));
     }
     for (const value of ticks(xs[0], last, 4).filter(Number.isInteger))
-      add(root, "text", { x: x(value), y: height - 9, "text-anchor": "middle" }, whole(value));
+      add(root, "text", { x: x(value), y: height - 10, "text-anchor": "middle" }, whole(value));
   } else add(root, "path", { class: "rule", d: `M${left} ${bottom}H${width - 2}` });
   add(root, "polyline", { class: "curve", points: ys.map((value, i) => `${x(xs[i]).toFixed(2)},${y(value).toFixed(2)}`).join(" ") });
-  add(root, "circle", { class: "now", r: 3.5, cx: x(xs.at(-1)), cy: y(ys.at(-1)) });
+  add(root, "circle", { class: "now", r: axes ? 5 : 3.5, cx: x(xs.at(-1)), cy: y(ys.at(-1)) });
 }
 
 function makeHistory(root) {
+  let size = { width: 300, height: 200 };
+  new ResizeObserver(([{ contentRect }]) => {
+    size = { width: Math.max(contentRect.width, 100), height: Math.max(contentRect.height, 80) };
+    root.dispatchEvent(new Event("redraw", { bubbles: true }));
+  }).observe(root);
   return ({ history }) => {
     const [xs, ys] = [0, 1].map((column) => history.map((pair) => pair[column]));
-    drawCurve(root, xs, ys, { width: 300, height: 230 });
+    drawCurve(root, xs, ys, size);
     set(root, { role: "img", "aria-label": `Total loss ${fixed(ys[0])} at update ${xs[0]}, ${fixed(ys.at(-1))} at update ${xs.at(-1)}` });
   };
 }
@@ -695,7 +700,7 @@ function makeCompare(find, app) {
         regions.forEach((region, k) => add(plane, "polygon", { class: `region class-${k}`, points: points(region) }));
         for (const point of app.view.points)
           add(add(plane, "g", { class: `marker class-${point.class}`, transform: `translate(${point.x} ${-point.y}) scale(1.3)` }), "path", { d: GLYPHS[point.class] });
-        drawCurve(add(card, "svg", { class: "spark", "aria-hidden": true }), totals.map((_, i) => i), totals, { width: 150, height: 50, axes: false });
+        drawCurve(add(card, "svg", { class: "spark", "aria-hidden": true }), totals.map((_, i) => i), totals, { width: 150, height: 50 }, false);
         const text = add(card, "p");
         add(text, "span", { "data-value": totals[0] }, fixed(totals[0], 2));
         text.append(" → ");
@@ -757,7 +762,7 @@ function makeCost(find, app) {
     if (time !== null) number.dataset.value = time;
     if (error) box.title = error;
     if (time > 0) add(add(box, "span", { class: "meter" }), "i", { style: `width:${Math.min(100, 4 + 9 * Math.max(0, Math.log10(time) + 6))}%` });
-    if (needed > 1 && status !== "waiting") add(box, "small", {}, status === "done" ? `${whole(needed)} evaluations` : `${whole(done)} of ${whole(needed)}`);
+    if (needed > 1 && ["running", "projected"].includes(status)) add(box, "small", {}, `${whole(done)} of ${whole(needed)}`);
     if (fastest === cell) add(box, "small", {}, "fastest");
   }
 
@@ -777,7 +782,8 @@ function makeCost(find, app) {
       const body = add(table, "tbody");
       for (const [gradient, title] of Object.entries(gradients)) {
         const row = add(body, "tr", { class: gradient === app.view.gradient ? "chosen" : null });
-        add(row, "th", { scope: "row" }, title);
+        const { needed } = cells.find((cell) => cell.gradient === gradient);
+        add(add(row, "th", { scope: "row" }, title), "small", {}, needed > 1 ? `${whole(needed)} evaluations` : "1 evaluation");
         const known = cells.filter((cell) => cell.gradient === gradient && cell.projected !== null);
         const fastest = running || known.length < 2 ? null : known.reduce((a, b) => (b.projected < a.projected ? b : a));
         for (const backend of Object.keys(backends))
@@ -897,6 +903,7 @@ export function mount(el, { post, onAddress = null, reconnect = null }) {
   }
 
   function draw() {
+    if (!app.view) return;
     for (const each of parts.draws) each(app.view);
     find("[data-delete]").disabled = app.selected === null || app.view.points.length === 1;
   }
@@ -964,7 +971,7 @@ export function mount(el, { post, onAddress = null, reconnect = null }) {
     const address = app.view.address;
     await navigator.clipboard.writeText(location.href.split("#")[0] + (address ? `#${address}` : ""));
     find("[data-link]").textContent = "Copied";
-    later("link", 2000, () => (find("[data-link]").textContent = "Copy link to this state"));
+    later("link", 2000, () => (find("[data-link]").textContent = "Copy link"));
   }
 
   root.addEventListener("click", ({ target }) => {
