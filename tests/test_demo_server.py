@@ -164,6 +164,19 @@ def test_a_tab_can_send_without_reading(port):
     assert ids == list(range(500))
 
 
+def test_a_tab_that_disappears_ends_its_measurement(port):
+    with open_tab(port) as tab, open_tab(port) as other:
+        ask(tab, do="set", rows=10_000, features=3000)
+        assert "cost" in ask(tab, do="cost", seconds=60)
+        assert "another tab" in ask(other, do="cost")["error"]
+        tab.socket.shutdown(socket.SHUT_RDWR)  # no goodbye, as when a computer sleeps
+        end = time.monotonic() + SECONDS
+        while "error" in (answer := ask(other, do="cost", seconds=0.01)):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert "cost" in answer
+
+
 def test_readings_follow_a_drag(port):
     """Two seconds of a drag have 30 updates a second, and 95 % of the answers within 33 ms."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 import time
+from dataclasses import asdict
 from threading import Event
 
 import numpy as np
 import pytest
 
 import fastloss
-from fastloss.demo import costs, studies
+from fastloss.demo import costs, processes, studies
 from fastloss.demo.jobs import Job, Jobs
 from fastloss.demo.messages import MessageError
 from fastloss.demo.session import Session
@@ -120,6 +121,14 @@ def test_gradient_of_the_penalty_is_twice_the_weights(tab):
     difference = np.subtract(with_penalty["dW"], without["dW"])
     np.testing.assert_allclose(difference, 2 * 3 * np.array(without["W"]), rtol=1e-12)
     assert with_penalty["db"] == without["db"]
+
+
+def test_gradient_arrows_point_along_the_step(tab):
+    view = tab.view("set", loss="softmax")
+    for row, arrow in zip(view["dW"], view["gradient_arrows"], strict=True):
+        direction = np.subtract(arrow[1], arrow[0])
+        cosine = -np.dot(direction, row) / np.linalg.norm(direction) / np.linalg.norm(row)
+        assert cosine == pytest.approx(1.0)
 
 
 def test_softmax_is_finite_at_huge_scores(tab):
@@ -362,13 +371,16 @@ def test_compare_says_which_loss_diverges(tab):
     assert all("diverges" in curve["error"] and len(curve["totals"]) < 51 for curve in curves)
 
 
-def test_a_job_can_be_cancelled_and_replaced():
-    answers, began, go_on = [], Event(), Event()
+@pytest.mark.parametrize("checks", [True, False])
+def test_a_job_can_be_cancelled_and_replaced(checks):
+    answers, went_on, began, go_on = [], [], Event(), Event()
 
     def work(check):
         began.set()
         go_on.wait(SECONDS)
-        check()
+        if checks:
+            check()
+        went_on.append(True)
         return "late"
 
     jobs = Jobs(answers.append)
@@ -383,6 +395,7 @@ def test_a_job_can_be_cancelled_and_replaced():
     while len(answers) < 2 and time.monotonic() < end:
         time.sleep(0.002)
     jobs.close()
+    assert bool(went_on) != checks
     assert answers == [
         {"id": 3, "slow": "new"},
         {"id": 4, "error": "last failed: ZeroDivisionError: division by zero"},
@@ -433,8 +446,21 @@ def test_costs_count_and_project_evaluations():
         assert cell["status"] == ("done" if whole else "projected")
         assert (cell["rows"] == 900) or backend == "naive"
         assert cell["projected"] >= cell["seconds"] > 0
-    assert cells["per_element", "naive"]["rows"] < 900
-    assert cells["per_element", "naive"]["projected"] > cells["analytic", "naive"]["projected"]
+    slow = cells["per_element", "naive"]
+    assert slow["rows"] < 900
+    assert slow["done"] < slow["needed"]
+    share = slow["done"] / slow["needed"] * slow["rows"] / 900
+    assert slow["projected"] == pytest.approx(slow["seconds"] / share, rel=0.2)
+
+
+def test_a_measurement_ends_with_the_process_that_started_it():
+    state = State()
+    state.set(studies.Message({"rows": 10_000, "features": 3000}))
+    process = processes.start(costs.main, asdict(costs.Problem.of(state, 60.0)))
+    with process:
+        assert json.loads(process.stdout.readline())["running"]
+        process.stdin.close()  # as when the other process is killed
+        assert process.wait(SECONDS) == 1
 
 
 def test_costs_can_be_measured_and_cancelled(tab):

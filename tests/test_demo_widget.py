@@ -35,8 +35,12 @@ def test_a_widget_begins_with_its_address():
     widget = Recorded("loss=softmax")
     widget.receive({"id": 1, "do": "set", "l2": 3})
     assert widget.receive({"id": 2, "do": "reset"})["view"]["address"] == "loss=softmax"
+
+
+def test_a_widget_refuses_a_damaged_address():
     with pytest.raises(MessageError, match="colour"):
         Recorded("colour=red")
+    DemoWidget.close_all()  # also the one that has no session
 
 
 def test_widget_has_the_module_and_the_styles_of_the_page():

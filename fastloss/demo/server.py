@@ -125,42 +125,49 @@ def _with_headers(send: Send) -> Send:
 async def _tab(socket: WebSocket) -> None:
     """Answer the messages of one tab until it closes."""
     await socket.accept()
-    loop = asyncio.get_running_loop()
+    loop, thread = asyncio.get_running_loop(), threading.get_ident()
     answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def send(answer: dict[str, Any]) -> None:
+        if threading.get_ident() == thread:
+            answers.put_nowait(answer)
+            return
         with suppress(RuntimeError):  # the server has stopped
             loop.call_soon_threadsafe(answers.put_nowait, answer)
 
     session = Session(send)
-    writer = asyncio.create_task(_write(socket, answers))
+    tasks = {
+        asyncio.create_task(_read(socket, session, answers)),
+        asyncio.create_task(_write(socket, answers)),
+    }
     try:
-        while not writer.done():
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                break
-            session.receive(message.get("text") or "")
-            # A tab that does not read its answers is not read either.
-            await answers.join()
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()  # raises its exception
     finally:
         session.close()
-        writer.cancel()
+        for task in tasks:
+            task.cancel()
+
+
+async def _read(
+    socket: WebSocket, session: Session, answers: asyncio.Queue[dict[str, Any]]
+) -> None:
+    while (message := await socket.receive())["type"] != "websocket.disconnect":
+        session.receive(message.get("text") or "")
+        # A tab that does not take its answers is not read either.
+        await answers.join()
 
 
 async def _write(socket: WebSocket, answers: asyncio.Queue[dict[str, Any]]) -> None:
-    with suppress(WebSocketDisconnect, RuntimeError):
+    with suppress(WebSocketDisconnect, RuntimeError):  # the tab has closed
         while True:
             answer = await answers.get()
             await socket.send_text(json.dumps(answer, allow_nan=False, separators=(",", ":")))
             answers.task_done()
 
 
-def serve(
-    host: str = DEFAULT_HOST,
-    port: int | None = None,
-    *,
-    open_browser: bool = True,
-) -> None:
+def serve(host: str = DEFAULT_HOST, port: int | None = None, *, open_browser: bool = True) -> None:
     """Serve the demo until Ctrl-C.
 
     Parameters

@@ -22,7 +22,7 @@ class DemoWidget(anywidget.AnyWidget):
 
     Parameters
     ----------
-    address : the text of a state, as in the page's address; a damaged one shows an error.
+    address : the text of a state, as in the page's address; a damaged one raises ValueError.
 
     Examples
     --------
@@ -46,7 +46,8 @@ class DemoWidget(anywidget.AnyWidget):
 
     def close(self) -> None:
         """End the widget, and everything that runs for it."""
-        self._session.close()
+        if hasattr(self, "_session"):  # absent if the address was refused
+            self._session.close()
         super().close()
 
     def _receive(self, widget: Any, content: object, buffers: Any) -> None:
