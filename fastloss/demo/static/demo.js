@@ -803,7 +803,7 @@ function makeStudies(find, app, prefix) {
   };
   const tabs = [...find.all("[data-tab]")];
   let open = "surface";
-  let asked = { id: null, state: null, at: 0 };
+  let asked = { id: null, state: null, at: 0, next: 0 };
   let timer = null;
   const stateOf = (view) => `${view.address} ${view.n_updates}`;
   let shown = null;
@@ -813,12 +813,12 @@ function makeStudies(find, app, prefix) {
     const study = studies[open];
     const message = study.request();
     if (!study.follows || !message || asked.id !== null) return;
-    asked = { id: app.link.send(message), state: stateOf(app.view), at: performance.now() };
+    asked = { id: app.link.send(message), state: stateOf(app.view), at: performance.now(), next: Infinity };
   }
 
   function follow() {
     if (timer !== null || asked.id !== null || !studies[open].follows || asked.state === stateOf(app.view)) return;
-    timer = setTimeout(ask, Math.max(0, asked.at + STUDY_MS - performance.now()));
+    timer = setTimeout(ask, Math.max(0, asked.next - performance.now()));
   }
 
   function choose(name, focus = false) {
@@ -836,6 +836,7 @@ function makeStudies(find, app, prefix) {
 
   function again() {
     asked.state = null;
+    asked.next = 0;
     if (app.view) follow();
   }
 
@@ -862,10 +863,13 @@ function makeStudies(find, app, prefix) {
       for (const [name, study] of Object.entries(studies)) if (answer[name]) study.draw(answer[name]);
       if (answer.id === asked.id) {
         asked.id = null;
+        // A study takes a fifth of the time at most, so that it does not slow a drag down.
+        const now = performance.now();
+        asked.next = Math.max(asked.at + STUDY_MS, now + 4 * (now - asked.at));
         follow();
       }
     },
-    restart: () => (asked = { id: null, state: null, at: 0 }),
+    restart: () => (asked = { id: null, state: null, at: 0, next: 0 }),
   };
 }
 
