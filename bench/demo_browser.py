@@ -44,7 +44,7 @@ _DRAG = """async ([milliseconds, x0, x1, y0, y1]) => {
     // The page rounds to 4 decimals, like Python; the pointer is exact.
     places.set(`translate(${Number(x.toFixed(4))} ${-Number(y.toFixed(4))})`, moves.length);
     moves.push(performance.now() - start);
-    plane.dispatchEvent(new PointerEvent("pointermove", { clientX: at.x, clientY: at.y, bubbles: true }));
+    plane.dispatchEvent(new PointerEvent("pointermove", { clientX: at.x, clientY: at.y }));
     await new Promise((done) => setTimeout(done, 8));
   }
   await new Promise((done) => setTimeout(done, 500));

@@ -14,10 +14,10 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
+from demo_page import SECONDS, served
 from typer.testing import CliRunner
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -27,20 +27,11 @@ from fastloss.cli import app
 from fastloss.demo import server
 from fastloss.demo.address import state_of
 
-SECONDS = 120.0
-
 
 @pytest.fixture(scope="module")
 def port():
-    """Serve the demo in a thread; return its port."""
-    listener = server.listen("127.0.0.1", 0)
-    running = server.server()
-    thread = Thread(target=running.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield listener.getsockname()[1]
-    running.should_exit = True
-    thread.join(SECONDS)
-    assert not thread.is_alive()
+    with served() as port:
+        yield port
 
 
 def open_tab(port, **keywords):
