@@ -14,7 +14,7 @@ import numpy as np
 import fastloss
 from fastloss.demo import server
 
-SECONDS = 120.0
+SECONDS = 12.0
 
 # Reads everything at once, so that a running page cannot change in between.
 _SNAPSHOT = """(root) => {

@@ -33,9 +33,10 @@ function set(element, attributes) {
 
 /** Show a number; all its digits are kept in `data-value`. */
 function show(element, value, text = fixed(value)) {
-  const digits = String(value);
-  if (element.dataset.value === digits) return;
-  element.dataset.value = digits;
+  element.dataset.value = value;
+  // Most numbers stay the same while one thing changes. A field is not overwritten under the hand.
+  if (element.shown === text || element.isTyping) return;
+  element.shown = text;
   if (element instanceof HTMLInputElement) element.value = text;
   else element.textContent = text;
 }
@@ -153,12 +154,14 @@ const PAGE = `
       <th scope="col">weight of y</th><th scope="col">gradient</th><th scope="col">bias</th><th scope="col">gradient</th></tr></thead>
     <tbody>${CLASSES.map((k) => `<tr><th scope="row">${glyph(k)}${k}</th>${CLASSES.map((c) => weight(k, c)).join("")}</tr>`).join("")}</tbody>
   </table>
+  <div class="pair">
   <section class="scores" aria-label="Points">
     <table class="points"><thead><tr><th scope="col" aria-label="point">#</th><th scope="col">class</th><th scope="col">x</th><th scope="col">y</th>
       ${CLASSES.map((k) => `<th scope="col">s<sub>${k}</sub></th>`).join("")}<th scope="col">loss</th><th scope="col" aria-label="right or wrong">✓</th></tr></thead>
       <tbody></tbody></table>
   </section>
   <section class="history" aria-label="Curve of the total loss"><h2>Total loss over updates</h2><svg data-history></svg></section>
+  </div>
   <section class="studies">
     <div role="tablist" aria-label="Studies">
       ${Object.entries(STUDIES).map(([name, title]) => `<button type="button" role="tab" data-tab="${name}">${title}</button>`).join("")}
@@ -208,7 +211,7 @@ class Link {
 
   restart() {
     this.waiting = new Map();
-    this.inFlight = null;
+    this.sent = null; // the change under way: id, key and message
   }
 
   send(message) {
@@ -217,21 +220,27 @@ class Link {
     return this.count;
   }
 
+  /** Return the last change with this key that has no answer yet. */
+  pending(key) {
+    return this.waiting.get(key) ?? (this.sent?.key === key ? this.sent.message : undefined);
+  }
+
   change(message, key = Symbol("once")) {
     this.waiting.set(key, message);
-    if (this.inFlight === null) this.next();
+    if (this.sent === null) this.next();
   }
 
   next() {
     const [first] = this.waiting;
     if (!first) return;
-    this.waiting.delete(first[0]);
-    this.inFlight = this.send(first[1]);
+    const [key, message] = first;
+    this.waiting.delete(key);
+    this.sent = { key, message, id: this.send(message) };
   }
 
   answered(id) {
-    if (id !== this.inFlight) return;
-    this.inFlight = null;
+    if (id !== this.sent?.id) return;
+    this.sent = null;
     this.next();
   }
 }
@@ -337,7 +346,7 @@ function makePlane(root, app) {
   root.addEventListener("keydown", (event) => {
     const point = markers.findIndex(({ group }) => group === event.target);
     if (point < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
-    const { x, y } = app.view.points[point];
+    const { x, y } = app.link.pending(`move ${point}`) ?? app.view.points[point];
     const step = event.shiftKey ? STEP / 5 : STEP;
     const steps = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] }[event.key];
     if (steps) move(point, x + steps[0], y + steps[1]);
@@ -415,8 +424,6 @@ function makeReadings(find, app) {
     for (const output of outputs) {
       const name = output.dataset.show;
       show(output, view[name], shown[name]?.(view) ?? fixed(view[name]));
-      // The same number may need another text: 2 of 4, 3 of 6.
-      if (name in shown) output.textContent = shown[name](view);
     }
     while (rows.length > view.points.length) rows.pop().row.remove();
     while (rows.length < view.points.length) rows.push(addRow(rows.length));
@@ -478,9 +485,10 @@ function makeControls(find, app) {
 
   const weights = [...find.all("[data-weight]")].map((field) => {
     const [k, column] = field.dataset.weight.split(",").map(Number);
-    const send = (value) => app.link.change({ do: "weight", class: k, column, value }, `weight ${k} ${column}`);
+    const key = `weight ${k} ${column}`;
+    const send = (value) => app.link.change({ do: "weight", class: k, column, value }, key);
     const now = () => (column === 2 ? app.view.b[k] : app.view.W[k][column]);
-    const nudge = (sign) => send(Number((now() + sign * 0.1).toFixed(10)));
+    const nudge = (sign) => send(Number(((app.link.pending(key)?.value ?? now()) + sign * 0.1).toFixed(10)));
     whenTyped(field, send);
     stepByKeys(field, nudge);
     for (const button of find.all(`[data-at="${k},${column}"]`))
@@ -494,10 +502,10 @@ function makeControls(find, app) {
       const value = view[name];
       if (!range.matches(":active")) range.value = position(value);
       set(range, { "aria-valuetext": typed(value), "data-value": value });
-      if (!field.isTyping) show(field, value, typed(value));
+      show(field, value, typed(value));
     }
     for (const { field, now, gradient, slope } of weights) {
-      if (!field.isTyping) show(field, now(), now().toFixed(3));
+      show(field, now(), now().toFixed(3));
       show(gradient, slope(view));
     }
     find("[data-formula]").innerHTML = `${FORMULAS[view.loss] ?? ""}<span>, total = mean L<sub>i</sub> + λ ΣW²</span>`;
@@ -513,7 +521,6 @@ function makeControls(find, app) {
 function whenTyped(field, send) {
   field.addEventListener("input", () => {
     field.isTyping = true;
-    delete field.dataset.value;
     if (Number.isFinite(field.valueAsNumber)) send(field.valueAsNumber);
   });
   field.addEventListener("change", () => leave());
@@ -521,6 +528,7 @@ function whenTyped(field, send) {
   const leave = () => {
     if (!field.isTyping) return;
     field.isTyping = false;
+    field.shown = null;
     field.dispatchEvent(new Event("redraw", { bubbles: true }));
   };
 }
@@ -534,6 +542,7 @@ function stepByKeys(control, nudge) {
     if (!sign) return;
     event.preventDefault();
     control.isTyping = false;
+    control.shown = null;
     nudge(sign);
     if (control.type === "range") control.dispatchEvent(new Event("input"));
   });
@@ -990,6 +999,8 @@ export function mount(el, { post, onAddress = null, reconnect = null }) {
   });
   root.addEventListener("redraw", draw);
   find("[data-link]").hidden = onAddress === null;
+  // Radio buttons of one name exclude each other, also those of two widgets.
+  for (const radio of find.all(".classes input")) radio.name = `fastloss-${link.count}`;
 
   return {
     receive,
