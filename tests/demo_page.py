@@ -14,7 +14,7 @@ import numpy as np
 import fastloss
 from fastloss.demo import server
 
-SECONDS = 12.0
+SECONDS = 120.0
 
 # Reads everything at once, so that a running page cannot change in between.
 _SNAPSHOT = """(root) => {
@@ -62,7 +62,7 @@ def served() -> Iterator[int]:
 
 
 def snapshot(page) -> dict[str, Any]:
-    """Return all numbers on the page and what the picture shows."""
+    """Return all numbers on a page, or in an element of one, and what the picture shows."""
     return page.locator(".fastloss-demo").evaluate(_SNAPSHOT)
 
 
@@ -78,7 +78,7 @@ def until(page, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     end = time.monotonic() + SECONDS
     while not condition(shown := snapshot(page)):
         assert time.monotonic() < end, shown
-        page.wait_for_timeout(10)
+        time.sleep(0.01)
     check(shown)
     return shown
 

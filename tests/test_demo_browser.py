@@ -241,6 +241,8 @@ def test_page_works_with_the_keyboard_alone(page):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.ariaLabel ?? ''").startswith("Point 1, class 0"):
             break
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(outline) == "none"  # the point has a ring instead
     page.keyboard.press("ArrowLeft")
     until(page, lambda shown: shown["points"][0][0] == 0.45)
     page.keyboard.press("Shift+ArrowUp")
