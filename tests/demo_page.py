@@ -47,9 +47,9 @@ _SNAPSHOT = """(root) => {
 
 
 @contextmanager
-def served() -> Iterator[int]:
+def served(port: int = 0) -> Iterator[int]:
     """Serve the demo in a thread; yield its port."""
-    listener = server.listen("127.0.0.1", 0)
+    listener = server.listen("127.0.0.1", port)
     running = server.server()
     thread = Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()

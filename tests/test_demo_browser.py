@@ -379,6 +379,23 @@ def test_a_damaged_address_is_an_error_and_the_start_state(open_page):
     assert checked(page)["settings"]["l2"] == 0.1
 
 
+def test_a_tab_goes_on_with_its_state_after_the_server_was_restarted(browser):
+    page = browser.new_page()
+    page.set_default_timeout(1000 * SECONDS)
+    with served() as port:
+        page.goto(f"http://127.0.0.1:{port}/#l2=0.7")
+        page.wait_for_selector(".marker")
+    page.get_by_text("The server has ended.").wait_for()
+    page.get_by_role("button", name="Update once").click()
+    with served(port):
+        page.get_by_role("button", name="Connect again").click()
+        page.get_by_text("The server has ended.").wait_for(state="hidden")
+        page.get_by_role("combobox", name="Loss", exact=True).select_option("softmax")
+        shown = until(page, lambda shown: shown["settings"]["loss"] == "softmax")
+        assert shown["settings"]["l2"] == 0.7
+        page.close()
+
+
 def test_ten_tabs_have_their_own_state(open_page):
     pages = [open_page(f"l2={n}") for n in range(10)]
     for n, page in enumerate(pages):
@@ -452,7 +469,7 @@ def test_pictures_of_the_page(open_page, theme, suffix):
     """With FASTLOSS_SCREENSHOTS=1 in the environment, the README's pictures are written."""
     from PIL import Image
 
-    page = open_page("loss=softmax&l2=0.01&lr=1", theme=theme)
+    page = open_page("loss=softmax&l2=0.01&lr=0.5", theme=theme)
     for n in range(1, 13):
         page.get_by_role("button", name="Update once").click()
         until(page, lambda shown: shown["readings"]["n_updates"] == n)  # noqa: B023

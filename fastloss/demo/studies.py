@@ -131,7 +131,7 @@ def _data_losses(state: State, scores: NDArray[np.float64]) -> Matrix:
 
 def _penalties(state: State, places: tuple[Place, Place], step: float, steps: Matrix) -> Matrix:
     """Return the penalty with the first parameter moved by ``step``, the second by each step."""
-    squares = np.sum(state.W[:2] ** 2)
+    squares = np.full(len(steps), np.sum(state.W[:2] ** 2))
     for (k, column), moved in zip(places, (step, steps), strict=True):
         if column < 2:  # biases have no penalty
             w = state.W[column, k]

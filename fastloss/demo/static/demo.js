@@ -462,7 +462,8 @@ function makeControls(find, app) {
   function change(name, value) {
     const message = { do: "set", [name]: value };
     const other = { rows: "features", features: "rows" }[name];
-    if (other && value > 0) message[other] = Math.min(app.view[other], Math.max(limits[other][0], Math.floor(limits.numbers / value)));
+    if (other && value * app.view[other] > limits.numbers)
+      message[other] = Math.max(limits[other][0], Math.floor(limits.numbers / value));
     app.link.change(message, `set ${name}`);
   }
 
@@ -755,6 +756,12 @@ function makeCheck(find) {
 function makeCost(find, app) {
   const { backend: backends, gradient: gradients } = app.setup.choices;
   const [table, state, cancel] = [find("table.costs"), find("[data-cost-state]"), find("[data-cancel]")];
+  const button = find("[data-measure]");
+  let asked = null;
+  // After the first measurement, another size is measured when its slider is let go.
+  for (const name of ["rows", "features"])
+    for (const control of find.all(`[data-slide=${name}], [data-type=${name}]`))
+      control.addEventListener("change", () => asked !== null && setTimeout(() => button.click(), STUDY_MS));
   cancel.addEventListener("click", () => {
     app.link.send({ do: "cancel", what: "cost" });
     cancel.disabled = true;
@@ -776,10 +783,17 @@ function makeCost(find, app) {
   }
 
   return {
-    button: find("[data-measure]"),
+    button,
     request: () => {
       cancel.disabled = false;
+      state.textContent = "Starting…";
       return { do: "cost" };
+    },
+    asked: (id) => (asked = id),
+    failed(id) {
+      if (id !== asked) return;
+      cancel.disabled = true;
+      state.textContent = "";
     },
     draw({ rows, features, parameters, cells, running }) {
       state.textContent = `${running ? "Measuring" : "Measured"} ${whole(rows)} × ${whole(features)}, ${whole(parameters)} parameters.`;
@@ -858,7 +872,10 @@ function makeStudies(find, app, prefix) {
   });
   for (const study of Object.values(studies)) {
     study.inputs?.forEach((input) => input.addEventListener("input", again));
-    study.button?.addEventListener("click", () => app.link.send(study.request()));
+    study.button?.addEventListener("click", () => {
+      const id = app.link.send(study.request());
+      study.asked?.(id);
+    });
   }
   choose(open);
 
@@ -870,6 +887,7 @@ function makeStudies(find, app, prefix) {
     },
     receive(answer) {
       for (const [name, study] of Object.entries(studies)) if (answer[name]) study.draw(answer[name]);
+      if (answer.error) studies.cost.failed(answer.id);
       if (answer.id === asked.id) {
         asked.id = null;
         // A study takes a fifth of the time at most, so that it does not slow a drag down.
@@ -1006,11 +1024,11 @@ export function mount(el, { post, onAddress = null, reconnect = null }) {
     receive,
     open: (address) => {
       find("[data-connection]").hidden = true;
+      link.restart(); // changes made without a connection have no answer
       link.send({ do: "open", ...(address === undefined ? {} : { address }) });
     },
     disconnected: () => {
       find("[data-connection]").hidden = false;
-      link.restart();
       parts?.studies.restart();
       seen = null;
     },
