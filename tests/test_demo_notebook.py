@@ -25,7 +25,7 @@ from fastloss.demo.widget import DemoWidget
 
 # What a notebook does: two views of one model, each in an element of its own.
 _TWO_VIEWS = """async () => {
-  const { default: widget } = await import("/static/demo.js");
+  const { default: widget } = await import("/widget.js");
   document.body.replaceChildren();
   const listeners = new Set();
   const exchange = async (message) => {
@@ -70,6 +70,8 @@ def test_views_of_a_widget_show_the_numbers_of_its_state(browser):
     with served() as port:
         page = browser.new_page(viewport={"width": 1280, "height": 1500})
         page.expose_function("toPython", widget.exchange)
+        module = {"body": str(widget._esm), "content_type": "text/javascript"}
+        page.route("**/widget.js", lambda route: route.fulfill(**module))
         page.goto(f"http://127.0.0.1:{port}/")
         page.evaluate(_TWO_VIEWS)
         one, two = page.locator("#one"), page.locator("#two")

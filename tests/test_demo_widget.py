@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from fastloss.demo.messages import MessageError
@@ -45,7 +47,12 @@ def test_a_widget_refuses_a_damaged_address():
 
 def test_widget_has_the_module_and_the_styles_of_the_page():
     widget = Recorded()
-    assert str(widget._esm) == (STATIC / "demo.js").read_text()
+    module = str(widget._esm)
+    assert not re.search("^import ", module, re.MULTILINE)
+    assert module.count("export default") == 1
+    for file in STATIC.glob("*.js"):
+        last = file.read_text(encoding="utf-8").rstrip().rsplit("\n\n", 1)[1]
+        assert (last in module) == (file.name != "page.js"), file.name
     assert str(widget._css) == (STATIC / "demo.css").read_text()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from threading import Thread
@@ -12,6 +13,14 @@ import anywidget
 from fastloss.demo.session import Session
 
 _STATIC = Path(__file__).parent / "static"
+# The modules of the page without page.js, each after those that it imports.
+_MODULES = ("elements", "layout", "plane", "controls", "studies", "demo")
+
+
+def _module() -> str:
+    """Return the page's modules as one: a notebook gets a single text, which can import no file."""
+    texts = ((_STATIC / f"{name}.js").read_text(encoding="utf-8") for name in _MODULES)
+    return "\n".join(re.sub(r"^import [^;]*;\n", "", text, flags=re.MULTILINE) for text in texts)
 
 
 class DemoWidget(anywidget.AnyWidget):
@@ -31,7 +40,7 @@ class DemoWidget(anywidget.AnyWidget):
     'loss=softmax&l2=0.01'
     """
 
-    _esm = _STATIC / "demo.js"
+    _esm = _module()
     _css = _STATIC / "demo.css"
 
     def __init__(self, address: str = "", **keywords: Any) -> None:
