@@ -3,6 +3,7 @@
 import { add, duration, fixed, right, set, show, ticks, typed, whole } from "./elements.js";
 import { CLASSES, FORMULAS } from "./layout.js";
 
+/** Build the table of the points; return a function that shows all readings of a view. */
 export function makeReadings(find, app) {
   const body = find(".points tbody");
   const outputs = [...find.all("[data-show]")];
@@ -57,6 +58,7 @@ const SCALES = {
   features: { digits: 2, whole: true },
 };
 
+/** Connect settings and weights; return a function that shows those of a view. */
 export function makeControls(find, app) {
   const { choices, limits } = app.setup;
   const selects = [...find.all("[data-set]")];
@@ -178,6 +180,7 @@ export function drawCurve(root, xs, ys, { width, height }, axes = true) {
   add(root, "circle", { class: "now", r: axes ? 5 : 3.5, cx: x(xs.at(-1)), cy: y(ys.at(-1)) });
 }
 
+/** Return a function that draws the totals of a view; the curve fills its element. */
 export function makeHistory(root) {
   let size = { width: 300, height: 200 };
   new ResizeObserver(([{ contentRect }]) => {

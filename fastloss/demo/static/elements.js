@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Add an element to a parent. Attributes that are null are left out. */
+/** Add an element to a parent, and return it. */
 export function add(parent, tag, attributes = {}, text = null) {
   const isSvg = parent.namespaceURI === SVG || tag === "svg";
   const element = isSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
@@ -11,6 +11,7 @@ export function add(parent, tag, attributes = {}, text = null) {
   return parent.appendChild(element);
 }
 
+/** Set attributes; null removes one. */
 export function set(element, attributes) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null) element.removeAttribute(name);
@@ -43,7 +44,7 @@ export function duration(seconds) {
   const units = [[1e-6, "µs"], [1e-3, "ms"], [1, "s"], [60, "min"], [3600, "h"], [86400, "days"]];
   const [size, name] = units.findLast(([size]) => seconds >= size) ?? units[0];
   const value = seconds / size;
-  return `${value >= 1000 ? whole(Math.round(value)) : value.toPrecision(3)} ${name}`;
+  return `${value >= 999.5 ? whole(Math.round(value)) : value.toPrecision(3)} ${name}`;
 }
 
 export const parameter = (k, column) => (column === 2 ? `b[${k}]` : `W[${k}, ${"xy"[column]}]`);

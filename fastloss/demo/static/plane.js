@@ -7,6 +7,7 @@ const STEP = 0.05; // of a point, by an arrow key; with Shift a fifth of it
 const PICK = { mouse: 0.07, touch: 0.13 }; // distance of a pointer that still takes a point
 const CLICK = 0.02; // a pointer that moves further drags
 
+/** Add the two parts of an arrow, which `drawArrow` places. */
 function arrowShapes(group) {
   return { group, stem: add(group, "path", { class: "stem" }), head: add(group, "path", { class: "head" }) };
 }
@@ -40,6 +41,7 @@ function labelPlaces(lines, taken) {
   });
 }
 
+/** Build the plane in an svg element; return functions that draw a view and focus a point. */
 export function makePlane(root, app) {
   const { box: [left, rightEdge, bottom, top] } = app.setup;
   const layer = (name) => add(root, "g", { class: name });

@@ -9,6 +9,7 @@ const STUDY_MS = 250; // between two requests of a study that follows the pictur
 // Viridis: its lightness rises with the loss, also for the colour-blind.
 const VIRIDIS = [[68, 1, 84], [65, 68, 135], [42, 120, 142], [34, 168, 132], [122, 209, 81], [253, 231, 37]];
 
+/** Return red, green and blue for a number from 0 to 1. */
 function viridis(t) {
   const at = Math.min(Math.max(t, 0), 1) * (VIRIDIS.length - 1);
   const i = Math.min(Math.floor(at), VIRIDIS.length - 2);
@@ -32,6 +33,9 @@ function contour(values, level, place) {
     }
   return pieces.join("");
 }
+
+// A study has `request`, which returns its message, and `draw`, which shows the answer. One that
+// follows the picture asks by itself, also when one of its `inputs` changes; others have a `button`.
 
 function makeSurface(find, root) {
   const [left, topEdge, size] = [52, 8, 226];
