@@ -115,7 +115,7 @@ export function makeControls(find, app) {
       show(field, value, typed(value));
     }
     for (const { field, now, gradient, slope } of weights) {
-      show(field, now(), now().toFixed(3));
+      show(field, now(), fixed(now()).replace(/\u2212/g, "-"));
       show(gradient, slope(view));
     }
     find("[data-formula]").innerHTML = `${FORMULAS[view.loss] ?? ""}<span>, total = mean L<sub>i</sub> + λ ΣW²</span>`;
@@ -171,7 +171,7 @@ export function drawCurve(root, xs, ys, { width, height }, axes = true) {
   if (axes) {
     for (const value of ticks(0, most, 4)) {
       add(root, "path", { class: "rule", d: `M${left} ${y(value)}H${width - 8}` });
-      add(root, "text", { x: left - 5, y: y(value) + 5, "text-anchor": "end" }, most < 1e4 ? String(value) : value.toExponential(0));
+      add(root, "text", { x: left - 5, y: y(value) + 5, "text-anchor": "end" }, most < 1e4 || !value ? String(value) : value.toExponential(0));
     }
     for (const value of ticks(xs[0], last, 4).filter(Number.isInteger))
       add(root, "text", { x: x(value), y: height - 10, "text-anchor": "middle" }, whole(value));

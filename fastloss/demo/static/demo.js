@@ -106,6 +106,7 @@ export function mount(el, { post, onAddress = null, reconnect = null }) {
     }
     if (answer.id === seen) seen = null;
     if (answer.error) fail(answer.error);
+    else if (answer.id === link.sent?.id) find("[data-error]").hidden = true;
     if (answer.view) take(answer.view);
     parts?.studies.receive(answer);
     link.answered(answer.id);

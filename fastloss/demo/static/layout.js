@@ -44,7 +44,7 @@ export const PAGE = `
   </header>
   <p class="error" role="alert" data-error hidden></p>
   <section class="left" aria-label="Plane">
-    <svg class="plane" viewBox="-1.13 -1.05 2.18 2.15" role="group"
+    <svg class="plane" viewBox="-1.17 -1.05 2.22 2.16" role="group"
       aria-label="Plane with the points. Arrow keys move a point, Delete deletes it, 0 to 2 set its class."></svg>
     <p class="legend"><span><i class="stem"></i>weights</span><span><i class="stem dashed"></i>minus the gradient</span>
       <span><i class="ring"></i>wrong</span><span class="hint">Drag a point, or click to add one.</span></p>
@@ -91,7 +91,7 @@ export const PAGE = `
       ${Object.entries(STUDIES).map(([name, title]) => `<button type="button" role="tab" data-tab="${name}">${title}</button>`).join("")}
     </div>
     <div role="tabpanel" data-panel="surface" tabindex="0">
-      <figure><svg class="surface" viewBox="0 0 320 270" role="img" aria-label="Total loss over two parameters, with the path taken"></svg></figure>
+      <figure><svg class="surface" viewBox="0 0 336 270" role="img" aria-label="Total loss over two parameters, with the path taken"></svg></figure>
       <div class="side"><label>Across <select data-axis="a"></select></label><label>Up <select data-axis="b"></select></label>
         <label>Range ± <input type="range" data-radius min="-1" max="2" step="0.1" value="0.6"></label>
         <p data-surface-here></p>
