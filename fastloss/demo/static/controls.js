@@ -121,7 +121,7 @@ export function makeControls(find, app) {
     find("[data-formula]").innerHTML = `${FORMULAS[view.loss] ?? ""}<span>, total = mean L<sub>i</sub> + λ ΣW²</span>`;
     find("[data-preparing]").hidden = !view.preparing;
     for (const button of find.all("[data-do=run], [data-do=stop]")) {
-      set(button, { "data-do": view.running ? "stop" : "run", "aria-pressed": view.running });
+      set(button, { "data-do": view.running ? "stop" : "run" });
       button.textContent = view.running ? "Stop" : "Run";
     }
   };

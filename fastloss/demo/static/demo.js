@@ -5,7 +5,7 @@
 // their names must differ. fastloss/demo/__init__.py lists the messages.
 
 import { makeControls, makeHistory, makeReadings } from "./controls.js";
-import { add, fixed, right } from "./elements.js";
+import { add, fixed, right, set } from "./elements.js";
 import { PAGE } from "./layout.js";
 import { makePlane } from "./plane.js";
 import { makeStudies } from "./studies.js";
@@ -71,6 +71,8 @@ class Link {
  */
 export function mount(el, { post, onAddress = null, reconnect = null }) {
   const root = add(el, "div", { class: "fastloss-demo" });
+  // In JupyterLab a digit would change the cell; it looks for this attribute where the focus is.
+  root.addEventListener("focusin", ({ target }) => set(target, { "data-lm-suppress-shortcuts": true }));
   root.innerHTML = PAGE;
   const find = (selector) => root.querySelector(selector);
   find.all = (selector) => root.querySelectorAll(selector);

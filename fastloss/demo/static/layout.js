@@ -51,7 +51,7 @@ export const PAGE = `
     <div class="toolbar">
       <div class="buttons">
         <button type="button" class="main" data-do="update">Update once</button>
-        <button type="button" class="main" data-do="run" aria-pressed="false">Run</button>
+        <button type="button" class="main" data-do="run">Run</button>
         <button type="button" data-do="randomise">Randomise</button>
         <button type="button" data-do="reset">Reset</button>
       </div>

@@ -116,6 +116,7 @@ export function makePlane(root, app) {
     else if (CLASSES.includes(Number(event.key))) app.link.change({ do: "label", point, class: Number(event.key) });
     else return;
     event.preventDefault();
+    event.stopPropagation();
   });
 
   function addMarker(point) {
