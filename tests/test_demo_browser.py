@@ -481,5 +481,5 @@ def test_pictures_of_the_page(open_page, theme, suffix):
     ground = picture.getpixel((2, 2))
     assert (sum(ground) > 700) == (theme == "light")
     if os.environ.get("FASTLOSS_SCREENSHOTS"):
-        few = picture.quantize(128, dither=Image.Dither.NONE)
+        few = picture.quantize(256, dither=Image.Dither.NONE)
         few.save(PICTURES / f"demo{suffix}.png", optimize=True)
