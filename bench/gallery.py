@@ -359,6 +359,11 @@ def page(entries: list[Entry], answered: dict[str, Answer], studio: Studio) -> I
         yield f"\n## {entry.title}\n"
         yield plots.embed((PICTURES / entry.name).as_posix(), entry.title)
         yield f"\n{entry.see}"
+    yield "\n## The lecture's demo\n"
+    yield plots.embed("bench/plots/demo", "A linear classifier in the plane")
+    yield "\n`fastloss demo` after 12 updates of softmax. Every number follows a point that is"
+    yield "dragged. The surface is the loss over two of the nine parameters, with the path taken."
+    yield "The browser tests take this picture; see CONTRIBUTING.md."
     yield "\n## The lecture's questions\n"
     yield "`python bench/questions.py --data-folder path/to/data` computes the answers again, and"
     yield "says so if one does not hold; it accepts names of questions."

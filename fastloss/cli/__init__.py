@@ -4,6 +4,7 @@ from fastloss.cli import (  # noqa: F401  (they register commands)
     bench,
     check,
     compare,
+    demo,
     export,
     lesson,
     predict,
