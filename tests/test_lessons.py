@@ -385,6 +385,21 @@ def test_command_writes_a_notebook(tmp_path):
     assert (tmp_path / "six.ipynb").stat().st_size > 5000
 
 
+def test_command_keeps_an_edited_notebook(tmp_path):
+    pytest.importorskip("jupytext")
+    target = tmp_path / "six.ipynb"
+    for _ in range(2):  # a notebook as it was written is no answer
+        assert run("lesson", "6", "--notebook", target).exit_code == 0
+    target.write_text(target.read_text().replace("raise NotImplementedError", "return 42"))
+    edited = target.read_bytes()
+    result = run("lesson", "6", "--notebook", target)
+    assert result.exit_code == 2
+    assert "the file was edited" in result.stderr
+    assert target.read_bytes() == edited
+    assert run("lesson", "6", "--notebook", target, "--overwrite").exit_code == 0
+    assert b"return 42" not in target.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
