@@ -129,6 +129,21 @@ def test_lesson_has_no_assert_and_hides_the_sentences_that_answer_its_questions(
 
 
 @each_lesson
+def test_shown_code_uses_no_name_from_a_hidden_cell(lesson):
+    """Readers of a terminal never see hidden cells, so they could not say what the name is."""
+    hidden: set[str] = set()
+    for cell in lesson.cells:
+        if cell.kind == "code":
+            names = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Name)]
+            stored = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+            if cell.hidden:
+                hidden |= stored
+            else:
+                hidden -= stored
+                assert not hidden & {name.id for name in names}, f"line {cell.line}"
+
+
+@each_lesson
 def test_text_renders_as_it_is_meant(lesson):
     """In Markdown, a line that wraps before "+", "-", "1." or "#" starts a list or a heading."""
     markdown = pytest.importorskip("markdown_it").MarkdownIt().enable("table")
