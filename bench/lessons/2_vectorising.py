@@ -214,7 +214,7 @@ kept.clear()
 # %% [markdown]
 # Six names keep six matrices; the rest are columns such as `rows` and `losses`. The last line
 # computes two matrices, but adds one: no name keeps `probabilities - onehot`, so NumPy overwrites
-# it with the quotient. It does so for operators on large arrays, not for functions such as `np.exp`.
+# it with the quotient. Operators on large arrays do so, but functions such as `np.exp` do not.
 #
 # ## The same with one matrix, and with blocks
 #
