@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 import fastloss
-from fastloss.benchmark.measure import Ratio
 from fastloss.candidates import check_candidate
 from fastloss.lessons import tools
 from fastloss.tables import seconds
@@ -162,13 +162,16 @@ def compare_time(
 ) -> str:
     """Time both in turns; return a sentence, or raise Fault as `judge_times` does.
 
-    A busy machine gets a second, longer race.
+    Each round is one call of each: on a busy machine, many short calls pass without interruption.
     """
     contenders = {"yours": yours, "solution": solution}
-    times = tools.take_turns(contenders, seconds=1.0, max_rounds=9)
-    if len(set(_exceed(times, limit))) > 1:
-        more = tools.take_turns(contenders, seconds=3.0, max_rounds=30)
-        times = {name: [*times[name], *more[name]] for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    end = perf_counter() + 1.5
+    while len(times["yours"]) < 9 or (perf_counter() < end and len(times["yours"]) < 1000):
+        for name, contender in contenders.items():
+            start = perf_counter()
+            contender()
+            times[name].append(perf_counter() - start)
     return judge_times(times, limit, hint)
 
 
@@ -180,12 +183,12 @@ def judge_times(times: Mapping[str, Sequence[float]], limit: float, hint: str) -
     Fault : "slow"; the ratio is above ``limit`` both in the median round and between the shortest
         times. If only one of them is, the machine is too busy to tell, which is no fault.
     """
-    ratio = Ratio.of(times["yours"], times["solution"])
+    median = float(np.median(np.divide(times["yours"], times["solution"])))
+    exceed = median > limit, min(times["yours"]) > limit * min(times["solution"])
     numbers = (
-        f"{seconds(float(np.median(times['yours'])))} a call, {ratio.value:.2g} times as long as "
-        "the solution"
+        f"{seconds(float(np.median(times['yours'])))} a call, {median:.2g} times as long as the "
+        "solution"
     )
-    exceed = _exceed(times, limit)
     if all(exceed):
         raise Fault(
             f"the result is right, but {numbers}; at most {limit:g} is asked. {hint}", "slow"
@@ -193,15 +196,6 @@ def judge_times(times: Mapping[str, Sequence[float]], limit: float, hint: str) -
     if any(exceed):
         return f"the machine is too busy to judge the time, {numbers}. {hint} Run the cell again"
     return numbers
-
-
-def _exceed(times: Mapping[str, Sequence[float]], limit: float) -> tuple[bool, bool]:
-    """Return whether the median ratio exceeds the limit, and the ratio of the shortest times.
-
-    Other processes widen the interval of the ratios, but rarely shift both of these.
-    """
-    median = Ratio.of(times["yours"], times["solution"]).value
-    return median > limit, min(times["yours"]) > limit * min(times["solution"])
 
 
 def limit_memory(function: Callable[[], Any], unit: int, limit: float, of_what: str) -> str:
