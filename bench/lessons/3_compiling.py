@@ -329,7 +329,7 @@ def draw(figure: Any) -> None:
         "Python": (0.0, medians["Python"], colours["naive"], "-"),
         "njit": (waking + first_call, medians["njit"], colours["numba"], "-"),
         "njit, cached": (waking + cached_first_call, medians["njit"], colours["numba"], "--"),
-        "vectors (numba)": (waking + first_in_vectors, medians["numba"], plots.PURPLE, "-"),
+        "numba": (waking + first_in_vectors, medians["numba"], plots.PURPLE, "-"),
         "numpy": (0.0, medians["numpy"], colours["numpy"], "-"),
     }
     for first, each, colour, style in lines.values():

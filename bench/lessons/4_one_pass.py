@@ -348,6 +348,7 @@ def draw(figure: Any) -> None:
         who = f"{threads} thread{'s' * (threads > 1)}"
         limits = f"{bandwidth[threads] / 1e9:.0f} GB/s,\n{arithmetic[threads] / 1e9:.0f} Gflop/s"
         ends.append((arithmetic[threads] / 1e9, f"{who}: {limits}", plots.GREY))
+    labels = {}
     for backend, colour in colours.items():
         family = [name for name in versions if name.startswith(backend)]
         for name in family:
@@ -356,7 +357,12 @@ def draw(figure: Any) -> None:
             place = (intensity(passes), speed[name] / 1e9)
             ax.plot(*place, "o", color=colour, markerfacecolor=face, markersize=8)
         middle = math.exp(np.mean([math.log(speed[name] / 1e9) for name in family]))
-        plots.label(ax, backend, (place[0], middle), colour, (9, 0))
+        labels[backend] = (place[0], middle)
+    below = 0.0
+    for backend in sorted(labels, key=lambda name: labels[name][1]):
+        at, middle = labels[backend]
+        below = max(middle, 1.4 * below)  # the height of a label
+        plots.label(ax, backend, (at, below), colours[backend], (9, 0))
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(x[0], x[-1])
