@@ -40,7 +40,10 @@ class Problems:
     def told(self) -> str:
         """The data sets in a sentence, with the scale of their pixels."""
         if self.folder is None:
-            return "Data: synthetic stand-ins for CIFAR-10 and MNIST."
+            return (
+                "Data: synthetic stand-ins for CIFAR-10 and MNIST. They have fewer features, so "
+                "penalties and accuracies differ from those of the real data."
+            )
         return (
             "Data: CIFAR-10 with pixels of 0 to 255 and MNIST with pixels of 0 to 1, both less the "
             "mean of the training rows."

@@ -11,6 +11,9 @@ For Colab and Binder, at a release. Commit the folder before you tag the release
 For JupyterLite::
 
     python bench/classroom.py --lite
+
+Existing notebooks that differ, such as those with a student's answers, are kept: the command then
+writes nothing. ``--overwrite`` replaces them.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from fastloss.lessons import all_lessons
 _REPOSITORY = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 _TAG = re.compile(r"v\d+\.\d+[\w.+-]*")
 
+_FOLDER, _LITE_FOLDER = "classroom", "classroom-lite"
 _LITE = "%pip install -q fastloss matplotlib\n"
 _COLAB = """\
 import importlib.util
@@ -37,25 +41,31 @@ if importlib.util.find_spec("fastloss") is None:  # as in a new runtime of Colab
 
 def main(arguments: list[str] | None = None) -> None:
     """Write six notebooks to a folder, and with a repository their links to its README.md."""
+    default = f"folder to write (default: {_FOLDER}, or {_LITE_FOLDER} with --lite)"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=Path("classroom"), help="folder to write")
+    parser.add_argument("--out", type=Path, help=default)
     parser.add_argument("--repository", help="GitHub address of fastloss: https://github.com/O/N")
     parser.add_argument("--tag", help="tag of the release to install, such as v0.2.0")
     parser.add_argument("--lite", action="store_true", help="install in JupyterLite, no Numba")
+    parser.add_argument("--overwrite", action="store_true", help="replace edited notebooks")
     given = parser.parse_args(arguments)
+    out = given.out or Path(_LITE_FOLDER if given.lite else _FOLDER)
     if (given.repository is None) != (given.tag is None):
         parser.error("--repository and --tag belong together")
     if given.lite and given.tag is not None:
         parser.error("--lite needs no --repository: it installs a wheel beside the notebooks")
     try:
-        write(given.out, given.repository, given.tag, lite=given.lite)
+        contents = notebooks(out, given.repository, given.tag, lite=given.lite)
+        files.write_all(contents, overwrite=given.overwrite)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(f"Saved the notebooks in {given.out}")
+    print(f"Saved the notebooks in {out}")
 
 
-def write(out: Path, repository: str | None, tag: str | None, *, lite: bool = False) -> None:
-    """Write the notebooks to ``out``, and links if there is a repository.
+def notebooks(
+    out: Path, repository: str | None, tag: str | None, *, lite: bool = False
+) -> dict[Path, str]:
+    """Return the notebooks by their path in ``out``, and links if there is a repository.
 
     Raises
     ------
@@ -63,14 +73,16 @@ def write(out: Path, repository: str | None, tag: str | None, *, lite: bool = Fa
         version: a branch changes while a course runs.
     """
     first_cell = _LITE if lite else ""
+    contents = {}
     if repository is not None and tag is not None:
         name = _name_of(repository)
         if _TAG.fullmatch(tag) is None:
             raise ValueError(f"the tag must be a release's, such as v0.2.0, got {tag!r}")
         first_cell = _COLAB.format(repository=name, tag=tag)
-        files.write(out / "README.md", links(name, tag, out.name))
+        contents[out / "README.md"] = links(name, tag, out.name)
     for lesson in all_lessons():
-        lesson.save_notebook(out / f"{lesson.path.stem}.ipynb", first_cell)
+        contents[out / f"{lesson.path.stem}.ipynb"] = lesson.notebook(first_cell)
+    return contents
 
 
 def links(repository: str, tag: str, folder: str) -> str:

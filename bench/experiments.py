@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ class Images:
         """Return the accuracy on the held-out rows."""
         return float((self.predictions(W) == self.held_out.y).mean())
 
+    def noise(self, accuracy: float) -> float:
+        """Return the half width of an accuracy's 95 % interval on the held-out rows."""
+        return 1.96 * math.sqrt(accuracy * (1 - accuracy) / len(self.held_out))
+
     def confusion(self, W: Floats) -> NDArray[np.int64]:
         """Count the held-out rows by true class and predicted class."""
         counts = np.zeros((self.train.n_classes,) * 2, np.int64)
@@ -59,10 +64,11 @@ class Images:
         return counts
 
     def told(self, n_rows: int | None = None) -> str:
-        """Name and number of the training rows, or of the first ``n_rows``, for a caption."""
+        """Name, rows (or the first ``n_rows``) and features of the training data, for a caption."""
+        n_features = f"{self.train.X.shape[1]:,} features"
         if n_rows is not None:
-            return f"The first {n_rows} rows of {self.train.name}"
-        return f"{self.train.name}, {len(self.train):,} rows"
+            return f"The first {n_rows} rows of {self.train.name}, {n_features}"
+        return f"{self.train.name}, {len(self.train):,} rows of {n_features}"
 
     @property
     def told_with_held_out(self) -> str:
@@ -156,6 +162,17 @@ def climb(images: Images, method: optim.Method, n_evaluations: int, seed: int) -
         seed=seed,
         validation=images.accuracy,
     )
+
+
+def kinks(objective: fastloss.Objective, W: Floats, W1: Floats, a: NDArray[Any]) -> int:
+    """Count the kinks of ``L(W + a W1)`` between the first and the last ``a``, bias included.
+
+    Second differences cannot: a kink between two points shows at both.
+    """
+    scores, change = (objective.X @ weights[:-1] + weights[-1] for weights in (W, W1))
+    loss = objective.loss_function
+    pieces = [loss.pieces(scores + step * change, objective.labels) for step in a]
+    return sum(int(np.count_nonzero(one != other)) for one, other in pairwise(pieces))
 
 
 # L1 against L2

@@ -23,6 +23,7 @@ from experiments import (
     Penalised,
     climb,
     data_folder,
+    kinks,
     ladder,
     sparsity,
 )
@@ -206,12 +207,13 @@ def draw_line(studio: Studio) -> Entry:
         text="One row bends where a class reaches the margin; many look smooth",
         xlabel="a, in L(W + a W1); W1 random, as long as W",
     )
-    bends = int((np.diff(curves["hinge, one row"], 2) > 1e-6).sum())
+    n_kinks = kinks(images.objective("hinge", 1), W, W1, a)
     return Entry(
         "slice-line",
         "The loss along a line",
-        f"The hinge loss of one row is piecewise linear: between the ends it bends at {bends} of "
-        f"{len(a) - 2} points. Every curve is convex. W is random with a standard deviation of "
+        f"The hinge loss of one row is piecewise linear, with {n_kinks} kinks: one for each class "
+        "that reaches the margin between the ends. Every curve is convex. W is random with a "
+        "standard deviation of "
         f"1e-4. *{images.told(100)}.*",
     )
 

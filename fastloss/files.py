@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from os import PathLike
@@ -89,6 +89,29 @@ def write(path: StrPath, content: str | bytes) -> None:
     """Write ``content`` (text as UTF-8) to ``path`` through `written_whole`."""
     with written_whole(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_all(contents: Mapping[Path, str], *, overwrite: bool = False) -> None:
+    """Write texts to their paths; write none if one would replace another file.
+
+    Raises
+    ------
+    FileExistsError : a path is a file of another content, and ``overwrite`` is False.
+    OSError : a file cannot be read or written.
+    """
+    for path, content in contents.items():
+        status = _status(path)
+        if overwrite or status is None or not stat.S_ISREG(status.st_mode):
+            continue
+        if path.read_bytes() != content.encode():
+            raise FileExistsError(
+                errno.EEXIST,
+                "the file was edited, or written by another version, and is kept; name another "
+                "one, or replace it with --overwrite",
+                os.fspath(path),
+            )
+    for path, content in contents.items():
+        write(path, content)
 
 
 def check_writable(path: StrPath) -> None:

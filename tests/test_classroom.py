@@ -48,13 +48,31 @@ def test_links_open_the_tag(course):
     assert "master" not in page
 
 
-def test_lite_installs_from_the_site(tmp_path):
+def test_lite_has_a_folder_of_its_own_and_installs_from_the_site(tmp_path, monkeypatch):
     pytest.importorskip("jupytext")
-    classroom.main(["--out", str(tmp_path), "--lite"])
-    assert first_cell(tmp_path / "6_gradient_checks.ipynb") == (
+    monkeypatch.chdir(tmp_path)
+    classroom.main(["--lite"])
+    assert [path.name for path in tmp_path.iterdir()] == ["classroom-lite"]
+    assert first_cell(tmp_path / "classroom-lite" / "6_gradient_checks.ipynb") == (
         "%pip install -q fastloss matplotlib"
     )
-    assert not (tmp_path / "README.md").exists()
+    assert not (tmp_path / "classroom-lite" / "README.md").exists()
+
+
+@pytest.mark.parametrize("name", ["6_gradient_checks.ipynb", "README.md"])
+def test_edited_files_are_kept_unless_told_otherwise(name, course, capsys):
+    arguments = ["--out", str(course), "--repository", ADDRESS, "--tag", TAG]
+    classroom.main(arguments)  # nothing was edited
+    before = {path: path.read_bytes() for path in course.iterdir()}
+    (course / name).write_text("answers")
+    (course / "1_the_naive_loop.ipynb").unlink()
+    with pytest.raises(SystemExit):
+        classroom.main(arguments)
+    assert "replace it with --overwrite" in capsys.readouterr().err
+    assert (course / name).read_text() == "answers"
+    assert not (course / "1_the_naive_loop.ipynb").exists()
+    classroom.main([*arguments, "--overwrite"])
+    assert {path: path.read_bytes() for path in course.iterdir()} == before
 
 
 @pytest.mark.parametrize(

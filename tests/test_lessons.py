@@ -129,6 +129,21 @@ def test_lesson_has_no_assert_and_hides_the_sentences_that_answer_its_questions(
 
 
 @each_lesson
+def test_shown_code_uses_no_name_from_a_hidden_cell(lesson):
+    """Readers of a terminal never see hidden cells, so they could not say what the name is."""
+    hidden: set[str] = set()
+    for cell in lesson.cells:
+        if cell.kind == "code":
+            names = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Name)]
+            stored = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+            if cell.hidden:
+                hidden |= stored
+            else:
+                hidden -= stored
+                assert not hidden & {name.id for name in names}, f"line {cell.line}"
+
+
+@each_lesson
 def test_text_renders_as_it_is_meant(lesson):
     """In Markdown, a line that wraps before "+", "-", "1." or "#" starts a list or a heading."""
     markdown = pytest.importorskip("markdown_it").MarkdownIt().enable("table")
@@ -383,6 +398,21 @@ def test_command_writes_a_notebook(tmp_path):
     assert result.exit_code == 0, result.output
     assert result.stdout == f"Saved {tmp_path / 'six.ipynb'}\n"
     assert (tmp_path / "six.ipynb").stat().st_size > 5000
+
+
+def test_command_keeps_an_edited_notebook(tmp_path):
+    pytest.importorskip("jupytext")
+    target = tmp_path / "six.ipynb"
+    for _ in range(2):  # a notebook as it was written is no answer
+        assert run("lesson", "6", "--notebook", target).exit_code == 0
+    target.write_text(target.read_text().replace("raise NotImplementedError", "return 42"))
+    edited = target.read_bytes()
+    result = run("lesson", "6", "--notebook", target)
+    assert result.exit_code == 2
+    assert "the file was edited" in result.stderr
+    assert target.read_bytes() == edited
+    assert run("lesson", "6", "--notebook", target, "--overwrite").exit_code == 0
+    assert b"return 42" not in target.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,18 @@ def test_proximal_steps_reach_the_minimum_of_the_penalised_loss():
     np.testing.assert_allclose(gradient[-1], 0, atol=1e-6)
 
 
+def test_kinks_are_the_changes_of_the_slope():
+    """The slope changes at a = 1 and a = 3, where a class reaches the margin."""
+    W1 = np.array([[0.0, 1.0, -1.0], [0.0, 0.0, 0.0]])  # the last row is the bias
+    W = np.array([[0.0, -2.0, 2.0], [0.0, 0.0, 0.0]])
+    one_row = fastloss.Objective([[1.0]], [0], loss="hinge", intercept=True)
+    a = np.linspace(0, 4, 10)
+    assert experiments.kinks(one_row, W, W1, a) == 2
+    assert experiments.kinks(one_row, W, W1, a[a < 2]) == 1
+    smooth = fastloss.Objective([[1.0]], [0], loss="softmax", intercept=True)
+    assert experiments.kinks(smooth, W, W1, a) == 0
+
+
 def test_confusion_matrix_counts_every_held_out_row():
     images = experiments.mnist(None, 500)
     W = images.weights(0.1)

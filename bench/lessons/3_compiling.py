@@ -214,9 +214,9 @@ for number, report in enumerate(processes, 1):
     how = "compiled" if report["compiled"] else "loaded from the cache"
     print(f"process {number}: first call {seconds(report['seconds'])}, {how}")
 print("in the cache: " + ", ".join(files))
+cached_first_call = min(report["seconds"] for report in processes[1:])
 
 # %% jupyter={"source_hidden": true}
-cached_first_call = min(report["seconds"] for report in processes[1:])
 cache_gain = processes[0]["seconds"] / cached_first_call
 claim(
     [report["loaded"] for report in processes] == [0, 1, 1] and cache_gain > 3,
@@ -239,7 +239,8 @@ claim(
 #
 # The backend `numba` of fastloss goes another way. It transposes `W` once per call, so that the
 # weights of a class are adjacent, and `fastmath=True` lets LLVM add in any order, in vectors. This
-# function scores one row (`score_rows` scores four, which share each load of a weight):
+# function scores one row (`score_rows` scores four, which share each load of a weight). Each class
+# has D + 1 weights: the last one, `weights[len(x)]`, is its bias, or 0 without an intercept:
 
 # %%
 print(inspect.getsource(rows.score_row.py_func))
@@ -328,7 +329,7 @@ def draw(figure: Any) -> None:
         "Python": (0.0, medians["Python"], colours["naive"], "-"),
         "njit": (waking + first_call, medians["njit"], colours["numba"], "-"),
         "njit, cached": (waking + cached_first_call, medians["njit"], colours["numba"], "--"),
-        "vectors (numba)": (waking + first_in_vectors, medians["numba"], plots.PURPLE, "-"),
+        "numba": (waking + first_in_vectors, medians["numba"], plots.PURPLE, "-"),
         "numpy": (0.0, medians["numpy"], colours["numpy"], "-"),
     }
     for first, each, colour, style in lines.values():

@@ -43,6 +43,9 @@ def lesson(
         Path | None,
         typer.Option(help="Write the lesson as a notebook, instead of running it."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Let --notebook replace an edited notebook.")
+    ] = False,
     wait: Annotated[
         bool,
         typer.Option(
@@ -61,7 +64,7 @@ def lesson(
             raise ValueError("--notebook needs the number of one lesson")
         chosen = find_lesson(number)
         check_files([("--notebook", notebook)], None, [("the lesson", chosen.path)])
-        chosen.save_notebook(notebook)
+        chosen.save_notebook(notebook, overwrite=overwrite)
         typer.echo(f"Saved {notebook}")
         return
     if number is None:

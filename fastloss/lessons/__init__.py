@@ -96,13 +96,28 @@ class Lesson:
                 padded = "\n" * (cell.line - 1) + cell.source
                 exec(compile(padded, str(self.path), "exec"), namespace)
 
-    def save_notebook(self, path: Path, first_cell: str = "") -> None:
-        """Write the lesson as a notebook, in one step; ``first_cell`` is code to put in front.
+    def save_notebook(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the lesson as a notebook, in one step.
+
+        Raises
+        ------
+        FileExistsError : ``path`` is another file, such as an edited notebook; ``overwrite``
+            replaces it.
+        ImportError : Jupytext is not installed.
+        ValueError : ``path`` does not end in ``.ipynb``.
+        """
+        if path.suffix != ".ipynb":
+            raise ValueError(f"a notebook's name must end in .ipynb, got {str(path)!r}")
+        files.write_all({path: self.notebook()}, overwrite=overwrite)
+
+    def notebook(self, first_cell: str = "") -> str:
+        """Return the lesson as a notebook; ``first_cell`` is code to put in front.
+
+        The same lesson gives the same text, so a notebook that differs was edited.
 
         Raises
         ------
         ImportError : Jupytext is not installed.
-        ValueError : ``path`` does not end in ``.ipynb``.
         """
         try:
             import jupytext
@@ -110,8 +125,6 @@ class Lesson:
             raise ImportError(
                 f"a notebook needs {error.name}; install it with {install_extra('lessons')}"
             ) from None
-        if path.suffix != ".ipynb":
-            raise ValueError(f"a notebook's name must end in .ipynb, got {str(path)!r}")
         script = self.path.read_text(encoding="utf-8")
         if first_cell:
             script = f"{_MARKER}\n{first_cell}\n{script}"
@@ -121,7 +134,9 @@ class Lesson:
             "language": "python",
             "name": "python3",
         }
-        files.write(path, jupytext.writes(notebook, fmt="ipynb"))
+        for number, cell in enumerate(notebook.cells):
+            cell["id"] = f"cell-{number}"  # nbformat's own ids are random
+        return str(jupytext.writes(notebook, fmt="ipynb"))
 
 
 def folder() -> Path:

@@ -54,15 +54,18 @@ def check(answer: Any, name: str | None = None, **measured: Any) -> None:
     ------
     ValueError : an unknown exercise; the message lists the names.
     """
-    name = _name_of(answer) if name is None else name
-    print(f"{name}: {examine(answer, name, **measured)}")
+    verdict = examine(answer, name, **measured)
+    print(f"{_name_of(answer) if name is None else name}: {verdict}")
 
 
 def examine(answer: Any, name: str | None = None, **measured: Any) -> Verdict:
     """Return the verdict that `check` prints; for graders."""
     name = _name_of(answer) if name is None else name
     if name not in _CHECKERS:
-        raise ValueError(f"unknown exercise {name!r}; known: {', '.join(_CHECKERS)}")
+        known = f"known: {', '.join(_CHECKERS)}"
+        if name is None:
+            raise ValueError(f"{answer!r:.60} is no function: add the exercise's name; {known}")
+        raise ValueError(f"unknown exercise {name!r}; {known}")
     if answer is None:
         return Verdict("not written yet")
     try:
@@ -78,8 +81,9 @@ def names() -> tuple[str, ...]:
     return tuple(_CHECKERS)
 
 
-def _name_of(answer: Any) -> str:
-    return str(getattr(answer, "__name__", None))
+def _name_of(answer: Any) -> str | None:
+    name: str | None = getattr(answer, "__name__", None)
+    return name
 
 
 def _checker(function: Checker) -> Checker:
@@ -152,7 +156,10 @@ def softmax_of_bytes(function: Any) -> str:
 
 @_checker
 def peak_of_one_expression(function: Any) -> None:
-    came = as_number(function(np.random.default_rng(0).standard_normal((2000, 50))))
+    scores = np.random.default_rng(0).standard_normal((2000, 50))
+    came = as_number(function(scores))
+    if 2.9 < came / scores.nbytes < 3.1:
+        raise Fault(f"{came:.3g} is the peak in bytes; divide it by `scores.nbytes`")
     if not 2.9 < came < 3.1:
         side = "less" if came > 3 else "more"
         raise Fault(
@@ -242,7 +249,8 @@ def ridge_classes(function: Any) -> None:
         # At the ridge, computing 4 N D C operations takes as long as reading N D numbers.
         expected = arithmetic * itemsize / bandwidth / 4
         what = f"the classes for 300 Gflop/s, 24 GB/s and {itemsize} bytes a number"
-        compare(what, function(arithmetic, bandwidth, itemsize), expected)
+        hint = "; a class costs 4 operations for each number of `itemsize` bytes"
+        compare(what, function(arithmetic, bandwidth, itemsize), expected, hint=hint)
 
 
 @_checker
@@ -253,7 +261,10 @@ def ridge(answer: Any, *, arithmetic: float, bandwidth: float) -> str:
         return "for float32; uint8 needs a quarter of the classes"
     is_by_bytes = any(0.9 <= factor * n <= 1.1 for n in (4, 1 / 4))
     hint = "; a class costs 4 operations for each number of 4 bytes" if is_by_bytes else ""
-    raise Fault(f"{answer:.4g} is too {'many' if factor > 1 else 'few'} for your ceilings{hint}")
+    raise Fault(
+        f"{answer:.4g} is too {'many' if factor > 1 else 'few'} for the lesson's last ceilings, "
+        f"{arithmetic / 1e9:.0f} Gflop/s and {bandwidth / 1e9:.1f} GB/s{hint}"
+    )
 
 
 @_checker
@@ -291,6 +302,8 @@ def softmax_of_complex(function: Any) -> None:
     compare("the real part for a real W", np.real(call(function, W, X, y)), loss, 1e-12)
     V, h = np.cos(np.arange(W.size)).reshape(W.shape), 1e-20
     slope = np.imag(call(function, W + 1j * h * V, X, y)) / h
+    if slope == 0:
+        raise Fault("the imaginary part is 0: `abs`, `real` and `float` drop it")
     compare("the imaginary part over h, a slope,", slope, (dW * V).sum(), 1e-10)
 
 
@@ -298,6 +311,8 @@ def softmax_of_complex(function: Any) -> None:
 def complex_step_gradient(function: Any) -> None:
     W = np.linspace(-1, 1, 12).reshape(3, 4)
     gradient = call(function, lambda W: (W**3).sum() + np.exp(W).prod(), W)
+    if gradient is not None and not np.any(gradient):
+        raise Fault("the gradient is 0: a real array drops `1j * h`; step in `W.astype(complex)`")
     compare("the gradient", gradient, 3 * W**2 + np.exp(W.sum()), 1e-14)
 
 
@@ -348,12 +363,25 @@ def bug_in_hiding(function: Any) -> None:
             raise Fault(f"{what} has the shape {np.shape(W)}, expected (12, 5)")
     if np.any(hidden):
         raise Fault("the W that hides the bug is not all zeros")
+    _check_penalty(wrong, X, y, shown)
     for seed in range(3):
         report = fastloss.check_gradient(wrong, hidden, seed=seed)
         if not report.passed:
             raise Fault(f"a check at W = 0 finds the bug, at the entry {report.worst.index}")
         if fastloss.check_gradient(wrong, shown, seed=seed).passed:
             raise Fault("no check finds a bug at the W that should show it")
+
+
+def _check_penalty(wrong: Any, X: Any, y: Any, W: Any) -> None:
+    """Raise Fault unless the loss is softmax with ``l1 sum|W| + l2 sum(W**2)``."""
+    data = fastloss.Objective(X, y, backend="numpy")
+    probes = [scale * W + shift for scale, shift in ((0, 0), (1, 0), (2, 0), (1, 1))]
+    losses = [as_number(unpack("its function", wrong(V), "loss", "dW")[0]) for V in probes]
+    added = np.array(losses) - [data.loss(V) for V in probes]
+    sums = np.array([[np.abs(V).sum(), np.square(V).sum()] for V in probes])
+    strengths = np.linalg.lstsq(sums, added)[0]
+    if added[1] < 1e-9 or not np.allclose(sums @ strengths, added, rtol=1e-6, atol=1e-9):
+        raise Fault("its loss is not the mean softmax loss with a penalty, L1 or L2")
 
 
 @_checker
