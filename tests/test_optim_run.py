@@ -592,6 +592,17 @@ def test_nonfinite_entry_of_X_is_named(bad):
         optim.minimize(f, np.zeros((3, 2)))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nonfinite_validation_row_is_named(bad):
+    X = np.ones((5, 3))
+    X[1, 2] = np.nan  # ignored
+    X[3, 1] = bad
+    held_out = fastloss.Objective(X, [0, -1, 1, 0, 1], ignore_index=-1)
+    f = fastloss.Objective(np.eye(3), [0, 1, 1])
+    with pytest.raises(ValueError, match=rf"X\[3, 1\] is {bad}, expected a finite number"):
+        optim.minimize(f, np.ones((3, 2)), validation=held_out)
+
+
 def test_finished_run_is_not_repeated(tmp_path):
     path = tmp_path / "run.npz"
     expected = run("sgd", checkpoint=path)
