@@ -183,10 +183,12 @@ def train(
         checkpoint=checkpoint,
         resume=resume,
     )
+    step = None  # read now, because the run replaces the file
     if checkpoint is not None and resume:
         step = Checkpoint.load(checkpoint).state.step
-        typer.echo(f"fastloss: resumed after step {step} of {checkpoint}", err=True)
     outcome = job.run(progress_bar)
+    if step is not None:
+        typer.echo(f"fastloss: resumed after step {step} of {checkpoint}", err=True)
     _write(outcome, save, out, json)
     if not outcome.complete:
         raise typer.Exit(130)
