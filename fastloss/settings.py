@@ -19,7 +19,10 @@ from fastloss.threads import available_threads
 AUTO = "auto"
 _VARIABLES = _BACKEND, N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
 #: Environment variables of fastloss; others that begin with FASTLOSS_ are probably misspelt.
-KNOWN_VARIABLES = (*_VARIABLES, "FASTLOSS_AMX", "FASTLOSS_CACHE_DIR", "FASTLOSS_DEBUG")
+KNOWN_VARIABLES = (
+    *(*_VARIABLES, "FASTLOSS_AMX", "FASTLOSS_CACHE_DIR", "FASTLOSS_DEBUG"),
+    "FASTLOSS_DATA",  # read by the scripts of a checkout
+)
 # The largest integer of the thread libraries. At most as many threads start as there are CPUs.
 _MOST_THREADS = 2**31 - 1
 
