@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import numbers
 import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,43 @@ from numpy.typing import NDArray
 _MOST_EXACT = 2**24
 _ON_NUMBERS = "; if classes have other numbers, pass np.unique(y, return_inverse=True)[1]"
 _ON_NAMES = "; for names of classes pass np.unique(y, return_inverse=True)[1]"
+
+
+@contextmanager
+def in_order(intercept: bool = False, **arguments: object) -> Iterator[None]:
+    """Say in a TypeError or ValueError of the block if arguments are in another order.
+
+    ``arguments``: perhaps weights, then rows or scores, then labels, in the expected order. Only
+    their shapes are compared.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        shapes = {name: _shape(value) for name, value in arguments.items()}
+        orders = permutations(shapes)  # the first one is the expected order
+        right = next((order for order in orders if _fits(order, shapes, intercept)), None)
+        if right is None or right == tuple(shapes):
+            raise
+        # The argument ``right[i]`` holds what the i-th one should hold.
+        held = dict(zip(right, shapes, strict=True))
+        given, expected = ", ".join(held[name] for name in shapes), ", ".join(shapes)
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"the arguments look like ({given}); the order is ({expected})") from None
+
+
+def _fits(order: tuple[str, ...], shapes: dict[str, tuple[int, ...]], intercept: bool) -> bool:
+    """Return whether shapes in this order are those of (weights,) rows and labels."""
+    *weights, rows, labels = (shapes[name] for name in order)
+    if len(rows) != 2 or labels != rows[:1]:
+        return False
+    return not weights or (len(weights[0]) == 2 and weights[0][0] == rows[1] + intercept)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    try:
+        return tuple(np.shape(value))
+    except Exception:  # a ragged list, or an error of another library
+        return ()
 
 
 def on_conversion(name: str, value: object) -> str:
@@ -36,9 +76,9 @@ def on_objects(name: str, value: object, array: NDArray[Any]) -> str:
         return f"; pass list({name})" if hasattr(value, "__next__") else ""
     if name == "y" and all(isinstance(entry, str) for entry in array.flat):
         return _ON_NAMES
-    for place, entry in np.ndenumerate(array):
-        if not isinstance(entry, numbers.Real):
-            return f": {_entry(name, place)} = {reprlib.repr(entry)}"
+    for place, found in np.ndenumerate(array):
+        if not isinstance(found, numbers.Real):
+            return f": {entry(name, place, value)} = {reprlib.repr(found)}{_on_entry(name, found)}"
     are_labels = name == "y" and all(isinstance(entry, numbers.Integral) for entry in array.flat)
     return on_cast(name, value, "int" if are_labels else "np.float64")
 
@@ -53,19 +93,38 @@ def on_float_type(name: str, value: object, array: NDArray[Any]) -> str:
         return _on_text(name, value, array)
     if array.dtype.kind not in "biufV":
         return ""
-    is_exact = np.can_cast(array.dtype, np.float32)
+    return on_cast(name, value, "np.float32" if is_exact_in_float32(array) else "np.float64")
+
+
+def is_exact_in_float32(array: NDArray[Any]) -> bool:
+    """Return whether float32 holds all numbers exactly."""
     if array.dtype.kind in "iu" and array.size:
-        is_exact = max(-int(array.min()), int(array.max())) <= _MOST_EXACT
-    return on_cast(name, value, "np.float32" if is_exact else "np.float64")
+        return max(-int(array.min()), int(array.max())) <= _MOST_EXACT
+    return np.can_cast(array.dtype, np.float32)
 
 
 def _on_text(name: str, value: object, array: NDArray[Any]) -> str:
-    for place, entry in np.ndenumerate(array):
+    for place, found in np.ndenumerate(array):
         try:
-            float(entry)
+            float(found)
         except ValueError:
-            return f": {_entry(name, place)} = {reprlib.repr(str(entry))}"
+            text = str(found)
+            return f": {entry(name, place, value)} = {reprlib.repr(text)}{_on_entry(name, text)}"
     return on_cast(name, value, "np.float64")
+
+
+def is_missing(found: object) -> bool:
+    """Return whether an entry stands for a missing value: None, NaN, or pandas's NA or NaT."""
+    if found is None or type(found).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(found, numbers.Real) and found != found
+
+
+def _on_entry(name: str, found: object) -> str:
+    """Suggest a fix for an entry that is no number."""
+    if is_missing(found):
+        return "; drop rows without a label" if name == "y" else "; fill missing values first"
+    return "; encode text as numbers first" if name == "X" and isinstance(found, str) else ""
 
 
 def on_row_shape(name: str, value: object, array: NDArray[Any]) -> str:
@@ -115,7 +174,7 @@ def on_label_type(value: object, labels: NDArray[Any]) -> str:
     if is_label.all():
         return f" (whole numbers: pass {_array('y', value, 'astype')}.astype(int))"
     i = int(np.argmin(is_label))
-    return f": y[{i}] = {labels[i]}"
+    return f": y[{i}] = {labels[i]}{_on_entry('y', values[i])}"
 
 
 def on_negative_labels(labels: NDArray[Any]) -> str:
@@ -159,5 +218,8 @@ def _array(name: str, value: object, method: str) -> str:
     return name if hasattr(value, method) else f"np.asarray({name})"
 
 
-def _entry(name: str, place: tuple[int, ...]) -> str:
-    return f"{name}[{', '.join(map(str, place))}]"
+def entry(name: str, place: tuple[int, ...], source: object = None) -> str:
+    """Return the name of an entry, and of its column if ``source`` is a data frame."""
+    columns = getattr(source, "columns", None)
+    column = "" if columns is None or len(place) != 2 else f" (column {columns[place[1]]!r})"
+    return f"{name}[{', '.join(map(str, place))}]{column}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastloss import arrays
+from fastloss.advice import in_order
 from fastloss.arrays import ClassWeight, Floats
 from fastloss.backends import auto, get_backend
 from fastloss.backends.base import Workload
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.objective import Objective, Reduction
-from fastloss.settings import AUTO, environment, requested_backend, requested_threads
+from fastloss.settings import AUTO, checked_environment, requested_backend, requested_threads
 from fastloss.threads import available_threads
 
 
@@ -80,23 +81,24 @@ def loss_and_grad(
     array([[ 0.17,  0.67, -0.83],
            [ 0.  ,  1.  , -1.  ]])
     """
-    objective = Objective(
-        X,
-        y,
-        loss=loss,
-        l1=l1,
-        l2=l2,
-        intercept=intercept,
-        sample_weight=sample_weight,
-        class_weight=class_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        backend=backend,
-        n_threads=n_threads,
-    )
-    # The objective keeps copies of these, so it cannot see an overlap.
-    arrays.check_overlap(out, {"y": y, "sample_weight": sample_weight})
-    return objective(W, out=out)
+    with in_order(bool(intercept), W=W, X=X, y=y):
+        objective = Objective(
+            X,
+            y,
+            loss=loss,
+            l1=l1,
+            l2=l2,
+            intercept=intercept,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            backend=backend,
+            n_threads=n_threads,
+        )
+        # The objective keeps copies of these, so it cannot see an overlap.
+        arrays.check_overlap(out, {"y": y, "sample_weight": sample_weight})
+        return objective(W, out=out)
 
 
 def score_gradient(
@@ -129,11 +131,12 @@ def score_gradient(
     (array([0.5]), array([[-1.,  0.,  1.]]))
     """
     loss = get_loss(loss)
-    array = arrays.as_scores(scores)
-    n_rows, n_classes = array.shape
-    labels = arrays.as_labels(y, n_rows, rows_of="scores")
+    with in_order(scores=scores, y=y):
+        array = arrays.as_scores(scores)
+        n_rows, n_classes = array.shape
+        labels = arrays.as_labels(y, n_rows, rows_of="scores")
     arrays.check_label_range(labels, int(labels.max()), n_classes)
-    variables = environment()
+    variables = checked_environment()
     chosen, threads = (
         requested_backend(backend, variables)[0],
         requested_threads(n_threads, variables),

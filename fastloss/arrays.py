@@ -165,9 +165,15 @@ def check_n_classes(name: str, array: NDArray[Any], hint: str = "") -> None:
         )
 
 
-def as_rows(X: ArrayLike) -> NDArray[Any]:
-    """Return ``X`` (N, D); raise unless it is float32, float64 or uint8."""
+def as_rows(X: ArrayLike, *, cast_integers: bool = False) -> NDArray[Any]:
+    """Return ``X`` (N, D); raise unless it is float32, float64 or uint8.
+
+    ``cast_integers`` also accepts bools and other integers that float32 holds exactly.
+    """
     array = as_array("X", X)
+    is_other = array.dtype.kind in "biu" and array.dtype != np.uint8
+    if cast_integers and is_other and advice.is_exact_in_float32(array):
+        array = array.astype(np.float32)
     if array.dtype not in FLOAT_TYPES and array.dtype != np.uint8:
         hint = advice.on_float_type("X", X, array)
         raise TypeError(f"X must be float32, float64 or uint8, got {array.dtype}{hint}")
@@ -175,8 +181,16 @@ def as_rows(X: ArrayLike) -> NDArray[Any]:
     return array
 
 
-def check_finite(name: str, array: NDArray[Any], counts: NDArray[np.bool_] | None = None) -> None:
-    """Raise at the first entry that is not finite, in all rows or in those of the mask (N,)."""
+def check_finite(
+    name: str,
+    array: NDArray[Any],
+    counts: NDArray[np.bool_] | None = None,
+    source: object = None,
+) -> None:
+    """Raise at the first entry that is not finite, in all rows or in those of the mask (N,).
+
+    ``source`` is the caller's value of ``array``; the message names the column of a data frame.
+    """
     if array.dtype.kind != "f":
         return
     for block in row_blocks(len(array), max(1, array[:1].nbytes)):
@@ -186,8 +200,9 @@ def check_finite(name: str, array: NDArray[Any], counts: NDArray[np.bool_] | Non
         if bad.any():
             row, *others = (int(i) for i in np.argwhere(bad)[0])
             place = (block.start + row, *others)
-            where = ", ".join(map(str, place))
-            raise ValueError(f"{name}[{where}] is {array[place]}, expected a finite number")
+            where = advice.entry(name, place, source)
+            hint = "; drop rows without a label" if name == "y" and np.isnan(array[place]) else ""
+            raise ValueError(f"{where} is {array[place]}, expected a finite number{hint}")
 
 
 def as_scores(scores: ArrayLike) -> Floats:
@@ -212,6 +227,8 @@ def as_floats(name: str, value: ArrayLike) -> Floats:
 def as_row_numbers(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
     """Return ``rows`` (K,) as contiguous int64; raise unless all are in [0, ``n_rows``)."""
     # Validating a plain array would take longer than a small batch.
+    if isinstance(rows, slice):
+        raise TypeError(f"rows must hold integers, got {rows}; pass np.arange(start, stop)")
     array = rows if type(rows) is np.ndarray else as_array("rows", rows)
     if array.ndim != 1:
         raise ValueError(
@@ -220,7 +237,8 @@ def as_row_numbers(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
     if not array.size:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"rows must hold integers, got {array.dtype}")
+        hint = "; pass np.flatnonzero(rows)" if array.dtype == bool else ""
+        raise TypeError(f"rows must hold integers, got {array.dtype}{hint}")
     # Kernels do not check bounds. A cast before this check could wrap a huge unsigned number round.
     if array.min() < 0 or array.max() >= n_rows:
         bad = array[(array < 0) | (array >= n_rows)]

@@ -16,15 +16,20 @@ from threadpoolctl import threadpool_info
 from fastloss.backends import cost_model, unavailable_backends
 from fastloss.kernel_cache import cached_kernels, can_import_numba, folder, make_folder
 from fastloss.kernels import matrix_unit
-from fastloss.machine import changed_by, cpu_name, surroundings
-from fastloss.settings import AUTO, N_THREADS, environment, requested_backend, threads_to_use
+from fastloss.machine import changed_by, cpu_name, on_load, surroundings
+from fastloss.settings import (
+    AUTO,
+    N_THREADS,
+    environment,
+    requested_backend,
+    requested_threads,
+    threads_to_use,
+    unknown_variables,
+)
 from fastloss.threads import THREAD_VARIABLES, available_threads, thread_limits, usable_cpus
 from fastloss.version import __version__
 
 _OURS = ("FASTLOSS_BACKEND", N_THREADS, "FASTLOSS_AMX", "NUMBA_DISABLE_JIT")
-_OTHERS = ("FASTLOSS_CACHE_DIR", "FASTLOSS_DEBUG")
-# A shell and other idle programs stay below this load.
-_IDLE_LOAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,9 @@ def _surroundings() -> Iterator[Finding]:
     """Yield conditions that make measurements differ between hours or between shells."""
     found = surroundings()
     if found["load"] is not None:
-        is_busy = found["load"] > _IDLE_LOAD
-        advice = "other programs compute: measure when they have ended" if is_busy else ""
-        yield Finding("load average", f"{found['load']:.2f} in the last minute", advice)
+        yield Finding(
+            "load average", f"{found['load']:.2f} in the last minute", on_load(found["load"])
+        )
     if found["governor"]:
         is_steady = found["governor"] == "performance"
         advice = "" if is_steady else "the clock varies: cpupower frequency-set -g performance"
@@ -85,7 +90,9 @@ def _threads() -> Finding:
     if os.environ.get(N_THREADS):
         limits, decisive = {N_THREADS: n_threads, **limits}, N_THREADS
     sources = ", ".join(f"{source} {limit}" for source, limit in limits.items())
-    return Finding("threads", f"{n_threads}, decided by {decisive} ({sources})")
+    is_over = n_threads > usable_cpus()
+    advice = f"more threads than usable CPUs: set {N_THREADS} to {usable_cpus()}" if is_over else ""
+    return Finding("threads", f"{n_threads}, decided by {decisive} ({sources})", advice)
 
 
 def _numba() -> Iterator[Finding]:
@@ -169,10 +176,8 @@ def _settings() -> Iterator[Finding]:
         value = os.environ.get(variable)
         if value and variable not in thread_limits():
             yield Finding(variable, value, "no number >= 1, so it limits nothing: unset it")
-    for variable in sorted(os.environ):
-        if variable.startswith("FASTLOSS_") and variable not in (*_OURS, *_OTHERS):
-            known = ", ".join(sorted({*_OURS, *_OTHERS} - {"NUMBA_DISABLE_JIT"}))
-            yield Finding(variable, os.environ[variable], f"not read; known: {known}")
+    for variable, problem in unknown_variables().items():
+        yield Finding(variable, os.environ[variable], problem)
 
 
 def _on_variable(variable: str) -> str:
@@ -182,8 +187,10 @@ def _on_variable(variable: str) -> str:
     try:
         if variable == "FASTLOSS_BACKEND":
             requested_backend(AUTO, environment())
+        elif variable == N_THREADS:
+            requested_threads(None, environment())
         elif variable == "FASTLOSS_AMX":
-            matrix_unit.is_allowed()
+            matrix_unit.is_wanted()
     except (ValueError, RuntimeError) as error:
         return str(error)
     return ""

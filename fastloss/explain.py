@@ -58,7 +58,8 @@ def explain(
 ) -> Explanation:
     """Explain which backend `loss_and_grad` would use for N rows, D features and C classes.
 
-    ``dtype`` is the dtype of ``X``; for uint8, ``W`` is assumed to be float32. ``rows_contiguous``
+    ``dtype`` is the dtype of ``X``; for uint8, ``W`` is assumed to be float32, and the predicted
+    times are those of a float32 ``X``. ``rows_contiguous``
     is False for an ``X`` in Fortran order. Settings of `use` and of the environment apply. The
     answer assumes compiled kernels; until they are compiled, "auto" uses a backend that is ready.
 
@@ -87,6 +88,7 @@ def explain(
     shape, most = (N, D, C), threads or available_threads()
     workload = Workload(loss, shape, X_type, W_type, rows_contiguous, most)
     choice = auto.choose(workload, prepare=False)
-    return Explanation(
-        choice.backend, choice.reason, choice.n_threads, unavailable, choice.predicted
-    )
+    reason = choice.reason
+    if X_type == np.uint8:
+        reason += "; uint8 counts as float32"
+    return Explanation(choice.backend, reason, choice.n_threads, unavailable, choice.predicted)

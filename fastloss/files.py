@@ -160,8 +160,13 @@ def check_outputs(outputs: Named, inputs: Named) -> None:
         taken[identity] = f"{name} {path}"
 
 
-def check_archive(path: StrPath, key: str) -> None:
-    """Raise FileExistsError if ``path`` is an ``.npz`` archive of another kind, without ``key``."""
+def check_archive(path: StrPath, key: str) -> bool:
+    """Return whether ``path`` is an ``.npz`` archive with ``key``.
+
+    Raises
+    ------
+    FileExistsError : it is an archive of another kind, without ``key``.
+    """
     found: list[str] = []
 
     def note(names: list[str]) -> tuple[()]:
@@ -177,6 +182,7 @@ def check_archive(path: StrPath, key: str) -> None:
             f"another archive is there, of {', '.join(found)}; delete it first",
             os.fspath(path),
         )
+    return bool(found)
 
 
 def _identity(path: StrPath) -> tuple[int, int] | tuple[int, int, str] | str:

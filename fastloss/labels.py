@@ -35,15 +35,13 @@ def as_classes(classes: ArrayLike | None, n_classes: int) -> NDArray[Any]:
     return values
 
 
-def distinct_classes(y: ArrayLike, n_rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def distinct_classes(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the sorted distinct labels (C,), and the class number (N,) of each label.
 
     Raises
     ------
-    TypeError, ValueError : labels of mixed kinds, another number of them than of rows, NaN, or
-        numbers that are no labels.
+    ValueError : numbers that are no labels.
     """
-    values = _as_labels(y, n_rows)
     classes, labels = np.unique(values, return_inverse=True)
     is_fraction = classes.dtype.kind == "f" and bool((classes != np.floor(classes)).any())
     if len(classes) > (_MOST_FRACTIONS if is_fraction else arrays.MOST_CLASSES):
@@ -63,7 +61,7 @@ def class_numbers(y: ArrayLike, classes: NDArray[Any], n_rows: int) -> NDArray[n
         labels = arrays.as_labels(y, n_rows)
         arrays.check_label_range(labels, int(labels.max()), len(classes))
         return labels
-    values = _as_labels(y, n_rows)
+    values = as_values(y, n_rows)
     if _family(values) != _family(classes):
         raise TypeError(f"y must hold {_family(classes)} as the classes do, got {values.dtype}")
     if values.dtype.kind == classes.dtype.kind == "f":
@@ -84,8 +82,28 @@ def listed(classes: NDArray[Any]) -> str:
     return f"{shown}, ..." if len(classes) > _LISTED else shown
 
 
-def _as_labels(y: ArrayLike, n_rows: int) -> NDArray[Any]:
-    """Return labels (N,) or (N, 1) of one kind as an array (N,)."""
+def counted_labels(values: NDArray[Any], ignore_index: int | None) -> NDArray[np.bool_] | None:
+    """Return a mask of the labels (N,) other than ``ignore_index``; None if that is None."""
+    if ignore_index is None:
+        return None
+    if not arrays.is_integer(ignore_index):
+        raise TypeError(f"ignore_index must be an integer or None, got {ignore_index!r}")
+    if _family(values) != "numbers":
+        raise TypeError(f"ignore_index needs labels that are numbers, got {_family(values)}")
+    counted: NDArray[np.bool_] = values != ignore_index
+    if not counted.any():
+        raise ValueError(f"each of the {len(values)} labels is ignore_index={ignore_index}")
+    return counted
+
+
+def as_values(y: ArrayLike, n_rows: int) -> NDArray[Any]:
+    """Return labels (N,) or (N, 1) of one kind as an array (N,).
+
+    Raises
+    ------
+    TypeError, ValueError : labels of mixed kinds, missing labels, or another number of them than of
+        rows.
+    """
     values = arrays.flat_column(_as_values("y", y))
     if values.ndim != 1:
         hint = advice.on_label_shape(y, values, n_rows)
@@ -120,10 +138,12 @@ def _of_one_kind(name: str, array: NDArray[Any]) -> NDArray[Any]:
     if isinstance(first, (str, bytes)):
         kinds = (str,) if isinstance(first, str) else (bytes,)
     for place, entry in np.ndenumerate(array):
+        if advice.is_missing(entry):
+            where = advice.entry(name, place)
+            raise ValueError(f"{where} is {entry!r}, a missing label; drop rows without a label")
         if not isinstance(entry, kinds):
-            where = ", ".join(map(str, place))
             raise TypeError(
-                f"{name} must hold only strings or only numbers, got {name}[{where}] = "
+                f"{name} must hold only strings or only numbers, got {advice.entry(name, place)} = "
                 f"{reprlib.repr(entry)}"
             )
     return np.array(array.tolist())

@@ -43,6 +43,9 @@ TUNED_BY = {
 # Folders, and variables that threadpoolctl sets on import.
 _NOT_TUNING = ("_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
 
+# A shell and other idle programs stay below this load.
+_IDLE_LOAD = 0.5
+
 # Measuring writes these, so they may differ from the measured commit.
 _MEASURED = ("bench/results", "bench/plots", "docs/benchmarks", "*.md")
 
@@ -91,6 +94,11 @@ def surroundings() -> dict[str, Any]:
         "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "cpu_quota": quota if quota <= (os.cpu_count() or 1) else None,
     }
+
+
+def on_load(load: float) -> str:
+    """Return advice on a load average; empty if the machine is idle."""
+    return "other programs compute: measure when they have ended" if load > _IDLE_LOAD else ""
 
 
 def changed_by(variable: str) -> tuple[str, ...]:

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastloss import arrays
+from fastloss.advice import in_order
 from fastloss.arrays import Floats
 from fastloss.blocks import row_blocks
 from fastloss.files import DataFormatError, StrPath, check_archive, read_archive, written_whole
 from fastloss.labels import as_classes, class_numbers
 from fastloss.losses import available_losses, get_loss, name_of
-from fastloss.losses.base import Loss
+from fastloss.losses.base import Labels, Loss
 from fastloss.losses.softmax import Softmax
 from fastloss.optim.result import History, Record
 from fastloss.preprocessing import Preprocessing, PreprocessingKind
@@ -124,6 +125,7 @@ class LinearModel:
         validation: int | tuple[ArrayLike, ArrayLike] | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         sample_weight: ArrayLike | None = None,
+        ignore_index: int | None = None,
         patience: int | None = None,
         restore_best: bool | None = None,
         n_threads: int | None = None,
@@ -136,8 +138,10 @@ class LinearModel:
 
         Parameters
         ----------
-        X : float32, float64 or uint8 (pixels), or a list of lists of floats.
-        y : labels: strings, integers, bools or floats. ``classes`` has them sorted.
+        X : float32, float64 or uint8 (pixels); lists and data frames of these. Other integers and
+            bools become float32 if that is exact.
+        y : labels: strings, integers, bools or floats. ``classes`` has them sorted. -1 is a class
+            too, unless ``ignore_index=-1`` leaves unlabelled rows out.
         loss : a name, see `available_losses`, or an instance. Only softmax gives `predict_proba`.
         optimizer : "sgd", "adam", "gradient_descent", "lbfgs" or another method of `optim`.
         lr, batch_size, momentum, nesterov, line_search : parameters of the optimizer.
@@ -151,6 +155,7 @@ class LinearModel:
         class_weight : weights by label, 1 for missing labels; or "balanced", N / (C * rows of the
             class).
         sample_weight : (N,) weights >= 0 of the rows.
+        ignore_index : rows with this integer as their label are left out, also for validation.
         patience : stop when so many records (one an epoch of batches, or one a step on all rows)
             in a row do not exceed the highest validation accuracy.
         restore_best : keep the ``W`` of the record with the highest validation accuracy, the
@@ -199,6 +204,7 @@ class LinearModel:
             validation=validation,
             class_weight=class_weight,
             sample_weight=sample_weight,
+            ignore_index=ignore_index,
             n_threads=n_threads,
             callback=callback,
         )
@@ -216,32 +222,46 @@ class LinearModel:
     def __repr__(self) -> str:
         return f"LinearModel({self.n_features} features, {self.n_classes} classes, {self.loss!r})"
 
-    def _score_blocks(self, X: NDArray[Any]) -> Iterator[tuple[slice, Floats]]:
+    def _score_blocks(
+        self, X: NDArray[Any], source: ArrayLike, require_finite: bool = True
+    ) -> Iterator[tuple[slice, Floats]]:
         if X.shape[1] != self.n_features:
             raise ValueError(
                 f"X has {X.shape[1]} features a row, the model was trained on {self.n_features}"
             )
         row_bytes = max(self.n_features, self.n_classes) * self.W.itemsize
         for rows in row_blocks(len(X), row_bytes):
-            yield rows, self.preprocessing.apply(X[rows]) @ self.W[:-1] + self.W[-1]
+            block = self.preprocessing.apply(X[rows]) @ self.W[:-1] + self.W[-1]
+            # Checking the scores first is cheaper: most rows have more features than scores.
+            if require_finite and not np.isfinite(block).all():
+                arrays.check_finite("X", X, source=source)
+                row = rows.start + int(np.argmin(np.isfinite(block).all(axis=1)))
+                raise ValueError(f"X[{row}] has too large entries: its scores are not finite")
+            yield rows, block
 
-    @np.errstate(under="ignore")
-    def scores(self, X: ArrayLike) -> Floats:
-        """Return the scores (N, C) of rows ``X`` (N, D), which are not yet preprocessed."""
-        X = arrays.as_rows(X)
-        scores = np.empty((len(X), self.n_classes), self.W.dtype)
-        for rows, block in self._score_blocks(X):
-            scores[rows] = block
+    @arrays.ieee_arithmetic()
+    def scores(self, X: ArrayLike, *, require_finite: bool = True) -> Floats:
+        """Return the scores (N, C) of rows ``X`` (N, D), which are not yet preprocessed.
+
+        Raises
+        ------
+        ValueError : another number of features, or an entry of ``X`` that is not finite.
+            ``require_finite=False`` accepts such entries; the scores of their rows are not finite.
+        """
+        rows = arrays.as_rows(X, cast_integers=True)
+        scores = np.empty((len(rows), self.n_classes), self.W.dtype)
+        for places, block in self._score_blocks(rows, X, require_finite):
+            scores[places] = block
         return scores
 
-    @np.errstate(under="ignore")
+    @arrays.ieee_arithmetic()
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Return the probability (N, C) of each class, the softmax of the scores; rows sum to 1.
 
         Raises
         ------
-        ValueError : the model was trained with another loss, whose scores are no logarithms of
-            probabilities.
+        ValueError : as for `scores`, or the model was trained with another loss, whose scores are
+            no logarithms of probabilities.
         """
         if not isinstance(self.loss, Softmax):
             known = [name for name in available_losses() if isinstance(get_loss(name), Softmax)]
@@ -249,39 +269,47 @@ class LinearModel:
                 f"{self.loss!r} gives scores but no probabilities: "
                 f"train with {' or '.join(map(repr, known))}, or use the scores"
             )
-        X = arrays.as_rows(X)
-        probabilities = np.empty((len(X), self.n_classes), self.W.dtype)
-        for rows, block in self._score_blocks(X):
+        rows = arrays.as_rows(X, cast_integers=True)
+        probabilities = np.empty((len(rows), self.n_classes), self.W.dtype)
+        for places, block in self._score_blocks(rows, X):
             block -= block.max(axis=1, keepdims=True)
             np.exp(block, out=block)
-            probabilities[rows] = block / block.sum(axis=1, keepdims=True)
+            probabilities[places] = block / block.sum(axis=1, keepdims=True)
         return probabilities
 
-    @np.errstate(under="ignore")
-    def class_numbers(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the place in ``classes`` (N,) of each row's class, which `predict` returns."""
-        X = arrays.as_rows(X)
-        places = np.empty(len(X), np.int64)
-        for rows, block in self._score_blocks(X):
-            places[rows] = block.argmax(axis=1)
-        return places
+    @arrays.ieee_arithmetic()
+    def class_numbers(self, X: ArrayLike, *, require_finite: bool = True) -> NDArray[np.int64]:
+        """Return the place in ``classes`` (N,) of each row's class, which `predict` returns.
+
+        Parameters and errors are those of `scores`. Without ``require_finite``, the class of a row
+        with an entry that is not finite is arbitrary.
+        """
+        rows = arrays.as_rows(X, cast_integers=True)
+        numbers = np.empty(len(rows), np.int64)
+        for places, block in self._score_blocks(rows, X, require_finite):
+            numbers[places] = block.argmax(axis=1)
+        return numbers
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the class (N,), an entry of ``classes``, with the largest score of each row.
 
-        Ties go to the first class.
+        Ties go to the first class. Errors are those of `scores`.
         """
         return self.classes[self.class_numbers(X)]
 
     def accuracy(self, X: ArrayLike, y: ArrayLike) -> float:
         """Return the share of rows, in [0, 1], whose predicted class is their label."""
-        places = self.class_numbers(X)
-        return accuracy(class_numbers(y, self.classes, len(places)), places)
+        return accuracy(*self._compared(X, y))
 
     def confusion(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.int64]:
         """Count the rows by label (C rows) and predicted class (C columns)."""
-        places = self.class_numbers(X)
-        return confusion_matrix(class_numbers(y, self.classes, len(places)), places, self.n_classes)
+        return confusion_matrix(*self._compared(X, y), self.n_classes)
+
+    def _compared(self, X: ArrayLike, y: ArrayLike) -> tuple[Labels, Labels]:
+        """Return the class number (N,) of each label, and of each row's predicted class."""
+        with in_order(X=X, y=y):
+            places = self.class_numbers(X)
+            return class_numbers(y, self.classes, len(places)), places
 
     def save(self, path: StrPath) -> None:
         """Write one ``.npz`` file; an older model there is replaced whole or not at all.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastloss import advice, arrays
+from fastloss.advice import in_order
 from fastloss.arrays import ClassWeight, Floats
 from fastloss.backends import auto, get_backend
 from fastloss.backends.base import Backend, Workload
@@ -21,7 +23,7 @@ from fastloss.row_weights import as_labels_and_weights
 from fastloss.settings import (
     AUTO,
     check_backend,
-    environment,
+    checked_environment,
     requested_backend,
     requested_threads,
 )
@@ -64,15 +66,22 @@ class Objective:
         backend: str = AUTO,
         n_threads: int | None = None,
     ) -> None:
-        array = arrays.as_rows(X)
-        labels, weights = as_labels_and_weights(
-            y, len(array), ignore_index, sample_weight, class_weight, reduction == "mean"
+        with in_order(X=X, y=y):
+            array = arrays.as_rows(X)
+            labels, weights = as_labels_and_weights(
+                y, len(array), ignore_index, sample_weight, class_weight, reduction == "mean"
+            )
+        # Labels of weight 0 may be any number. The number of classes is not known before W.
+        self._weighted_labels = tuple(
+            label
+            for label, weight in (class_weight if isinstance(class_weight, Mapping) else {}).items()
+            if weight and label != ignore_index
         )
         self.penalty = Penalty(l1, l2)
         self.reduction = arrays.as_choice("reduction", reduction, ("mean", "sum"))
         self._backend = backend if backend == AUTO else check_backend(backend)
         self._n_threads = n_threads
-        self._environment = environment()
+        self._environment = checked_environment()
         requested_threads(n_threads, self._environment)
         self._set_rows(
             Problem(
@@ -341,6 +350,11 @@ class Objective:
                 f"{advice.on_weight_rows(weights, n_features, self.intercept)}"
             )
         arrays.check_label_range(self.labels, int(self.labels.max()), weights.shape[1])
+        for label in self._weighted_labels:
+            if label >= weights.shape[1]:
+                raise ValueError(
+                    f"class_weight names {label}, which is not in [0, {weights.shape[1]})"
+                )
         self._check_weights(weights.dtype)
         self._accepted.add((weights.shape, weights.dtype))
         return weights
@@ -375,8 +389,15 @@ class Minibatch:
     def __call__(self, rows: ArrayLike, W: ArrayLike) -> tuple[float, Floats]:
         """Return the estimate from ``rows`` (indices), penalty included, and its gradient."""
         objective = self._objective
-        W = objective._check(W)
-        rows = self._check(rows)
+        try:
+            W = objective._check(W)
+            rows = self._check(rows)
+        except (TypeError, ValueError):
+            if np.ndim(W) == 1 and np.ndim(rows) == 2:
+                raise TypeError(
+                    "the arguments look like (W, rows); the order is (rows, W)"
+                ) from None
+            raise
         dW = np.empty(W.shape, W.dtype)
         key = (*objective._requested(), W.shape[1], W.dtype)
         evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)

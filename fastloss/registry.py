@@ -66,8 +66,13 @@ class Registry(Generic[T]):
         try:
             return self._records[name]
         except KeyError:
-            known = ", ".join(repr(known) for known in self)
-            raise ValueError(f"unknown {self._kind} {name!r}; known: {known}") from None
+            # Imported here, because only a wrong name needs it.
+            from difflib import get_close_matches
+
+            names = list(self)
+            close = "".join(f"; did you mean {n!r}?" for n in get_close_matches(name, names, 1))
+            known = ", ".join(map(repr, names))
+            raise ValueError(f"unknown {self._kind} {name!r}; known: {known}{close}") from None
 
     def __iter__(self) -> Iterator[str]:
         self._load_plugins()

@@ -30,7 +30,7 @@ def as_labels_and_weights(
     mantissas, exponents = np.ones(n_rows), np.zeros(n_rows, np.int64)
     skipped = np.zeros(n_rows, dtype=bool)
     if sample_weight is not None:
-        mantissas, exponents = np.frexp(_as_sample_weight(sample_weight, n_rows))
+        mantissas, exponents = np.frexp(as_sample_weight(sample_weight, n_rows))
         skipped = mantissas == 0
     labels = as_labels(y, n_rows, ignore_index, skipped=skipped)
     if class_weight is not None:
@@ -48,7 +48,8 @@ def as_labels_and_weights(
     return labels, weights
 
 
-def _as_sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+def as_sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+    """Return ``sample_weight`` (N,) as float64; raise unless all are finite and >= 0."""
     array = as_array("sample_weight", sample_weight)
     if array.dtype.kind not in "iuf":
         hint = advice.on_float_type("sample_weight", sample_weight, array)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from fastloss.arrays import as_integer
 from fastloss.backends import get_backend
+from fastloss.kernels import matrix_unit
 from fastloss.restoring import restoring
 from fastloss.threads import available_threads
 
 AUTO = "auto"
 _VARIABLES = _BACKEND, N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
+#: Environment variables of fastloss; others that begin with FASTLOSS_ are probably misspelt.
+KNOWN_VARIABLES = (
+    *(*_VARIABLES, "FASTLOSS_AMX", "FASTLOSS_CACHE_DIR", "FASTLOSS_DEBUG"),
+    "FASTLOSS_DATA",  # read by the scripts of a checkout
+)
 # The largest integer of the thread libraries. At most as many threads start as there are CPUs.
 _MOST_THREADS = 2**31 - 1
 
@@ -69,6 +76,32 @@ def check_backend(backend: str) -> str:
 def environment() -> dict[str, str]:
     """Return the environment variables of fastloss that are set; reading them takes 1 us."""
     return {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+
+
+def checked_environment() -> dict[str, str]:
+    """Return `environment`; raise at a bad ``FASTLOSS_AMX``, and warn of unknown variables.
+
+    Unknown variables are looked for once, because reading all variables takes longer.
+    """
+    matrix_unit.is_wanted()
+    _warn_of_unknown()
+    return environment()
+
+
+@cache
+def _warn_of_unknown() -> None:
+    for name, problem in unknown_variables().items():
+        warnings.warn(f"{name} is {problem}", RuntimeWarning, stacklevel=2)
+
+
+def unknown_variables() -> dict[str, str]:
+    """Return what is wrong with each variable that begins with FASTLOSS_ and is not read."""
+    known = ", ".join(sorted(KNOWN_VARIABLES))
+    return {
+        name: f"not read; known: {known}"
+        for name in sorted(os.environ)
+        if name.startswith("FASTLOSS_") and name not in KNOWN_VARIABLES
+    }
 
 
 def requested_backend(argument: str, environment: Mapping[str, str]) -> tuple[str, str]:

@@ -209,8 +209,14 @@ def test_suggested_code_mends_the_problem(name, value, others):
 UNADVISED = {
     "two columns": (np.array([[2, 7], [0, 7], [1, 7]]), "got (3, 2); expected one label a row"),
     "all classes at once": (np.ones((3, 3), int), "got (3, 3); expected one label a row"),
-    "missing": (np.array([2, None, 1], object), "(dtype object): y[1] = None"),
-    "not a number": (np.array([2.0, np.nan, 1.0]), "got float64: y[1] = nan"),
+    "missing": (
+        np.array([2, None, 1], object),
+        ": y[1] = None; drop rows without a label",
+    ),
+    "not a number": (
+        np.array([2.0, np.nan, 1.0]),
+        ": y[1] = nan; drop rows without a label",
+    ),
     "too large": (np.array([2.0, 1e300, 1.0]), "got float64: y[1] = 1e+300"),
     "one negative": (np.array([2, -1, 1]), "[0, C); to skip these rows pass ignore_index=-1"),
 }

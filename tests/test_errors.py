@@ -151,6 +151,34 @@ def test_matrices(inputs, error, message, backend):
         fastloss.loss_and_grad(**{"W": W, "X": X, "y": y, **inputs}, backend=backend)
 
 
+def test_arguments_in_another_order_are_named(backend):
+    values = {"W": W, "X": X, "y": y}
+    for order in (("X", "y", "W"), ("X", "W", "y"), ("y", "X", "W"), ("W", "y", "X")):
+        told = f"the arguments look like ({', '.join(order)}); the order is (W, X, y)"
+        for labels in (y, y.astype(np.uint8)):
+            given = [labels if name == "y" else values[name] for name in order]
+            with pytest.raises((TypeError, ValueError), match=re.escape(told)):
+                fastloss.loss_and_grad(*given, backend=backend)
+    biased = np.ones((D + 1, C))
+    with pytest.raises(ValueError, match=r"look like \(X, W, y\)"):
+        fastloss.loss_and_grad(X, biased, y, intercept=True, backend=backend)
+    with pytest.raises(TypeError, match=r"look like \(y, X\); the order is \(X, y\)"):
+        fastloss.Objective(y, X)
+    with pytest.raises(TypeError, match=r"look like \(y, scores\); the order is \(scores, y\)"):
+        fastloss.score_gradient(y, X, backend=backend)
+    estimate = fastloss.Objective(X, y).minibatch(3)
+    with pytest.raises(TypeError, match=r"look like \(W, rows\); the order is \(rows, W\)"):
+        estimate(W, [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("rows", "advice"), [(slice(0, 3), "np.arange("), (np.arange(N) < 3, "np.flatnonzero(rows)")]
+)
+def test_rows_of_a_minibatch_that_are_no_numbers(rows, advice):
+    with pytest.raises(TypeError, match=re.escape(f"pass {advice}")):
+        fastloss.Objective(X, y).minibatch(3)(rows, W)
+
+
 SCORES = {
     "1-D": (X[0], ValueError, "scores must be a matrix (N, C), got shape (6,)"),
     "empty": (X[:0], ValueError, "scores must not be empty"),
@@ -250,6 +278,11 @@ ARGUMENTS = {
         "class_weight must be a mapping or 'balanced', got 'balance'",
     ),
     "list of class weights": ({"class_weight": [1.0] * C}, TypeError, "must be a mapping or 'bal"),
+    "class key beyond W": (
+        {"class_weight": {10: 2.0}},
+        ValueError,
+        "class_weight names 10, which is not in [0, 10)",
+    ),
     "zero weights": (
         {"sample_weight": weights * 0},
         ValueError,
@@ -272,7 +305,8 @@ ARGUMENTS = {
     "unknown loss": (
         {"loss": "sofmax"},
         ValueError,
-        f"unknown loss 'sofmax'; known: {', '.join(map(repr, fastloss.available_losses()))}",
+        f"unknown loss 'sofmax'; known: {', '.join(map(repr, fastloss.available_losses()))}; "
+        "did you mean 'softmax'?",
     ),
     "a class for a loss": ({"loss": Softmax}, TypeError, "loss must be a name or a fastloss.Loss"),
     "no loss": ({"loss": None}, TypeError, "loss must be a name or a fastloss.Loss, got None"),
@@ -290,6 +324,16 @@ def test_arguments(argument, error, message, backend):
     with pytest.raises(error, match=re.escape(message)):
         fastloss.loss_and_grad(W, **{"X": X, "y": y, **argument}, backend=backend, out=out)
     np.testing.assert_array_equal(out, 7.0)
+
+
+def test_class_weights_of_rows_that_do_not_count_may_name_any_label():
+    expected = fastloss.loss_and_grad(W, X, y, backend="numpy")[0]
+    for options in (
+        {"class_weight": {10: 0.0}},
+        {"class_weight": {99: 2.0}, "ignore_index": 99},
+    ):
+        loss, _ = fastloss.loss_and_grad(W, X, y, backend="numpy", **options)
+        np.testing.assert_allclose(loss, expected)
 
 
 @pytest.mark.parametrize("argument", ["W", "X", "y"])

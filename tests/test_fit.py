@@ -76,6 +76,47 @@ def test_rows_of_any_type():
     assert fit(y=ROWS.y < 2).predict(X).dtype == bool
 
 
+def test_other_integers_and_bools_are_cast_to_float32():
+    whole = (10 * X).astype(np.int64)
+    model = fit(whole.tolist())
+    assert_same_weights(model, fit(whole.astype(np.float32)))
+    np.testing.assert_array_equal(model.predict(whole[:9]), model.predict(whole[:9].astype("f4")))
+    assert_same_weights(fit(X > 0), fit((X > 0).astype(np.float32)))
+
+
+def test_columns_of_data_frames_are_named():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X[:, :2], columns=["age", "income"])
+    model = fit(frame)
+    for value, told in [
+        (np.nan, r"X\[7, 1\] \(column 'income'\) is nan"),
+        ("b", r"\(column 'income'\) = 'b'; encode text as numbers first"),
+        (None, r"X\[7, 1\] \(column 'income'\) .*; fill missing values first"),
+    ]:
+        bad = frame.astype(object if value is None or value == "b" else float)
+        bad.iloc[7, 1] = value
+        for call in (fit, model.predict):
+            with pytest.raises((TypeError, ValueError), match=told):
+                call(bad)
+
+
+def test_ignored_labels_are_left_out():
+    labels = ROWS.y.copy()
+    ignored = np.arange(400) % 5 == 1
+    labels[ignored] = -1
+    rows = np.where(ignored[:, None], np.nan, X)
+    weight = np.linspace(1, 2, 400)
+    expected = fit(X[~ignored], labels[~ignored], sample_weight=weight[~ignored])
+    model = fit(rows, labels, sample_weight=weight, ignore_index=-1)
+    assert model.classes.tolist() == [0, 1, 2, 3]
+    assert_same_weights(model, expected)
+    held_out = fit(X, ROWS.y, validation=(rows, labels), ignore_index=-1)
+    assert held_out.about["accuracy"]["validation"] == held_out.accuracy(
+        X[~ignored], ROWS.y[~ignored]
+    )
+    assert fit(X, labels).classes.tolist() == [-1, 0, 1, 2, 3]
+
+
 def test_validation_rows_of_the_caller():
     last = slice(350, None)
     model = fit(X[:350], y[:350], validation=(X[last], y[last].tolist()))
@@ -123,17 +164,24 @@ WITH_NAN = np.where(np.arange(400)[:, None] == 7, np.nan, X)
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [
-        ({"y": ["a"] * 400}, ValueError, "the data has 1 class; 2 needed"),
+        ({"y": ["a"] * 400}, ValueError, "too few classes: 'a'; 2 needed"),
         ({"y": ["a", 1] * 200}, TypeError, r"only strings or only numbers, got y\[1\] = 1"),
-        ({"y": [None] * 400}, TypeError, r"only strings or only numbers, got y\[0\] = None"),
-        ({"y": np.full(400, np.nan)}, ValueError, r"y\[0\] is nan"),
+        ({"y": [None] * 400}, ValueError, r"y\[0\] is None, a missing label; drop rows without"),
+        ({"y": ["a", np.nan] * 200}, ValueError, r"y\[1\] is nan, a missing label"),
+        ({"y": [np.nan, "a"] * 200}, ValueError, r"y\[0\] is nan, a missing label"),
+        ({"y": np.full(400, np.nan)}, ValueError, r"y\[0\] is nan, .*; drop rows without a label"),
+        ({"X": y, "y": X}, TypeError, r"look like \(y, X\); the order is \(X, y\)"),
+        ({"X": np.full((400, 2), 2**25)}, TypeError, "got int64; pass X.astype"),
+        ({"ignore_index": "a"}, TypeError, "ignore_index must be an integer or None, got 'a'"),
+        ({"ignore_index": -1}, TypeError, "ignore_index needs labels that are numbers"),
+        ({"y": [5] * 400, "ignore_index": 5}, ValueError, "each of the 400 labels is ignore_index"),
         ({"y": y[:7]}, ValueError, "y has 7 labels, but X has 400 rows"),
         ({"y": X[:, 0]}, ValueError, "y has 400 different numbers, too many for classes"),
         ({"y": np.eye(4)[ROWS.y]}, ValueError, r"for one-hot rows pass y.argmax\(axis=1\)"),
         ({"X": WITH_NAN}, ValueError, r"X\[7, 0\] is nan"),
         ({"X": X[0]}, ValueError, r"X must be a matrix \(N, D\)"),
         ({"class_weight": {"x": 2}}, ValueError, "names 'x', which is none of the classes 'a', "),
-        ({"class_weight": "even"}, ValueError, "class_weight reads balanced"),
+        ({"class_weight": "even"}, ValueError, "must be a mapping or 'balanced', got 'even'"),
         ({"sample_weight": [1.0]}, ValueError, r"sample_weight must have shape \(400,\)"),
         ({"validation": 400}, ValueError, r"validation must be in \[0, 400\)"),
         ({"validation": (X[:2], ["a", "x"])}, ValueError, r"validation: y\[1\] = 'x' is not one"),

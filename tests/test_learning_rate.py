@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -148,4 +150,11 @@ def test_default_rate_is_kept_in_a_checkpoint(tmp_path):
 def test_divergence_says_how_to_find_a_rate():
     with pytest.raises(optim.DivergedError, match=r"lower lr, omit it .* or scale X") as caught:
         optim.minimize(objective(pixels.X), np.zeros((D, C)), optim.SGD(lr=0.1))
-    assert "the learning rate was 0.1" in str(caught.value)
+    assert "the learning rate was 0.1:" in str(caught.value)
+
+
+def test_divergence_names_the_rate_that_was_passed():
+    method = optim.SGD(lr=0.1, schedule=optim.Warmup(epochs=1))
+    with pytest.raises(optim.DivergedError, match=r"was .* \(from lr=0.1\): lower lr") as caught:
+        optim.minimize(objective(pixels.X), np.zeros((D, C)), method)
+    assert pickle.loads(pickle.dumps(caught.value)).lr == 0.1

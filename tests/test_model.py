@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -201,6 +202,28 @@ def test_other_losses_have_no_probabilities():
         with pytest.raises(ValueError, match="no probabilities: train with 'softmax'") as told:
             model.predict_proba(PIXELS)
         assert repr(model.loss) in str(told.value)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_have_no_prediction(bad):
+    X = np.tile(PIXELS, (300, 1)).astype(np.float32)  # more than a block
+    model = model_of(X)
+    X[80_000, 2] = bad
+    calls = [model.scores, model.predict, model.predict_proba, model.class_numbers]
+    calls += [partial(f, y=np.zeros(len(X), int)) for f in (model.accuracy, model.confusion)]
+    for call in calls:
+        with pytest.raises(ValueError, match=rf"X\[80000, 2\] is {bad}, expected a finite number"):
+            call(X)
+    assert not np.isfinite(model.scores(X, require_finite=False)[80_000]).any()
+    assert len(model.class_numbers(X, require_finite=False)) == len(X)
+    with pytest.raises(ValueError, match=r"X\[1\] has too large entries"):
+        model.predict(np.array([[0.0] * 12, [1e300] * 12]))
+
+
+def test_rows_and_labels_in_another_order_are_named():
+    model = model_of(PIXELS)
+    with pytest.raises(ValueError, match=r"arguments look like \(y, X\); the order is \(X, y\)"):
+        model.accuracy(np.zeros(300, int), PIXELS)
 
 
 def test_mismatched_rows_and_labels_raise():

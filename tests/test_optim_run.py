@@ -296,8 +296,8 @@ def test_nonfinite_start_is_an_error(name):
         ({"seed": "x"}, TypeError, "seed must be an integer, got 'x'"),
         ({"tolerance": -1.0}, ValueError, "tolerance must be finite and >= 0"),
         ({"validation": 3}, TypeError, r"a fastloss.Objective, \(X, y\) or callable, got int"),
-        ({"restore_best": True}, ValueError, "need validation rows: pass validation="),
-        ({"patience": 3}, ValueError, "need validation rows: pass validation="),
+        ({"restore_best": True}, ValueError, "need validation rows: set validation"),
+        ({"patience": 3}, ValueError, "need validation rows: set validation"),
         ({"patience": 0, "validation": float}, ValueError, "patience must be >= 1, got 0"),
         ({"restore_best": 1, "validation": float}, TypeError, "restore_best must be True or Fal"),
         (
@@ -526,9 +526,11 @@ def test_checkpoints_are_written_at_their_interval(tmp_path, monkeypatch):
     run("sgd", checkpoint=path, checkpoint_every=7)
     assert steps == [7, 14, 21, 24]
     steps.clear()
+    path.unlink()
     run("sgd", checkpoint=path)
     assert steps == [24]
     steps.clear()
+    path.unlink()
     seconds = itertools.count(step=31.0)  # every reading of the clock is 31 s later
     monkeypatch.setattr(time, "perf_counter", lambda: next(seconds))
     run("sgd", checkpoint=path)
@@ -552,6 +554,26 @@ def test_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.npz"]
     assert_same(run("sgd", checkpoint=path, resume=True), run("sgd"))
+
+
+def test_checkpoint_is_replaced_only_by_a_resumed_run(tmp_path):
+    path = tmp_path / "run.npz"
+    run("sgd", checkpoint=path, max_steps=5)
+    before = path.read_bytes()
+    told = r"a checkpoint is there; pass resume=True \(--resume\), or delete it"
+    with pytest.raises(FileExistsError, match=told):
+        run("sgd", checkpoint=path, max_steps=2)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["random_search", "random_local_search"])
+def test_search_that_accepts_nothing_says_so(name):
+    huge = fastloss.Objective(1e6 * objective().X, objective().labels)
+    result = optim.minimize(
+        huge, np.zeros((12, 4), np.float32), optim.get_method(name), max_steps=5
+    )
+    assert result.message.startswith("max_steps = 5 reached in step 5; no step lowered the loss")
+    assert "no step" not in run(name).message
 
 
 def test_checkpoint_does_not_replace_another_archive(tmp_path):
@@ -592,6 +614,17 @@ def test_nonfinite_entry_of_X_is_named(bad):
         optim.minimize(f, np.zeros((3, 2)))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nonfinite_validation_row_is_named(bad):
+    X = np.ones((5, 3))
+    X[1, 2] = np.nan  # ignored
+    X[3, 1] = bad
+    held_out = fastloss.Objective(X, [0, -1, 1, 0, 1], ignore_index=-1)
+    f = fastloss.Objective(np.eye(3), [0, 1, 1])
+    with pytest.raises(ValueError, match=rf"X\[3, 1\] is {bad}, expected a finite number"):
+        optim.minimize(f, np.ones((3, 2)), validation=held_out)
+
+
 def test_finished_run_is_not_repeated(tmp_path):
     path = tmp_path / "run.npz"
     expected = run("sgd", checkpoint=path)
@@ -605,7 +638,7 @@ OTHERS = {
     "penalty": ({"l2": 0.5}, {}, r"penalty Penalty\(.*l2=0.001\) there, .*l2=0.5\) here"),
     "intercept": ({"intercept": False}, {"W": start()[:12]}, r"W \(13, 4\) float32 there, \(12, 4"),
     "reduction": ({"reduction": "sum"}, {}, "reduction 'mean' there, 'sum' here"),
-    "weights": ({"sample_weight": np.arange(N_ROWS)}, {}, "row weights"),
+    "weights": ({"sample_weight": np.arange(N_ROWS)}, {}, "other row weights; repeat the settings"),
     "type": ({"dtype": np.float64}, {"W": start(np.float64)}, r"W \(13, 4\) float32 there"),
     "seed": ({}, {"seed": 10}, "seed 9 there, 10 here"),
     "method": ({}, {"method": optim.SGD(0.2, 32)}, r"SGD\(lr=0.1, .*\) there, SGD\(lr=0.2"),
@@ -635,7 +668,11 @@ def test_checkpoint_of_other_data_is_refused(what, tmp_path):
     other = fastloss.Objective(X, y, l1=1e-4, l2=1e-3, intercept=True)
     if what == "callable":
         other = other.__call__
-    match = {"X": "sample of X", "labels": "labels", "callable": "f an Objective there, a callable"}
+    match = {
+        "X": "other sample",
+        "labels": "other labels",
+        "callable": "f an Objective there, a call",
+    }
     with pytest.raises(ValueError, match=f"is a checkpoint of another run: {match[what]}"):
         run("gradient_descent", other, checkpoint=path, resume=True)
 

@@ -359,6 +359,9 @@ def test_doctor_names_the_limit_that_decides_the_threads(monkeypatch):
     assert "OMP_NUM_THREADS 1" in found()
     monkeypatch.setenv("FASTLOSS_NUM_THREADS", "3")
     assert found().startswith("3, decided by FASTLOSS_NUM_THREADS (FASTLOSS_NUM_THREADS 3, ")
+    monkeypatch.setenv("FASTLOSS_NUM_THREADS", "999")
+    advice = next(finding.advice for finding in examine() if finding.topic == "threads")
+    assert advice.startswith("more threads than usable CPUs: set FASTLOSS_NUM_THREADS to ")
     monkeypatch.setenv("FASTLOSS_NUM_THREADS", "no")
     assert found() == "none: FASTLOSS_NUM_THREADS must be an integer >= 1, got 'no'"
 
@@ -368,6 +371,7 @@ def test_doctor_names_bad_variables(monkeypatch):
         "FASTLOSS_BACKEND": ("cuda", "FASTLOSS_BACKEND: unknown backend 'cuda'; known: 'naive', "),
         "FASTLOSS_AMX": ("off", "FASTLOSS_AMX must be 0 (no matrix unit) or 1 (the default), got"),
         "MKL_NUM_THREADS": ("two", "no number >= 1, so it limits nothing"),
+        "FASTLOSS_NUM_THREADS": ("abc", "FASTLOSS_NUM_THREADS must be an integer >= 1, got 'abc'"),
         "FASTLOSS_THREADS": ("2", "not read; known: FASTLOSS_AMX, FASTLOSS_BACKEND, FASTLOSS_CACH"),
     }
     for variable, (value, _) in bad.items():
@@ -381,6 +385,26 @@ def test_doctor_names_bad_variables(monkeypatch):
     monkeypatch.setenv("FASTLOSS_AMX", "0")
     assert not matrix_unit.is_allowed()
     matrix_unit.is_allowed.cache_clear()
+
+
+def test_calls_notice_bad_variables(monkeypatch, run_python):
+    X = np.ones((4, 2))
+    monkeypatch.setenv("FASTLOSS_AMX", "maybe")
+    with pytest.raises(ValueError, match=r"FASTLOSS_AMX must be 0 .*, got 'maybe'"):
+        fastloss.loss_and_grad(np.zeros((2, 3)), X, [0, 1, 2, 0])
+    monkeypatch.delenv("FASTLOSS_AMX")
+    monkeypatch.setenv("FASTLOSS_THREADS", "2")
+    code = """
+        import warnings, fastloss
+        warnings.simplefilter("always")
+        with warnings.catch_warnings(record=True) as told:
+            for _ in range(2):
+                fastloss.loss_and_grad([[0.0, 0.0]], [[1.0]], [1])
+        print(*(warning.message for warning in told), sep="|")
+    """
+    told = run_python(code)
+    assert told.startswith("FASTLOSS_THREADS is not read; known: FASTLOSS_AMX, ")
+    assert "|" not in told
 
 
 @several_cpus

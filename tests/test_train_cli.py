@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import signal
 import time
@@ -215,6 +216,10 @@ def test_resume_continues_only_the_same_run(npz, tmp_path):
     assert run(*arguments).exit_code == 0
     result = run(*arguments, "--resume")
     assert result.exit_code == 0, result.output
+    assert re.match(rf"fastloss: resumed after step \d+ of {tmp_path / 'c'}\n", result.stderr)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "a checkpoint is there; pass resume=True (--resume), or delete it" in result.stderr
     result = run(*arguments, "--resume", "--l2", "0.5")
     assert result.exit_code == 2
     assert "is a checkpoint of another run: penalty" in result.stderr
@@ -565,6 +570,22 @@ def test_predict_warns_of_nonfinite_rows(npz, tmp_path):
         result = run("predict", tmp_path / "model.npz", "--data", tmp_path / name)
         assert result.exit_code == 0
         assert result.stderr.startswith("fastloss: X[17, 3] is inf")
+
+
+def test_bad_variables_stop_every_command(npz, tmp_path, monkeypatch):
+    """Also ``predict``, which uses neither threads nor a backend."""
+    for name, value in [
+        ("FASTLOSS_NUM_THREADS", "abc"),
+        ("FASTLOSS_BACKEND", "cuda"),
+        ("FASTLOSS_AMX", "maybe"),
+    ]:
+        with monkeypatch.context() as patched:
+            patched.setenv(name, value)
+            result = run("predict", tmp_path / "model.npz", "--data", npz)
+            assert result.exit_code == 2
+            assert result.stderr.startswith(f"fastloss: {name}")
+            assert repr(value) in result.stderr
+            assert run("doctor").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ def test_load_rows_accepts_missing_labels(tmp_path):
 
 def test_one_class_is_refused():
     rows = Dataset(np.zeros((5, 2)), np.zeros(5, np.int64), "one", ("a",), None, "")
-    with pytest.raises(ValueError, match="one has 1 class"):
+    with pytest.raises(ValueError, match="one has too few classes: 'a'; 2 needed"):
         Prepared.of(Splits(rows))
 
 

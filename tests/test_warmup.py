@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,6 +41,7 @@ def calibrated(tmp_path, monkeypatch):
 
     monkeypatch.setenv("FASTLOSS_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(calibration, "calibrate", calibrate)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
     cost_model.current.cache_clear()
     yield tmp_path
     cost_model.current.cache_clear()
@@ -61,8 +64,25 @@ def test_warmup_says_what_it_will_do_and_has_done(calibrated, monkeypatch):
     lines = result.stderr.splitlines()
     n_steps = 2 * (len(calibration.SHAPES) + len(calibration.SCORE_SHAPES))
     assert len(lines) == n_steps
-    assert lines[0].startswith("0%, ")
-    assert re.fullmatch(rf"(9\d|100)%, \d+ s: timing {n_steps - 1}", lines[-1])
+    assert re.fullmatch("0%, 0 s: timing 0", lines[0])
+    left = r"\d+ s, about 0 s left"
+    assert re.fullmatch(rf"(9\d|100)%, {left}: timing {n_steps - 1}", lines[-1])
+
+
+def test_time_left_follows_the_pace(monkeypatch, capsys):
+    monkeypatch.setattr(time, "monotonic", iter([0.0, 20.0, 90.0]).__next__)
+    with common.progress_bar(100.0, in_lines=True) as progress:
+        progress("fast", 40.0)
+        progress("slow", 60.0)
+    told = ["40%, 20 s, about 30 s left: fast", "60%, 90 s, about 60 s left: slow"]
+    assert capsys.readouterr().err.splitlines() == told
+
+
+def test_timing_on_a_busy_machine_is_reported(calibrated, monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (2.5, 0.0, 0.0), raising=False)
+    told = "fastloss: load average 2.50: other programs compute: measure when they have ended\n"
+    assert run().stderr.startswith(told)
+    assert told not in run("--no-calibrate").stderr
 
 
 def test_plan_counts_kernels_once():

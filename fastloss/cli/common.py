@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import IO, Annotated, Any, NoReturn
 import typer
 import typer.core
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fastloss import data as datasets
 from fastloss.candidates import USUAL, Convention
 from fastloss.files import Named, check_outputs, named
+from fastloss.settings import AUTO, checked_environment, requested_backend, requested_threads
 
 
 class _Commands(typer.core.TyperGroup):
@@ -58,6 +60,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def check_environment(ctx: typer.Context) -> None:
+    """Raise at a bad environment variable of fastloss, and name unknown ones."""
+    if ctx.invoked_subcommand == "doctor":
+        return  # it lists them all, with advice
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        variables = checked_environment()
+    for warning in found:
+        typer.echo(f"fastloss: {warning.message}", err=True)
+    requested_backend(AUTO, variables)
+    requested_threads(None, variables)
+
 
 # Characters. Files and pipes have no width of their own: this one fits the tables.
 _PLAIN_WIDTH = 150
@@ -190,6 +207,8 @@ def progress_bar(total: float, *, in_lines: bool = False) -> Iterator[Callable[[
         TextColumn("{task.percentage:3.0f} %", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
         TextColumn("{task.description}", markup=False),
     )
     with Progress(
@@ -200,7 +219,10 @@ def progress_bar(total: float, *, in_lines: bool = False) -> Iterator[Callable[[
 
 
 def _lines(total: float) -> Callable[[str, float], None]:
-    """Return a function that prints a line with the progress every ten seconds."""
+    """Return a function that prints a line with the progress every ten seconds.
+
+    The time left is that of the pace so far, because other programs change the pace.
+    """
     start = printed = time.monotonic()
 
     def update(message: str, done: float) -> None:
@@ -208,6 +230,8 @@ def _lines(total: float) -> Callable[[str, float], None]:
         now = time.monotonic()
         if now - printed >= _LINE_SECONDS:
             printed = now
-            typer.echo(f"{done / total:.0%}, {now - start:.0f} s: {message}", err=True)
+            passed = now - start
+            left = f", about {passed * (total / done - 1):.0f} s left" if done else ""
+            typer.echo(f"{done / total:.0%}, {passed:.0f} s{left}: {message}", err=True)
 
     return update

@@ -44,10 +44,9 @@ def predict(
         check_finite("X", X)
     except ValueError as error:
         typer.echo(f"fastloss: {error}: the classes of such rows are meaningless", err=True)
-    with np.errstate(over="ignore", invalid="ignore"):
-        predicted = trained.class_numbers(X)
-        if out is not None:
-            _write_predictions(out, trained, X, predicted, y)
+    predicted = trained.class_numbers(X, require_finite=False)
+    if out is not None:
+        _write_predictions(out, trained, X, predicted, y)
     terminal = console()
     if y is None:
         counts = np.bincount(predicted, minlength=trained.n_classes)
@@ -99,7 +98,7 @@ def _write_predictions(
         columns["y"] = y
     with written_whole(path) as stream:
         if path.suffix == ".npz":
-            scores = model.scores(X)
+            scores = model.scores(X, require_finite=False)
             np.savez(stream, scores=scores, class_names=np.array(model.class_names), **columns)
             return
         text = TextIOWrapper(stream, "utf-8", newline="")

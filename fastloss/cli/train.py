@@ -23,6 +23,7 @@ from fastloss.cli.common import (
 )
 from fastloss.model import check_place
 from fastloss.optim import History, Record
+from fastloss.optim.checkpoint import Checkpoint
 from fastloss.preprocessing import PreprocessingKind
 from fastloss.settings import threads_to_use
 from fastloss.tables import Table, seconds
@@ -121,7 +122,11 @@ def train(
         Path | None, typer.Option(help="Keep the state of the run in this file.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the checkpoint without losing a step.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue from the checkpoint without losing a step; repeat all other options.",
+        ),
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the plots and the history.")] = Path(
         "fastloss-train"
@@ -178,7 +183,12 @@ def train(
         checkpoint=checkpoint,
         resume=resume,
     )
+    step = None  # read now, because the run replaces the file
+    if checkpoint is not None and resume:
+        step = Checkpoint.load(checkpoint).state.step
     outcome = job.run(progress_bar)
+    if step is not None:
+        typer.echo(f"fastloss: resumed after step {step} of {checkpoint}", err=True)
     _write(outcome, save, out, json)
     if not outcome.complete:
         raise typer.Exit(130)

@@ -11,6 +11,7 @@ from rich.table import Table
 import fastloss
 from fastloss.cli.common import LossOption, app, console, progress_bar
 from fastloss.files import check_writable
+from fastloss.machine import on_load, surroundings
 
 _TYPES = ("float32", "float64", "uint8")
 
@@ -52,6 +53,9 @@ def warmup(
         check_writable(cost_model.path())  # first, because measuring takes minutes
     plan = Plan.of(loss or fastloss.available_losses(), dtype or _TYPES, calibrate)
     typer.echo(plan)
+    load = surroundings()["load"] if calibrate else None  # now, because compiling raises it
+    if load is not None and (advice := on_load(load)):
+        typer.echo(f"fastloss: load average {load:.2f}: {advice}", err=True)
     with progress_bar(sum(plan.compile_seconds), in_lines=True) as progress:
         failures = plan.compile(progress)
     compiled = time.perf_counter()

@@ -10,6 +10,16 @@ from functools import cache
 _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 
 
+def is_wanted() -> bool:
+    """Return whether ``FASTLOSS_AMX`` lets fastloss use the unit; raise at a bad value."""
+    wanted = os.environ.get("FASTLOSS_AMX") or "1"
+    if wanted not in ("0", "1"):
+        raise ValueError(
+            f"FASTLOSS_AMX must be 0 (no matrix unit) or 1 (the default), got {wanted!r}"
+        )
+    return wanted == "1"
+
+
 @cache
 def is_allowed() -> bool:
     """Ask Linux to let this process use the CPU's matrix unit; return whether it does.
@@ -22,12 +32,7 @@ def is_allowed() -> bool:
     ------
     ValueError : another value of ``FASTLOSS_AMX`` than 0 and 1.
     """
-    wanted = os.environ.get("FASTLOSS_AMX") or "1"
-    if wanted not in ("0", "1"):
-        raise ValueError(
-            f"FASTLOSS_AMX must be 0 (no matrix unit) or 1 (the default), got {wanted!r}"
-        )
-    if wanted == "0" or sys.platform != "linux":
+    if not is_wanted() or sys.platform != "linux":
         return False
     process = ctypes.CDLL(None)
     refused = process.syscall(

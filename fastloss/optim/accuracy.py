@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastloss.arrays import SKIP, Floats, as_weights, ieee_arithmetic
+from fastloss.arrays import SKIP, Floats, as_weights, check_finite, ieee_arithmetic
 from fastloss.blocks import float_blocks
 from fastloss.objective import Objective
 from fastloss.threads import blas_threads
@@ -24,6 +24,10 @@ def accuracy(objective: Objective, W: ArrayLike) -> float:
     On a tie the lowest class wins. Ignored rows do not count; the result is NaN if all rows are
     ignored. Row weights have no effect. BLAS runs on one thread, so that the result does not depend
     on the number of threads.
+
+    Raises
+    ------
+    ValueError : a ``W`` of another shape, or a row that counts with an entry that is not finite.
 
     Examples
     --------
@@ -46,6 +50,8 @@ def accuracy(objective: Objective, W: ArrayLike) -> float:
             scores = X @ W[:n_features]
             if objective.intercept:
                 scores += W[-1]
+            if not np.isfinite(scores).all() and np.isfinite(W).all():
+                check_finite("X", objective.X, objective.labels != SKIP)
             n_right += int(np.count_nonzero(scores.argmax(axis=1) == labels[block]))
     return n_right / len(rows) if len(rows) else float("nan")
 

@@ -6,6 +6,7 @@ older checkpoint is replaced as a whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ _FORMAT = "fastloss checkpoint 2"
 _TEXT = "text"
 # Hashing all of X would take too long: about this many evenly spread rows represent it.
 _HASHED_ROWS = 256
+# Facts that are hashes, which a message does not show.
+_HASHED = ("sample of X", "labels", "row weights")
 
 Fingerprint = Mapping[str, str]
 
@@ -115,26 +118,32 @@ class Checkpoint:
     def check(self, path: Path, fingerprint: Fingerprint) -> None:
         """Raise ValueError unless the checkpoint belongs to this problem and method."""
         differences = [
-            f"{name} {self.fingerprint.get(name, 'unknown')} there, {value} here"
+            f"other {name}"
+            if name in _HASHED
+            else f"{name} {self.fingerprint.get(name, 'unknown')} there, {value} here"
             for name, value in fingerprint.items()
             if self.fingerprint.get(name) != value
         ]
         if differences:
-            raise ValueError(f"{path} is a checkpoint of another run: {'; '.join(differences)}")
+            raise ValueError(
+                f"{path} is a checkpoint of another run: {'; '.join(differences)}; "
+                "repeat the settings of that run, also epochs and class weights, or delete the file"
+            )
 
 
 def check_place(path: Path, f: object = None, *, is_resumed: bool = False) -> None:
     """Raise OSError or ValueError unless a checkpoint of a run on ``f`` can be kept at ``path``.
 
-    Of archives, only a checkpoint is overwritten.
+    An archive is never overwritten, except a checkpoint that the run resumes from.
     """
     X: Any = f.X if isinstance(f, Objective) else None
     while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
         X = X.base
     file = getattr(X, "filename", None)
     check_outputs([("checkpoint", path)], [("X", file)] if file else [])
-    if not is_resumed:
-        check_archive(path, _TEXT)
+    if not is_resumed and check_archive(path, _TEXT):
+        problem = "a checkpoint is there; pass resume=True (--resume), or delete it"
+        raise FileExistsError(errno.EEXIST, problem, str(path))
 
 
 def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:

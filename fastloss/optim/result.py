@@ -133,7 +133,8 @@ _ON_RATE = "lower lr, omit it (a rate for these rows is computed), or scale X (X
 class DivergedError(RuntimeError):
     """The loss became NaN or infinite, or exploded. The message names the step and the remedy.
 
-    ``history`` holds the records before the divergence.
+    ``history`` holds the records before the divergence, ``lr`` the method's learning rate, from
+    which a schedule computes the ``learning_rate`` of the step.
     """
 
     def __init__(
@@ -143,20 +144,22 @@ class DivergedError(RuntimeError):
         loss: float,
         learning_rate: float | None,
         history: History,
+        lr: float | None = None,
     ) -> None:
         # Unpickling calls __init__ with all arguments.
-        super().__init__(step, loss_before, loss, learning_rate, history)
+        super().__init__(step, loss_before, loss, learning_rate, history, lr)
         self.step = step
         self.loss_before = loss_before
         self.loss = loss
         self.learning_rate = learning_rate
         self.history = history
+        self.lr = lr
 
     def __str__(self) -> str:
-        rate = self.learning_rate
-        taken = (
-            "lower the step size" if rate is None else f"the learning rate was {rate:g}: {_ON_RATE}"
-        )
+        taken, rate = "lower the step size", self.learning_rate
+        if rate is not None:
+            origin = "" if self.lr in (None, rate) else f" (from lr={self.lr:g})"
+            taken = f"the learning rate was {rate:g}{origin}: {_ON_RATE}"
         return (
             f"diverged in step {self.step}: the loss went from {self.loss_before:.6g} to "
             f"{self.loss:.6g}; {taken}"

@@ -80,7 +80,8 @@ def minimize(
         the run. KeyboardInterrupt ends it like Ctrl-C.
     checkpoint : path of a file to resume from. It is written when the run ends, fails or is
         interrupted (Ctrl-C returns the result so far), and every ``checkpoint_every`` steps
-        (default: every 30 seconds). A write that fails, as on a full disk, causes a warning.
+        (default: every 30 seconds). A write that fails, as on a full disk, causes a warning. A
+        checkpoint that is there already is an error without ``resume``.
     resume : continue from ``checkpoint``, with the bits of an uninterrupted run (except `LBFGS`).
         Limits, ``restore_best``, ``patience``, ``record_every`` and ``callback`` may differ from
         before.
@@ -97,7 +98,7 @@ def minimize(
     ValueError : a wrong value or shape, a loss or gradient at the start that is not finite, a
         checkpoint that is damaged or belongs to another run.
     TypeError : an argument of the wrong type.
-    OSError : the checkpoint is missing, cannot be written, or would replace another archive.
+    OSError : the checkpoint is missing, cannot be written, or would replace an archive.
     ImportError : ``method="lbfgs"`` without SciPy.
 
     Examples
@@ -118,7 +119,7 @@ def minimize(
     limits = Limits(max_steps, max_epochs, max_evaluations, max_seconds)
     restore_best, patience = as_bool("restore_best", restore_best), as_count("patience", patience)
     if validation is None and (restore_best or patience is not None):
-        raise ValueError("restore_best and patience need validation rows: pass validation=")
+        raise ValueError("restore_best and patience need validation rows: set validation")
     start = _as_start(f, W)
     function = _as_function(f, start, reproducible)
     method = method.completed(function, start)
@@ -215,7 +216,7 @@ class _Run:
         try:
             stop = self._take_steps(W)
             # Before the save: the final record may show that the last step diverged.
-            result = self._result(stop.why, stop.message)
+            result = self._result(stop.why, stop.message + self._hint())
             self._save()
         except KeyboardInterrupt:
             # Without a record there is no result, and an import may have been cut short.
@@ -230,6 +231,14 @@ class _Run:
             self._save()
             raise
         return result
+
+    def _hint(self) -> str:
+        """Return a hint for the end of a search that has accepted nothing, else an empty text."""
+        state, setting = self._state, self._setting
+        is_search = setting.batches is None and state.gradient is None
+        if not (is_search and state.step and self._records[0].loss == state.loss):
+            return ""
+        return "; no step lowered the loss: try smaller ones, or scale X (X / 255 for pixels)"
 
     def _take_steps(self, W: Floats) -> Stop:
         try:
@@ -337,7 +346,10 @@ class _Run:
         if math.isfinite(loss) and loss - first <= _EXPLOSION * max(1.0, abs(first)):
             return
         before = self._state.loss if math.isfinite(self._state.loss) else self._records[-1].loss
-        raise DivergedError(state.step, before, loss, state.learning_rate, History(self._records))
+        raise DivergedError(
+            *(state.step, before, loss, state.learning_rate, History(self._records)),
+            lr=getattr(self._method, "lr", None),
+        )
 
     def _check_gradient(self) -> None:
         """Raise if the gradient of all rows is not finite, or below the tolerance."""

@@ -217,7 +217,8 @@ class Prepared:
     ) -> Prepared:
         """Learn the preprocessing from the training rows and apply it."""
         if splits.train.n_classes < 2:
-            raise ValueError(f"{splits.train.name} has {splits.train.n_classes} class; 2 needed")
+            names = " and ".join(map(repr, splits.train.class_names)) or "none"
+            raise ValueError(f"{splits.train.name} has too few classes: {names}; 2 needed")
         validation = splits.validation
         for part in (splits.train, *(() if validation is None else (validation,))):
             check_finite("X", part.X)
@@ -303,7 +304,10 @@ class Prepared:
         """Return the model of a run, and its predicted class numbers (N,) by split."""
         model = self.model(result.W, settings)
         parts = self.splits.parts
-        predicted = {name: model.class_numbers(part.X) for name, part in parts.items()}
+        # Test rows that overflow must not cost the trained model.
+        predicted = {
+            name: model.class_numbers(part.X, require_finite=False) for name, part in parts.items()
+        }
         about = {
             "data": str(self.splits),
             "settings": str(settings),
