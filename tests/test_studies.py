@@ -274,8 +274,9 @@ def test_extrapolated_timings_are_marked():
 
 def test_ratios_read_well():
     assert report.ratio(Ratio(2.0, 1.9, 2.1, 9)) == "2.00 [1.90, 2.10]"
-    assert report.ratio(Ratio(1234.0, 1.0, 2.0, 9), extrapolated=True) == "~1,234"
-    assert report.ratio(Ratio(1 / 500, 0.0, 0.1, 9)) == "1/500"
+    assert report.ratio(Ratio(1234.0, 1.0, 2.0, 9), extrapolated=True) == "~1,234 [1.00, 2.00]"
+    assert report.ratio(Ratio(1 / 500, 1 / 800, 0.1, 9)) == "1/500 [1/800, 0.10]"
+    assert report.ratio(Ratio.of([500.0] * 4, [1.0] * 4)) == "500 (4 rounds)"
     assert report.ratio(None) == "1"
     assert report.ratio(Ratio.of([2.0] * 4, [1.0] * 4)) == "2.00 (4 rounds)"
 

@@ -37,6 +37,32 @@ def one_hot(W: Any, X: Any, y: Any) -> tuple[float, Any]:
     return -(target * np.log(p)).sum() / len(y), X.T @ (p - target) / len(y)
 
 
+def ten_classes(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """Right for ten classes, and a broadcast error for others."""
+    target = np.eye(10)[y]
+    scores = X @ W
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return -np.log((p * target).sum(1)).sum() / len(y), X.T @ (p - target) / len(y)
+
+
+def hundred_rows(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """Divides by its own number of rows: wrong for others, without an exception."""
+    loss, dW = log_sum_exp(W, X, y)
+    return loss * len(y) / 100, dW * len(y) / 100
+
+
+def hundred_features(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    return log_sum_exp(W, X.reshape(-1, 100), y)
+
+
+def int32_labels(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """As a compiled signature of int32 labels."""
+    if y.dtype != np.int32:
+        raise TypeError(f"no definition for {y.dtype} labels")
+    return log_sum_exp(W, X, y)
+
+
 def hinge(W: Any, X: Any, y: Any) -> tuple[float, Any]:
     rows = np.arange(len(y))
     scores = X @ W

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastloss.arrays import Floats
 from fastloss.candidates.calling import Outcome, attempt
 from fastloss.candidates.candidate import Candidate
-from fastloss.candidates.cases import Case, Expected, expect, scores_of_case
+from fastloss.candidates.cases import Case, Expected, Size, expect, scores_of_case
 from fastloss.candidates.convention import Convention
 from fastloss.candidates.judging import misfits, tolerances
 from fastloss.losses.base import Loss
@@ -68,6 +68,11 @@ class Evidence:
             self.outcome.loss, self.outcome.gradient, other, tolerances(other, self.precision)
         )
         return {part for part in self.misfits if part not in wrong}
+
+    @property
+    def size(self) -> Size:
+        """Return N, D and C of the case."""
+        return *self.case.X.shape, self.n_classes
 
     @property
     def n_rows(self) -> int:

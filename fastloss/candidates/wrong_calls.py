@@ -14,11 +14,16 @@ import numpy as np
 
 from fastloss.candidates.calling import attempt
 from fastloss.candidates.candidate import missing_arguments
-from fastloss.candidates.cases import make_cases
+from fastloss.candidates.cases import USUAL_SIZE, make_cases, size_text
 from fastloss.candidates.convention import Convention, options
 from fastloss.candidates.evidence import Evidence
 
 Hypothesis = Callable[[Evidence], str | None]
+
+# Sizes that a function may be written for: those of well-known data sets, and of minibatches.
+_CLASSES = (2, 3, 4, 6, 7, 8, 9, 10, 20, 26, 100, 1000)
+_FEATURES = (2, 4, 64, 65, 100, 784, 785, 3072, 3073)
+_ROWS = (32, 64, 100, 128, 256, 500, 1000)
 
 # Results
 
@@ -89,6 +94,7 @@ RESULTS: tuple[Hypothesis, ...] = (
         "it returns a loss for each row: return their mean",
     ),
     another_row_of_w,
+    lambda e: another_size(e),  # defined with the exceptions below
 )
 
 
@@ -135,7 +141,28 @@ def _other_calls(evidence: Evidence) -> Iterator[Evidence]:
     ]
     others.sort(key=lambda other: len(_changes(given, other)))
     for convention in others[1:]:
-        yield evidence.called(convention, make_cases(convention, 0)[0])
+        yield evidence.called(convention, make_cases(convention, 0, evidence.size)[0])
+
+
+def another_size(evidence: Evidence) -> str | None:
+    """Test whether the result is right for a number of rows, features or classes in use."""
+    if evidence.size != USUAL_SIZE:
+        return None
+    n_rows, n_features, n_classes = evidence.size
+    convention = evidence.candidate.convention
+    sizes = {
+        **{f"{c} classes": (n_rows, n_features, c) for c in _CLASSES},
+        **{f"{d} features": (n_rows, d, n_classes) for d in _FEATURES},
+        **{f"{n} rows": (n, n_features, n_classes) for n in _ROWS},
+        **{f"{d} features and 10 classes": (n_rows, d, 10) for d in _FEATURES},
+    }
+    for words, size in sizes.items():
+        if evidence.called(convention, make_cases(convention, 0, size)[0]).is_right:
+            return (
+                f"it seems to want {words}: check it with --size {size_text(size)} (in Python: "
+                f"size={size}), or with --data"
+            )
+    return None
 
 
 def other_data(evidence: Evidence) -> str | None:
@@ -183,4 +210,4 @@ def _wish(given: Convention, wanted: Convention) -> str:
 
 
 #: Hypotheses on a call that raises an exception.
-EXCEPTIONS: tuple[Hypothesis, ...] = (more_arguments, another_call, other_data)
+EXCEPTIONS: tuple[Hypothesis, ...] = (more_arguments, another_size, another_call, other_data)
