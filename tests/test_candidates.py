@@ -128,6 +128,20 @@ def test_every_loss_of_the_package_passes_as_itself(loss, dtype):
         ),
         (users.right_one_way, "softmax", {}, "it seems to want f(X, y, W): pass --order X,y,W"),
         (users.columns_in_float32, "softmax", {}, "it seems to want (C, D): pass --layout cd"),
+        (users.label_plus_one, "softmax", {}, "the label y + 1, and raises at the last class"),
+        (users.penalised_over_rows, "softmax", {}, "its penalty is 0.1 / N * sum(W**2): do not"),
+        (users.penalised_over_rows, "softmax", {"l2": 0.1 / 37}, "its penalty is 0.1 / N * sum"),
+        (users.penalised_loss_only, "softmax", {}, "the gradient has none: add 2 * 0.1 * W to dW"),
+        (users.penalised_gradient_only, "softmax", {}, "the loss has no penalty, but the gradient"),
+        (users.penalised_sum, "softmax", {}, "the penalty is 0.1 * sum(W**2): pass --l2 0.1"),
+        (users.lasso, "softmax", {}, "off by 0.1 * sum(abs(W)): an L1 penalty has no option"),
+        (users.bias_first, "softmax", {"intercept": True}, "right for a bias in the first row"),
+        (users.of_random_rows, "softmax", {}, "two calls with the same arguments differ"),
+        (users.clipped, "softmax", {}, "are scores or probabilities clipped"),
+        (users.dictionary, "softmax", {}, "it returns a dict: return the pair loss, dW"),
+        (users.with_db, "softmax", {}, "it returns a third item"),
+        (users.loss_in_an_array, "softmax", {}, "its loss has the shape (1,)"),
+        (users.of_tensors, "softmax", {}, "(*map(torch.from_numpy, (W, X, y)))`"),
         (
             users.ten_classes,
             "softmax",
@@ -165,7 +179,6 @@ def test_wrong_function_is_told_what_to_do(function, loss, options, advice):
             users.complex_numbers,
             r"; dW must hold real numbers, not complex128",
         ),
-        (users.dictionary, r"returns dict, not \(loss, dW\)"),
         (users.no_gradient, r"returns \(float, None\); dW must have the shape of W"),
         (users.nan_at_zero, r"loss nan, expected 1.60"),
         (users.fails_for_seven, r"raises ValueError: seven$"),
@@ -283,7 +296,7 @@ def test_gradient_of_another_loss_fails_the_differences():
         return users.hinge(W, X, y)[0], users.log_sum_exp(W, X, y)[1]
 
     report = check_candidate(other_gradient, "hinge")
-    assert "finite differences: the gradient is not that of its own loss" in str(report)
+    assert "finite differences: loss and gradient do not belong together" in str(report)
 
     def on_the_problem_of_the_differences(W, X, y):
         return (other_gradient if len(X) == 7 else users.hinge)(W, X, y)
@@ -324,6 +337,7 @@ def test_report_names_the_candidate_and_shows_as_html():
         ({"function": [users.softmax]}, TypeError, r"takes one function .* got \(function\)"),
         ({"function": (1.0, np.ones((2, 3)))}, TypeError, r"got \(float, array \(2, 3\)\)"),
         ({"loss": "nope"}, ValueError, "unknown loss 'nope'"),
+        ({"loss": "cross_entropy"}, ValueError, "cross_entropy is 'softmax' here"),
         ({"order": "W,X"}, ValueError, "order must be a permutation of W,X,y, got 'W,X'"),
         ({"layout": "ab"}, ValueError, "layout must be"),
         ({"l2": -1.0}, ValueError, "l2 must be"),

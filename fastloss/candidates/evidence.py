@@ -133,5 +133,8 @@ class Evidence:
 
     def elsewhere(self, W: Floats) -> Evidence:
         """Call the candidate at another ``W``."""
-        case = replace(self.case, W=W.astype(np.float32).astype(np.float64))
+        return self.on(replace(self.case, W=W.astype(np.float32).astype(np.float64)))
+
+    def on(self, case: Case) -> Evidence:
+        """Call the candidate on another case, or again on the same one."""
         return Evidence.gather(self.candidate, self.loss, case, self.dtype, self.precision)

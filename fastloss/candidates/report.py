@@ -140,7 +140,7 @@ class CandidateReport:
 
     def _of_gradient_check(self, check: GradientCheck) -> str:
         if not check.passed and self.failures:
-            return "  finite differences: the gradient is not that of its own loss"
+            return "  finite differences: loss and gradient do not belong together"
         if not check.passed:
             return f"  finite differences: the gradient is not that of its own loss\n{check}"
         own = "" if not self.failures else "; the gradient belongs to its own loss"

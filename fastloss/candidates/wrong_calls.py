@@ -54,6 +54,13 @@ def nothing(evidence: Evidence) -> str | None:
     return "it returns None: end it with `return loss, dW`"
 
 
+def returned_dict(evidence: Evidence) -> str | None:
+    """Test for a result in a dict."""
+    if not isinstance(evidence.outcome.returned, dict):
+        return None
+    return "it returns a dict: return the pair loss, dW"
+
+
 def in_a_graph(evidence: Evidence) -> str | None:
     """Test for a PyTorch tensor that NumPy refuses to read."""
     if "requires grad" not in evidence.outcome.problem:
@@ -77,6 +84,13 @@ def another_row_of_w(evidence: Evidence) -> str | None:
 RESULTS: tuple[Hypothesis, ...] = (
     nothing,
     in_a_graph,
+    returned_dict,
+    returns(lambda e: ((1,), _own_shape(e)), "its loss has the shape (1,): return float(loss[0])"),
+    returns(
+        lambda e: ((), _own_shape(e), (e.n_classes,)),
+        "it returns a third item, as the gradient of a bias: return (loss, dW), with the bias as "
+        "the last row of W and dW (--intercept), or without a bias",
+    ),
     returns(lambda e: (_own_shape(e), ()), "it returns (gradient, loss): return loss, dW"),
     returns(lambda e: ((),), "it returns the loss alone: return loss, dW"),
     returns(lambda e: (_own_shape(e),), "it returns the gradient alone: return loss, dW"),
@@ -119,6 +133,28 @@ def more_arguments(evidence: Evidence) -> str | None:
     if n_positional < 3:
         return f"it is called as {convention.signature}, but takes {n_positional} arguments"
     return None
+
+
+def wants_tensors(evidence: Evidence) -> str | None:
+    """Test for an exception that speaks of tensors."""
+    if "tensor" not in evidence.outcome.problem.lower():
+        return None
+    order = evidence.candidate.convention.order.replace(",", ", ")
+    return (
+        "it seems to want tensors: check a function of arrays, such as `lambda "
+        f"{order}: {evidence.candidate.short_name}(*map(torch.from_numpy, ({order})))`"
+    )
+
+
+def labels_plus_one(evidence: Evidence) -> str | None:
+    """Test whether the function uses the label y + 1, which the last class does not have."""
+    labels = evidence.case.y % (evidence.n_classes - 1)
+    fewer = evidence.on(replace(evidence.case, y=labels))
+    if not fewer.outcome.is_usable or fewer.is_right:
+        return None
+    if fewer.matches(fewer.of_labels(labels + 1)) != set(fewer.misfits):
+        return None
+    return "it uses the label y + 1, and raises at the last class: do not add 1 to y"
 
 
 def another_call(evidence: Evidence) -> str | None:
@@ -210,4 +246,11 @@ def _wish(given: Convention, wanted: Convention) -> str:
 
 
 #: Hypotheses on a call that raises an exception.
-EXCEPTIONS: tuple[Hypothesis, ...] = (more_arguments, another_size, another_call, other_data)
+EXCEPTIONS: tuple[Hypothesis, ...] = (
+    more_arguments,
+    labels_plus_one,
+    another_size,
+    wants_tensors,
+    another_call,
+    other_data,
+)
