@@ -207,7 +207,7 @@ def _summary(comparison: Comparison) -> str:
     if comparison.fail_above is None or comparison.limit is None:
         return f"{counts}."
     asked = f"slower by more than {100 * comparison.fail_above:.3g} %"
-    noise = f"{100 * (comparison.limit - 1):,.3g} %"
+    noise = f"{100 * (comparison.limit - 1):,.0f} %"
     if failed := comparison.failures:
         limit = asked if comparison.limit == 1.0 + comparison.fail_above else f"{asked} and {noise}"
         return f"FAILED: {counts}; surely {limit}: {_names([change.key for change in failed])}."
