@@ -145,6 +145,12 @@ def test_the_control_says_what_it_is_worth(measured):
     assert said(rounds, [1.0] * 6).endswith(
         "1.000 [0.980, 1.030]; differences below about 3 % mean nothing here."
     )
+    assert "[0.980, 3.000]: too noisy to compare" in said([*rounds[:5], 3.0], [1.0] * 6)
+
+
+def test_machine_without_a_commit_has_none(measured):
+    without = replace(measured, environment={**measured.environment, "git": ""})
+    assert "commit" not in findings.plain_machine(without)
 
 
 def test_plots_are_written_as_png_and_svg_light_and_dark(measured, tmp_path):

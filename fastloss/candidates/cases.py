@@ -7,9 +7,7 @@ same scores, without rounding, so ties and kinks are the same in every implement
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,27 +178,28 @@ def expect(case: Case, convention: Convention, loss: Loss) -> Expected:
     scores = scores_of_case(case, convention, loss)
     lower = upper = gradient
     if case.has_kinks and loss.pieces(scores, case.y) is not None:
-        slopes = _one_sided_slopes(objective.loss, case, value, gradient)
+        slopes = _one_sided_slopes(case, convention, loss, gradient)
         lower = np.minimum(gradient, slopes.min(axis=0))
         upper = np.maximum(gradient, slopes.max(axis=0))
     return Expected(value, gradient, lower, upper, float(np.abs(scores).max()))
 
 
-def _one_sided_slopes(
-    loss: Callable[[Floats], float], case: Case, value: float, gradient: Floats
-) -> Floats:
+def _one_sided_slopes(case: Case, convention: Convention, loss: Loss, gradient: Floats) -> Floats:
     """Return the slopes (2, D, C) to the left and to the right of every entry.
 
     Where a feature is 0 in all rows there is no kink, and both are the ``gradient``.
     """
-    W = case.W
-    slopes = np.stack([gradient, gradient])
-    used = np.append(case.X.any(axis=0), np.ones(len(W) - case.X.shape[1], bool))
-    moved = W.copy()
+    features = case.X.any(axis=0)
+    used = np.append(features, np.ones(len(case.W) - len(features), bool))
+    evaluate = convention.objective(case.X[:, features], case.y, loss, "numpy").loss
+    W, slopes = case.W[used], np.empty((2, int(used.sum()), case.W.shape[1]))
+    value, moved = evaluate(W), W.copy()
     with ieee_arithmetic():
-        for index in product(np.flatnonzero(used), range(W.shape[1])):
+        for index in np.ndindex(W.shape):
             for side, step in enumerate((-_STEP, _STEP)):
                 moved[index] = W[index] + step
-                slopes[(side, *index)] = (loss(moved) - value) / step
+                slopes[(side, *index)] = (evaluate(moved) - value) / step
             moved[index] = W[index]
-    return slopes
+    found = np.stack([gradient] * 2)
+    found[:, used] = slopes
+    return found

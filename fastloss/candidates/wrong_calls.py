@@ -80,6 +80,27 @@ def another_row_of_w(evidence: Evidence) -> str | None:
     )
 
 
+def another_size(evidence: Evidence) -> str | None:
+    """Test whether the result is right for a number of rows, features or classes in use."""
+    if evidence.size != USUAL_SIZE:
+        return None
+    n_rows, n_features, n_classes = evidence.size
+    convention = evidence.candidate.convention
+    sizes = {
+        **{f"{c} classes": (n_rows, n_features, c) for c in _CLASSES},
+        **{f"{d} features": (n_rows, d, n_classes) for d in _FEATURES},
+        **{f"{n} rows": (n, n_features, n_classes) for n in _ROWS},
+        **{f"{d} features and 10 classes": (n_rows, d, 10) for d in _FEATURES},
+    }
+    for words, size in sizes.items():
+        if evidence.called(convention, make_cases(convention, 0, size)[0]).is_right:
+            return (
+                f"it seems to want {words}: check it with --size {size_text(size)} (in Python: "
+                f"size={size}), or with --data"
+            )
+    return None
+
+
 #: Hypotheses on a result that is no pair of a loss and a gradient of the shape of W.
 RESULTS: tuple[Hypothesis, ...] = (
     nothing,
@@ -108,7 +129,7 @@ RESULTS: tuple[Hypothesis, ...] = (
         "it returns a loss for each row: return their mean",
     ),
     another_row_of_w,
-    lambda e: another_size(e),  # defined with the exceptions below
+    another_size,
 )
 
 
@@ -178,27 +199,6 @@ def _other_calls(evidence: Evidence) -> Iterator[Evidence]:
     others.sort(key=lambda other: len(_changes(given, other)))
     for convention in others[1:]:
         yield evidence.called(convention, make_cases(convention, 0, evidence.size)[0])
-
-
-def another_size(evidence: Evidence) -> str | None:
-    """Test whether the result is right for a number of rows, features or classes in use."""
-    if evidence.size != USUAL_SIZE:
-        return None
-    n_rows, n_features, n_classes = evidence.size
-    convention = evidence.candidate.convention
-    sizes = {
-        **{f"{c} classes": (n_rows, n_features, c) for c in _CLASSES},
-        **{f"{d} features": (n_rows, d, n_classes) for d in _FEATURES},
-        **{f"{n} rows": (n, n_features, n_classes) for n in _ROWS},
-        **{f"{d} features and 10 classes": (n_rows, d, 10) for d in _FEATURES},
-    }
-    for words, size in sizes.items():
-        if evidence.called(convention, make_cases(convention, 0, size)[0]).is_right:
-            return (
-                f"it seems to want {words}: check it with --size {size_text(size)} (in Python: "
-                f"size={size}), or with --data"
-            )
-    return None
 
 
 def other_data(evidence: Evidence) -> str | None:
