@@ -189,8 +189,8 @@ def _one_sided_slopes(case: Case, convention: Convention, loss: Loss, gradient: 
 
     Where a feature is 0 in all rows there is no kink, and both are the ``gradient``.
     """
-    features = case.X.any(axis=0)
-    used = np.append(features, np.ones(len(case.W) - len(features), bool))
+    features = np.asarray(case.X.any(axis=0), np.bool_)
+    used = np.append(features, np.ones(len(case.W) - len(features), np.bool_))
     evaluate = convention.objective(case.X[:, features], case.y, loss, "numpy").loss
     W, slopes = case.W[used], np.empty((2, int(used.sum()), case.W.shape[1]))
     value, moved = evaluate(W), W.copy()
