@@ -6,7 +6,8 @@ Measure, on a quiet machine (about 3 minutes; the first run compiles first)::
     pytest bench -k "softmax and numba"           # some of it, by words of the ids
     pytest bench --sizes small,mnist_full,64x10x7 # other sizes: names, N x D x C, or all
     pytest bench --peers                          # PyTorch, JAX and scikit-learn too, if installed
-    pytest bench --candidate my_module:my_function  # your own too, softmax or --candidate-loss
+    pytest bench --candidate my_module:my_function  # your own too, softmax or --candidate-loss;
+                                                  # --l2, --intercept, --layout, --order as in check
     pytest bench --benchmark-histogram            # an SVG for each group
     pytest bench --benchmark-json suite.json && python bench/suite_report.py suite.json
 
@@ -25,13 +26,15 @@ contender has a process of its own, and they take turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from problems import LARGE_SIZES, SIZES, parse_candidate, parse_sizes
 from suite import Suite, machine, start
 
+from fastloss.candidates import Convention
 from fastloss.losses import available_losses
 from fastloss.settings import threads_to_use
 
@@ -62,6 +65,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="softmax",
         help="the loss that it computes (default: softmax)",
     )
+    group.addoption(
+        "--l2", type=float, default=0.0, help="the candidate's loss has l2 * sum(W**2) in it"
+    )
+    group.addoption("--intercept", action="store_true", help="the candidate's W has a bias row")
+    group.addoption("--layout", default="dc", help="the candidate's W: dc (D, C) or cd (C, D)")
+    group.addoption("--order", default="W,X,y", help="the candidate's arguments, such as X,y,W")
     group.addoption("--peers", action="store_true", help="measure other libraries too")
     group.addoption(
         "--no-limit", action="store_true", help="do not measure the limit of the machine"
@@ -69,9 +78,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put the median first: means follow every interruption."""
+    """Give the candidates their convention; put the median first, as means follow interruptions."""
+    option = config.option
+    if option.candidate:
+        try:
+            convention = Convention(option.order, option.layout, option.l2, option.intercept)
+        except (TypeError, ValueError) as error:
+            raise pytest.UsageError(str(error)) from None
+        option.candidate = [replace(one, convention=convention) for one in option.candidate]
     if config.option.benchmark_columns is None:
         config.option.benchmark_columns = ["median", "iqr", "min", "max", "rounds", "iterations"]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Count a failure once: for pytest-benchmark, an unused benchmark is another error."""
+    report = yield
+    benchmark = getattr(item, "funcargs", {}).get("benchmark")
+    if report.failed and benchmark is not None:
+        benchmark.skipped = True
+    return report
 
 
 def pytest_benchmark_update_machine_info(

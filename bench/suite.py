@@ -26,6 +26,7 @@ from fastloss.benchmark.measure import (
     warm,
 )
 from fastloss.benchmark.worker import Session
+from fastloss.candidates import Candidate
 from fastloss.machine import environment
 from fastloss.settings import threads_to_use
 
@@ -134,6 +135,17 @@ def errors_of_loss_and_grad(
         return {"loss_error": loss_error, "gradient_error": gradient_error}
 
     return check
+
+
+def errors_of_candidate(
+    candidate: Candidate, loss: str, problem: BenchProblem, W: Floats, returned: Any
+) -> dict[str, float]:
+    """Return the errors of a candidate's result against NumPy in float64; raise if it is wrong."""
+    reference = candidate.convention.objective(problem.X, problem.y, loss, "numpy")
+    loss_error, gradient_error = run.verify(
+        candidate.name, candidate.result(returned), reference, W, candidate.precision
+    )
+    return {"loss_error": loss_error, "gradient_error": gradient_error}
 
 
 def errors_of_numerical_gradient(

@@ -40,7 +40,12 @@ EVERYTHING = {"order": "X,y,W", "layout": "cd", "l2": 0.1, "intercept": True}
         (users.penalised, "softmax", {"l2": 0.1}),
         (users.half_penalised, "softmax", {"l2": 0.05}),
         (users.with_bias, "softmax", {"intercept": True}),
+        (users.data_first, "softmax", {"order": ("x", "y", "w"), "layout": "DC"}),
         (users.everything, "softmax", EVERYTHING),
+        (users.int32_labels, "softmax", {}),
+        (users.ten_classes, "softmax", {"size": (500, 4, 10)}),
+        (users.hundred_features, "softmax", {"size": (500, 100, 3)}),
+        (users.hundred_rows, "softmax", {"size": (100, 3, 2)}),
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
@@ -123,6 +128,32 @@ def test_every_loss_of_the_package_passes_as_itself(loss, dtype):
         ),
         (users.right_one_way, "softmax", {}, "it seems to want f(X, y, W): pass --order X,y,W"),
         (users.columns_in_float32, "softmax", {}, "it seems to want (C, D): pass --layout cd"),
+        (users.label_plus_one, "softmax", {}, "the label y + 1, and raises at the last class"),
+        (users.penalised_over_rows, "softmax", {}, "its penalty is 0.1 / N * sum(W**2): do not"),
+        (users.penalised_over_rows, "softmax", {"l2": 0.1 / 37}, "its penalty is 0.1 / N * sum"),
+        (users.penalised_loss_only, "softmax", {}, "the gradient has none: add 2 * 0.1 * W to dW"),
+        (users.penalised_gradient_only, "softmax", {}, "the loss has no penalty, but the gradient"),
+        (users.penalised_sum, "softmax", {}, "the penalty is 0.1 * sum(W**2): pass --l2 0.1"),
+        (users.lasso, "softmax", {}, "off by 0.1 * sum(abs(W)): an L1 penalty has no option"),
+        (users.bias_first, "softmax", {"intercept": True}, "right for a bias in the first row"),
+        (users.of_random_rows, "softmax", {}, "two calls with the same arguments differ"),
+        (users.clipped, "softmax", {}, "are scores or probabilities clipped"),
+        (users.dictionary, "softmax", {}, "it returns a dict: return the pair loss, dW"),
+        (users.with_db, "softmax", {}, "it returns a third item"),
+        (users.loss_in_an_array, "softmax", {}, "its loss has the shape (1,)"),
+        (users.of_tensors, "softmax", {}, "(*map(torch.from_numpy, (W, X, y)))`"),
+        (
+            users.ten_classes,
+            "softmax",
+            {},
+            "to want 10 classes: check it with --size 37x13x10",
+        ),
+        (
+            users.hundred_features,
+            "softmax",
+            {},
+            "100 features: check it with --size 37x100x5",
+        ),
         (users.unshifted, "softmax", {}, "subtract each row's largest score before exp"),
         (users.shifted_by_the_largest_of_all, "softmax", {}, "subtract each row's largest score"),
     ],
@@ -148,7 +179,6 @@ def test_wrong_function_is_told_what_to_do(function, loss, options, advice):
             users.complex_numbers,
             r"; dW must hold real numbers, not complex128",
         ),
-        (users.dictionary, r"returns dict, not \(loss, dW\)"),
         (users.no_gradient, r"returns \(float, None\); dW must have the shape of W"),
         (users.nan_at_zero, r"loss nan, expected 1.60"),
         (users.fails_for_seven, r"raises ValueError: seven$"),
@@ -266,7 +296,7 @@ def test_gradient_of_another_loss_fails_the_differences():
         return users.hinge(W, X, y)[0], users.log_sum_exp(W, X, y)[1]
 
     report = check_candidate(other_gradient, "hinge")
-    assert "finite differences: the gradient is not that of its own loss" in str(report)
+    assert "finite differences: loss and gradient do not belong together" in str(report)
 
     def on_the_problem_of_the_differences(W, X, y):
         return (other_gradient if len(X) == 7 else users.hinge)(W, X, y)
@@ -300,8 +330,14 @@ def test_report_names_the_candidate_and_shows_as_html():
     [
         ({"function": "no_colon"}, ValueError, "my_module:my_function"),
         ({"function": "no_such_module_at_all:f"}, ValueError, "No module named"),
+        ({"function": "no_such_module.py:f"}, ValueError, "leave out .py: no_such_module:f"),
+        ({"function": "no_such_module:f"}, ValueError, "looked in .*, PYTHONPATH and the inst"),
         ({"function": "json:no_such_function"}, ValueError, "no such function; json has"),
+        ({"function": "users_functions:sofmax"}, ValueError, "did you mean 'softmax'"),
+        ({"function": [users.softmax]}, TypeError, r"takes one function .* got \(function\)"),
+        ({"function": (1.0, np.ones((2, 3)))}, TypeError, r"got \(float, array \(2, 3\)\)"),
         ({"loss": "nope"}, ValueError, "unknown loss 'nope'"),
+        ({"loss": "cross_entropy"}, ValueError, "cross_entropy is 'softmax' here"),
         ({"order": "W,X"}, ValueError, "order must be a permutation of W,X,y, got 'W,X'"),
         ({"layout": "ab"}, ValueError, "layout must be"),
         ({"l2": -1.0}, ValueError, "l2 must be"),
@@ -323,6 +359,35 @@ def test_candidate_travels_and_is_called_in_the_packages_own_convention():
     expected = fastloss.loss_and_grad(W, X, y, l2=0.1, intercept=True, backend="numpy")
     np.testing.assert_allclose(loss, expected[0], rtol=1e-12)
     np.testing.assert_allclose(dW, expected[1], rtol=1e-9, atol=1e-12)
+
+
+def test_size_and_labels_of_the_data_are_tried_and_noted():
+    functions = (users.ten_classes, users.int32_labels, users.hundred_rows, users.wrong_sign)
+    candidates = [Candidate.of(function) for function in functions]
+    right, refused = verified(candidates, "softmax", sizes=[(100, 6, 10)])
+    assert [candidate.labels for candidate in right] == [None, "int32", None]
+    assert list(refused) == ["wrong_sign"]
+    X, y, W = np.ones((3, 6)), np.arange(3), np.ones((6, 10))
+    assert right[1](W, X, y)[0] == pytest.approx(np.log(10))
+    report = check_candidate(users.int32_labels)
+    assert "for int64 labels it raises TypeError: no definition for int64 labels" in str(report)
+    report = check_candidate(users.hundred_rows, size=(100, 6, 10))
+    assert "it is verified at 100x6x10 (N x D x C) only; at 37x13x5: loss " in str(report)
+    assert "one row" not in {finding.case for finding in report.findings}
+    # Too large to be tried with all its rows.
+    assert not check_candidate(users.hundred_rows, size=(100, 30_000, 10)).passed
+
+
+def test_report_of_a_wrong_function_says_that_it_stopped_and_has_a_short_repr(capsys):
+    def loud(W, X, y):
+        print("hello")
+        return users.wrong_sign(W, X, y)
+
+    report = check_candidate(loud)
+    assert report.right_cases == "0 of 2, then stopped"
+    assert "it stopped at the first wrong problem" in str(report)
+    assert repr(report) == "<loud: FAILED as softmax; print it for the report>"
+    assert capsys.readouterr().out == ""
 
 
 def test_float32_function_is_timed_on_float32_copies():

@@ -167,6 +167,8 @@ def test_interrupted_bench_saves_its_cells(tmp_path, monkeypatch):
             "give one --loss",
         ),
         (("check", "--candidate", "m:f", "--backend", "numpy"), "--backend does not apply"),
+        (("check", "--candidate", "m:f", "--size", "40"), "--size must be NxDxC"),
+        (("check", "--size", "4x5x6"), "--size describes a --candidate"),
         (("bench", "--candidate", "m:f", "--order", "X,y"), "permutation of W,X,y, got 'X,y'"),
         (("warmup", "--dtype", "int8"), "float32, float64 or uint8"),
         (("warmup", "--dtype", "nonsense"), "nonsense"),
@@ -202,6 +204,18 @@ def test_check_of_a_wrong_candidate_fails_with_the_report(candidates):
     result = run("check", *right, "--loss", "hinge")
     assert result.exit_code == 1
     assert "it computes the loss softmax: pass --loss softmax" in result.stdout
+
+
+def test_check_tries_the_size_of_an_option_and_of_the_data(candidates, tmp_path):
+    with Path(f"{candidates}.py").open("a") as file:
+        file.write("def four(W, X, y):\n    return right(W + np.zeros(4), X, y)\n")
+    np.savez(tmp_path / "d.npz", X=np.random.default_rng(0).random((40, 5)), y=np.arange(40) % 4)
+    four = ("check", "--candidate", f"{candidates}:four")
+    assert "it seems to want 4 classes: check it with --size 37x13x4" in run(*four).stdout
+    for options in (("--size", "9x3x4"), ("--data", "d.npz")):
+        result = run(*four, *options)
+        assert result.exit_code == 0, result.output
+        assert "it is verified at 37x" in result.stdout
 
 
 def test_check_calls_a_candidate_as_the_options_say(candidates, tmp_path):

@@ -210,6 +210,29 @@ def test_wrong_argument_is_refused_before_measuring(arguments, error, match):
         compare(*arguments, settings=FAST)
 
 
+def test_numbers_that_are_not_finite_are_the_datas_fault():
+    with pytest.raises(ValueError, match=r"X\[0, 1\] is nan, expected a finite number"):
+        compare(mine, [[1.0, np.nan], [1.0, 2.0]], [0, 1], settings=FAST)
+
+
+def test_labels_from_one_are_a_warning_and_one_backend_is_enough():
+    with pytest.warns(UserWarning, match="no row has the label 0: .* so 4 classes are timed"):
+        result = compare(mine, X, y + 1, backends="numpy", settings=FAST)
+    assert [timing.contender for timing in result.cells[0].timings] == ["numpy", "mine"]
+
+
+def test_refusal_at_pixels_says_that_sums_wrap():
+    def wraps(W, X, y):
+        scores = (X @ W).astype(X.dtype)
+        return mine(np.eye(scores.shape[1], dtype=W.dtype), scores.astype(W.dtype), y)[0], mine(
+            W, X, y
+        )[1]
+
+    pixels = rng.integers(0, 256, (40, 6)).astype(np.uint8)
+    cell = compare(wraps, pixels, y, backends="numpy", settings=FAST).cells[0]
+    assert "X is uint8 here, where sums wrap at 256" in cell.refused["wraps"]
+
+
 def test_names_differ_and_none_is_a_backend():
     def numpy(W, X, y):
         return mine(W, X, y)

@@ -377,6 +377,26 @@ def test_the_command_exits_with_0_if_nothing_fails(files, options):
     assert ("Passed" in result.stdout) == bool(options)
 
 
+def test_a_slowdown_within_the_controls_noise_is_not_decidable(files, tmp_path):
+    before, after = pair(0, slower={(400, "fused"): 1.5})
+    after.control_again = Timing("numpy", [1.9 * value for value in after.control.seconds])
+    paths = files(before, after)
+    result = run(*paths, "--fail-above", "10%")
+    assert result.exit_code == 0
+    assert "Not decidable: " in result.stdout
+    assert "fused on softmax, 400 x 64 x 10 float32: slower by more than 10 %" in result.stdout
+    assert "Passed" not in result.stdout
+    record = json.loads(run(*paths, "--fail-above", "10%", "--json", "-").stdout)
+    assert record["undecided"] == ["fused on softmax, 400 x 64 x 10 float32"]
+    # Runs are found by the folders that bench writes too.
+    for path in paths:
+        (tmp_path / path.stem).mkdir()
+        path.rename(tmp_path / path.stem / "results.json")
+    folders = [tmp_path / path.stem for path in paths]
+    assert run(*folders, "--fail-above", "90%").stdout.count("Passed: ") == 1
+    assert "surely slower by more than 90 %" in run(*folders, "--fail-above", "90%").stdout
+
+
 def test_json_says_all_that_the_table_says(files, tmp_path):
     before, after = pair(0, slower={(400, "fused"): 1.5})
     after.cells[0].timings.append(Timing("new", [1.0]))

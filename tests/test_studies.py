@@ -145,6 +145,12 @@ def test_the_control_says_what_it_is_worth(measured):
     assert said(rounds, [1.0] * 6).endswith(
         "1.000 [0.980, 1.030]; differences below about 3 % mean nothing here."
     )
+    assert "[0.980, 3.000]: too noisy to compare" in said([*rounds[:5], 3.0], [1.0] * 6)
+
+
+def test_machine_without_a_commit_has_none(measured):
+    without = replace(measured, environment={**measured.environment, "git": ""})
+    assert "commit" not in findings.plain_machine(without)
 
 
 def test_plots_are_written_as_png_and_svg_light_and_dark(measured, tmp_path):
@@ -274,8 +280,9 @@ def test_extrapolated_timings_are_marked():
 
 def test_ratios_read_well():
     assert report.ratio(Ratio(2.0, 1.9, 2.1, 9)) == "2.00 [1.90, 2.10]"
-    assert report.ratio(Ratio(1234.0, 1.0, 2.0, 9), extrapolated=True) == "~1,234"
-    assert report.ratio(Ratio(1 / 500, 0.0, 0.1, 9)) == "1/500"
+    assert report.ratio(Ratio(1234.0, 1.0, 2.0, 9), extrapolated=True) == "~1,234 [1.00, 2.00]"
+    assert report.ratio(Ratio(1 / 500, 1 / 800, 0.1, 9)) == "1/500 [1/800, 0.10]"
+    assert report.ratio(Ratio.of([500.0] * 4, [1.0] * 4)) == "500 (4 rounds)"
     assert report.ratio(None) == "1"
     assert report.ratio(Ratio.of([2.0] * 4, [1.0] * 4)) == "2.00 (4 rounds)"
 

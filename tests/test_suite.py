@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[1]
 CANDIDATES = """
 import fastloss
 
-def right(W, X, y):
+def right(X, y, W):
     return fastloss.loss_and_grad(W, X, y, loss="crammer_singer", backend="numpy")
 
-def wrong(W, X, y):
-    loss, dW = right(W, X, y)
+def wrong(X, y, W):
+    loss, dW = right(X, y, W)
     return 2 * loss, dW
 """
 
@@ -36,10 +36,11 @@ def stored(tmp_path_factory, plain_environment) -> Path:
     path = tmp_path_factory.mktemp("suite") / "suite.json"
     (path.parent / "users_module.py").write_text(CANDIDATES)
     command = [sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"]
-    options = ["--sizes=small", "--no-limit", "--benchmark-max-time=0.01"]
+    # The wrong candidate is skipped at the second size.
+    options = ["--sizes=small,300x65x10", "--no-limit", "--benchmark-max-time=0.01"]
     options += ["--candidate=users_module:right", "--candidate=users_module:wrong"]
-    options += ["--candidate-loss=crammer_singer"]
-    words = ["-k", "(softmax or crammer_singer) and 200x65x10"]
+    options += ["--candidate-loss=crammer_singer", "--order=X,y,W"]
+    words = ["-k", "(softmax or crammer_singer) and 200x65x10 or wrong"]
     ran = subprocess.run(
         [*command, *options, *words, f"--benchmark-json={path}"],
         cwd=ROOT,
@@ -49,7 +50,9 @@ def stored(tmp_path_factory, plain_environment) -> Path:
         timeout=120,
     )
     assert "1 failed" in ran.stdout, ran.stdout + ran.stderr
-    assert "VerificationError: users_module:wrong is wrong: loss " in ran.stdout
+    assert " error" not in ran.stdout
+    assert "users_module:wrong: FAILED as crammer_singer, called as f(X, y, W)" in ran.stdout
+    assert "likely: the loss is twice the right one" in ran.stdout
     return path
 
 

@@ -37,6 +37,95 @@ def one_hot(W: Any, X: Any, y: Any) -> tuple[float, Any]:
     return -(target * np.log(p)).sum() / len(y), X.T @ (p - target) / len(y)
 
 
+def ten_classes(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """Right for ten classes, and a broadcast error for others."""
+    target = np.eye(10)[y]
+    scores = X @ W
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return -np.log((p * target).sum(1)).sum() / len(y), X.T @ (p - target) / len(y)
+
+
+def hundred_rows(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """Divides by its own number of rows: wrong for others, without an exception."""
+    loss, dW = log_sum_exp(W, X, y)
+    return loss * len(y) / 100, dW * len(y) / 100
+
+
+def hundred_features(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    return log_sum_exp(W, X.reshape(-1, 100), y)
+
+
+def label_plus_one(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """An IndexError at the last class."""
+    scores, rows = X @ W, np.arange(len(y))
+    z = np.exp(scores - scores.max(1, keepdims=True))
+    p = z / z.sum(1, keepdims=True)
+    loss = -np.log(p[rows, y + 1]).mean()
+    p[rows, y + 1] -= 1
+    return loss, X.T @ p / len(y)
+
+
+def penalised_over_rows(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss + 0.1 / len(y) * (W * W).sum(), dW + 0.2 / len(y) * W
+
+
+def penalised_loss_only(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss + 0.1 * (W * W).sum(), dW
+
+
+def penalised_gradient_only(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, dW + 0.2 * W
+
+
+def penalised_sum(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return len(y) * loss + 0.1 * (W * W).sum(), len(y) * dW + 0.2 * W
+
+
+def lasso(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss + 0.1 * np.abs(W).sum(), dW + 0.1 * np.sign(W)
+
+
+def bias_first(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    return log_sum_exp(W, np.hstack([np.ones((len(X), 1), X.dtype), X]), y)
+
+
+def of_random_rows(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    chosen = np.random.default_rng().choice(len(y), max(1, len(y) // 2))
+    return log_sum_exp(W, X[chosen], y[chosen])
+
+
+def clipped(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return min(loss, 69.0), dW
+
+
+def with_db(W: Any, X: Any, y: Any) -> tuple[float, Any, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return loss, dW, dW.sum(0)
+
+
+def loss_in_an_array(W: Any, X: Any, y: Any) -> tuple[Any, Any]:
+    loss, dW = log_sum_exp(W, X, y)
+    return np.array([loss]), dW
+
+
+def of_tensors(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    raise TypeError("mm(): argument 'input' must be Tensor, not numpy.ndarray")
+
+
+def int32_labels(W: Any, X: Any, y: Any) -> tuple[float, Any]:
+    """As a compiled signature of int32 labels."""
+    if y.dtype != np.int32:
+        raise TypeError(f"no definition for {y.dtype} labels")
+    return log_sum_exp(W, X, y)
+
+
 def hinge(W: Any, X: Any, y: Any) -> tuple[float, Any]:
     rows = np.arange(len(y))
     scores = X @ W

@@ -39,6 +39,8 @@ Contender = BackendTask | AutoTask | CandidateTask | PeerTask
 # It is still enough work for the kernel of several threads, which the whole problem will use.
 _PROBE_ROWS = 64
 _PROBE_MULTIPLY_ADDS = 4_000_000
+# Candidates are verified with X of floats before, which does not show this.
+_AS_UINT8 = "; X is uint8 here, where sums wrap at 256: is something computed in the type of X?"
 
 
 def measure_cell(
@@ -90,7 +92,7 @@ def measure_cell(
             except Exception as error:
                 # A candidate in this process raises errors of its own.
                 if task.kind == "candidate":
-                    refused[name] = str(error)
+                    refused[name] = f"{error}{_AS_UINT8 if X.dtype == np.uint8 else ''}"
                 elif task.kind == "peer" and isinstance(error, (VerificationError, WorkerError)):
                     skipped[name] = first_line(error)
                 else:
@@ -194,10 +196,12 @@ def _note(session: Session, task: Contender, dtype: np.dtype[Any]) -> str:
         )
     if task.kind == "peer" and dtype == np.uint8:
         return "handed a float32 copy of X, made beforehand"
-    taken = task.candidate.dtype if isinstance(task, CandidateTask) else None
-    if taken not in (None, str(dtype)):
-        return f"handed {taken} copies of W and X, made beforehand"
-    return ""
+    if not isinstance(task, CandidateTask):
+        return ""
+    taken, labels = task.candidate.dtype, task.candidate.labels
+    copies = [f"{taken} copies of W and X"] if taken not in (None, str(dtype)) else []
+    copies += [] if labels is None else [f"{labels} labels"]
+    return f"handed {' and '.join(copies)}, made beforehand" if copies else ""
 
 
 def measure_control(run: Run, X: NDArray[Any], y: NDArray[np.int64], n_classes: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastloss import data
-from fastloss.arrays import as_labels, as_rows, count_classes
+from fastloss.arrays import as_labels, as_rows, check_finite, count_classes
 from fastloss.backends import available_backends
 from fastloss.benchmark.backend_study import measure_cell
 from fastloss.benchmark.run import (
@@ -22,26 +23,30 @@ from fastloss.benchmark.run import (
 )
 from fastloss.benchmark.shown import ShownResults
 from fastloss.candidates import Candidate, Convention, Functions, as_candidates, examine
+from fastloss.candidates.cases import Size
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 
 
 def verified(
-    candidates: Iterable[Candidate], loss: str | Loss, seed: int = 0
+    candidates: Iterable[Candidate], loss: str | Loss, seed: int = 0, sizes: Sequence[Size] = ()
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Return the right candidates, and by name why the others are wrong.
+
+    ``sizes`` (N, D, C) are those of the data: a candidate may be right for one of them only.
 
     Raises
     ------
     VerificationError : all candidates are wrong.
     ValueError : a place ``"module:function"`` has no function.
     """
-    reports = [(candidate, examine(candidate, loss, seed)) for candidate in candidates]
+    reports = [(candidate, examine(candidate, loss, seed, sizes=sizes)) for candidate in candidates]
     right = [
         replace(
             candidate,
             precision=report.precision,
             dtype=report.dtypes[0] if len(report.dtypes) == 1 else None,
+            labels=report.labels,
         )
         for candidate, report in reports
         if report.passed
@@ -63,7 +68,7 @@ def compare(
     intercept: bool = False,
     layout: str = "dc",
     order: str = "W,X,y",
-    backends: tuple[str, ...] | None = None,
+    backends: str | tuple[str, ...] | None = None,
     settings: Settings | None = None,
     progress: Progress = silent,
 ) -> ShownResults:
@@ -83,7 +88,7 @@ def compare(
     loss : the loss that the functions compute (mean over the rows): a name or an instance.
     l2, intercept, layout, order : terms of their loss and how they are called; see
         `fastloss.candidates.Convention`.
-    backends : the backends to time; by default all.
+    backends : the backends to time, or one; by default all.
     settings : by default `Settings` with the kernels already cached, because the table shows no
         first calls.
 
@@ -95,7 +100,11 @@ def compare(
     Raises
     ------
     VerificationError : all functions are wrong; the message says where and by how much.
-    ValueError : ``X`` without ``y``, or ``y`` without ``X``.
+    ValueError : ``X`` without ``y``, ``y`` without ``X``, or numbers in ``X`` that are not finite.
+
+    Warns
+    -----
+    UserWarning : no row has the label 0.
 
     Examples
     --------
@@ -106,10 +115,11 @@ def compare(
     X, y, source = _problem(X, y, settings.seed)
     get_loss(loss)
     n_classes = count_classes(y)
-    names = backends or available_backends()
+    names = (backends,) if isinstance(backends, str) else backends or available_backends()
     convention = Convention(order, layout, l2, intercept)
     given = as_candidates(candidates, convention, taken=names)
-    right, refused = verified(given, loss, settings.seed)
+    size = (len(X), X.shape[1], n_classes)
+    right, refused = verified(given, loss, settings.seed, [size])
     with start("comparison", source + convention.as_note, settings, progress) as run:
         measure_cell(
             run, loss, X, y, n_classes, names, right, convention=convention, refused=refused
@@ -129,4 +139,13 @@ def _problem(
         given, missing = ("y", "X") if X is None else ("X", "y")
         raise ValueError(f"{given} is given without {missing}: give both, or neither")
     rows = as_rows(X)
-    return rows, as_labels(y, len(rows)), "your own"
+    labels = as_labels(y, len(rows))
+    check_finite("X", rows)
+    if labels.min() > 0:
+        warnings.warn(
+            f"no row has the label 0: labels start at 0, so {count_classes(labels)} classes are "
+            f"timed, 0 to {labels.max()}",
+            UserWarning,
+            stacklevel=3,
+        )
+    return rows, labels, "your own"

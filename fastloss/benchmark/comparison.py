@@ -142,8 +142,9 @@ class Change:
 class Comparison:
     """All changes, worst first.
 
-    ``limit`` is the ratio that a lower end has to exceed to fail, None without a threshold;
-    ``controls`` are the farthest ends of the A/A controls, before and after.
+    ``fail_above`` is the slowdown that was asked for, None without a threshold, and ``limit`` the
+    ratio that a lower end has to exceed to fail. ``controls`` are the farthest ends of the A/A
+    controls, before and after: ``limit`` is no smaller.
     """
 
     changes: list[Change]
@@ -152,8 +153,20 @@ class Comparison:
     drift: float
     shared: float
     controls: tuple[float | None, float | None]
+    fail_above: float | None
     limit: float | None
     warnings: list[str]
+
+    @property
+    def undecided(self) -> list[Change]:
+        """The changes that would fail, were the A/A controls closer to 1."""
+        if self.fail_above is None:
+            return []
+        return [
+            change
+            for change in self.changes
+            if not change.fails and _exceeds(change.ratio, change.own, 1.0 + self.fail_above)
+        ]
 
     @property
     def failures(self) -> list[Change]:
@@ -165,6 +178,7 @@ class Comparison:
         return {
             "schema": SCHEMA,
             "failed": bool(self.failures),
+            "undecided": [str(change.key) for change in self.undecided],
             "limit": self.limit,
             "controls": list(self.controls),
             "drift": self.drift,
@@ -269,6 +283,7 @@ def compare_runs(
         drift=drift,
         shared=shared,
         controls=controls,
+        fail_above=fail_above,
         limit=limit,
         warnings=list(_warnings(before, after, controls)),
     )
@@ -277,14 +292,15 @@ def compare_runs(
 def _change(
     key: Key, before: Timing, after: Timing, own: Interval, ratio: Interval, limit: float | None
 ) -> Change:
-    fails = (
-        limit is not None
-        and ratio.low is not None
-        and own.low is not None
-        and ratio.low > limit
-        and own.low > 1.0
-    )
+    fails = limit is not None and _exceeds(ratio, own, limit)
     return Change(key, before, after, own, ratio, fails)
+
+
+def _exceeds(ratio: Interval, own: Interval, limit: float) -> bool:
+    """Return whether a slowdown is surely above the limit, and one without cancelled drift too."""
+    if ratio.low is None or own.low is None:
+        return False
+    return ratio.low > limit and own.low > 1.0
 
 
 def ratio_of_medians(

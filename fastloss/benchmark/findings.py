@@ -177,6 +177,11 @@ def control_line(results: Results) -> str:
     same = f"A/A control: the same contender against itself is {control.value:.3f}"
     if not control.has_interval:
         return f"{same}, from {count_of(control.n_rounds, 'round')}: too few for an interval."
+    if control.uncertainty >= 1.0:
+        return (
+            f"{same} [{control.low:.3f}, {control.high:.3f}]: too noisy to compare contenders, so "
+            "measure again on a quieter machine."
+        )
     return (
         f"{same} [{control.low:.3f}, {control.high:.3f}]; "
         f"differences below about {100 * control.uncertainty:.0f} % mean nothing here."
@@ -187,10 +192,11 @@ def plain_machine(results: Results) -> str:
     """Return the machine, the commit and the day, in a sentence."""
     found = results.environment
     blas = ", ".join(found["blas"]) or "unknown"
+    commit = f" at commit {found['git']}" if found["git"] else ""
     return (
         f"Measured on {found['cpu']} ({count_of(found['affinity'], 'CPU')}, "
-        f"{count_of(found['threads'], 'thread')}; BLAS: {blas}) on {found['time'].split()[0]} "
-        f"at commit {found['git'] or 'unknown'}."
+        f"{count_of(found['threads'], 'thread')}; BLAS: {blas}) on {found['time'].split()[0]}"
+        f"{commit}."
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data as datasets
+from fastloss.arrays import check_finite
 from fastloss.backends import available_backends
 from fastloss.benchmark.backend_study import measure_cell, measure_control
 from fastloss.benchmark.candidates import verified
@@ -114,11 +115,11 @@ class Plan:
             raise ValueError("peers compute the loss alone: leave out --peers, or l2 and intercept")
         if candidates and len(losses) > 1:
             raise ValueError("a candidate computes one loss: give one --loss")
-        given = as_candidates(candidates or (), convention)
-        right, refused = verified(given, losses[0], settings.seed)
         dataset = None if data is None else datasets.load(data)
         if dataset is not None and not convention.intercept:
             dataset = _with_bias(dataset)
+        if dataset is not None:
+            check_finite("X", dataset.X)
         default_rows = DEFAULT_SHAPE[0] if dataset is None else len(dataset)
         counts = _QUICK_FEATURE_COUNTS if quick else FEATURE_COUNTS
         plan = cls(
@@ -127,8 +128,7 @@ class Plan:
             losses=losses,
             backends=tuple(backends or _default_backends(peers)),
             sizes=sizes or [(default_rows, None, None)],
-            candidates=right,
-            refused=refused,
+            candidates=[],
             convention=convention,
             dtype=np.dtype(dtype),
             feature_counts=counts if gradient_study and not (candidates or peers) else (),
@@ -137,6 +137,12 @@ class Plan:
         )
         for size in plan.sizes:
             plan.check_size(size)
+        plan.candidates, plan.refused = verified(
+            as_candidates(candidates or (), convention),
+            losses[0],
+            settings.seed,
+            [plan.full_size(size) for size in plan.sizes],
+        )
         return plan
 
     @property
@@ -160,19 +166,19 @@ class Plan:
                 f"{'x'.join(map(str, filter(None, size)))}"
             )
 
+    def full_size(self, size: Size) -> tuple[int, int, int]:
+        """Return rows, features and classes of a size, with the defaults filled in."""
+        if self.dataset is not None:
+            return size[0], self.dataset.X.shape[1], self.dataset.n_classes
+        n_features = size[1] or DEFAULT_SHAPE[1] - self.convention.intercept
+        return size[0], n_features, size[2] or DEFAULT_SHAPE[2]
+
     def problem(self, size: Size) -> tuple[NDArray[np.generic], NDArray[np.int64], int]:
         """Return ``X``, ``y`` and the number of classes at a size."""
         if self.dataset is None:
-            n_features = size[1] or DEFAULT_SHAPE[1] - self.convention.intercept
-            n_classes = size[2] or DEFAULT_SHAPE[2]
-            made = datasets.synthetic(
-                size[0],
-                n_features,
-                n_classes,
-                seed=self.settings.seed,
-                dtype=self.dtype,
-            )
-            return made.X, made.y, n_classes
+            full = self.full_size(size)
+            made = datasets.synthetic(*full, seed=self.settings.seed, dtype=self.dtype)
+            return made.X, made.y, full[2]
         X = self.dataset.X[: size[0]]
         if X.dtype != self.dtype:
             X = X.astype(self.dtype)

@@ -75,7 +75,7 @@ def plot_backends(results: Results, stem: Path) -> list[Path]:
     sizes = list(dict.fromkeys((cell.size, cell.dtype) for cell in results.cells))
     colours = colours_of(timing.contender for cell in results.cells for timing in cell.timings)
     groups = [[cell for cell in results.cells if (cell.size, cell.dtype) == s] for s in sizes]
-    heights = [len(group) + 1.2 for group in groups]
+    heights = [max(2, len(group)) + 1.2 for group in groups]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(len(sizes), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -105,7 +105,8 @@ def _draw_cells(ax: Axes, cells: list[Cell], colours: dict[str, str]) -> None:
             labels.append((cell.limit_seconds, y, "limit", INK))
     ax.set_xscale("log")
     ax.set_yticks(range(len(cells)), [plain(cell.loss) for cell in cells])
-    ax.set_ylim(len(cells) - 0.5, -0.9)
+    # The labels of the first row need room below it too.
+    ax.set_ylim(max(2, len(cells)) - 0.5, -0.9)
     ax.margins(x=0.12)
     label_points(ax, [place for place in labels if place[1] == 0])
     ax.grid(axis="y", visible=False)

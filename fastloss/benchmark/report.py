@@ -25,14 +25,17 @@ def ratio(value: Ratio | None, extrapolated: bool = False) -> str:
     """Format a ratio with its interval, or with its rounds if they are too few for one."""
     if value is None:
         return "1"
-    mark = EXTRAPOLATED if extrapolated else ""
-    if value.value >= 100:
-        return f"{mark}{value.value:,.0f}"
-    if value.value <= 0.01:
-        return f"{mark}1/{1 / value.value:,.0f}"
+    text = f"{EXTRAPOLATED if extrapolated else ''}{_factor(value.value)}"
     if not value.has_interval:
-        return f"{mark}{value.value:.2f} ({count_of(value.n_rounds, 'round')})"
-    return f"{mark}{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
+        return f"{text} ({count_of(value.n_rounds, 'round')})"
+    return f"{text} [{_factor(value.low)}, {_factor(value.high)}]"
+
+
+def _factor(value: float) -> str:
+    """Format a factor; one of 1/100 or less as a fraction."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"1/{1 / value:,.0f}" if value <= 0.01 else f"{value:.2f}"
 
 
 def time_of(timing: Timing | None) -> str:

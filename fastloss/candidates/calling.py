@@ -6,7 +6,9 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +58,20 @@ def attempt(
     y: NDArray[Any],
     layout: Layout = np.asarray,
 ) -> Outcome:
-    """Call the candidate with copies of the arguments; return what came of it, never raise."""
+    """Call the candidate with copies of the arguments; return what came of it, never raise.
+
+    Text that it prints is left out: a check makes dozens of calls.
+    """
     function = resolve_candidate(candidate.function)
-    arguments = [layout(array.copy()) for array in candidate.convention.arguments(W, X, y)]
+    arguments = [layout(array.copy()) for array in candidate.arguments(W, X, y)]
     before = [array.copy() for array in arguments]
     try:
         # A user's code may warn as it likes; the verdict says what came of it.
-        with np.errstate(all="ignore"), warnings.catch_warnings():
+        with (
+            np.errstate(all="ignore"),
+            warnings.catch_warnings(),
+            redirect_stdout(StringIO()),
+        ):
             warnings.simplefilter("ignore")
             returned = function(*arguments)
             changed = tuple(

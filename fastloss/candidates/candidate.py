@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -28,7 +29,8 @@ class Candidate:
 
     It can be pickled if the function can. A place is looked up in the process that calls it.
     ``precision`` names the tolerances of its results. ``dtype`` is the only type of ``W`` and ``X``
-    that it takes, None if it takes float32 and float64.
+    that it takes, None if it takes float32 and float64; ``labels`` is the type of ``y`` that it
+    takes, None for int64.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Candidate:
     convention: Convention = USUAL
     precision: str = "float64"
     dtype: str | None = None
+    labels: str | None = None
 
     @classmethod
     def of(cls, function: str | LossAndGrad, convention: Convention = USUAL) -> Candidate:
@@ -47,12 +50,17 @@ class Candidate:
         """Return the name without its module, for code in a message."""
         return self.name.rpartition(":")[2]
 
+    def arguments(self, W: Floats, X: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Return the function's arguments, with labels of the type that it takes."""
+        labels = y if self.labels is None else y.astype(self.labels)
+        return self.convention.arguments(W, X, labels)
+
     def bind(self, W: Floats, X: NDArray[Any], y: NDArray[np.int64]) -> Callable[[], Any]:
         """Return the bare call: its arguments are laid out, its result is the function's own."""
         function = resolve_candidate(self.function)
         if self.dtype is not None:
             W, X = W.astype(self.dtype, copy=False), X.astype(self.dtype, copy=False)
-        arguments = self.convention.arguments(W, X, y)
+        arguments = self.arguments(W, X, y)
         return lambda: function(*arguments)
 
     def result(self, returned: Any) -> tuple[float, NDArray[Any]]:
@@ -84,12 +92,30 @@ def resolve_candidate(candidate: str | LossAndGrad) -> LossAndGrad:
     try:
         module = import_module(module_name)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"candidate {candidate!r}: {named(error)}") from error
+        hint = _import_hint(module_name, function_name, error)
+        raise ValueError(f"candidate {candidate!r}: {named(error)}{hint}") from error
     function: object = getattr(module, function_name, None)
     if not callable(function):
-        known = ", ".join(name for name in vars(module) if not name.startswith("_"))
-        raise ValueError(f"candidate {candidate!r}: no such function; {module_name} has {known}")
+        own = [
+            name
+            for name, value in vars(module).items()
+            if callable(value) and not name.startswith("_")
+        ]
+        close = get_close_matches(function_name, own, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"{module_name} has {', '.join(own)}"
+        raise ValueError(f"candidate {candidate!r}: no such function; {hint}")
     return function
+
+
+def _import_hint(module_name: str, function_name: str, error: BaseException) -> str:
+    """Return what to do if the module itself cannot be found, else an empty text."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    stem = module_name.removesuffix(".py")
+    if missing is not None and stem != module_name:
+        return f"; leave out .py: {stem.replace('/', '.')}:{function_name}"
+    if missing is None or missing != module_name.partition(".")[0]:
+        return ""
+    return f"; looked in {Path.cwd()}, PYTHONPATH and the installed packages"
 
 
 def name_of(function: str | LossAndGrad) -> str:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.candidates.calling import Outcome, attempt
+from fastloss.candidates.calling import Outcome, attempt, described
 from fastloss.candidates.candidate import Candidate, LossAndGrad, name_of
-from fastloss.candidates.cases import Case, make_cases, smooth_case
+from fastloss.candidates.cases import (
+    USUAL_SIZE,
+    Case,
+    Size,
+    make_cases,
+    size_text,
+    smooth_case,
+)
 from fastloss.candidates.convention import Convention
 from fastloss.candidates.diagnosis import diagnose, diagnose_extreme
 from fastloss.candidates.evidence import Evidence
@@ -22,6 +29,8 @@ from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 
 _NOT_CONTIGUOUS = "arrays that are not contiguous"
+# The largest X that a function for one number of rows is verified on.
+_MOST_NUMBERS = 2_000_000
 
 
 def check_candidate(
@@ -32,6 +41,7 @@ def check_candidate(
     intercept: bool = False,
     layout: str = "dc",
     order: str = "W,X,y",
+    size: Size | None = None,
     name: str | None = None,
     seed: int = 0,
 ) -> CandidateReport:
@@ -40,7 +50,8 @@ def check_candidate(
     The function is compared with the NumPy backend in float64, on problems with ordinary scores,
     one row, two classes, ties, and extreme scores, in float64 and float32. At a kink, any
     subgradient is right. Its gradient is also compared with finite differences of its own loss.
-    A function that takes or computes float32 only is judged by float32's tolerances.
+    A function that takes or computes float32 only is judged by float32's tolerances. Labels are
+    int64, or int32 if the function refuses those.
 
     Parameters
     ----------
@@ -49,11 +60,14 @@ def check_candidate(
     loss : the name of a loss, or a `Loss`.
     l2, intercept, layout, order : terms of the loss, and how the function is called; see
         `fastloss.candidates.Convention`.
+    size : rows, features and classes of a problem, N, D and C, for a function that is right for
+        this size only. Its features and classes are tried first with another number of rows.
     name : a name for the report; by default the function's.
     seed : seed of the problems.
 
     Raises
     ------
+    TypeError : it is no function and no place, such as a list, or the result of a call.
     ValueError : the function cannot be found, the loss is unknown, or an option is not allowed.
 
     Examples
@@ -65,22 +79,33 @@ def check_candidate(
     >>> report.passed, report.advice
     (False, ('loss and gradient are 37 times too large: divide by the number of rows',))
     """
+    if not (callable(function) or isinstance(function, str)):
+        raise TypeError(
+            "check_candidate takes one function (W, X, y) -> (loss, dW), not its result and no "
+            f"list of functions; got {described(function)}"
+        )
     convention = Convention(order, layout, l2, intercept)
-    return examine(Candidate(name or name_of(function), function, convention), loss, seed)
+    candidate = Candidate(name or name_of(function), function, convention)
+    return examine(candidate, loss, seed, sizes=() if size is None else [size])
 
 
 def examine(
-    candidate: Candidate, loss: str | Loss, seed: int = 0, more: Sequence[Case] = ()
+    candidate: Candidate,
+    loss: str | Loss,
+    seed: int = 0,
+    more: Sequence[Case] = (),
+    sizes: Iterable[Size] = (),
 ) -> CandidateReport:
-    """Check a candidate, also on ``more`` cases; see `check_candidate`."""
-    loss_function = get_loss(loss)
-    ordinary, *others = make_cases(candidate.convention, seed)
-    first = {
-        dtype: Evidence.gather(candidate, loss_function, ordinary, dtype, dtype)
-        for dtype in ("float64", "float32")
-    }
-    gathered, notes = _of_taken_types(first)
+    """Check a candidate, also on ``more`` cases; see `check_candidate`.
+
+    ``sizes`` are those of the data: a function that is right for one of them only is verified on
+    problems of that size.
+    """
+    usual, best = _trials(candidate, get_loss(loss), seed, sizes)
+    gathered, notes = _of_taken_types(best)
     lead = gathered[0]
+    notes = (*_notes_on_trial(usual, lead), *notes)
+    others = make_cases(candidate.convention, seed, lead.size)[1:]
     report = CandidateReport(
         name=candidate.name,
         loss=(loss if isinstance(loss, str) else repr(loss)) + candidate.convention.terms,
@@ -89,14 +114,67 @@ def examine(
         findings=tuple(map(_finding, gathered)),
         frames=lead.outcome.frames,
         notes=notes,
+        labels=lead.candidate.labels,
     )
     if lead.outcome.is_usable and math.isfinite(lead.outcome.loss or 0.0):
         report = _with_differences(report, lead, seed)
     if report.failures:
         wrong = (e for e in gathered if _finding(e).wrong and not e.outcome.changed)
         advice = next((sentences for e in wrong if (sentences := diagnose(e))), ())
-        return replace(report, advice=advice)
+        return replace(report, advice=advice, stopped=True)
     return _on_other_cases(report, gathered, [*others, *more])
+
+
+Trial = dict[str, Evidence]
+
+
+def _trials(
+    candidate: Candidate, loss: Loss, seed: int, sizes: Iterable[Size]
+) -> tuple[Trial, Trial]:
+    """Call with int64 labels at the usual size, then otherwise until a result is right.
+
+    Return the first trial, and the one to judge: the first that is right, else the first with a
+    usable result, else the first. A trial has the evidence for float64 and float32.
+    """
+    tried: list[Trial] = []
+    for size in (USUAL_SIZE, *_sizes_to_try(sizes)):
+        case = make_cases(candidate.convention, seed, size)[0]
+        for labels in (None, "int32"):
+            own = replace(candidate, labels=labels)
+            trial = {
+                dtype: Evidence.gather(own, loss, case, dtype, dtype)
+                for dtype in ("float64", "float32")
+            }
+            tried.append(trial)
+            if any(evidence.is_right for evidence in trial.values()):
+                return tried[0], trial
+            if not all(evidence.outcome.raised for evidence in trial.values()):
+                break
+    return tried[0], max(tried, key=lambda trial: any(e.outcome.is_usable for e in trial.values()))
+
+
+def _sizes_to_try(sizes: Iterable[Size]) -> Iterator[Size]:
+    for n_rows, n_features, n_classes in dict.fromkeys(sizes):
+        yield USUAL_SIZE[0], n_features, n_classes
+        if n_rows * n_features <= _MOST_NUMBERS:
+            yield n_rows, n_features, n_classes
+
+
+def _notes_on_trial(usual: Trial, lead: Evidence) -> Iterator[str]:
+    """Say why the function is judged at another size, or with other labels, than others are."""
+    first = usual[lead.dtype]
+    if lead.candidate.labels is not None:
+        reason = first.outcome.problem.partition("\n")[0] or "is wrong"
+        yield (
+            f"it is verified with {lead.candidate.labels} labels, which it takes; for int64 labels "
+            f"it {reason}"
+        )
+    if lead.size != USUAL_SIZE:
+        wrong = first.outcome.problem or next(iter(first.misfits.values()), "is right")
+        yield (
+            f"it is verified at {size_text(lead.size)} (N x D x C) only; at "
+            f"{size_text(USUAL_SIZE)}: {wrong.partition(chr(10))[0]}"
+        )
 
 
 def _of_taken_types(first: dict[str, Evidence]) -> tuple[list[Evidence], tuple[str, ...]]:
@@ -203,7 +281,7 @@ def _not_contiguous(lead: Evidence) -> tuple[list[Finding], list[str]]:
 
 def _with_differences(report: CandidateReport, lead: Evidence, seed: int) -> CandidateReport:
     """Add the comparison of the gradient with finite differences of the candidate's own loss."""
-    case = smooth_case(lead.candidate.convention, lead.loss, seed)
+    case = smooth_case(lead.candidate.convention, lead.loss, seed, lead.size)
     W, X, y = case.arguments(lead.dtype)
 
     def call(W: NDArray[Any]) -> tuple[float, NDArray[Any]]:

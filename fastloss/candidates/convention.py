@@ -23,7 +23,8 @@ class Convention:
 
     Parameters
     ----------
-    order : the order of the arguments, such as ``"X,y,W"``.
+    order : the order of the arguments, such as ``"X,y,W"`` or ``("X", "y", "W")``; letters may be
+        of either case, here and in ``layout``.
     layout : ``"dc"`` if ``W`` and ``dW`` are (D, C); ``"cd"`` if they are (C, D).
     l2 : the loss includes the penalty ``l2 * sum(W**2)``; >= 0.
     intercept : ``W`` has one more row (a column for ``"cd"``), the bias, which is not penalised.
@@ -39,11 +40,15 @@ class Convention:
     intercept: bool = False
 
     def __post_init__(self) -> None:
-        names = tuple(name.strip() for name in str(self.order).split(","))
+        given: Any = self.order
+        given = given.split(",") if isinstance(given, str) else tuple(given)
+        known = {name.lower(): name for name in _ARGUMENTS}
+        names = [known.get(str(name).strip().lower(), "") for name in given]
         if sorted(names) != sorted(_ARGUMENTS):
             raise ValueError(f"order must be a permutation of W,X,y, got {self.order!r}")
         object.__setattr__(self, "order", ",".join(names))
-        as_choice("layout", self.layout, _LAYOUTS)
+        layout = str(self.layout).lower()
+        object.__setattr__(self, "layout", as_choice("layout", layout, _LAYOUTS))
         convert(self, "l2", as_real)
         convert(self, "intercept", as_bool)
 

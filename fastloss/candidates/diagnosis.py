@@ -33,7 +33,7 @@ def diagnose_extreme(evidence: Evidence) -> tuple[str, ...]:
     if outcome.loss is None or outcome.gradient is None:
         return ()
     if math.isfinite(outcome.loss) and np.isfinite(outcome.gradient).all():
-        return ()
+        return ("are scores or probabilities clipped, or is a small number added inside a log?",)
     return ("an exp overflows or underflows: subtract each row's largest score before exp",)
 
 

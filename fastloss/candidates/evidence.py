@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastloss.arrays import Floats
 from fastloss.candidates.calling import Outcome, attempt
 from fastloss.candidates.candidate import Candidate
-from fastloss.candidates.cases import Case, Expected, expect, scores_of_case
+from fastloss.candidates.cases import Case, Expected, Size, expect, scores_of_case
 from fastloss.candidates.convention import Convention
 from fastloss.candidates.judging import misfits, tolerances
 from fastloss.losses.base import Loss
@@ -68,6 +68,11 @@ class Evidence:
             self.outcome.loss, self.outcome.gradient, other, tolerances(other, self.precision)
         )
         return {part for part in self.misfits if part not in wrong}
+
+    @property
+    def size(self) -> Size:
+        """Return N, D and C of the case."""
+        return *self.case.X.shape, self.n_classes
 
     @property
     def n_rows(self) -> int:
@@ -128,5 +133,8 @@ class Evidence:
 
     def elsewhere(self, W: Floats) -> Evidence:
         """Call the candidate at another ``W``."""
-        case = replace(self.case, W=W.astype(np.float32).astype(np.float64))
+        return self.on(replace(self.case, W=W.astype(np.float32).astype(np.float64)))
+
+    def on(self, case: Case) -> Evidence:
+        """Call the candidate on another case, or again on the same one."""
         return Evidence.gather(self.candidate, self.loss, case, self.dtype, self.precision)

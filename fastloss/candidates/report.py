@@ -19,7 +19,7 @@ class Finding:
     extreme: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CandidateReport:
     """The verdict of `check_candidate`; print it.
 
@@ -35,6 +35,8 @@ class CandidateReport:
     notes : limits of a right function.
     gradient_check : gradient against finite differences of the function's own loss; None if the
         function gave no result to check.
+    labels : the type of the labels, None for int64.
+    stopped : whether other problems were left out, because the first result was wrong.
     """
 
     name: str
@@ -46,6 +48,8 @@ class CandidateReport:
     frames: str = ""
     notes: tuple[str, ...] = ()
     gradient_check: GradientCheck | None = None
+    labels: str | None = None
+    stopped: bool = False
 
     @property
     def passed(self) -> bool:
@@ -86,13 +90,25 @@ class CandidateReport:
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self._verdict} as {self.loss}; print it for the report>"
+
     def _repr_html_(self) -> str:
         title, *lines = self._lines()
         return f"<p><b>{html.escape(title)}</b></p><pre>{html.escape(chr(10).join(lines))}</pre>"
 
+    @property
+    def right_cases(self) -> str:
+        """Return how many results are right, in words."""
+        counts = f"{len(self.findings) - len(self.failures)} of {len(self.findings)}"
+        return f"{counts}, then stopped" if self.stopped else counts
+
+    @property
+    def _verdict(self) -> str:
+        return "passed" if self.passed else "FAILED"
+
     def _lines(self) -> Iterator[str]:
-        verdict = "passed" if self.passed else "FAILED"
-        yield f"{self.name}: {verdict} as {self.loss}, called as {self.signature}"
+        yield f"{self.name}: {self._verdict} as {self.loss}, called as {self.signature}"
         if self.fails_only_at_extremes:
             yield "  right at ordinary scores, wrong at extreme scores"
         for case in dict.fromkeys(finding.case for finding in self.failures):
@@ -109,6 +125,8 @@ class CandidateReport:
             yield self._of_gradient_check(self.gradient_check)
         for note in self.notes:
             yield f"  note: {note}"
+        if self.stopped:
+            yield "  note: it stopped at the first wrong problem: the others were not tried"
 
     def _of_right_cases(self) -> Iterator[str]:
         """Yield the cases that are right, those of the same types together."""
@@ -122,7 +140,7 @@ class CandidateReport:
 
     def _of_gradient_check(self, check: GradientCheck) -> str:
         if not check.passed and self.failures:
-            return "  finite differences: the gradient is not that of its own loss either"
+            return "  finite differences: loss and gradient do not belong together"
         if not check.passed:
             return f"  finite differences: the gradient is not that of its own loss\n{check}"
         own = "" if not self.failures else "; the gradient belongs to its own loss"

@@ -14,11 +14,16 @@ import numpy as np
 
 from fastloss.candidates.calling import attempt
 from fastloss.candidates.candidate import missing_arguments
-from fastloss.candidates.cases import make_cases
+from fastloss.candidates.cases import USUAL_SIZE, make_cases, size_text
 from fastloss.candidates.convention import Convention, options
 from fastloss.candidates.evidence import Evidence
 
 Hypothesis = Callable[[Evidence], str | None]
+
+# Sizes that a function may be written for: those of well-known data sets, and of minibatches.
+_CLASSES = (2, 3, 4, 6, 7, 8, 9, 10, 20, 26, 100, 1000)
+_FEATURES = (2, 4, 64, 65, 100, 784, 785, 3072, 3073)
+_ROWS = (32, 64, 100, 128, 256, 500, 1000)
 
 # Results
 
@@ -49,6 +54,13 @@ def nothing(evidence: Evidence) -> str | None:
     return "it returns None: end it with `return loss, dW`"
 
 
+def returned_dict(evidence: Evidence) -> str | None:
+    """Test for a result in a dict."""
+    if not isinstance(evidence.outcome.returned, dict):
+        return None
+    return "it returns a dict: return the pair loss, dW"
+
+
 def in_a_graph(evidence: Evidence) -> str | None:
     """Test for a PyTorch tensor that NumPy refuses to read."""
     if "requires grad" not in evidence.outcome.problem:
@@ -68,10 +80,38 @@ def another_row_of_w(evidence: Evidence) -> str | None:
     )
 
 
+def another_size(evidence: Evidence) -> str | None:
+    """Test whether the result is right for a number of rows, features or classes in use."""
+    if evidence.size != USUAL_SIZE:
+        return None
+    n_rows, n_features, n_classes = evidence.size
+    convention = evidence.candidate.convention
+    sizes = {
+        **{f"{c} classes": (n_rows, n_features, c) for c in _CLASSES},
+        **{f"{d} features": (n_rows, d, n_classes) for d in _FEATURES},
+        **{f"{n} rows": (n, n_features, n_classes) for n in _ROWS},
+        **{f"{d} features and 10 classes": (n_rows, d, 10) for d in _FEATURES},
+    }
+    for words, size in sizes.items():
+        if evidence.called(convention, make_cases(convention, 0, size)[0]).is_right:
+            return (
+                f"it seems to want {words}: check it with --size {size_text(size)} (in Python: "
+                f"size={size}), or with --data"
+            )
+    return None
+
+
 #: Hypotheses on a result that is no pair of a loss and a gradient of the shape of W.
 RESULTS: tuple[Hypothesis, ...] = (
     nothing,
     in_a_graph,
+    returned_dict,
+    returns(lambda e: ((1,), _own_shape(e)), "its loss has the shape (1,): return float(loss[0])"),
+    returns(
+        lambda e: ((), _own_shape(e), (e.n_classes,)),
+        "it returns a third item, as the gradient of a bias: return (loss, dW), with the bias as "
+        "the last row of W and dW (--intercept), or without a bias",
+    ),
     returns(lambda e: (_own_shape(e), ()), "it returns (gradient, loss): return loss, dW"),
     returns(lambda e: ((),), "it returns the loss alone: return loss, dW"),
     returns(lambda e: (_own_shape(e),), "it returns the gradient alone: return loss, dW"),
@@ -89,6 +129,7 @@ RESULTS: tuple[Hypothesis, ...] = (
         "it returns a loss for each row: return their mean",
     ),
     another_row_of_w,
+    another_size,
 )
 
 
@@ -115,6 +156,28 @@ def more_arguments(evidence: Evidence) -> str | None:
     return None
 
 
+def wants_tensors(evidence: Evidence) -> str | None:
+    """Test for an exception that speaks of tensors."""
+    if "tensor" not in evidence.outcome.problem.lower():
+        return None
+    order = evidence.candidate.convention.order.replace(",", ", ")
+    return (
+        "it seems to want tensors: check a function of arrays, such as `lambda "
+        f"{order}: {evidence.candidate.short_name}(*map(torch.from_numpy, ({order})))`"
+    )
+
+
+def labels_plus_one(evidence: Evidence) -> str | None:
+    """Test whether the function uses the label y + 1, which the last class does not have."""
+    labels = evidence.case.y % (evidence.n_classes - 1)
+    fewer = evidence.on(replace(evidence.case, y=labels))
+    if not fewer.outcome.is_usable or fewer.is_right:
+        return None
+    if fewer.matches(fewer.of_labels(labels + 1)) != set(fewer.misfits):
+        return None
+    return "it uses the label y + 1, and raises at the last class: do not add 1 to y"
+
+
 def another_call(evidence: Evidence) -> str | None:
     """Test whether another order, layout or bias makes the call work; a right one comes first."""
     usable = [other for other in _other_calls(evidence) if other.outcome.is_usable]
@@ -135,7 +198,7 @@ def _other_calls(evidence: Evidence) -> Iterator[Evidence]:
     ]
     others.sort(key=lambda other: len(_changes(given, other)))
     for convention in others[1:]:
-        yield evidence.called(convention, make_cases(convention, 0)[0])
+        yield evidence.called(convention, make_cases(convention, 0, evidence.size)[0])
 
 
 def other_data(evidence: Evidence) -> str | None:
@@ -183,4 +246,11 @@ def _wish(given: Convention, wanted: Convention) -> str:
 
 
 #: Hypotheses on a call that raises an exception.
-EXCEPTIONS: tuple[Hypothesis, ...] = (more_arguments, another_call, other_data)
+EXCEPTIONS: tuple[Hypothesis, ...] = (
+    more_arguments,
+    labels_plus_one,
+    another_size,
+    wants_tensors,
+    another_call,
+    other_data,
+)

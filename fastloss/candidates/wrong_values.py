@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastloss.candidates.cases import Expected
 from fastloss.candidates.convention import options
 from fastloss.candidates.evidence import Evidence, Pair
+from fastloss.candidates.judging import misfits, tolerances
 from fastloss.losses import available_losses, get_loss
 
 _BOTH = {"loss", "gradient"}
@@ -64,6 +66,25 @@ def another_loss(evidence: Evidence) -> Explanation | None:
     return None
 
 
+def differs_between_calls(evidence: Evidence) -> Explanation | None:
+    """Test whether a second call with the same arguments gives another result."""
+    again, first = evidence.on(evidence.case).outcome, evidence.outcome
+    assert first.loss is not None
+    assert first.gradient is not None
+    if again.loss is None or again.gradient is None:
+        return None
+    if not (math.isfinite(first.loss) and np.isfinite(first.gradient).all()):
+        return None
+    one = Expected.exactly(first.loss, first.gradient, evidence.expected.largest_score)
+    if not misfits(again.loss, again.gradient, one, tolerances(one, evidence.precision)):
+        return None
+    return Explanation(
+        "two calls with the same arguments differ: compute on all rows, draw no random numbers, "
+        "and keep nothing between calls",
+        frozenset(evidence.misfits),
+    )
+
+
 def another_penalty(evidence: Evidence) -> Explanation | None:
     """Test whether the difference is a multiple of ``sum(W**2)`` and of its gradient ``2 W``."""
     if not evidence.case.W.any():
@@ -75,19 +96,98 @@ def another_penalty(evidence: Evidence) -> Explanation | None:
     if abs(in_loss - in_gradient) <= close:
         if parts != evidence.matches(_with_penalty(evidence, in_gradient)) or in_gradient < -close:
             return None
-        return Explanation(_penalty_sentence(l2, in_gradient), frozenset(parts))
-    # Any wrong loss is the right one plus some multiple of sum(W**2), so believe the usual ones.
+        sentence = _penalty_over_rows(evidence, in_gradient) or _penalty_sentence(l2, in_gradient)
+        return Explanation(sentence, frozenset(parts))
+    # Any wrong loss is the right one plus some multiple of sum(W**2), so believe the usual ones,
+    # and one that another W has too.
     explained = evidence.matches((_with_penalty(evidence, in_loss)[0], evidence.expected.gradient))
-    if not any(abs(in_loss - usual) <= close for usual in (0.0, l2 / 2, l2, 2 * l2)):
+    usual = (0.0, l2 / 2, l2, 2 * l2)
+    other = evidence.elsewhere(evidence.case.W / 4)
+    again = _fitted_l2(other)[0] if other.outcome.is_usable else math.nan
+    if not any(abs(in_loss - l2) <= close for l2 in usual) and not (
+        abs(in_loss - again) <= 1e-3 * abs(in_loss)
+    ):
         return None
     explained |= evidence.matches((evidence.expected.loss, _with_penalty(evidence, in_gradient)[1]))
     if parts != explained:
         return None
-    return Explanation(
-        f"the loss has the penalty {_rounded(in_loss)} * sum(W**2), but the gradient has "
-        f"2 * {_rounded(in_gradient)} * W: the two do not belong together",
-        frozenset(parts),
+    return Explanation(_two_penalties(_rounded(in_loss), _rounded(in_gradient)), frozenset(parts))
+
+
+def _two_penalties(in_loss: str, in_gradient: str) -> str:
+    if in_loss == "0":
+        return (
+            f"the loss has no penalty, but the gradient has 2 * {in_gradient} * W: add "
+            f"{in_gradient} * sum(W**2) to the loss, or leave the penalty out of both"
+        )
+    if in_gradient == "0":
+        return (
+            f"the loss has the penalty {in_loss} * sum(W**2), but the gradient has none: add "
+            f"2 * {in_loss} * W to dW, or leave the penalty out of both"
+        )
+    return (
+        f"the loss has the penalty {in_loss} * sum(W**2), but the gradient has "
+        f"2 * {in_gradient} * W: the two do not belong together"
     )
+
+
+def _penalty_over_rows(evidence: Evidence, found: float) -> str | None:
+    """Return a sentence on a penalty that is divided by N: it halves if each row comes twice."""
+    case = evidence.case
+    twice = evidence.on(replace(case, X=np.vstack([case.X] * 2), y=np.tile(case.y, 2)))
+    if found <= 1e-9 or not twice.outcome.is_usable:
+        return None
+    if not abs(2 * _fitted_l2(twice)[1] - found) <= 1e-3 * found:
+        return None
+    l2 = float(_rounded(found * evidence.n_rows))
+    return (
+        f"its penalty is {l2:g} / N * sum(W**2): do not divide it by the number of rows, and pass "
+        f"{options(l2=l2)}"
+    )
+
+
+def lasso(evidence: Evidence) -> Explanation | None:
+    """Test whether the difference is a multiple of ``sum(abs(W))`` and of its gradient."""
+    outcome, signs = evidence.outcome, np.zeros(evidence.case.W.shape)
+    assert outcome.gradient is not None
+    signs[: len(evidence.penalised)] = np.sign(evidence.penalised)
+    off = outcome.gradient - evidence.expected.gradient
+    l1 = float(np.vdot(signs, off)) / max(float(np.vdot(signs, signs)), 1.0)
+    value = evidence.expected.loss + l1 * float(np.abs(evidence.penalised).sum())
+    if evidence.matches((value, evidence.expected.gradient + l1 * signs)) != _BOTH:
+        return None
+    sentence = (
+        f"off by {_rounded(l1)} * sum(abs(W)): an L1 penalty has no option, so check the function "
+        "without it"
+    )
+    return Explanation(sentence, frozenset(_BOTH))
+
+
+def summed_with_penalty(evidence: Evidence) -> Explanation | None:
+    """Test for the sum over the rows with a penalty of another strength."""
+    outcome, (square, slope) = evidence.outcome, evidence.penalty_of(1.0)
+    assert outcome.gradient is not None
+    value, gradient = evidence.scaled(evidence.n_rows)
+    l2 = float(np.vdot(slope, outcome.gradient - gradient))
+    l2 /= max(float(np.vdot(slope, slope)), 1e-300)
+    if evidence.matches((value + l2 * square, gradient + l2 * slope)) != _BOTH:
+        return None
+    found = float(_rounded(evidence.candidate.convention.l2 + l2))
+    sentence = (
+        f"without its penalty, it is {evidence.n_rows} times too large: divide that part by the "
+        f"number of rows; the penalty is {found:g} * sum(W**2): pass {options(l2=found)}"
+    )
+    return Explanation(sentence, frozenset(_BOTH))
+
+
+def bias_row_first(evidence: Evidence) -> Pair:
+    """Predict the result for a bias in the first row of ``W``."""
+    if not evidence.candidate.convention.intercept:
+        return evidence.expected.loss, evidence.expected.gradient
+    convention, case = evidence.candidate.convention, evidence.case
+    objective = convention.objective(case.X, case.y, evidence.loss, "numpy")
+    value, gradient = objective(np.roll(case.W, -1, axis=0))
+    return value, np.roll(gradient, 1, axis=0)
 
 
 def _fitted_l2(evidence: Evidence) -> tuple[float, float]:
@@ -176,7 +276,8 @@ def slight(evidence: Evidence) -> Explanation | None:
     if set(evidence.misfits) != {"loss"} or not abs(loss - right) <= 1e-3 * abs(right):
         return None
     sentence = (
-        "the loss is nearly right: is a number such as 1e-8 added inside a log, or is it rounded?"
+        "the loss is nearly right: is a small number (1e-8, 1e-12) added inside a log, or is it "
+        "rounded?"
     )
     return Explanation(sentence, frozenset({"loss"}))
 
@@ -206,6 +307,7 @@ def bias_row_only(evidence: Evidence) -> Explanation | None:
 
 #: Hypotheses on a result of the right form.
 VALUES: tuple[Hypothesis, ...] = (
+    differs_between_calls,
     another_loss,
     predicted("{it} 0 throughout", lambda e: e.scaled(0.0)),
     *times(lambda e: e.n_rows, "{it} {N} times too large: divide by the number of rows"),
@@ -233,7 +335,10 @@ VALUES: tuple[Hypothesis, ...] = (
         "{it} normalised over the rows: sum the exponentials over the classes, axis=1", over_rows
     ),
     another_penalty,
+    summed_with_penalty,
+    lasso,
     predicted("{it} right with a penalty of the bias row: leave that row out", penalised_bias),
+    predicted("{it} right for a bias in the first row of W: it is the last one", bias_row_first),
     predicted(
         "{it} right except for the true class: subtract 1 at [arange(N), y]",
         lambda e: without_true_class(e, unit=True),

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 import fastloss
 from fastloss import data as datasets
+from fastloss.arrays import check_finite
 from fastloss.backends import available_backends, get_backend
-from fastloss.candidates import USUAL, Convention, as_candidates, examine
-from fastloss.candidates.cases import Case
+from fastloss.benchmark.plan import parse_size
+from fastloss.candidates import USUAL, CandidateReport, Convention, as_candidates, examine
+from fastloss.candidates.cases import Case, Size
 from fastloss.cli.common import (
     BackendOption,
     CandidateOption,
@@ -44,6 +46,10 @@ def check(
     intercept: InterceptOption = USUAL.intercept,
     layout: LayoutOption = USUAL.layout,
     order: OrderOption = USUAL.order,
+    size: Annotated[
+        str | None,
+        typer.Option(help="NxDxC of a candidate that is right for one size only: 37x13x10."),
+    ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Number of rows to check on.")] = 50,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every full report.")] = False,
     seed: SeedOption = 0,
@@ -61,34 +67,42 @@ def check(
             raise ValueError("a candidate computes one loss: give one --loss")
         name = loss[0] if loss else "softmax"
         more = [] if data is None else [_case_of_data(data, rows, seed, convention)]
-        passed = _check_candidates(candidate, name, convention, more, verbose, seed)
+        sizes = [(*case.X.shape, case.W.shape[1]) for case in more]
+        if size is not None:
+            sizes.append(_full_size(size))
+        candidates = as_candidates(candidate, convention)
+        reports = [examine(one, name, seed, more, sizes) for one in candidates]
+        passed = _show_reports(reports, f"{name}{convention.terms}", verbose)
+    elif size is not None:
+        raise ValueError("--size describes a --candidate: give one")
     else:
         passed = _check_backends(loss, backend, *_small_problem(data, rows, seed), verbose, seed)
     if not passed:
         raise typer.Exit(1)
 
 
-def _check_candidates(
-    places: list[str], loss: str, convention: Convention, more: list[Case], verbose: bool, seed: int
-) -> bool:
+def _full_size(text: str) -> Size:
+    n_rows, n_features, n_classes = parse_size(text)
+    if n_features is None or n_classes is None:
+        raise ValueError(f"--size must be NxDxC, such as 37x13x10, got {text!r}")
+    return n_rows, n_features, n_classes
+
+
+def _show_reports(reports: list[CandidateReport], loss: str, verbose: bool) -> bool:
     """Print the verdicts on the user's functions; return whether all passed."""
-    candidates = as_candidates(places, convention)
-    reports = [examine(candidate, loss, seed, more) for candidate in candidates]
     columns = ("candidate", "verdict", "types", "right cases", "finite differences")
     cells = [
         (
             report.name,
             _verdict(report.passed),
             ", ".join(report.dtypes),
-            f"{len(report.findings) - len(report.failures)} of {len(report.findings)}",
+            report.right_cases,
             "-" if report.gradient_check is None else _error(report.gradient_check),
         )
         for report in reports
     ]
     terminal = console()
-    terminal.print(
-        Table(f"Loss and gradient of {loss}{convention.terms}", columns, cells, n_labels=3).rich()
-    )
+    terminal.print(Table(f"Loss and gradient of {loss}", columns, cells, n_labels=3).rich())
     for report in reports:
         if verbose or not report.passed:
             terminal.print(str(report), soft_wrap=True)
@@ -167,6 +181,7 @@ def _case_of_data(path: Path, rows: int, seed: int, convention: Convention) -> C
     from fastloss.benchmark.run import small_weights
 
     X, y, n_classes = _small_problem(path, rows, seed)
+    check_finite("X", X)
     W = small_weights(X, n_classes, np.dtype(np.float32), seed)
     W = np.vstack([W, *[np.full_like(W[:1], 0.1)] * convention.intercept])
     X = X.astype(np.float32).astype(np.float64)

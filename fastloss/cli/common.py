@@ -145,6 +145,11 @@ def convention_of(
     return convention
 
 
+def results_file(path: Path) -> Path:
+    """Return the file of results that ``path`` is, or that is in the folder ``path``."""
+    return path / "results.json" if path.is_dir() else path
+
+
 def check_files(outputs: Named, data: Path | None, inputs: Named = ()) -> None:
     """Raise unless every output can be written and overwrites no input and no other output."""
     read = () if data is None else datasets.files_of(data)

@@ -22,7 +22,7 @@ from fastloss.benchmark.comparison import (
 )
 from fastloss.benchmark.measure import MIN_ROUNDS
 from fastloss.benchmark.report import EXTRAPOLATED
-from fastloss.cli.common import Attempts, app, check_files, console, say_saved
+from fastloss.cli.common import Attempts, app, check_files, console, results_file, say_saved
 from fastloss.tables import Table, seconds
 
 # More names than this are counted, not listed.
@@ -31,8 +31,8 @@ _MOST_NAMES = 8
 
 @app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(help="results.json of the older run.")],
-    after: Annotated[Path, typer.Argument(help="results.json of the newer run.")],
+    before: Annotated[Path, typer.Argument(help="results.json of the older run, or its folder.")],
+    after: Annotated[Path, typer.Argument(help="results.json of the newer run, or its folder.")],
     fail_above: Annotated[
         str | None,
         typer.Option(
@@ -57,9 +57,11 @@ def compare(
     Problems match by loss, size and dtype; contenders match by name. Ratios are medians, after over
     before, with 95 % intervals; a contender with fewer than 6 rounds has none and never fails.
 
-    Exit code 0: nothing fails, or no --fail-above. 1: a contender fails. 2: the files cannot be
+    Exit code 0: nothing fails (a slowdown within the noise of the A/A controls is "Not decidable"),
+    or no --fail-above. 1: a contender fails. 2: the files cannot be
     compared.
     """
+    before, after = results_file(before), results_file(after)
     threshold = None if fail_above is None else parse_threshold(fail_above)
     outputs = [] if json in (None, "-") else [("--json", Path(json))]
     check_files(outputs, None, [("BEFORE", before), ("AFTER", after)])
@@ -202,10 +204,17 @@ def _summary(comparison: Comparison) -> str:
     counts = ", ".join(
         f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)
     )
-    if comparison.limit is None:
+    if comparison.fail_above is None or comparison.limit is None:
         return f"{counts}."
-    limit = f"slower by more than {100 * (comparison.limit - 1):.3g} %"
-    failed = comparison.failures
-    if not failed:
-        return f"Passed: {counts}; no contender is surely {limit}."
-    return f"FAILED: {counts}; surely {limit}: {_names([change.key for change in failed])}."
+    asked = f"slower by more than {100 * comparison.fail_above:.3g} %"
+    noise = f"{100 * (comparison.limit - 1):,.0f} %"
+    if failed := comparison.failures:
+        limit = asked if comparison.limit == 1.0 + comparison.fail_above else f"{asked} and {noise}"
+        return f"FAILED: {counts}; surely {limit}: {_names([change.key for change in failed])}."
+    if undecided := comparison.undecided:
+        return (
+            f"Not decidable: {counts}; {_names([change.key for change in undecided])}: {asked}, "
+            f"but the A/A controls of these runs differ by up to {noise}, so nothing fails. "
+            "Measure both again on a quieter machine."
+        )
+    return f"Passed: {counts}; no contender is surely {asked}."

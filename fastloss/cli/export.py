@@ -12,14 +12,14 @@ from fastloss import files
 from fastloss.benchmark.comparison import load, timings
 from fastloss.benchmark.exports import asv_results, asv_tree, pytest_benchmark, to_json
 from fastloss.benchmark.results import Results
-from fastloss.cli.common import app, check_files, say_saved
+from fastloss.cli.common import app, check_files, results_file, say_saved
 
 _FORMATS = ("pytest-benchmark", "asv")
 
 
 @app.command()
 def export(
-    results: Annotated[Path, typer.Argument(help="results.json of a run of bench.")],
+    results: Annotated[Path, typer.Argument(help="results.json of a run of bench, or its folder.")],
     format: Annotated[str, typer.Option(help="pytest-benchmark or asv.")],
     out: Annotated[
         Path,
@@ -48,6 +48,7 @@ def export(
         raise ValueError("--commit and --machine are for --format asv")
     for name, value in (("--commit", commit), ("--machine", machine)):
         _check_name(name, value)
+    results = results_file(results)
     run = load(results)
     content = _content(run, format, out, commit, machine)
     check_files([("--out", path) for path in content], None, [("RESULTS", results)])

@@ -50,7 +50,13 @@ def get_loss(loss: str | Loss) -> Loss:
         return loss
     if not isinstance(loss, str):
         raise TypeError(f"loss must be a name or a fastloss.Loss, got {loss!r}")
-    return _registry[loss]
+    try:
+        return _registry[loss]
+    except ValueError as error:
+        known = _OTHER_NAMES.get(loss.lower().replace("_", "").replace("-", ""))
+        if known is None:
+            raise
+        raise ValueError(f"{error}; {loss} is {known!r} here") from None
 
 
 def name_of(loss: Loss) -> str:
@@ -62,6 +68,12 @@ def name_of(loss: Loss) -> str:
 def _register_plugin(name: str, loss: object) -> None:
     register_loss(loss, name)  # type: ignore[arg-type]  # register_loss checks
 
+
+# What others call these losses, without underscores.
+_OTHER_NAMES = {
+    **dict.fromkeys(("crossentropy", "categoricalcrossentropy", "logsoftmax", "ce"), "softmax"),
+    **dict.fromkeys(("svm", "multiclasssvm", "westonwatkins", "multimargin"), "hinge"),
+}
 
 _registry: Registry[Loss] = Registry("loss", "fastloss.losses", _register_plugin)
 
