@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 import fastloss
-from fastloss.benchmark import Results, Settings, findings, report
+from fastloss.backends import get_backend
+from fastloss.benchmark import Results, Settings, findings, gradient_study, report
 from fastloss.benchmark.gradient_study import high_precision_gradient
 from fastloss.benchmark.measure import Ratio
 from fastloss.benchmark.plan import Plan, parse_size
 from fastloss.benchmark.plots import save_all
 from fastloss.benchmark.results import Cell, GradientPoint, GradientStudy, Timing
+from fastloss.benchmark.run import Run
+from fastloss.benchmark.tasks import BackendTask, Inputs
 from fastloss.losses import get_loss
 
 FAST = Settings(max_rounds=3, cell_seconds=0.3, first_calls=False)
@@ -240,6 +243,27 @@ def points(method: str, seconds: dict[int, float], **timing: Any) -> list[Gradie
         GradientPoint(method, count, Timing(method, [value] * 3, **timing), 1, None)
         for count, value in seconds.items()
     ]
+
+
+def test_a_pass_before_the_first_coordinate_is_a_small_part_of_what_is_scaled_up(tmp_path):
+    """The incremental method: a pass of 0.1 s, then 10 us for each coordinate."""
+
+    class Clock:
+        def prepare(self, task: Any) -> None:
+            assert task.n_rows == 0
+            self.n = len(task.coordinates)
+
+        def sample(self, n_calls: int, seconds: float) -> float:
+            return 0.1 + 1e-5 * self.n
+
+    W = np.zeros((30_000, 10))
+    inputs = Inputs.save(tmp_path, np.zeros((16, 30_000)), np.zeros(16, int), W)
+    task = BackendTask(inputs, get_loss("softmax"), "numpy", get_backend("numpy"), n_rows=16)
+    method = gradient_study._Method("incremental", "numpy", "incremental")
+    run = Run(Results("", "", {}), replace(FAST, cell_seconds=4.0), tmp_path)
+    n, n_rows = gradient_study._affordable_part(run, Clock(), method, task, np.arange(W.size))
+    assert n_rows == 0
+    assert 1e-5 * n >= 0.35
 
 
 def test_crossovers_and_slopes_of_known_lines():

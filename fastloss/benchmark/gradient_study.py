@@ -150,19 +150,27 @@ def _numerical(method: _Method, task: BackendTask, chosen: NDArray[np.intp]) -> 
 def _affordable_part(
     run: Run, session: Session, method: _Method, probe: BackendTask, spread: NDArray[np.intp]
 ) -> tuple[int, int]:
-    """Return how many coordinates, over how many rows (0: all), fit one call's budget."""
+    """Return how many coordinates, over how many rows (0: all), fit one call's budget.
+
+    They are more than fit if one pass over the rows takes a large part of the budget.
+    """
     budget = _CALL_SHARE * run.settings.call_seconds
-    n_rows = len(probe.inputs.load()[0])
-    few = affordable(session, _numerical(method, probe, spread[:2]), n_rows, budget)
-    if few.n_rows:
-        return 2, few.n_rows
-    n = 2
-    # Try more and more: the incremental method makes one pass before the first coordinate.
+    if method.kind == "per_element":
+        n_rows = len(probe.inputs.load()[0])
+        few = affordable(session, _numerical(method, probe, spread[:2]), n_rows, budget)
+        if few.n_rows:
+            return 2, few.n_rows
+    n, first = 2, 0.0
     while n < len(spread):
         session.prepare(_numerical(method, replace(probe, n_rows=0), spread[:n]))
         seconds = session.sample(1, 0.0)
-        if seconds > budget / 4:
-            return int(np.clip(n * budget / seconds, 2, len(spread))), 0
+        first = first or seconds
+        if seconds > max(budget / 4, 2 * first):
+            each = (seconds - first) / (n - 2)
+            # The incremental method makes one pass before the first coordinate. Scaling up scales
+            # it too, so it has to be a small part.
+            one_pass = max(0.0, first - 2 * each)
+            return int(np.clip(max(budget, 4 * one_pass) / each, 2, len(spread))), 0
         n *= 8
     return len(spread), 0
 
