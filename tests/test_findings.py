@@ -50,7 +50,7 @@ def test_what_is_slower_for_certain_alone_is_a_loss():
     table = findings.losses_table([results_of(close, few)])
     assert table.rows == []
     assert table.markdown() == (
-        "Of 2 comparisons of fused and auto with another contender, 0 are lost: their interval is "
+        "Of 2 comparisons of fused and auto with another contender, 0 are lost: the interval is "
         "above 1.\n\n1 had too few rounds to decide."
     )
     assert table.notes[0] in str(table.rich())

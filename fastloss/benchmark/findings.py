@@ -102,7 +102,7 @@ def losses_table(results: Iterable[Results]) -> Table:
     undecided = sum(not c.ratio.has_interval for c in compared)
     notes = [
         f"Of {count_of(len(compared), 'comparison')} of fused and auto with another contender, "
-        f"{len(lost)} are lost: their interval is above 1."
+        f"{len(lost)} {'is' if len(lost) == 1 else 'are'} lost: the interval is above 1."
     ]
     if undecided:
         notes.append(f"{undecided} had too few rounds to decide.")
