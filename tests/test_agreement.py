@@ -97,7 +97,7 @@ OPTIONS = [
     {"l1": 0.3},
     {"l2": 0.2},
     {"sample_weight": SAMPLE_WEIGHT},
-    {"class_weight": {0: 2.0, 3: 0.0, 11: 5.0}},
+    {"class_weight": {0: 2.0, 3: 0.0, 4: 5.0}},
     {"class_weight": "balanced"},
     # The mean would hide a common factor.
     {"class_weight": "balanced", "ignore_index": 2, "reduction": "sum"},

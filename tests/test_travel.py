@@ -25,6 +25,8 @@ from fastloss.benchmark.run import VerificationError
 from fastloss.benchmark.shown import ShownResults
 from fastloss.benchmark.worker import WorkerError
 from fastloss.candidates import Candidate
+from fastloss.demo.jobs import Cancelled
+from fastloss.demo.messages import MessageError
 from fastloss.files import DataFormatError
 from fastloss.kernels import simd
 from fastloss.lessons.tools import WrongResult
@@ -76,7 +78,7 @@ def examples() -> list[Any]:
         optim.Stop("converged", "the gradient is 0"),
         Fault("too slow", "slow"),
         *(DataFormatError("a.npz", "truncated", 7), VerificationError("wrong"), WorkerError("1")),
-        WrongResult("the losses differ"),
+        *(WrongResult("the losses differ"), MessageError("no point 9"), Cancelled()),
         fastloss.check_gradient(objective, W),
         fastloss.check_candidate(lambda W, X, y: None),
         Candidate("mine", "my_module:my_function"),
