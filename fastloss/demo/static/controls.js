@@ -71,7 +71,8 @@ export function makeControls(find, app) {
   function change(name, value) {
     const message = { do: "set", [name]: value };
     const other = { rows: "features", features: "rows" }[name];
-    if (other && value * app.view[other] > limits.numbers)
+    // The other one may have been changed without an answer yet.
+    if (other && value * (app.link.pending(`set ${other}`)?.[other] ?? app.view[other]) > limits.numbers)
       message[other] = Math.max(limits[other][0], Math.floor(limits.numbers / value));
     app.link.change(message, `set ${name}`);
   }
