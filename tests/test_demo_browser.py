@@ -334,8 +334,16 @@ def test_all_losses_are_compared_from_the_same_start(page):
 
 def test_costs_fill_and_are_cancelled_while_the_page_goes_on(page):
     page.get_by_role("tab", name="Cost").click()
-    page.get_by_label("Rows, number").fill("1000000")
-    page.get_by_label("Features, number").fill("3072")  # fewer rows fit then
+    page.evaluate(  # both before the first answer; fewer rows fit then
+        """() => {
+          for (const [name, value] of [["rows", 1000000], ["features", 3072]]) {
+            const field = document.querySelector(`[data-type=${name}]`);
+            field.value = value;
+            field.dispatchEvent(new Event("input"));
+            field.dispatchEvent(new Event("change"));
+          }
+        }"""
+    )
     shown = until(page, lambda shown: shown["settings"]["features"] == 3072)
     assert shown["settings"]["rows"] < 20_000
     page.get_by_role("button", name="Measure").click()
