@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
-from fastloss.candidates.candidate import Candidate, LossAndGrad, resolve_candidate
+from fastloss.candidates.candidate import Candidate, resolve_candidate
 
 #: Changes how the arrays of a call lie in memory, but not their values.
 Layout = Callable[[NDArray[Any]], NDArray[Any]]
@@ -84,7 +84,11 @@ def attempt(
             return _outcome(candidate, returned, W, changed)
     except (Exception, SystemExit) as error:
         problem = f"raises {_message(error)}"
-        return Outcome(problem=problem, raised=True, frames=_frames(error, function))
+        return Outcome(
+            problem=problem,
+            raised=True,
+            frames="".join(traceback.format_list(user_frames(error, function))),
+        )
 
 
 def _outcome(candidate: Candidate, returned: Any, W: Floats, changed: tuple[str, ...]) -> Outcome:
@@ -130,18 +134,24 @@ def _message(error: BaseException) -> str:
     return ": ".join([type(error).__name__, *filter(None, ["\n".join(lines[:_MOST_LINES])])])
 
 
-def _frames(error: BaseException, function: LossAndGrad) -> str:
-    """Return the traceback as Python prints it, with the frames of the user's code only."""
-    own = getattr(getattr(function, "__code__", None), "co_filename", "")
-    frames = [
+def user_frames(error: BaseException, function: Any) -> list[traceback.FrameSummary]:
+    """Return the frames of an exception in the user's code: ``function``'s file, or no library."""
+    own = file_of(function)
+    return [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename == own or not _is_library(frame.filename)
     ]
-    return "".join(traceback.format_list(frames))
+
+
+def file_of(function: Any) -> str:
+    """Return the file that a function is defined in; empty if it does not tell."""
+    return str(getattr(getattr(function, "__code__", None), "co_filename", ""))
 
 
 def _is_library(filename: str) -> bool:
+    if filename.startswith("<frozen"):  # importlib
+        return True
     path = Path(filename)
     inside = path.is_relative_to(_PACKAGE) or path.is_relative_to(_STANDARD_LIBRARY)
     return inside or not _INSTALLED.isdisjoint(path.parts)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import linecache
 import math
 import re
-import sysconfig
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import signature
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
@@ -20,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 import fastloss
 from fastloss.candidates import check_candidate
+from fastloss.candidates.calling import file_of, user_frames
 from fastloss.lessons import tools
 from fastloss.tables import seconds
 
@@ -217,16 +215,11 @@ def limit_memory(function: Callable[[], Any], unit: int, limit: float, of_what: 
 
 def explain_error(error: Exception, function: Any) -> Verdict:
     """Return the verdict on an exception: its message, and the student's line that raised it."""
-    own_file = getattr(getattr(function, "__code__", None), "co_filename", "")
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == own_file or not _is_of_a_library(frame.filename)
-    ]
+    frames = user_frames(error, function)
     if not frames:
         return Verdict("wrong", _named(error))
     last = frames[-1]
-    if isinstance(error, NotImplementedError) and last.filename == own_file:
+    if isinstance(error, NotImplementedError) and last.filename == file_of(function):
         return Verdict("not written yet")
     return Verdict("wrong", f"{_named(error)}, {in_line(last.filename, last.lineno or 0)}")
 
@@ -239,15 +232,3 @@ def in_line(filename: str, number: int) -> str:
 def _named(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}".rstrip(": ")
-
-
-def _is_of_a_library(filename: str) -> bool:
-    if filename.startswith("<frozen"):
-        return True
-    return any(folder in Path(filename).parents for folder in _LIBRARIES)
-
-
-_LIBRARIES = (
-    Path(fastloss.__file__).parent,
-    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
-)
