@@ -27,14 +27,14 @@ contender has a process of its own, and they take turns.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from problems import LARGE_SIZES, SIZES, parse_candidate, parse_sizes
+from problems import LARGE_SIZES, SIZES, parse_sizes
 from suite import Suite, machine, start
 
-from fastloss.candidates import Convention
+from fastloss.candidates import as_candidates, resolve_candidate
+from fastloss.cli.common import convention_of
 from fastloss.losses import available_losses
 from fastloss.settings import threads_to_use
 
@@ -54,7 +54,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--candidate",
-        type=parse_candidate,
         action="append",
         metavar="my_module:my_function",
         help="verify and measure your function (W, X, y) -> (loss, dW) too; may be repeated",
@@ -80,12 +79,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Give the candidates their convention; put the median first, as means follow interruptions."""
     option = config.option
-    if option.candidate:
-        try:
-            convention = Convention(option.order, option.layout, option.l2, option.intercept)
-        except (TypeError, ValueError) as error:
-            raise pytest.UsageError(str(error)) from None
-        option.candidate = [replace(one, convention=convention) for one in option.candidate]
+    try:
+        convention = convention_of(
+            option.candidate, option.l2, option.intercept, option.layout, option.order
+        )
+        for place in option.candidate or ():
+            resolve_candidate(place)
+        option.candidate = as_candidates(option.candidate or [], convention)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from None
     if config.option.benchmark_columns is None:
         config.option.benchmark_columns = ["median", "iqr", "min", "max", "rounds", "iterations"]
 

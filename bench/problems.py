@@ -18,7 +18,6 @@ from fastloss.arrays import Floats
 from fastloss.backends import available_backends, get_backend
 from fastloss.backends.base import Workload
 from fastloss.benchmark.peers import PEERS, Peer
-from fastloss.candidates import Candidate, resolve_candidate
 from fastloss.losses import get_loss
 
 #: Sizes ``(N, D, C)`` that every run measures.
@@ -74,18 +73,6 @@ def parse_sizes(text: str) -> list[str]:
             names = ", ".join(known)
             raise argparse.ArgumentTypeError(f"{error}, or be 'all' or a name ({names})") from None
     return list(ids)
-
-
-def parse_candidate(text: str) -> Candidate:
-    """Return the function at ``my_module:my_function``.
-
-    Raises `argparse.ArgumentTypeError` if it cannot be found.
-    """
-    try:
-        resolve_candidate(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return Candidate.of(text)
 
 
 def chosen_sizes(config: pytest.Config) -> list[str]:

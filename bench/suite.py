@@ -26,8 +26,8 @@ from fastloss.benchmark.measure import (
     warm,
 )
 from fastloss.benchmark.worker import Session
-from fastloss.candidates import Candidate
 from fastloss.machine import environment
+from fastloss.objective import Objective
 from fastloss.settings import threads_to_use
 
 #: A round is a batch of 10 ms, or one call if that takes longer: 200 calls of 50 us, one of 100 ms.
@@ -125,27 +125,15 @@ def machine() -> dict[str, Any]:
 
 
 def errors_of_loss_and_grad(
-    name: str, loss: str, problem: BenchProblem
+    name: str, reference: Objective, W: Floats, precision: str = "float64"
 ) -> Callable[[Any], dict[str, float]]:
-    """Return the check of a result ``(loss, dW)`` against NumPy in float64."""
+    """Return the check of a result ``(loss, dW)`` against a reference, in float64."""
 
     def check(result: Any) -> dict[str, float]:
-        reference = problem.objective(loss, "numpy")
-        loss_error, gradient_error = run.verify(name, result, reference, problem.W)
+        loss_error, gradient_error = run.verify(name, result, reference, W, precision)
         return {"loss_error": loss_error, "gradient_error": gradient_error}
 
     return check
-
-
-def errors_of_candidate(
-    candidate: Candidate, loss: str, problem: BenchProblem, W: Floats, returned: Any
-) -> dict[str, float]:
-    """Return the errors of a candidate's result against NumPy in float64; raise if it is wrong."""
-    reference = candidate.convention.objective(problem.X, problem.y, loss, "numpy")
-    loss_error, gradient_error = run.verify(
-        candidate.name, candidate.result(returned), reference, W, candidate.precision
-    )
-    return {"loss_error": loss_error, "gradient_error": gradient_error}
 
 
 def errors_of_numerical_gradient(

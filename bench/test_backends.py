@@ -33,6 +33,6 @@ def test_loss_and_grad(benchmark: Any, suite: Suite, loss: str, size: str, backe
         loss=loss,
         problem=problem,
         call=partial(problem.objective(loss, backend), problem.W),
-        check=errors_of_loss_and_grad(backend, loss, problem),
+        check=errors_of_loss_and_grad(backend, problem.objective(loss, "numpy"), problem.W),
     )
     suite.measure(benchmark, f"{loss} {problem.title}", contender)

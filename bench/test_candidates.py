@@ -6,17 +6,15 @@ the other sizes. The backends beside it compute the loss alone, without the term
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 from problems import MOST_SECONDS, chosen_sizes, make_problem, seconds_of_rows, size_of_id
-from suite import CALIBRATED, Contender, Suite, errors_of_candidate
+from suite import CALIBRATED, Contender, Suite, errors_of_loss_and_grad
 
 from fastloss import tables
 from fastloss.benchmark.candidates import verified
-from fastloss.benchmark.run import VerificationError
+from fastloss.benchmark.run import VerificationError, with_bias_row
 from fastloss.candidates import Candidate
 
 pytestmark = CALIBRATED
@@ -69,16 +67,18 @@ def test_loss_and_grad_of_candidate(
     problem = make_problem(size)
     X, y, W = problem.X, problem.y, problem.W
     if candidate.convention.intercept:
-        W = np.vstack([W, np.full_like(W[:1], 0.1)])
+        W = with_bias_row(W)
     needed = seconds_of_rows(lambda n: candidate.bind(W, X[:n], y[:n]), len(X))
     if needed > MOST_SECONDS:
         pytest.skip(f"one call would take about {tables.seconds(needed)}")
+    reference = candidate.convention.objective(X, y, loss, "numpy")
+    errors_of = errors_of_loss_and_grad(candidate.name, reference, W, candidate.precision)
     contender = Contender(
         name=candidate.name,
         kind="candidate",
         loss=loss,
         problem=problem,
         call=candidate.bind(W, X, y),
-        check=partial(errors_of_candidate, candidate, loss, problem, W),
+        check=lambda returned: errors_of(candidate.result(returned)),
     )
     suite.measure(benchmark, f"{loss} {problem.title}", contender)

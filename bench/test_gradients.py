@@ -57,7 +57,7 @@ def test_gradient(
         loss=LOSS,
         problem=problem,
         call=partial(objective, problem.W),
-        check=errors_of_loss_and_grad(backend, LOSS, problem),
+        check=errors_of_loss_and_grad(backend, problem.objective(LOSS, "numpy"), problem.W),
     )
     if method != "analytic":
         contender = Contender(

@@ -56,7 +56,7 @@ def test_loss_and_grad_of_peer(
     except Exception as error:  # such as a missing compiler: no fault of the suite
         lines = str(error).splitlines()
         pytest.skip(f"{library.name}: {lines[0] if lines else type(error).__name__}")
-    check = errors_of_loss_and_grad(library.name, loss, problem)
+    check = errors_of_loss_and_grad(library.name, problem.objective(loss, "numpy"), problem.W)
     contender = Contender(
         name=library.name,
         kind="peer",

@@ -402,3 +402,31 @@ def test_float32_function_is_timed_on_float32_copies():
     verify("mine", right(W, X, y), objective, W, right.precision)
     with pytest.raises(VerificationError, match="mine is wrong: loss"):
         verify("mine", right(W, X, y), objective, W)
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "match"),
+    [
+        ((5, 3), ValueError, r"size must be \(N, D, C\), such as \(37, 13, 10\), got \(5, 3\)"),
+        ("5x3x2", ValueError, "size must be .* got '5x3x2'"),
+        ((0, 3, 2), ValueError, "N of size"),
+        ((5, 3.5, 2), TypeError, "D of size"),
+        ((5, 3, 1), ValueError, "C of size"),
+    ],
+)
+def test_bad_size_is_an_error(size, error, match):
+    with pytest.raises(error, match=match):
+        check_candidate(users.softmax, size=size)
+
+
+def test_failing_differences_are_not_right_at_ordinary_scores():
+    """Wrong on 7 rows, as many as the finite differences use, and where exp overflows."""
+
+    def wrong(W, X, y):
+        loss, dW = users.unshifted(W, X, y)
+        return loss, dW * (1.5 if len(X) == 7 else 1.0)
+
+    report = check_candidate(wrong)
+    assert all(finding.extreme for finding in report.failures)
+    assert not report.gradient_check.passed
+    assert not report.fails_only_at_extremes

@@ -63,9 +63,7 @@ def measure_cell(
     """
     loss_name, loss = _name_of(loss), get_loss(loss)
     dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
-    W = small_weights(X, n_classes, dtype, run.settings.seed)
-    if convention.intercept:
-        W = np.vstack([W, np.full_like(W[:1], 0.1)])
+    W = small_weights(X, n_classes, dtype, run.settings.seed, convention.intercept)
     inputs = Inputs.save(run.scratch / "inputs" / f"{X.shape[0]}x{X.shape[1]}-{X.dtype}", X, y, W)
     size = f"{loss_name} {X.shape[0]} x {X.shape[1]} x {n_classes}"
     skipped = {peer.name: why for peer in peers if (why := peer.unavailable(loss_name))}
@@ -92,7 +90,8 @@ def measure_cell(
             except Exception as error:
                 # A candidate in this process raises errors of its own.
                 if task.kind == "candidate":
-                    refused[name] = f"{error}{_AS_UINT8 if X.dtype == np.uint8 else ''}"
+                    is_wrong = isinstance(error, VerificationError) and X.dtype == np.uint8
+                    refused[name] = f"{error}{_AS_UINT8 if is_wrong else ''}"
                 elif task.kind == "peer" and isinstance(error, (VerificationError, WorkerError)):
                     skipped[name] = first_line(error)
                 else:

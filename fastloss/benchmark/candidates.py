@@ -24,7 +24,6 @@ from fastloss.benchmark.run import (
 from fastloss.benchmark.shown import ShownResults
 from fastloss.candidates import Candidate, Convention, Functions, as_candidates, examine
 from fastloss.candidates.cases import Size
-from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 
 
@@ -113,7 +112,6 @@ def compare(
     """
     settings = settings or Settings(first_calls=False)
     X, y, source = _problem(X, y, settings.seed)
-    get_loss(loss)
     n_classes = count_classes(y)
     names = (backends,) if isinstance(backends, str) else backends or available_backends()
     convention = Convention(order, layout, l2, intercept)

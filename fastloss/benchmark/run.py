@@ -144,11 +144,22 @@ def start(
         yield run
 
 
-def small_weights(X: NDArray[Any], n_classes: int, dtype: np.dtype[Any], seed: int) -> Floats:
-    """Draw random ``W`` (D, C) that gives scores of about 1, at any scale of ``X``."""
+def small_weights(
+    X: NDArray[Any], n_classes: int, dtype: np.dtype[Any], seed: int, intercept: bool = False
+) -> Floats:
+    """Draw random ``W`` (D, C) that gives scores of about 1, at any scale of ``X``.
+
+    With ``intercept``, a bias row of 0.1 follows.
+    """
     W = np.random.default_rng(seed).standard_normal((X.shape[1], n_classes))
     scale = np.sqrt(np.mean(np.square(X[:100], dtype=np.float64)) * X.shape[1])
-    return (W / max(float(scale), 1e-30)).astype(dtype)
+    W = (W / max(float(scale), 1e-30)).astype(dtype)
+    return with_bias_row(W) if intercept else W
+
+
+def with_bias_row(W: Floats) -> Floats:
+    """Return ``W`` (D + 1, C) with a bias row of 0.1."""
+    return np.vstack([W, np.full_like(W[:1], 0.1)])
 
 
 AnyTask = TypeVar("AnyTask", bound=BackendTask)

@@ -7,12 +7,13 @@ same scores, without rounding, so ties and kinks are the same in every implement
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import Floats, ieee_arithmetic
+from fastloss.arrays import Floats, as_integer, ieee_arithmetic
 from fastloss.candidates.convention import Convention
 from fastloss.losses.base import Loss
 from fastloss.numerical import Matrix, scores_of
@@ -28,6 +29,18 @@ _ROWS_OF_DIFFERENCES = 7
 Size = tuple[int, int, int]
 #: Rows, features and classes of the problems: all different, and unlike those of data sets.
 USUAL_SIZE: Size = (37, 13, 5)
+
+
+def as_size(size: Sequence[int]) -> Size:
+    """Return a size; raise unless it is N >= 1, D >= 1 and C >= 2."""
+    if isinstance(size, str) or len(size) != 3:
+        raise ValueError(f"size must be (N, D, C), such as (37, 13, 10), got {size!r}")
+    n_rows, n_features, n_classes = size
+    return (
+        as_integer("N of size", n_rows, 1),
+        as_integer("D of size", n_features, 1),
+        as_integer("C of size", n_classes, 2),
+    )
 
 
 def size_text(size: Size) -> str:

@@ -16,6 +16,7 @@ from fastloss.candidates.cases import (
     USUAL_SIZE,
     Case,
     Size,
+    as_size,
     make_cases,
     size_text,
     smooth_case,
@@ -86,7 +87,7 @@ def check_candidate(
         )
     convention = Convention(order, layout, l2, intercept)
     candidate = Candidate(name or name_of(function), function, convention)
-    return examine(candidate, loss, seed, sizes=() if size is None else [size])
+    return examine(candidate, loss, seed, sizes=() if size is None else [as_size(size)])
 
 
 def examine(

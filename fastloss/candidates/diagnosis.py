@@ -20,6 +20,8 @@ def diagnose(evidence: Evidence) -> tuple[str, ...]:
         return _first(RESULTS, evidence)
     sentences, unexplained = [], set(evidence.misfits)
     for test in VALUES:
+        if not unexplained:
+            break
         explanation = test(evidence)
         if explanation is not None and explanation.parts <= unexplained:
             sentences.append(explanation.sentence)
@@ -38,4 +40,4 @@ def diagnose_extreme(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _first(hypotheses: tuple[Hypothesis, ...], evidence: Evidence) -> tuple[str, ...]:
-    return tuple(sentence for test in hypotheses if (sentence := test(evidence)))[:1]
+    return next(((sentence,) for test in hypotheses if (sentence := test(evidence))), ())

@@ -137,4 +137,4 @@ class Evidence:
 
     def on(self, case: Case) -> Evidence:
         """Call the candidate on another case, or again on the same one."""
-        return Evidence.gather(self.candidate, self.loss, case, self.dtype, self.precision)
+        return self.called(self.candidate.convention, case)

@@ -93,7 +93,7 @@ def another_size(evidence: Evidence) -> str | None:
         **{f"{d} features and 10 classes": (n_rows, d, 10) for d in _FEATURES},
     }
     for words, size in sizes.items():
-        if evidence.called(convention, make_cases(convention, 0, size)[0]).is_right:
+        if evidence.on(make_cases(convention, 0, size)[0]).is_right:
             return (
                 f"it seems to want {words}: check it with --size {size_text(size)} (in Python: "
                 f"size={size}), or with --data"
@@ -110,7 +110,7 @@ RESULTS: tuple[Hypothesis, ...] = (
     returns(
         lambda e: ((), _own_shape(e), (e.n_classes,)),
         "it returns a third item, as the gradient of a bias: return (loss, dW), with the bias as "
-        "the last row of W and dW (--intercept), or without a bias",
+        f"the last row of W and dW ({options(intercept=True)}), or without a bias",
     ),
     returns(lambda e: (_own_shape(e), ()), "it returns (gradient, loss): return loss, dW"),
     returns(lambda e: ((),), "it returns the loss alone: return loss, dW"),

@@ -16,7 +16,7 @@ from fastloss.arrays import check_finite
 from fastloss.backends import available_backends, get_backend
 from fastloss.benchmark.plan import parse_size
 from fastloss.candidates import USUAL, CandidateReport, Convention, as_candidates, examine
-from fastloss.candidates.cases import Case, Size
+from fastloss.candidates.cases import Case, Size, as_size
 from fastloss.cli.common import (
     BackendOption,
     CandidateOption,
@@ -50,7 +50,10 @@ def check(
         str | None,
         typer.Option(help="NxDxC of a candidate that is right for one size only: 37x13x10."),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Number of rows to check on.")] = 50,
+    rows: Annotated[
+        int,
+        typer.Option(min=1, help="Number of rows to check on; of a candidate, with --data only."),
+    ] = 50,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every full report.")] = False,
     seed: SeedOption = 0,
 ) -> None:
@@ -85,7 +88,7 @@ def _full_size(text: str) -> Size:
     n_rows, n_features, n_classes = parse_size(text)
     if n_features is None or n_classes is None:
         raise ValueError(f"--size must be NxDxC, such as 37x13x10, got {text!r}")
-    return n_rows, n_features, n_classes
+    return as_size((n_rows, n_features, n_classes))
 
 
 def _show_reports(reports: list[CandidateReport], loss: str, verbose: bool) -> bool:
@@ -165,8 +168,8 @@ def _checks(losses: list[str] | None, backends: list[str] | None) -> Iterator[tu
             objective = fastloss.Objective(
                 X, y, loss=loss, l1=1e-3, l2=1e-2, intercept=True, backend=backend
             )
-            W = small_weights(X, n_classes, X.dtype, seed)
-            return check_gradient(objective, np.vstack([W, np.full_like(W[:1], 0.1)]), seed=seed)
+            W = small_weights(X, n_classes, X.dtype, seed, intercept=True)
+            return check_gradient(objective, W, seed=seed)
 
         return run
 
@@ -182,8 +185,7 @@ def _case_of_data(path: Path, rows: int, seed: int, convention: Convention) -> C
 
     X, y, n_classes = _small_problem(path, rows, seed)
     check_finite("X", X)
-    W = small_weights(X, n_classes, np.dtype(np.float32), seed)
-    W = np.vstack([W, *[np.full_like(W[:1], 0.1)] * convention.intercept])
+    W = small_weights(X, n_classes, np.dtype(np.float32), seed, convention.intercept)
     X = X.astype(np.float32).astype(np.float64)
     return Case(f"rows of {path}", W.astype(np.float64), X, y)
 
