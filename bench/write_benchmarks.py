@@ -169,7 +169,7 @@ def summary_page(stored: dict[str, Results]) -> Iterator[str]:
     yield METHOD
     yield "\n## All tables\n"
     yield (
-        "[docs/benchmarks](docs/benchmarks/README.md) has every table: each loss, shape, dtype and "
+        "[docs/benchmarks](docs/benchmarks/README.md) has every table: each loss, shape and "
         "peer, errors, first calls, the choices of `auto`. This command measures all of it again, "
         "in about half an hour, on a checkout without changes:\n"
     )
