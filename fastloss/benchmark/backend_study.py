@@ -28,7 +28,7 @@ from fastloss.benchmark.run import (
 from fastloss.benchmark.tasks import AutoTask, BackendTask, CandidateTask, Inputs
 from fastloss.benchmark.worker import Session, Worker, WorkerError
 from fastloss.candidates import USUAL, Candidate, Convention
-from fastloss.losses import available_losses, get_loss
+from fastloss.losses import get_loss, shown_name
 from fastloss.losses.base import Loss
 from fastloss.objective import Objective
 from fastloss.settings import AUTO
@@ -61,7 +61,7 @@ def measure_cell(
     reasons, together with ``refused``, those of candidates found wrong before. A wrong backend is
     an error. ``convention`` has the terms of the loss that all contenders compute.
     """
-    loss_name, loss = _name_of(loss), get_loss(loss)
+    loss_name, loss = shown_name(loss), get_loss(loss)
     dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
     W = small_weights(X, n_classes, dtype, run.settings.seed, convention.intercept)
     inputs = Inputs.save(run.scratch / "inputs" / f"{X.shape[0]}x{X.shape[1]}-{X.dtype}", X, y, W)
@@ -119,13 +119,6 @@ def measure_cell(
             refused=refused,
         )
     )
-
-
-def _name_of(loss: str | Loss) -> str:
-    """Return the name of a loss, or an instance with its parameters if it has no name."""
-    if isinstance(loss, str):
-        return loss
-    return next((name for name in available_losses() if get_loss(name) == loss), repr(loss))
 
 
 def _backend_tasks(

@@ -22,7 +22,7 @@ SCHEMA = 1
 Kind = Literal["backend", "candidate", "peer"]
 
 #: The process that ran a contender: one of its own, or the caller's.
-Place = Literal["own process", "this process"]
+Process = Literal["own process", "this process"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Timing:
     gradient_error: float = 0.0
     note: str = ""
     kind: Kind = "backend"
-    where: Place = "own process"
+    where: Process = "own process"
 
     @property
     def extrapolated(self) -> bool:

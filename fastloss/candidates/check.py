@@ -26,7 +26,7 @@ from fastloss.candidates.diagnosis import diagnose, diagnose_extreme
 from fastloss.candidates.evidence import Evidence
 from fastloss.candidates.report import CandidateReport, Finding
 from fastloss.gradcheck import check_gradient
-from fastloss.losses import get_loss
+from fastloss.losses import get_loss, shown_name
 from fastloss.losses.base import Loss
 
 _NOT_CONTIGUOUS = "arrays that are not contiguous"
@@ -109,7 +109,7 @@ def examine(
     others = make_cases(candidate.convention, seed, lead.size)[1:]
     report = CandidateReport(
         name=candidate.name,
-        loss=(loss if isinstance(loss, str) else repr(loss)) + candidate.convention.terms,
+        loss=shown_name(loss) + candidate.convention.terms,
         signature=candidate.convention.signature,
         precision=lead.precision,
         findings=tuple(map(_finding, gathered)),

@@ -65,6 +65,13 @@ def name_of(loss: Loss) -> str:
     return kinds.get(type(loss), loss.name)
 
 
+def shown_name(loss: str | Loss) -> str:
+    """Return the name of a loss, or an instance with its parameters if these have no name."""
+    if isinstance(loss, str):
+        return loss
+    return next((name for name in available_losses() if get_loss(name) == loss), repr(loss))
+
+
 def _register_plugin(name: str, loss: object) -> None:
     register_loss(loss, name)  # type: ignore[arg-type]  # register_loss checks
 
