@@ -392,4 +392,7 @@ def test_line_profiler_counts_as_the_solution_does():
         profiler.runcall(namespace["naive"], np.zeros(shape[1:]), data.X, data.y)
         ((_, timings),) = profiler.get_stats().timings.items()
         hits = {cell.source.splitlines()[line - 1].strip(): count for line, count, _ in timings}
-        assert hits["scores[c] += X[i, d] * W[d, c]"] == solutions.line_hits(*shape)[0]
+        n_hits, n_exp = solutions.line_hits(*shape)
+        assert hits["scores[c] += X[i, d] * W[d, c]"] == n_hits
+        ((line, n_rows),) = ((line, count) for line, count in hits.items() if "math.exp" in line)
+        assert (n_rows, n_rows * shape[2]) == (shape[0], n_exp), line
