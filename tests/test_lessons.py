@@ -542,6 +542,8 @@ def test_agree_names_the_wrong_part_and_entry(found, message):
     tools.agree("mine", (1.0 + 1e-7, [[3.0, 2.0], [1.0, 4.0 + 3e-6]]), expected, 1e-6)
     with pytest.raises(tools.WrongResult, match=message):
         tools.agree("mine", found, expected, 1e-6)
+    with pytest.raises(tools.WrongResult, match=r"the loss of mine is 1, .* than 1e-08"):
+        tools.agree("mine", (1.0 + 1e-7, expected[1]), expected, 1e-6, loss_tolerance=1e-8)
 
 
 def test_times_as_fast_names_the_interval_only_if_there_is_one():

@@ -78,6 +78,7 @@ def agree(
     found: tuple[float, ArrayLike],
     expected: tuple[float, ArrayLike],
     tolerance: float,
+    loss_tolerance: float | None = None,
 ) -> None:
     """Stop the lesson if a version's loss or gradient is wrong: no machine excuses that.
 
@@ -86,26 +87,29 @@ def agree(
     name : the version, for the message.
     found, expected : loss and gradient.
     tolerance : largest difference, relative to the largest entry of the expected array.
+    loss_tolerance : the same for the loss; by default ``tolerance``.
 
     Raises
     ------
     WrongResult : a shape differs, or an entry is off by more than the tolerance, or is NaN.
     """
-    for part, one, other in zip(("loss", "gradient"), found, expected, strict=True):
+    tolerances = tolerance if loss_tolerance is None else loss_tolerance, tolerance
+    parts = zip(("loss", "gradient"), found, expected, tolerances, strict=True)
+    for part, one, other, most in parts:
         values, wanted = np.asarray(one, np.float64), np.asarray(other, np.float64)
         if values.shape != wanted.shape:
             raise WrongResult(
                 f"the {part} of {name} has the shape {values.shape}, expected {wanted.shape}"
             )
         off = np.abs(values - wanted)
-        wrong = ~(off <= tolerance * np.abs(wanted).max())  # NaN is wrong too
+        wrong = ~(off <= most * np.abs(wanted).max())  # NaN is wrong too
         if wrong.any():
             place = np.unravel_index(np.argmax(np.where(wrong, off, -1)), off.shape)
             where = f"[{', '.join(map(str, place))}]" if place else ""
             raise WrongResult(
                 f"the {part}{where} of {name} is {values[place]:.6g}, expected "
                 f"{wanted[place]:.6g}; {wrong.sum()} of {wrong.size} entries differ by more than "
-                f"{tolerance:g} of the largest"
+                f"{most:g} of the largest"
             )
 
 
