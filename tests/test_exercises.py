@@ -310,6 +310,15 @@ def test_unknown_name_lists_the_exercises():
         exercises.check("D")
 
 
+def test_missing_or_unknown_numbers_of_the_machine_are_no_wrong_answer():
+    with pytest.raises(TypeError, match=r"'ridge': missing a required .*argument: 'arithmetic'"):
+        exercises.check(12.5, "ridge")
+    with pytest.raises(TypeError, match=r"'cheapest_a_day': missing a required .*: 'python'"):
+        exercises.check("cached", "cheapest_a_day")
+    with pytest.raises(TypeError, match=r"'line_hits': got an unexpected .*argument 'bandwidth'"):
+        exercises.check(solutions.line_hits, bandwidth=2e10)
+
+
 def test_check_prints_one_line(capsys):
     exercises.check(solutions.line_hits)
     exercises.check(10, "ridge", arithmetic=2e11, bandwidth=2e10)
