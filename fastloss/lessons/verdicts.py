@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import linecache
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -140,8 +139,7 @@ def compare_loss(function: Callable[..., Any], loss: str) -> None:
     function(*problem())  # an exception goes to `explain_error`
     report = check_candidate(function, loss)
     if not report.passed:
-        places = re.findall(r'File "(.+)", line (\d+)', report.frames)
-        lines = [in_line(filename, int(number)) for filename, number in places[-1:]]
+        lines = [in_line(frame.filename, frame.lineno or 0) for frame in report.frames[-1:]]
         raise Fault(", ".join([report.reason, *lines]))
 
 
