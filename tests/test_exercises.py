@@ -374,6 +374,11 @@ def test_compare_names_the_first_bad_place(came, message):
         compare("a", came, [1.0, 2.0])
 
 
+def test_hint_ends_the_message_on_a_shape_too():
+    with pytest.raises(Fault, match=r"expected \(2, 1\); is it transposed\?; look at W$"):
+        compare("a", [[1.0, 2.0]], [[1.0], [2.0]], hint="; look at W")
+
+
 def test_busy_machine_is_no_fault():
     solution = [1.0] * 9
     slow = [3.0, 3.1, 3.2, 2.9, 3.0, 3.1, 3.0, 3.3, 3.0]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastloss.benchmark import measure
 from fastloss.benchmark.worker import Session
@@ -101,16 +101,31 @@ def agree(
             raise WrongResult(
                 f"the {part} of {name} has the shape {values.shape}, expected {wanted.shape}"
             )
-        off = np.abs(values - wanted)
-        wrong = ~(off <= most * np.abs(wanted).max())  # NaN is wrong too
+        wrong, place = find_off(values, wanted, most)
         if wrong.any():
-            place = np.unravel_index(np.argmax(np.where(wrong, off, -1)), off.shape)
-            where = f"[{', '.join(map(str, place))}]" if place else ""
             raise WrongResult(
-                f"the {part}{where} of {name} is {values[place]:.6g}, expected "
+                f"the {part}{index(place)} of {name} is {values[place]:.6g}, expected "
                 f"{wanted[place]:.6g}; {wrong.sum()} of {wrong.size} entries differ by more than "
                 f"{most:g} of the largest"
             )
+
+
+def find_off(
+    found: NDArray[np.float64], expected: NDArray[np.float64], tolerance: float
+) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
+    """Return a mask of the entries that are off, and the place of the first one.
+
+    An entry is off if it differs by more than ``tolerance`` times the largest entry of
+    ``expected``, or is NaN. The arrays have the same shape. Without such an entry the place is ().
+    """
+    # Written so that NaN is off too.
+    is_off = np.asarray(~(np.abs(found - expected) <= tolerance * np.abs(expected).max()))
+    return is_off, tuple(int(k) for k in np.argwhere(is_off)[0]) if is_off.any() else ()
+
+
+def index(place: tuple[int, ...]) -> str:
+    """Return a place as an index, ``[1, 2]``; empty for a single number."""
+    return f"[{', '.join(map(str, place))}]" if place else ""
 
 
 def times_as_fast(ratio: measure.Ratio) -> str:
