@@ -356,7 +356,7 @@ def page(entries: list[Entry], answered: dict[str, Answer], studio: Studio) -> I
     yield "```\nmake gallery DATA=path/to/data\n```\n"
     yield "The folder holds `cifar-10-batches-bin` and `mnist`; without `DATA`, synthetic problems"
     yield f"stand in. {Problems(studio.folder).told} Sources: {'; '.join(sorted(sources))}."
-    yield "Each caption ends with the rows that it is about."
+    yield "Captions of data end with their rows."
     for entry in entries:
         yield f"\n## {entry.title}\n"
         yield plots.embed((PICTURES / entry.name).as_posix(), entry.title)
