@@ -63,7 +63,7 @@ class Refuted(Exception):
     """The computed numbers contradict an answer; the message names the claim and the numbers."""
 
 
-def claim(holds: bool | np.bool_, otherwise: str) -> None:
+def require(holds: bool | np.bool_, otherwise: str) -> None:
     """Raise `Refuted` with the message ``otherwise``, unless the claim holds."""
     if not holds:
         raise Refuted(otherwise)

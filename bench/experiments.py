@@ -172,6 +172,8 @@ def kinks(objective: fastloss.Objective, W: Floats, W1: Floats, a: NDArray[Any])
     scores, change = (objective.X @ weights[:-1] + weights[-1] for weights in (W, W1))
     loss = objective.loss_function
     pieces = [loss.pieces(scores + step * change, objective.labels) for step in a]
+    if pieces[0] is None:  # a smooth loss
+        return 0
     return sum(int(np.count_nonzero(one != other)) for one, other in pairwise(pieces))
 
 

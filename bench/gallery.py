@@ -97,7 +97,7 @@ def draw_loss_curves(studio: Studio) -> Entry:
         {name: run.history for name, run in runs.items()},
         studio.stem("loss-curves"),
         against="epoch",
-        text="Softmax on handwritten digits" if studio.folder else "Softmax",
+        text="Softmax on handwritten digits" if studio.problems.folder else "Softmax",
     )
     best, _ = _best_of(runs)
     return Entry(
@@ -355,8 +355,8 @@ def page(entries: list[Entry], answered: dict[str, Answer], studio: Studio) -> I
     yield "optimization. One command computes and draws them all:\n"
     yield "```\nmake gallery DATA=path/to/data\n```\n"
     yield "The folder holds `cifar-10-batches-bin` and `mnist`; without `DATA`, synthetic problems"
-    yield f"stand in. {Problems(studio.folder).told} Sources: {'; '.join(sorted(sources))}."
-    yield "Each caption ends with the rows that it is about."
+    yield f"stand in. {studio.problems.told} Sources: {'; '.join(sorted(sources))}."
+    yield "Captions of data end with their rows."
     for entry in entries:
         yield f"\n## {entry.title}\n"
         yield plots.embed((PICTURES / entry.name).as_posix(), entry.title)
@@ -381,8 +381,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT, help="where GALLERY.md goes")
     arguments = parser.parse_args()
     with clear_errors(parser):
-        studio = Studio(data_folder(arguments.data_folder), arguments.out)
-        answered = answers(Problems(studio.folder))  # in seconds; the pictures take minutes
+        studio = Studio(Problems(data_folder(arguments.data_folder)), arguments.out)
+        answered = answers(studio.problems)  # in seconds; the pictures take minutes
         entries = []
         for entry in draw_all(studio):
             print(f"{PICTURES / entry.name}: {entry.title}", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from asking import Answer, Numbers, Problems, claim, losses_of, near, question, table
+from asking import Answer, Numbers, Problems, losses_of, near, question, require, table
 from experiments import Images, overfitted
 
 import fastloss
@@ -35,7 +35,7 @@ def svm_q1(problems: Problems) -> Answer:
     for size in sizes:
         changes = size * np.vstack([rng.uniform(-1, 1, (1000, 3)), [[1, -1, 1]]])
         worst.append(losses_of(CAR + changes, [1] * 1001).max())
-    claim(
+    require(
         near(worst[:3], 0, atol=1e-15) and min(worst[3:]) > 0,
         f"the car's loss should be 0 until scores change by more than {bound:.2f}; its largest "
         f"values are {_listed(worst)} for changes of {_listed(sizes)}",
@@ -57,7 +57,7 @@ def _listed(numbers: Iterable[float]) -> str:
 def svm_q2(problems: Problems) -> Answer:
     leads = np.array([10.0, 1.0, 0.0, -10.0, -1e3, -1e6])  # true score less the two others
     losses = losses_of(np.outer(leads, [1, 0, 0]), [0] * len(leads))
-    claim(
+    require(
         near(losses[:2], 0)
         and bool((np.diff(losses[1:]) > 0).all())
         and near(losses[-1] / losses[-2], 1e3, rtol=0.01),
@@ -89,7 +89,7 @@ def _at_the_start(
     C = images.train.n_classes
     scales = [1e-4, 1e-5, 1e-6, 1e-8]
     losses = [images.objective(loss).loss(images.weights(scale)) for scale in scales]
-    claim(
+    require(
         near(losses[-1], expected(C), rtol=1e-3),
         f"the loss at the smallest W should be {formula} = {expected(C):.4g}; it is "
         f"{losses[-1]:.4g}",
@@ -106,7 +106,7 @@ def _at_the_start(
 def svm_q4(problems: Problems) -> Answer:
     without, included = Hinge(), Hinge(include_true_class=True)
     losses = [losses_of(LESSON, LABELS, loss) for loss in (without, included)]
-    claim(
+    require(
         near(losses[0], [2.9, 0, 12.9], atol=1e-12) and near(losses[1], losses[0] + 1),
         f"the losses should be 2.9, 0 and 12.9, and each 1 larger with the true class; they are "
         f"{_listed(losses[0])}, and with the true class {_listed(losses[1])}",
@@ -114,7 +114,7 @@ def svm_q4(problems: Problems) -> Answer:
     gradients = [
         fastloss.score_gradient(LESSON, LABELS, loss=loss)[1] for loss in (without, included)
     ]
-    claim(
+    require(
         np.array_equal(gradients[0], gradients[1]),
         "the gradient should not depend on the true class's term",
     )
@@ -149,7 +149,7 @@ def svm_q5(problems: Problems) -> Answer:
     }
     ratio = ends["sum"].loss / ends["mean"].loss
     difference = np.abs(ends["mean"].W - ends["sum"].W).max() / np.abs(ends["sum"].W).max()
-    claim(
+    require(
         near(ratio, C - 1, rtol=1e-4) and difference < 1e-3,
         f"the sum's loss should be {C - 1} times the mean's, and both W equal; it is {ratio:.4g} "
         f"times the mean's, and W differs by {difference:.2g} of its largest entry",
@@ -172,7 +172,7 @@ def svm_q5(problems: Problems) -> Answer:
 def svm_q6(problems: Problems) -> Answer:
     losses = [losses_of(LESSON, LABELS, Hinge(power=power)) for power in (1, 2)]
     ratios = [each[2] / each[0] for each in losses]
-    claim(
+    require(
         near(losses[1], [8.41, 0, 83.25], atol=0.005) and ratios[1] > 2 * ratios[0],
         f"the squared losses should be 8.41, 0 and 83.25; they are {_listed(losses[1])}",
     )
@@ -193,7 +193,7 @@ def svm_q7(problems: Problems) -> Answer:
     factors = [1.0, 2.0, 10.0]
     losses = [plain.loss(factor * W) for factor in factors]
     with_penalty = [penalised.loss(factor * W) for factor in factors]
-    claim(
+    require(
         near(losses, 0) and near(with_penalty[1] / with_penalty[0], 4, rtol=1e-5),
         "W, 2W and 10W should have a loss of 0, and 2W four times the penalty of W; the losses are "
         f"{_listed(losses)}, and {_listed(with_penalty)} with the penalty",
@@ -219,7 +219,7 @@ def svm_q7(problems: Problems) -> Answer:
 def softmax_q1(problems: Problems) -> Answer:
     leads = np.array([700.0, 50.0, 10.0, 1.0, 0.0, -10.0, -1e3])
     losses = losses_of(np.outer(leads, [1, 0, 0]), [0] * len(leads), "softmax")
-    claim(
+    require(
         losses[0] > 0
         and bool((np.diff(losses) > 0).all())
         and near(losses[4], np.log(3))
@@ -255,12 +255,12 @@ def svm_against_softmax(problems: Problems) -> Answer:
         for loss in ("hinge", "softmax")
     }
     hinge, softmax = losses.values()
-    claim(
+    require(
         near(hinge[:, [0, 2]], 0) and near(hinge[:, 1], [1, 0, 0]),
         "the SVM loss should change for the second row only, and be 1, 0, 0 there; it is "
         f"{_listed(hinge[:, 1])} there, and up to {hinge[:, [0, 2]].max():.4g} elsewhere",
     )
-    claim(
+    require(
         bool((np.diff(softmax, axis=0) < 0).all())
         and softmax[1, 1] > 100 * softmax[1, 0] > 100 * 100 * softmax[1, 2],
         "softmax should fall with every rise of the true score, and tell the rows apart; it is "

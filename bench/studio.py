@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from experiments import Images, cifar10, mnist
+from asking import Problems
+from experiments import Images, mnist
 
 from fastloss import optim
 from fastloss.arrays import Floats
@@ -31,22 +32,25 @@ class Effort:
 
 @dataclass(frozen=True)
 class Studio:
-    """Data and trained weights for the pictures, computed once, and the folder for the pictures."""
+    """Data and trained weights for the pictures, computed once, and the folder for the pictures.
 
-    folder: Path | None
+    CIFAR-10 is that of ``problems``. MNIST is not: pictures show more of its rows.
+    """
+
+    problems: Problems
     out: Path = ROOT
     effort: Effort = Effort()
 
     def stem(self, name: str) -> Path:
         return self.out / PICTURES / name
 
-    @cached_property
+    @property
     def cifar10(self) -> Images:
-        return cifar10(self.folder)
+        return self.problems.cifar10
 
     @cached_property
     def mnist(self) -> Images:
-        return mnist(self.folder, self.effort.n_rows)
+        return mnist(self.problems.folder, self.effort.n_rows)
 
     @cached_property
     def svm_on_cifar10(self) -> optim.Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from asking import Answer, Problems, claim, near, question, table
+from asking import Answer, Problems, near, question, require, table
 from experiments import kinks, overfitted, sparsity
 
 import fastloss
@@ -26,7 +26,7 @@ def initial_loss(problems: Problems) -> Answer:
     }
     found = {loss: images.objective(loss).loss(images.weights(1e-8)) for loss in expected}
     for loss, (formula, value) in expected.items():
-        claim(
+        require(
             near(found[loss], value, rtol=1e-3),
             f"the first loss of {loss} should be {formula} = {value:.4g}; it is {found[loss]:.4g}",
         )
@@ -50,7 +50,7 @@ def more_regularisation(problems: Problems) -> Answer:
     terms = [images.objective("hinge", l2=l2).terms(W) for l2 in strengths]
     data_losses, penalties = np.array(terms).T
     squares = np.square(W[:-1], dtype=np.float64).sum()
-    claim(
+    require(
         near(data_losses, data_losses[0]) and near(penalties, np.array(strengths) * squares),
         f"the data loss should stay {data_losses[0]:.4g}, and the penalty be l2 times "
         f"{squares:.4g}; they are {data_losses} and {penalties}",
@@ -75,9 +75,9 @@ def overfit(problems: Problems) -> Answer:
     for loss, result in results.items():
         predictions = (rows.X @ result.W[:-1] + result.W[-1]).argmax(axis=1)
         n_right = int((predictions == rows.y).sum())
-        claim(n_right == 20, f"all 20 rows should be predicted; {loss} predicts {n_right} of them")
+        require(n_right == 20, f"all 20 rows should be predicted; {loss} predicts {n_right}")
     svm, softmax = results["hinge"].loss, results["softmax"].loss
-    claim(
+    require(
         svm == 0.0 and 0.0 < softmax < 0.01,
         f"the SVM loss should reach 0, and softmax fall below 0.01; they end at {svm:.4g} and "
         f"{softmax:.4g}",
@@ -109,7 +109,7 @@ def l1_against_l2(problems: Problems) -> Answer:
         W = np.column_stack([w, np.zeros(4)])
         l1, l2 = fastloss.Objective(x, [0], l1=1.0), fastloss.Objective(x, [0], l2=1.0)
         found[name] = [float((x @ W)[0, 0]), l1.terms(W)[1], l2.terms(W)[1]]
-    claim(
+    require(
         near(np.array([*found.values()]), [[1.0, 1.0, 1.0], [1.0, 1.0, 0.25]]),
         "score, L1 and L2 should be 1, 1, 1 for one weight and 1, 1, 0.25 for four; they are "
         f"{found}",
@@ -134,7 +134,7 @@ def sparsity_answer(problems: Problems) -> Answer:
     proximal, subgradient, squares = (
         found[name] for name in ("L1, proximal", "L1, subgradient", "L2")
     )
-    claim(
+    require(
         squares.share_zero == 0
         and subgradient.share_zero < 0.01
         and proximal.share_zero > 0.25
@@ -182,26 +182,26 @@ def slice_line(problems: Problems) -> Answer:
             objective = images.objective(loss, n_rows).astype(np.float64)
             losses = slices.line(objective, W, W1, a)
             bends = np.diff(losses, 2)
-            claim(
+            require(
                 near(losses[::200], [objective.loss(W + step * W1) for step in a[::200]]),
                 f"the slice of {loss} should have the losses of W + a W1",
             )
-            claim(
+            require(
                 bends.min() > -1e-9,
                 f"{loss} of {n_rows} rows should be convex; its second difference is as low as "
                 f"{bends.min():.2g}",
             )
             found[loss, n_rows] = kinks(objective, W, W1, a), int((bends > 1e-9).sum())
             rows.append([loss, n_rows, found[loss, n_rows][0], losses.min()])
-    (few, n_bent), (many, _), (none, n_curved) = (
+    (few, n_bent), (many, _), (_, n_curved) = (
         found[key] for key in (("hinge", 1), ("hinge", 100), ("softmax", 1))
     )
     most = images.train.n_classes - 1
-    claim(
-        1 <= few <= most and n_bent <= 2 * few < n_curved and none == 0,
-        f"the SVM loss of one row should have 1 to {most} kinks, be straight between them, and "
-        f"softmax be curved without kinks; they have {few} and {none} kinks, and are not straight "
-        f"at {n_bent} and {n_curved} of {len(a)} points",
+    require(
+        1 <= few <= most and n_bent <= 2 * few < n_curved,
+        f"the SVM loss of one row should have 1 to {most} kinks and be straight between them, and "
+        f"softmax be curved; it has {few} kinks, and they are not straight at {n_bent} and "
+        f"{n_curved} of {len(a)} points",
     )
     return Answer(
         "A bowl: it is convex. The SVM loss of one row consists of straight pieces. They meet at "
@@ -223,14 +223,14 @@ def slice_plane(problems: Problems) -> Answer:
     steps = np.linspace(-2, 2, 21)
     losses = slices.plane(objective, W, W1, W2, steps, steps)
     for i, j in ((0, 0), (3, 17), (10, 10)):
-        claim(
+        require(
             near(losses[i, j], objective.loss(W + steps[i] * W1 + steps[j] * W2)),
             f"the slice should have the loss of W + {steps[i]:.1f} W1 + {steps[j]:.1f} W2",
         )
     # Convex along both axes and both diagonals.
     lines = losses, losses.T, np.diagonal(losses), np.diagonal(losses[::-1])
     least = min(float(np.diff(line, 2, axis=0).min()) for line in lines)
-    claim(
+    require(
         least > -1e-9,
         f"the plane should be convex; its second difference is as low as {least:.2g}",
     )

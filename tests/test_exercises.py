@@ -11,8 +11,9 @@ import pytest
 
 import fastloss
 from fastloss import lessons
-from fastloss.lessons import exercises, solutions
-from fastloss.lessons.verdicts import Fault, Verdict, compare, judge_times
+from fastloss.benchmark.measure import Ratio
+from fastloss.lessons import exercises, solutions, tools
+from fastloss.lessons.verdicts import Fault, Verdict, compare, judge_times, problem
 
 MEASURED: dict[str, dict[str, Any]] = {
     "ridge": {"arithmetic": 2e11, "bandwidth": 2e10},
@@ -309,6 +310,15 @@ def test_unknown_name_lists_the_exercises():
         exercises.check("D")
 
 
+def test_missing_or_unknown_numbers_of_the_machine_are_no_wrong_answer():
+    with pytest.raises(TypeError, match=r"'ridge': missing a required .*argument: 'arithmetic'"):
+        exercises.check(12.5, "ridge")
+    with pytest.raises(TypeError, match=r"'cheapest_a_day': missing a required .*: 'python'"):
+        exercises.check("cached", "cheapest_a_day")
+    with pytest.raises(TypeError, match=r"'line_hits': got an unexpected .*argument 'bandwidth'"):
+        exercises.check(solutions.line_hits, bandwidth=2e10)
+
+
 def test_check_prints_one_line(capsys):
     exercises.check(solutions.line_hits)
     exercises.check(10, "ridge", arithmetic=2e11, bandwidth=2e10)
@@ -364,6 +374,11 @@ def test_compare_names_the_first_bad_place(came, message):
         compare("a", came, [1.0, 2.0])
 
 
+def test_hint_ends_the_message_on_a_shape_too():
+    with pytest.raises(Fault, match=r"expected \(2, 1\); is it transposed\?; look at W$"):
+        compare("a", [[1.0, 2.0]], [[1.0], [2.0]], hint="; look at W")
+
+
 def test_busy_machine_is_no_fault():
     solution = [1.0] * 9
     slow = [3.0, 3.1, 3.2, 2.9, 3.0, 3.1, 3.0, 3.3, 3.0]
@@ -379,17 +394,39 @@ def test_busy_machine_is_no_fault():
     assert "too busy" not in judge_times({"yours": slow, "solution": solution}, 4.0, "")
 
 
-def test_line_profiler_counts_as_the_solution_does():
-    line_profiler = pytest.importorskip("line_profiler")
+def naive_of_lesson() -> tuple[Any, str]:
+    """Return the function `naive` of lesson 1, and the source of its cell."""
     lesson = lessons.find_lesson(1)
-    cell = next(cell for cell in lesson.cells if "def naive(" in cell.source)
+    source = next(cell.source for cell in lesson.cells if "def naive(" in cell.source)
     namespace: dict[str, Any] = {}
     exec(lesson.cells[1].source, namespace)
-    exec(cell.source, namespace)
+    exec(source, namespace)
+    return namespace["naive"], source
+
+
+def test_loop_over_lists_is_faster_than_over_arrays():
+    naive, _ = naive_of_lesson()
+    arguments = problem()
+    times = tools.take_turns(
+        {
+            "arrays": lambda: naive(*arguments),
+            "lists": lambda: solutions.naive_on_lists(*arguments),
+        },
+        max_rounds=3,
+    )
+    assert Ratio.of(times["arrays"], times["lists"]).value > 1.2
+
+
+def test_line_profiler_counts_as_the_solution_does():
+    line_profiler = pytest.importorskip("line_profiler")
+    naive, source = naive_of_lesson()
     for shape in ((3, 4, 5), (7, 2, 3)):
         data = fastloss.data.synthetic(*shape, dtype=np.float64)
-        profiler = line_profiler.LineProfiler(namespace["naive"])
-        profiler.runcall(namespace["naive"], np.zeros(shape[1:]), data.X, data.y)
+        profiler = line_profiler.LineProfiler(naive)
+        profiler.runcall(naive, np.zeros(shape[1:]), data.X, data.y)
         ((_, timings),) = profiler.get_stats().timings.items()
-        hits = {cell.source.splitlines()[line - 1].strip(): count for line, count, _ in timings}
-        assert hits["scores[c] += X[i, d] * W[d, c]"] == solutions.line_hits(*shape)[0]
+        hits = {source.splitlines()[line - 1].strip(): count for line, count, _ in timings}
+        n_hits, n_exp = solutions.line_hits(*shape)
+        assert hits["scores[c] += X[i, d] * W[d, c]"] == n_hits
+        ((line, n_rows),) = ((line, count) for line, count in hits.items() if "math.exp" in line)
+        assert (n_rows, n_rows * shape[2]) == (shape[0], n_exp), line

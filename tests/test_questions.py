@@ -203,9 +203,9 @@ def test_confusion_matrix_counts_every_held_out_row():
 @pytest.mark.deep
 def test_gallery_page_shows_every_picture_and_question(tmp_path):
     effort = Effort(n_evaluations=12, n_seeds=2, n_epochs=2, n_rows=600, n_steps=20)
-    studio = Studio(None, tmp_path, effort)
+    studio = Studio(Problems(n_rows=2000), tmp_path, effort)
     entries = list(gallery.draw_all(studio))
-    answered = gallery.answers(Problems(n_rows=2000))
+    answered = gallery.answers(studio.problems)
     text = "\n".join(gallery.page(entries, answered, studio))
     for entry in entries:
         for suffix in (".png", ".svg", "-dark.png", "-dark.svg"):

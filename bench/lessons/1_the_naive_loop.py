@@ -355,8 +355,9 @@ from fastloss.lessons import exercises
 # ### Exercise 1: Count before you time
 #
 # How often does the line `scores[c] += ...` run for N rows, D features and C classes, and how often
-# `math.exp`? Compare your counts with the hits of line_profiler at two shapes. Which of N, D and C
-# changes the share of `exp`?
+# `math.exp`? Compare your counts with the hits of line_profiler at two shapes. The line of
+# `math.exp` is hit once per row and calls it C times. Which of N, D and C changes the share of
+# `exp`?
 
 # %%
 

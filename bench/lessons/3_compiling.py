@@ -16,7 +16,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numba
 import numpy as np
 
 import fastloss
@@ -68,6 +67,7 @@ expected = vectorised(W)
 # **Predict.** `njit` returns at once. How long does the first call take, and how long the next one?
 
 # %%
+import numba
 
 
 def timed(function: Any, *arguments: Any) -> float:

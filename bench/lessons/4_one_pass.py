@@ -166,7 +166,7 @@ for threads in thread_counts:
 expected = versions["numpy, 1 thread"][0](W)
 for name, (call, _, _) in versions.items():
     if name != "naive":
-        agree(name, call(W), expected, 1e-4)
+        agree(name, call(W), expected, 1e-4, loss_tolerance=1e-5)
 
 # %% [markdown]
 # **Predict** the order of the versions and the factors between neighbours. How close does each come
@@ -241,10 +241,12 @@ claim(
     f"with one thread, `numba` is only {times_as_fast(over_naive)} as `naive`, where more than 10 "
     "times is usual. Other processes probably disturbed the times.",
 )
-say(
-    f"With one thread, `fused` is {times_as_fast(over_numba)} as `numba`."
-    + ("" if over_numba.low > 1 else " So this run does not show that `fused` is faster.")
-    + " The nearer memory limits both, the less their arithmetic matters."
+claim(
+    over_numba.value > 1.2 and over_numba.low > 1,
+    f"with one thread, `fused` is {times_as_fast(over_numba)} as `numba`.",
+    f"with one thread, `fused` is {times_as_fast(over_numba)} as `numba`, where more than 1.2 "
+    "times is expected. The nearer memory limits both, the less their arithmetic matters; or other "
+    "processes disturbed the times.",
 )
 reached = {
     backend: speed[f"{backend}, 1 thread"] / best_possible[f"{backend}, 1 thread"]

@@ -42,7 +42,7 @@ class Outcome:
     gradient_dtype: str = ""
     problem: str = ""
     raised: bool = False
-    frames: str = ""
+    frames: tuple[traceback.FrameSummary, ...] = ()
     changed: tuple[str, ...] = ()
 
     @property
@@ -84,11 +84,7 @@ def attempt(
             return _outcome(candidate, returned, W, changed)
     except (Exception, SystemExit) as error:
         problem = f"raises {_message(error)}"
-        return Outcome(
-            problem=problem,
-            raised=True,
-            frames="".join(traceback.format_list(user_frames(error, function))),
-        )
+        return Outcome(problem=problem, raised=True, frames=tuple(user_frames(error, function)))
 
 
 def _outcome(candidate: Candidate, returned: Any, W: Floats, changed: tuple[str, ...]) -> Outcome:

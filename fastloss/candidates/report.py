@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass
+from traceback import FrameSummary, format_list
 
 from fastloss.gradcheck import GradientCheck
 
@@ -45,7 +46,7 @@ class CandidateReport:
     precision: str
     findings: tuple[Finding, ...]
     advice: tuple[str, ...] = ()
-    frames: str = ""
+    frames: tuple[FrameSummary, ...] = ()
     notes: tuple[str, ...] = ()
     gradient_check: GradientCheck | None = None
     labels: str | None = None
@@ -118,7 +119,7 @@ class CandidateReport:
             dtypes = " and ".join(finding.dtype for finding in failures)
             yield f"  wrong in {dtypes}: {case}"
             yield from (f"    {line}" for line in failures[0].wrong.splitlines())
-        for line in self.frames.splitlines():
+        for line in "".join(format_list(self.frames)).splitlines():
             yield f"    {line}"
         for sentence in self.advice:
             yield f"  likely: {sentence}"

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable
 from functools import cache, partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ def check(answer: Any, name: str | None = None, **measured: Any) -> None:
     Raises
     ------
     ValueError : an unknown exercise; the message lists the names.
+    TypeError : a measured number is missing, or the exercise does not take it.
     """
     verdict = examine(answer, name, **measured)
     print(f"{_name_of(answer) if name is None else name}: {verdict}")
@@ -66,6 +68,10 @@ def examine(answer: Any, name: str | None = None, **measured: Any) -> Verdict:
         if name is None:
             raise ValueError(f"{answer!r:.60} is no function: add the exercise's name; {known}")
         raise ValueError(f"unknown exercise {name!r}; {known}")
+    try:
+        signature(_CHECKERS[name]).bind(answer, **measured)
+    except TypeError as error:  # the caller's mistake, not the student's
+        raise TypeError(f"the exercise {name!r}: {error}") from None
     if answer is None:
         return Verdict("not written yet")
     try:
@@ -228,8 +234,15 @@ def seconds_a_day(function: Any) -> None:
 
 
 @_checker
-def cheapest_a_day(answer: Any, **versions: tuple[float, float]) -> str:
+def cheapest_a_day(
+    answer: Any,
+    *,
+    python: tuple[float, float],
+    njit: tuple[float, float],
+    cached: tuple[float, float],
+) -> str:
     """Each version is a pair of seconds: the first call, and each later one."""
+    versions = {"python": python, "njit": njit, "cached": cached}
     costs = {name: solutions.seconds_a_day(*times) for name, times in versions.items()}
     if answer not in costs:
         raise Fault(f"{answer!r}; expected one of {', '.join(costs)}")

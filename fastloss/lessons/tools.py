@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastloss.benchmark import measure
 from fastloss.benchmark.worker import Session
@@ -78,6 +78,7 @@ def agree(
     found: tuple[float, ArrayLike],
     expected: tuple[float, ArrayLike],
     tolerance: float,
+    loss_tolerance: float | None = None,
 ) -> None:
     """Stop the lesson if a version's loss or gradient is wrong: no machine excuses that.
 
@@ -86,27 +87,45 @@ def agree(
     name : the version, for the message.
     found, expected : loss and gradient.
     tolerance : largest difference, relative to the largest entry of the expected array.
+    loss_tolerance : the same for the loss; by default ``tolerance``.
 
     Raises
     ------
     WrongResult : a shape differs, or an entry is off by more than the tolerance, or is NaN.
     """
-    for part, one, other in zip(("loss", "gradient"), found, expected, strict=True):
+    tolerances = tolerance if loss_tolerance is None else loss_tolerance, tolerance
+    parts = zip(("loss", "gradient"), found, expected, tolerances, strict=True)
+    for part, one, other, most in parts:
         values, wanted = np.asarray(one, np.float64), np.asarray(other, np.float64)
         if values.shape != wanted.shape:
             raise WrongResult(
                 f"the {part} of {name} has the shape {values.shape}, expected {wanted.shape}"
             )
-        off = np.abs(values - wanted)
-        wrong = ~(off <= tolerance * np.abs(wanted).max())  # NaN is wrong too
+        wrong, place = find_off(values, wanted, most)
         if wrong.any():
-            place = np.unravel_index(np.argmax(np.where(wrong, off, -1)), off.shape)
-            where = f"[{', '.join(map(str, place))}]" if place else ""
             raise WrongResult(
-                f"the {part}{where} of {name} is {values[place]:.6g}, expected "
+                f"the {part}{index(place)} of {name} is {values[place]:.6g}, expected "
                 f"{wanted[place]:.6g}; {wrong.sum()} of {wrong.size} entries differ by more than "
-                f"{tolerance:g} of the largest"
+                f"{most:g} of the largest"
             )
+
+
+def find_off(
+    found: NDArray[np.float64], expected: NDArray[np.float64], tolerance: float
+) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
+    """Return a mask of the entries that are off, and the place of the first one.
+
+    An entry is off if it differs by more than ``tolerance`` times the largest entry of
+    ``expected``, or is NaN. The arrays have the same shape. Without such an entry the place is ().
+    """
+    # Written so that NaN is off too.
+    is_off = np.asarray(~(np.abs(found - expected) <= tolerance * np.abs(expected).max()))
+    return is_off, tuple(int(k) for k in np.argwhere(is_off)[0]) if is_off.any() else ()
+
+
+def index(place: tuple[int, ...]) -> str:
+    """Return a place as an index, ``[1, 2]``; empty for a single number."""
+    return f"[{', '.join(map(str, place))}]" if place else ""
 
 
 def times_as_fast(ratio: measure.Ratio) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import linecache
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,18 +57,15 @@ def compare(what: str, came: Any, expected: Any, rtol: float = 1e-9, hint: str =
     expected = np.asarray(expected, np.float64)
     found = _as_floats(what, came)
     if found.shape != expected.shape:
-        hint = "; is it transposed?" if found.T.shape == expected.shape else ""
-        raise Fault(f"{what} has the shape {found.shape}, expected {expected.shape}{hint}")
-    # Written so that NaN is off too.
-    is_off = ~(np.abs(found - expected) <= rtol * np.abs(expected).max())
+        turned = "; is it transposed?" if found.T.shape == expected.shape else ""
+        raise Fault(f"{what} has the shape {found.shape}, expected {expected.shape}{turned}{hint}")
+    is_off, place = tools.find_off(found, expected, rtol)
     if not is_off.any():
         return
-    place = tuple(int(k) for k in np.argwhere(is_off)[0])
-    index = f"[{', '.join(map(str, place))}]" if place else ""
     texts = [f"{array[place]:.8g}" for array in (found, expected)]
     off = f" (off by {abs(found[place] - expected[place]):.1g})" if texts[0] == texts[1] else ""
     hints = f"{_factor(found, expected)}{hint}"
-    raise Fault(f"{what}{index} is {texts[0]}, expected {texts[1]}{off}{hints}")
+    raise Fault(f"{what}{tools.index(place)} is {texts[0]}, expected {texts[1]}{off}{hints}")
 
 
 def as_number(came: Any) -> float:
@@ -140,8 +136,7 @@ def compare_loss(function: Callable[..., Any], loss: str) -> None:
     function(*problem())  # an exception goes to `explain_error`
     report = check_candidate(function, loss)
     if not report.passed:
-        places = re.findall(r'File "(.+)", line (\d+)', report.frames)
-        lines = [in_line(filename, int(number)) for filename, number in places[-1:]]
+        lines = [in_line(frame.filename, frame.lineno or 0) for frame in report.frames[-1:]]
         raise Fault(", ".join([report.reason, *lines]))
 
 

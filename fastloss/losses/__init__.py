@@ -76,10 +76,10 @@ def _register_plugin(name: str, loss: object) -> None:
     register_loss(loss, name)  # type: ignore[arg-type]  # register_loss checks
 
 
-# What others call these losses, without underscores.
+# What others call these losses, in lower case without underscores and hyphens.
 _OTHER_NAMES = {
     **dict.fromkeys(("crossentropy", "categoricalcrossentropy", "logsoftmax", "ce"), "softmax"),
-    **dict.fromkeys(("svm", "multiclasssvm", "westonwatkins", "multimargin"), "hinge"),
+    **dict.fromkeys(("svm", "multiclasssvm", "westonwatkins"), "hinge"),
 }
 
 _registry: Registry[Loss] = Registry("loss", "fastloss.losses", _register_plugin)
