@@ -151,6 +151,7 @@ def test_open_describes_choices_and_limits(tab):
     assert list(setup["choices"]["backend"]) == list(fastloss.available_backends())
     assert set(LOSSES) <= set(fastloss.available_losses())
     assert setup["limits"]["lr"] == [0.0005, 5.0]
+    assert setup["limits"]["updates"] == [1, 200]
 
 
 # --- updates --------------------------------------------------------------------------------------

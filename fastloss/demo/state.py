@@ -29,6 +29,8 @@ MOST_FEATURES = 3072
 #: Numbers in the rows of the cost panel: 256 MB in float64.
 MOST_NUMBERS = 1 << 25
 MOST_HISTORY = 256
+#: Updates of each curve in a comparison of the losses.
+MOST_COMPARED = 200
 
 LOSSES = {
     "hinge": "Weston-Watkins hinge",
@@ -109,16 +111,14 @@ def setup() -> dict[str, Any]:
     return {
         "choices": choices(),
         "limits": {
-            "points": [1, MOST_POINTS],
-            "weight": [-MOST_WEIGHT, MOST_WEIGHT],
             "lr": [LEAST_LR, MOST_LR],
             "l2": [0.0, MOST_L2],
             "rows": [1, MOST_ROWS],
             "features": [2, MOST_FEATURES],
             "numbers": MOST_NUMBERS,
+            "updates": [1, MOST_COMPARED],
         },
         "box": BOX,
-        "n_classes": N_CLASSES,
     }
 
 
@@ -142,7 +142,7 @@ def _start_weights() -> Matrix:
 
 @dataclass
 class State:
-    """Points (N, 2) with labels (N,), weights and settings; see `apply`.
+    """Points (N, 2) with labels (N,), weights and settings.
 
     ``W`` (3, 3) has the layout of an `Objective` with an intercept: a column for each class, and
     rows for the weight of x, the weight of y, and the bias. ``memory`` and ``order`` belong to the

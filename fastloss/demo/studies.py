@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastloss.api import score_gradient
 from fastloss.demo import geometry, readings, updates
 from fastloss.demo.messages import Message, MessageError
-from fastloss.demo.state import BOX, LOSSES, N_CLASSES, Matrix, State
+from fastloss.demo.state import BOX, LOSSES, MOST_COMPARED, N_CLASSES, Matrix, State
 from fastloss.gradcheck import GradientRecord, check_gradient
 from fastloss.numerical import numerical_gradient, scores_of
 from fastloss.objective import Objective
@@ -31,7 +31,6 @@ Work = Callable[[Check], dict[str, Any]]
 #: Points of a surface along each parameter.
 SURFACE_POINTS = 41
 LEAST_RADIUS, MOST_RADIUS = 1e-3, 1e4
-MOST_COMPARED = 200
 
 
 def gradient_check(state: State, objective: Objective, message: Message) -> Work:

@@ -98,7 +98,7 @@ export const PAGE = `
         <p class="note">The other parameters keep their present values. The line is the path taken, and the dot is now.</p></div>
     </div>
     <div role="tabpanel" data-panel="compare" tabindex="0" hidden>
-      <div class="bar"><label>Updates <input type="number" data-updates min="1" max="200" value="100"></label>
+      <div class="bar"><label>Updates <input type="number" data-updates value="100"></label>
         <span class="note">All losses on the same points, from the present weights, by the optimiser above.</span></div>
       <div class="cards"></div>
     </div>

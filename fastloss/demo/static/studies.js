@@ -119,10 +119,12 @@ function makeSurface(find, root) {
 function makeCompare(find, app) {
   const cards = find(".cards");
   const field = find("[data-updates]");
+  const [least, most] = app.setup.limits.updates;
+  set(field, { min: least, max: most });
   return {
     follows: true,
     inputs: [field],
-    request: () => ({ do: "compare", updates: Math.min(Math.max(Math.round(field.valueAsNumber) || 1, 1), 200) }),
+    request: () => ({ do: "compare", updates: Math.min(Math.max(Math.round(field.valueAsNumber) || least, least), most) }),
     draw({ curves }) {
       cards.replaceChildren();
       for (const { loss, totals, accuracies, regions, error } of curves) {
