@@ -1,8 +1,9 @@
 """The interactive demo: a 2-D linear classifier in a browser tab or a notebook.
 
-The page draws, and Python computes every number that it shows. `fastloss demo` serves the page
-(`server`), and `widget` shows it in a notebook. Both carry the same messages between the page and a
-`session.Session`, which holds the state of one tab. The messages are JSON objects.
+The page draws, and Python computes every loss, score and gradient that it shows. `fastloss demo`
+serves the page (`server`), and `widget` shows it in a notebook. Both carry the same messages
+between the page and a `session.Session`, which holds the state of one tab. The messages are JSON
+objects.
 
 From the page, with a number ``id`` that the answer repeats:
 
