@@ -1,6 +1,6 @@
-"""Suggest a fix for a rejected array, as the end of an error message.
+"""Explain rejected arguments: a wrong order of them, or a fix as the end of an error message.
 
-Each suggestion is Python code that works on the caller's own value: a list has no ``astype``, and
+Each fix is Python code that works on the caller's own value: a list has no ``astype``, and
 the ``argmax`` of a column is always 0.
 """
 
