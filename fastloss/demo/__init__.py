@@ -28,7 +28,7 @@ check                                 ``check``: see `studies.gradient_check`
 surface, a, b, radius                 ``surface``: see `studies.surface`; a, b are [class, column]
 compare, updates                      ``compare``: see `studies.compare`
 cost, seconds                         ``cost``, several times, the last one with ``running`` false:
-                                      see `costs.Cell`; a cell gets about ``seconds`` (default 1)
+                                      see `costs.Entry`; each gets about ``seconds`` (default 1)
 cancel, what                          ``cancelled``; ``what`` is check, surface, compare or cost
 ====================================  ==============================================================
 
