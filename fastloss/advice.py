@@ -1,6 +1,6 @@
-"""Suggest a fix for a rejected array, as the end of an error message.
+"""Explain rejected arguments: a wrong order of them, or a fix as the end of an error message.
 
-Each suggestion is Python code that works on the caller's own value: a list has no ``astype``, and
+Each fix is Python code that works on the caller's own value: a list has no ``astype``, and
 the ``argmax`` of a column is always 0.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numbers
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import permutations
 from typing import Any
@@ -39,9 +39,13 @@ def in_order(intercept: bool = False, **arguments: object) -> Iterator[None]:
             raise
         # The argument ``right[i]`` holds what the i-th one should hold.
         held = dict(zip(right, shapes, strict=True))
-        given, expected = ", ".join(held[name] for name in shapes), ", ".join(shapes)
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"the arguments look like ({given}); the order is ({expected})") from None
+        raise kind(wrong_order([held[name] for name in shapes], shapes)) from None
+
+
+def wrong_order(given: Iterable[str], expected: Iterable[str]) -> str:
+    """Return the message about arguments in another order than expected."""
+    return f"the arguments look like ({', '.join(given)}); the order is ({', '.join(expected)})"
 
 
 def _fits(order: tuple[str, ...], shapes: dict[str, tuple[int, ...]], intercept: bool) -> bool:

@@ -81,7 +81,8 @@ def loss_and_grad(
     array([[ 0.17,  0.67, -0.83],
            [ 0.  ,  1.  , -1.  ]])
     """
-    with in_order(bool(intercept), W=W, X=X, y=y):
+    intercept = arrays.as_bool("intercept", intercept)
+    with in_order(intercept, W=W, X=X, y=y):
         objective = Objective(
             X,
             y,

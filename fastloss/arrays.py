@@ -226,9 +226,9 @@ def as_floats(name: str, value: ArrayLike) -> Floats:
 
 def as_row_numbers(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
     """Return ``rows`` (K,) as contiguous int64; raise unless all are in [0, ``n_rows``)."""
-    # Validating a plain array would take longer than a small batch.
     if isinstance(rows, slice):
         raise TypeError(f"rows must hold integers, got {rows}; pass np.arange(start, stop)")
+    # Validating a plain array would take longer than a small batch.
     array = rows if type(rows) is np.ndarray else as_array("rows", rows)
     if array.ndim != 1:
         raise ValueError(

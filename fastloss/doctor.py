@@ -19,6 +19,7 @@ from fastloss.kernels import matrix_unit
 from fastloss.machine import changed_by, cpu_name, on_load, surroundings
 from fastloss.settings import (
     AUTO,
+    KNOWN_VARIABLES,
     N_THREADS,
     environment,
     requested_backend,
@@ -29,7 +30,7 @@ from fastloss.settings import (
 from fastloss.threads import THREAD_VARIABLES, available_threads, thread_limits, usable_cpus
 from fastloss.version import __version__
 
-_OURS = ("FASTLOSS_BACKEND", N_THREADS, "FASTLOSS_AMX", "NUMBA_DISABLE_JIT")
+_OURS = (*KNOWN_VARIABLES, "NUMBA_DISABLE_JIT")
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,12 @@ def class_numbers(y: ArrayLike, classes: NDArray[Any], n_rows: int) -> NDArray[n
     TypeError, ValueError : labels of another kind than ``classes``, another number of them than of
         rows, or a label that is no class.
     """
-    if classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
-        labels = arrays.as_labels(y, n_rows)
+    values = as_values(y, n_rows)
+    are_integers = values.dtype.kind in "iu" and classes.dtype.kind in "iu"
+    if are_integers and np.array_equal(classes, np.arange(len(classes))):
+        labels = arrays.as_labels(values, n_rows)
         arrays.check_label_range(labels, int(labels.max()), len(classes))
         return labels
-    values = as_values(y, n_rows)
     if _family(values) != _family(classes):
         raise TypeError(f"y must hold {_family(classes)} as the classes do, got {values.dtype}")
     if values.dtype.kind == classes.dtype.kind == "f":

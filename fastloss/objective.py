@@ -393,10 +393,10 @@ class Minibatch:
             W = objective._check(W)
             rows = self._check(rows)
         except (TypeError, ValueError):
+            # Not by `advice.in_order`, which would take time in calls without an error, too.
             if np.ndim(W) == 1 and np.ndim(rows) == 2:
-                raise TypeError(
-                    "the arguments look like (W, rows); the order is (rows, W)"
-                ) from None
+                order = "rows", "W"
+                raise TypeError(advice.wrong_order(order[::-1], order)) from None
             raise
         dW = np.empty(W.shape, W.dtype)
         key = (*objective._requested(), W.shape[1], W.dtype)

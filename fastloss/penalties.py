@@ -41,6 +41,12 @@ class Penalty:
                 total += self.l2 * float(np.square(W, dtype=np.float64).sum())
         return total
 
+    def values(self, stacked: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the penalty (P,) of each of P matrices (P, D, C)."""
+        with ieee_arithmetic():
+            l1 = self.l1 * np.abs(stacked).sum(axis=(1, 2)) if self.l1 else 0.0
+            return np.asarray(l1 + self.l2 * np.square(stacked).sum(axis=(1, 2)))
+
     def add_gradient(self, W: NDArray[np.floating[Any]], dW: NDArray[np.floating[Any]]) -> None:
         """Add the (sub)gradient to ``dW`` in place."""
         with ieee_arithmetic():

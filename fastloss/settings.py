@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ _VARIABLES = _BACKEND, N_THREADS = "FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"
 #: Environment variables of fastloss; others that begin with FASTLOSS_ are probably misspelt.
 KNOWN_VARIABLES = (
     *(*_VARIABLES, "FASTLOSS_AMX", "FASTLOSS_CACHE_DIR", "FASTLOSS_DEBUG"),
-    "FASTLOSS_DATA",  # read by the scripts of a checkout
+    *("FASTLOSS_DATA", "FASTLOSS_SCREENSHOTS"),  # read by the scripts and tests of a checkout
 )
 # The largest integer of the thread libraries. At most as many threads start as there are CPUs.
 _MOST_THREADS = 2**31 - 1
@@ -91,11 +92,20 @@ def checked_environment() -> dict[str, str]:
 @cache
 def _warn_of_unknown() -> None:
     for name, problem in unknown_variables().items():
-        warnings.warn(f"{name} is {problem}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{name} is {problem}", RuntimeWarning, stacklevel=_calls_below_user())
+
+
+def _calls_below_user() -> int:
+    """Return the ``stacklevel`` that makes a warning of the caller name the user's line."""
+    frame, level = sys._getframe(1), 1
+    # NumPy's frames are the decorators around constructors.
+    while frame.f_back and str(frame.f_globals.get("__name__")).startswith(("fastloss.", "numpy.")):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def unknown_variables() -> dict[str, str]:
-    """Return what is wrong with each variable that begins with FASTLOSS_ and is not read."""
+    """Return the problem of each variable that begins with FASTLOSS_ and is not read."""
     known = ", ".join(sorted(KNOWN_VARIABLES))
     return {
         name: f"not read; known: {known}"

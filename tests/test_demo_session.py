@@ -16,7 +16,7 @@ from fastloss.demo import costs, processes, studies
 from fastloss.demo.jobs import Job, Jobs
 from fastloss.demo.messages import MessageError
 from fastloss.demo.session import Session
-from fastloss.demo.state import BACKENDS, GRADIENTS, LOSSES, OPTIMISERS, State
+from fastloss.demo.state import BACKENDS, GRADIENTS, LOSSES, OPTIMIZERS, State
 
 SECONDS = 120.0
 
@@ -151,6 +151,7 @@ def test_open_describes_choices_and_limits(tab):
     assert list(setup["choices"]["backend"]) == list(fastloss.available_backends())
     assert set(LOSSES) <= set(fastloss.available_losses())
     assert setup["limits"]["lr"] == [0.0005, 5.0]
+    assert setup["limits"]["updates"] == [1, 200]
 
 
 # --- updates --------------------------------------------------------------------------------------
@@ -181,9 +182,9 @@ def test_each_kind_of_gradient_makes_the_same_update(tab, kind):
     assert view["seconds"] > 0
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_each_optimiser_lowers_the_loss(tab, optimiser):
-    first = tab.view("set", optimiser=optimiser, lr=0.02)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_optimizer_lowers_the_loss(tab, optimizer):
+    first = tab.view("set", optimizer=optimizer, lr=0.02)
     tab.view("run")
     for _ in range(100):
         view = tab.ask("seen")["view"]
@@ -194,7 +195,7 @@ def test_each_optimiser_lowers_the_loss(tab, optimiser):
 
 
 def test_momentum_adds_a_part_of_the_last_step(tab):
-    start = tab.view("set", optimiser="momentum", lr=0.01)
+    start = tab.view("set", optimizer="momentum", lr=0.01)
     first = tab.view("update")
     second = tab.view("update")
     step = np.subtract(first["W"], start["W"])
@@ -203,7 +204,7 @@ def test_momentum_adds_a_part_of_the_last_step(tab):
 
 
 def test_sgd_visits_each_point_once_in_an_epoch(tab):
-    tab.view("set", optimiser="sgd", l2=0, lr=0.5)
+    tab.view("set", optimizer="sgd", l2=0, lr=0.5)
     moved = []
     for _ in range(9):
         before = tab.view("stop")
@@ -220,7 +221,7 @@ def test_sgd_visits_each_point_once_in_an_epoch(tab):
 
 
 def test_random_local_search_never_raises_the_loss(tab):
-    view = tab.view("set", optimiser="random_local_search", lr=0.5)
+    view = tab.view("set", optimizer="random_local_search", lr=0.5)
     for _ in range(40):
         after = tab.view("update")
         assert after["total"] <= view["total"]
@@ -422,7 +423,7 @@ def test_studies_stop_when_they_are_told_to():
 def test_cost_problem_has_the_loss_of_the_page():
     state = State()
     state.set(studies.Message({"rows": 100, "features": 7, "loss": "softmax"}))
-    objective, W = costs.Problem.of(state, 1.0).objective()
+    objective, W = costs.Task.of(state, 1.0).objective()
     assert objective.X.shape == (99, 7)
     np.testing.assert_allclose(objective.loss(W), state.objective().loss(state.W), rtol=1e-12)
 
@@ -432,21 +433,21 @@ def test_costs_count_and_project_evaluations():
     state.set(studies.Message({"rows": 900, "features": 50}))
     tables = []
     # The naive loss takes about 0.05 s on all rows, so it gets some of them.
-    costs.Measurement(costs.Problem.of(state, 0.02), tables.append).run()
+    costs.Measurement(costs.Task.of(state, 0.02), tables.append).run()
     table = tables[-1]
     assert (table["rows"], table["features"], table["parameters"]) == (900, 50, 153)
     assert [each["running"] for each in tables] == [True] * (len(tables) - 1) + [False]
-    cells = {(cell["gradient"], cell["backend"]): cell for cell in table["cells"]}
-    assert len(cells) == 9
-    for (gradient, backend), cell in cells.items():
-        assert cell["error"] is None
-        assert cell["needed"] == (1 if gradient == "analytic" else 2 * 153)
-        assert 1 <= cell["done"] <= cell["needed"]
-        whole = cell["done"] == cell["needed"] and cell["rows"] == 900
-        assert cell["status"] == ("done" if whole else "projected")
-        assert (cell["rows"] == 900) or backend == "naive"
-        assert cell["projected"] >= cell["seconds"] > 0
-    slow = cells["per_element", "naive"]
+    entries = {(entry["gradient"], entry["backend"]): entry for entry in table["entries"]}
+    assert len(entries) == 9
+    for (gradient, backend), entry in entries.items():
+        assert entry["error"] is None
+        assert entry["needed"] == (1 if gradient == "analytic" else 2 * 153)
+        assert 1 <= entry["done"] <= entry["needed"]
+        whole = entry["done"] == entry["needed"] and entry["rows"] == 900
+        assert entry["status"] == ("done" if whole else "projected")
+        assert (entry["rows"] == 900) or backend == "naive"
+        assert entry["projected"] >= entry["seconds"] > 0
+    slow = entries["per_element", "naive"]
     assert slow["rows"] < 900
     assert slow["done"] < slow["needed"]
     share = slow["done"] / slow["needed"] * slow["rows"] / 900
@@ -456,7 +457,7 @@ def test_costs_count_and_project_evaluations():
 def test_a_measurement_ends_with_the_process_that_started_it():
     state = State()
     state.set(studies.Message({"rows": 10_000, "features": 3000}))
-    process = processes.start(costs.main, asdict(costs.Problem.of(state, 60.0)))
+    process = processes.start(costs.main, asdict(costs.Task.of(state, 60.0)))
     with process:
         assert json.loads(process.stdout.readline())["running"]
         process.stdin.close()  # as when the other process is killed
@@ -467,7 +468,7 @@ def test_costs_can_be_measured_and_cancelled(tab):
     tab.view("set", rows=9, features=2)
     tab.ask("cost", seconds=0.01)
     last = tab.wait(lambda answer: not answer.get("cost", {"running": True})["running"])
-    assert {cell["status"] for cell in last["cost"]["cells"]} <= {"done", "projected"}
+    assert {entry["status"] for entry in last["cost"]["entries"]} <= {"done", "projected"}
 
     tab.view("set", rows=10_000, features=3000)
     tab.session.receive({"id": "long", "do": "cost", "seconds": 60})

@@ -19,7 +19,7 @@ from fastloss.demo.state import (
     MOST_HISTORY,
     MOST_NUMBERS,
     MOST_POINTS,
-    OPTIMISERS,
+    OPTIMIZERS,
     State,
 )
 
@@ -167,10 +167,10 @@ def test_a_snapshot_keeps_its_values():
     l2=st.floats(0, 100),
     lr=st.floats(0.0005, 5),
     loss=st.sampled_from(list(LOSSES)),
-    optimiser=st.sampled_from(list(OPTIMISERS)),
+    optimizer=st.sampled_from(list(OPTIMIZERS)),
     rows=st.integers(1, 10**6),
 )
-def test_address_brings_the_same_state_back(W, points, l2, lr, loss, optimiser, rows):
+def test_address_brings_the_same_state_back(W, points, l2, lr, loss, optimizer, rows):
     state = State()
     for x, y, label in points:
         state.add(Message({"x": x, "y": y, "class": label}))
@@ -178,7 +178,7 @@ def test_address_brings_the_same_state_back(W, points, l2, lr, loss, optimiser, 
         state.delete(Message({"point": 0}))
     for value, (k, column) in zip(W, itertools.product(range(3), range(3)), strict=True):
         state.weight(Message({"class": k, "column": column, "value": value}))
-    state.set(Message({"l2": l2, "lr": lr, "loss": loss, "optimiser": optimiser, "rows": rows}))
+    state.set(Message({"l2": l2, "lr": lr, "loss": loss, "optimizer": optimizer, "rows": rows}))
     back = state_of("#" + address_of(state))
     np.testing.assert_array_equal(back.points, state.points)
     np.testing.assert_array_equal(back.labels, state.labels)

@@ -115,6 +115,7 @@ MATRICES = {
     ),
     "no rows": ({"X": X[:0], "y": y[:0]}, ValueError, "X must not be empty, got shape (0, 6)"),
     "no features": ({"X": X[:, :0]}, ValueError, "X must not be empty, got shape (20, 0)"),
+    "intercept": ({"intercept": np.array([0, 1])}, TypeError, "intercept must be True or False"),
     "1-D X": ({"X": X[0]}, ValueError, "X must be a matrix (N, D), got shape (6,)"),
     "images": ({"X": np.ones((N, 2, 3))}, ValueError, "X must be a matrix (N, D), got shape (20,"),
     "ragged X": ({"X": [[1.0, 2.0], [3.0]]}, ValueError, "X cannot be made into an array"),

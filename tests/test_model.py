@@ -236,6 +236,15 @@ def test_mismatched_rows_and_labels_raise():
         model.accuracy(PIXELS[:3], np.array([0, 1]))
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_float_labels_of_integer_classes_count_as_integers(first):
+    model = replace(model_of(PIXELS), classes=np.arange(first, first + 4))
+    labels = model.predict(PIXELS).astype(np.float64)
+    assert model.accuracy(PIXELS, labels) == 1.0
+    with pytest.raises(ValueError, match=r"y\[0\] = 0.5 is not one of the classes"):
+        model.accuracy(PIXELS[:1], [0.5])
+
+
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [

@@ -10,7 +10,6 @@ import ctypes
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from threading import Thread
 from types import TracebackType
 from typing import IO, Any, Protocol
 
+from fastloss import python_process
 from fastloss.benchmark.measure import calibrate, settle, time_calls, warm
 from fastloss.restoring import no_garbage_collection
 from fastloss.settings import N_THREADS
@@ -151,16 +151,8 @@ class Worker(Session):
         self._most_seconds = most_seconds
         self._talk: Thread | None = None
         variables = dict.fromkeys((N_THREADS, *THREAD_VARIABLES), str(n_threads))
-        # The worker can import the caller's modules, such as a candidate in the current folder.
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import serve; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **variables, "PYTHONPATH": path, **(environment or {})},
-            # The caller handles a keyboard interrupt: it saves, then ends this process.
-            start_new_session=True,
-        )
+        # The caller handles a keyboard interrupt: it saves, then ends this process.
+        self._process = python_process.start(serve, {**variables, **(environment or {})})
 
     def prepare(self, task: Task) -> tuple[float, Any]:
         seconds, result = self._ask("prepare", task)

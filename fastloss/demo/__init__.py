@@ -1,8 +1,9 @@
 """The interactive demo: a 2-D linear classifier in a browser tab or a notebook.
 
-The page draws, and Python computes every number that it shows. `fastloss demo` serves the page
-(`server`), and `widget` shows it in a notebook. Both carry the same messages between the page and a
-`session.Session`, which holds the state of one tab. The messages are JSON objects.
+The page draws, and Python computes every loss, score and gradient that it shows. `fastloss demo`
+serves the page (`server`), and `widget` shows it in a notebook. Both carry the same messages
+between the page and a `session.Session`, which holds the state of one tab. The messages are JSON
+objects.
 
 From the page, with a number ``id`` that the answer repeats:
 
@@ -27,7 +28,7 @@ check                                 ``check``: see `studies.gradient_check`
 surface, a, b, radius                 ``surface``: see `studies.surface`; a, b are [class, column]
 compare, updates                      ``compare``: see `studies.compare`
 cost, seconds                         ``cost``, several times, the last one with ``running`` false:
-                                      see `costs.Cell`; a cell gets about ``seconds`` (default 1)
+                                      see `costs.Entry`; each gets about ``seconds`` (default 1)
 cancel, what                          ``cancelled``; ``what`` is check, surface, compare or cost
 ====================================  ==============================================================
 

@@ -5,7 +5,7 @@ The text has a part for everything that differs from the start, ``name=value`` j
     points=0.5,0.4,0;0.8,0.3,1&W=1,2;2,-4;3,-1&b=0,0.5,-0.5&loss=softmax&l2=0.01
 
 A point is x, y and class; ``W`` has a row for each class. Numbers have all their digits, so the
-state comes back exactly. History and the memory of the optimiser are left out.
+state comes back exactly. History and the memory of the optimizer are left out.
 """
 
 from __future__ import annotations

@@ -29,13 +29,13 @@ class CostProcess:
         self._thread = thread
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, problem: costs.Problem, tell: Tell) -> None:
+    def start(self, task: costs.Task, tell: Tell) -> None:
         """Start a measurement instead of the one that runs; ``tell`` is called in a thread."""
         self.cancel()
         with self._lock:
             if CostProcess._owner is not None:
                 raise MessageError("another tab is measuring; try again when it has finished")
-            process = self._process = processes.start(costs.main, asdict(problem))
+            process = self._process = processes.start(costs.main, asdict(task))
             CostProcess._owner = self
         self._thread(
             target=self._follow,

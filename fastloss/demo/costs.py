@@ -36,10 +36,10 @@ _PROBE_ROWS = 16
 
 
 @dataclass(frozen=True)
-class Problem:
+class Task:
     """The points (x, y), labels, weights (3, 3), and the size that they are enlarged to.
 
-    ``seconds`` is the time that each cell of the table may take.
+    ``seconds`` is the time that each entry of the table may take.
     """
 
     points: list[list[float]]
@@ -52,8 +52,8 @@ class Problem:
     seconds: float
 
     @classmethod
-    def of(cls, state: State, seconds: float) -> Problem:
-        """Return the problem of a state."""
+    def of(cls, state: State, seconds: float) -> Task:
+        """Return the task for a state."""
         settings = state.settings
         return cls(
             points=state.points.tolist(),
@@ -79,7 +79,7 @@ class Problem:
 
 
 @dataclass
-class Cell:
+class Entry:
     """One kind of gradient on one backend.
 
     ``status`` is "waiting", "preparing", "running", "done", "projected" or "failed". ``done`` of
@@ -99,76 +99,76 @@ class Cell:
 
 
 class _Enough(Exception):
-    """The time of a cell is used up."""
+    """The time of an entry is used up."""
 
 
 class Measurement:
-    """The table of cells; ``tell`` gets it as a dictionary each time that it has changed."""
+    """The table of entries; ``tell`` gets it as a dictionary each time that it has changed."""
 
-    def __init__(self, problem: Problem, tell: Callable[[dict[str, Any]], None]) -> None:
-        self._problem = problem
+    def __init__(self, task: Task, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._task = task
         self._tell = tell
         self._told = 0.0
-        self._objective, self._W = problem.objective()
+        self._objective, self._W = task.objective()
         rows, size = len(self._objective.X), self._W.size
         backends = available_backends(self._objective.loss_function)[::-1]
-        self._cells = [
-            *(Cell("analytic", name, 1, rows) for name in backends),
+        self._entries = [
+            *(Entry("analytic", name, 1, rows) for name in backends),
             # Its arithmetic is NumPy's, whatever the backend.
-            Cell("incremental", "numpy", 2 * size, rows),
-            *(Cell("per_element", name, 2 * size, rows) for name in backends),
+            Entry("incremental", "numpy", 2 * size, rows),
+            *(Entry("per_element", name, 2 * size, rows) for name in backends),
         ]
 
     def run(self) -> None:
-        """Fill the table, cell by cell."""
-        for cell in self._cells:
-            cell.status = "preparing"
+        """Fill the table, entry by entry."""
+        for entry in self._entries:
+            entry.status = "preparing"
             self._show()
             try:
-                self._measure(cell)
+                self._measure(entry)
             except Exception as error:
-                cell.status, cell.error = "failed", f"{type(error).__name__}: {error}"
+                entry.status, entry.error = "failed", f"{type(error).__name__}: {error}"
         self._show(running=False)
 
-    def _measure(self, cell: Cell) -> None:
-        objective = self._reduced(cell)
-        if cell.gradient == "analytic":
-            self._time_analytic(cell, objective)
+    def _measure(self, entry: Entry) -> None:
+        objective = self._reduced(entry)
+        if entry.gradient == "analytic":
+            self._time_analytic(entry, objective)
         else:
-            self._time_numerical(cell, objective)
-        if cell.done < cell.needed or cell.rows < len(self._objective.X):
-            cell.status = "projected"
+            self._time_numerical(entry, objective)
+        if entry.done < entry.needed or entry.rows < len(self._objective.X):
+            entry.status = "projected"
 
-    def _reduced(self, cell: Cell) -> Objective:
-        """Return the objective on the cell's backend, on as many rows as its time allows."""
-        objective = _on_backend(self._objective, cell.backend)
-        if cell.backend != "naive" or cell.rows <= _PROBE_ROWS:
+    def _reduced(self, entry: Entry) -> Objective:
+        """Return the objective on the entry's backend, on as many rows as its time allows."""
+        objective = _on_backend(self._objective, entry.backend)
+        if entry.backend != "naive" or entry.rows <= _PROBE_ROWS:
             return objective
         probe = objective.batch(slice(0, _PROBE_ROWS))
         start = time.perf_counter()
         probe(self._W)
         per_row = (time.perf_counter() - start) / _PROBE_ROWS
         # A few evaluations must fit.
-        affordable = self._problem.seconds / 4 / per_row
-        cell.rows = int(np.clip(affordable, _PROBE_ROWS, cell.rows))
-        return objective.batch(slice(0, cell.rows))
+        affordable = self._task.seconds / 4 / per_row
+        entry.rows = int(np.clip(affordable, _PROBE_ROWS, entry.rows))
+        return objective.batch(slice(0, entry.rows))
 
-    def _time_analytic(self, cell: Cell, objective: Objective) -> None:
+    def _time_analytic(self, entry: Entry, objective: Objective) -> None:
         gradient = np.empty_like(self._W)
         seconds = [_seconds_of(objective, self._W, gradient)]  # lays the rows out, and compiles
-        cell.status = "running"
-        end = time.perf_counter() + self._problem.seconds
+        entry.status = "running"
+        end = time.perf_counter() + self._task.seconds
         while len(seconds) <= _REPEATS and time.perf_counter() < end:
             seconds.append(_seconds_of(objective, self._W, gradient))
-        cell.done, cell.status = 1, "done"
-        cell.seconds = statistics.median(seconds[1:] or seconds)
-        cell.projected = cell.seconds * self._scale(cell)
+        entry.done, entry.status = 1, "done"
+        entry.seconds = statistics.median(seconds[1:] or seconds)
+        entry.projected = entry.seconds * self._scale(entry)
 
-    def _time_numerical(self, cell: Cell, objective: Objective) -> None:
-        method: Any = cell.gradient
+    def _time_numerical(self, entry: Entry, objective: Objective) -> None:
+        method: Any = entry.gradient
         if method == "per_element":
             objective.loss(self._W)  # lays the rows out, and compiles
-        cell.status = "running"
+        entry.status = "running"
         start = time.perf_counter()
         set_up = None
 
@@ -176,26 +176,26 @@ class Measurement:
             """Note an evaluation that is about to begin."""
             nonlocal set_up
             now = time.perf_counter()
-            cell.seconds = now - start
+            entry.seconds = now - start
             if set_up is None:
-                set_up = cell.seconds
-            if cell.done:
-                per_evaluation = (cell.seconds - set_up) / cell.done
-                cell.projected = (set_up + per_evaluation * cell.needed) * self._scale(cell)
-            if cell.seconds - set_up > self._problem.seconds:
+                set_up = entry.seconds
+            if entry.done:
+                per_evaluation = (entry.seconds - set_up) / entry.done
+                entry.projected = (set_up + per_evaluation * entry.needed) * self._scale(entry)
+            if entry.seconds - set_up > self._task.seconds:
                 raise _Enough
             if now - self._told > _TELL_SECONDS:
                 self._show()
-            cell.done += 1
+            entry.done += 1
 
         with suppress(_Enough):
             numerical_gradient(_counted(objective, method, count), self._W, method=method)
-            cell.seconds = time.perf_counter() - start
-            cell.projected = cell.seconds * self._scale(cell)
-            cell.status = "done"
+            entry.seconds = time.perf_counter() - start
+            entry.projected = entry.seconds * self._scale(entry)
+            entry.status = "done"
 
-    def _scale(self, cell: Cell) -> float:
-        return len(self._objective.X) / cell.rows
+    def _scale(self, entry: Entry) -> float:
+        return len(self._objective.X) / entry.rows
 
     def _show(self, running: bool = True) -> None:
         self._told = time.perf_counter()
@@ -205,7 +205,7 @@ class Measurement:
                 "rows": n_rows,
                 "features": n_features,
                 "parameters": self._W.size,
-                "cells": [asdict(cell) for cell in self._cells],
+                "entries": [asdict(entry) for entry in self._entries],
                 "running": running,
             }
         )
@@ -270,9 +270,9 @@ class _CountedLoss(Loss):
 
 
 def main() -> None:
-    """Measure the problem that is the task of this process."""
+    """Run the measurement that is the task of this process."""
 
     def tell(table: dict[str, Any]) -> None:
         print(json.dumps(table), flush=True)
 
-    Measurement(Problem(**read_task()), tell).run()
+    Measurement(Task(**read_task()), tell).run()

@@ -28,11 +28,10 @@ class Message:
         if len(text) > MOST_CHARACTERS:
             raise MessageError(f"a message may have {MOST_CHARACTERS} characters, got {len(text)}")
         try:
-            return cls(json.loads(text))
+            fields = json.loads(text)
         except (ValueError, RecursionError) as error:
-            if isinstance(error, MessageError):
-                raise
             raise MessageError(f"a message must be JSON: {error}") from None
+        return cls(fields)
 
     @property
     def id(self) -> int | None:

@@ -10,19 +10,13 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
+from fastloss import python_process
+
 
 def start(main: Callable[[], None], task: Any) -> subprocess.Popen[str]:
     """Run a function of a module in a new process, which gets the task from `read_task`."""
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"from {main.__module__} import {main.__name__} as f; f()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        # Ctrl-C is for this process, whose end closes the input of the other one.
-        start_new_session=True,
-    )
+    # Ctrl-C does not reach the new process, but the end of this one closes its input.
+    process = python_process.start(main, text=True)
     assert process.stdin is not None
     # A task fits the buffer of a pipe, so this does not wait for the process.
     process.stdin.write(json.dumps(task) + "\n")

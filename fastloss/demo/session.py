@@ -139,8 +139,8 @@ class Session:
         seconds = 1.0
         if message.has("seconds"):
             seconds = message.number("seconds", 0.01, _MOST_COST_SECONDS)
-        problem = costs.Problem.of(self._state, seconds)
-        self._cost.start(problem, lambda answer: self._send({"id": message.id, **answer}))
+        task = costs.Task.of(self._state, seconds)
+        self._cost.start(task, lambda answer: self._send({"id": message.id, **answer}))
 
     def _cancel(self, message: Message) -> None:
         kind = message.choice("what", (*_STUDIES, "cost"))

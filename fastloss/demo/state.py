@@ -1,4 +1,4 @@
-"""The state of one tab: points, weights, settings, and what the optimiser keeps."""
+"""The state of one tab: points, weights, settings, and what the optimizer keeps."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ MOST_FEATURES = 3072
 #: Numbers in the rows of the cost panel: 256 MB in float64.
 MOST_NUMBERS = 1 << 25
 MOST_HISTORY = 256
+#: Updates of each curve in a comparison of the losses.
+MOST_COMPARED = 200
 
 LOSSES = {
     "hinge": "Weston-Watkins hinge",
@@ -37,7 +39,7 @@ LOSSES = {
     "one_vs_all": "one-vs-all",
     "softmax": "softmax",
 }
-OPTIMISERS = {
+OPTIMIZERS = {
     "gradient_descent": "gradient descent",
     "sgd": "SGD over single points",
     "momentum": "momentum",
@@ -53,12 +55,12 @@ BACKENDS = {"naive": "naive", "numpy": "NumPy", "numba": "numba", "fused": "fuse
 
 @dataclass(frozen=True)
 class Settings:
-    """The choices of a tab. ``rows`` and ``features`` are the size of the cost panel's problem."""
+    """The choices of a tab. ``rows`` and ``features`` are the size that the cost panel measures."""
 
     loss: str = "hinge"
     l2: float = 0.1
     lr: float = 0.1
-    optimiser: str = "gradient_descent"
+    optimizer: str = "gradient_descent"
     gradient: str = "analytic"
     backend: str = "numpy"
     rows: int = 900
@@ -87,14 +89,14 @@ def choices() -> dict[str, dict[str, str]]:
     available = available_backends()
     return {
         "loss": LOSSES,
-        "optimiser": OPTIMISERS,
+        "optimizer": OPTIMIZERS,
         "gradient": GRADIENTS,
         "backend": {name: title for name, title in BACKENDS.items() if name in available},
     }
 
 
 def _read(message: Message, name: str) -> Any:
-    if name in ("loss", "optimiser", "gradient", "backend"):
+    if name in ("loss", "optimizer", "gradient", "backend"):
         return message.choice(name, choices()[name])
     if name == "rows":
         return message.integer(name, 1, MOST_ROWS)
@@ -109,16 +111,14 @@ def setup() -> dict[str, Any]:
     return {
         "choices": choices(),
         "limits": {
-            "points": [1, MOST_POINTS],
-            "weight": [-MOST_WEIGHT, MOST_WEIGHT],
             "lr": [LEAST_LR, MOST_LR],
             "l2": [0.0, MOST_L2],
             "rows": [1, MOST_ROWS],
             "features": [2, MOST_FEATURES],
             "numbers": MOST_NUMBERS,
+            "updates": [1, MOST_COMPARED],
         },
         "box": BOX,
-        "n_classes": N_CLASSES,
     }
 
 
@@ -142,11 +142,11 @@ def _start_weights() -> Matrix:
 
 @dataclass
 class State:
-    """Points (N, 2) with labels (N,), weights and settings; see `apply`.
+    """Points (N, 2) with labels (N,), weights and settings.
 
     ``W`` (3, 3) has the layout of an `Objective` with an intercept: a column for each class, and
     rows for the weight of x, the weight of y, and the bias. ``memory`` and ``order`` belong to the
-    optimiser: its arrays, and the points that the present epoch has not visited. ``history`` holds
+    optimizer: its arrays, and the points that the present epoch has not visited. ``history`` holds
     (updates, total loss) and ``path`` the weights, both before each update. Arrays are replaced,
     never changed, so a `snapshot` shares them.
     """
@@ -218,7 +218,7 @@ class State:
     def set(self, message: Message) -> None:
         """Change settings."""
         before, self.settings = self.settings, self.settings.changed(message)
-        if self.settings.optimiser != before.optimiser:
+        if self.settings.optimizer != before.optimizer:
             self.forget()
 
     def randomise(self) -> None:
@@ -245,7 +245,7 @@ class State:
         self.forget()
 
     def forget(self) -> None:
-        """Drop the memory of the optimiser, which belongs to other weights."""
+        """Drop the memory of the optimizer, which belongs to other weights."""
         self.memory = ()
         self.order.clear()
 

@@ -1,4 +1,4 @@
-"""Update the weights once, by the chosen optimiser and the chosen kind of gradient."""
+"""Update the weights once, by the chosen optimizer and the chosen kind of gradient."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def update(state: State, objective: Objective) -> None:
     Raises `MessageError`, and changes nothing, if a weight would leave the limits.
     """
     start = time.perf_counter()
-    if state.settings.optimiser == "random_local_search":
+    if state.settings.optimizer == "random_local_search":
         W, evaluations = _searched(state, objective)
         memory = state.memory
     else:
         lr = state.settings.lr
-        momentum = _MOMENTUM if state.settings.optimiser == "momentum" else 0.0
+        momentum = _MOMENTUM if state.settings.optimizer == "momentum" else 0.0
         method = GradientDescent(lr=lr, momentum=momentum)
         rows = objective
-        if state.settings.optimiser == "sgd":
+        if state.settings.optimizer == "sgd":
             rows = objective.batch([_next_point(state)])
         gradient, evaluations = gradient_of(rows, state.W, state.settings.gradient)
         memory = state.memory or method.memory(state.W)

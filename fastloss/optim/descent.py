@@ -191,9 +191,10 @@ class SGD(_FirstOrder):
 
     Parameters
     ----------
-    lr : learning rate > 0, multiplied by ``schedule(epoch)``. None: a rate that is safe for these
-        rows, see `optim.learning_rate` (0.1 if ``f`` is a callable). If features differ much in
-        size, it is slow for the small ones: divide columns by their standard deviation first.
+    lr : learning rate > 0, multiplied by ``schedule(epoch)``. None: a rate from the mean size of
+        the rows, see `optim.learning_rate` (0.1 if ``f`` is a callable). Rare rows that are much
+        longer may need a lower rate. If features differ much in size, it is slow for the small
+        ones: divide columns by their standard deviation first.
     batch_size : rows in a step; at most all rows are used.
     momentum : in [0, 1).
     """
@@ -238,7 +239,8 @@ class Adam(_FirstOrder):
         W <- W - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
     t counts the steps from 1. Batches and ``lr`` are as in `SGD`, but ``lr=None`` means 1e-3, up
-    to 0.1 for features smaller than 1, or less where a step would change scores by more than one.
+    to 0.1 for features smaller than 1, or less where a step would change typical scores by more
+    than one.
     Source: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015.
     """
 

@@ -23,7 +23,6 @@ from fastloss.losses.base import Labels
 from fastloss.model import LinearModel, accuracy
 from fastloss.objective import Objective
 from fastloss.optim import Record, Result, minimize
-from fastloss.optim.accuracy import accuracy as accuracy_of_scores
 from fastloss.optim.learning_rate import curvature, sample_of
 from fastloss.preprocessing import Preprocessing, PreprocessingKind
 from fastloss.training.settings import Scale, Settings, make_method
@@ -271,13 +270,12 @@ class Prepared:
                 raise ValueError(f"class_weight names {name}, which is none of the classes {known}")
         return {names.index(name): weight for name, weight in weights.items()}
 
-    @np.errstate(under="ignore")
-    def validate(self, W: Floats) -> float:
-        """Return the accuracy on the validation rows: see `optim.accuracy`."""
-        assert self.X_validation is not None
-        assert self.splits.validation is not None
-        rows = Objective(self.X_validation, self.splits.validation.y, intercept=True)
-        return accuracy_of_scores(rows, W)
+    @property
+    def validation(self) -> tuple[Floats, Labels] | None:
+        """Return the preprocessed rows for validation and their labels, for `optim.minimize`."""
+        if self.X_validation is None or self.splits.validation is None:
+            return None
+        return self.X_validation, self.splits.validation.y
 
     def check_model(self, settings: Settings) -> None:
         """Raise errors of `model` and of the class weights now, before the training."""
@@ -349,7 +347,7 @@ def fit(
         max_epochs=settings.epochs,
         max_steps=settings.steps,
         seed=settings.seed,
-        validation=None if prepared.X_validation is None else prepared.validate,
+        validation=prepared.validation,
         restore_best=restore_best,
         patience=settings.patience,
         callback=callback,

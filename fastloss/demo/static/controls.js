@@ -12,13 +12,13 @@ export function makeReadings(find, app) {
   function addRow(point) {
     const row = add(body, "tr");
     row.addEventListener("pointerdown", () => app.select(point));
-    const head = add(row, "th", { scope: "row" }, point + 1);
+    add(row, "th", { scope: "row" }, point + 1);
     const select = add(add(row, "td"), "select", { "aria-label": `class of point ${point + 1}` });
     CLASSES.forEach((k) => add(select, "option", { value: k }, k));
     select.addEventListener("change", () =>
       app.link.change({ do: "label", point, class: Number(select.value) }));
     const cells = ["x", "y", "s0", "s1", "s2", "loss"].map((name) => add(row, "td", { class: "number", "data-cell": name }));
-    return { row, head, select, cells, mark: add(row, "td", { class: "mark", "data-cell": "right" }) };
+    return { row, select, cells, mark: add(row, "td", { class: "mark", "data-cell": "right" }) };
   }
 
   const shown = {

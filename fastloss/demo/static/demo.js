@@ -1,4 +1,4 @@
-// The demo's page. It draws; Python computes every number that it shows.
+// The demo's page. It draws; Python computes every loss, score and gradient that it shows.
 //
 // mount() builds the page in an element. A tab of `fastloss demo` connects it to a WebSocket
 // (page.js), and render() to a widget's model. A widget gets all modules but page.js as one, so

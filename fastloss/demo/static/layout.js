@@ -68,7 +68,7 @@ export const PAGE = `
     ${reading("evaluations", "Loss evaluations")}${reading("seconds", "Last update")}
   </section>
   <section class="settings" aria-label="Settings">
-    <div class="choices">${choice("loss", "Loss")}${choice("optimiser", "Optimiser")}
+    <div class="choices">${choice("loss", "Loss")}${choice("optimizer", "Optimizer")}
       ${choice("gradient", "Gradient")}${choice("backend", "Backend")}</div>
     <div class="sliders">${slider("lr", "Step size")}${slider("l2", "L2 strength")}</div>
     <p class="formula"><span data-formula></span><span data-preparing hidden>compiling; NumPy computes until then</span></p>
@@ -98,8 +98,8 @@ export const PAGE = `
         <p class="note">The other parameters keep their present values. The line is the path taken, and the dot is now.</p></div>
     </div>
     <div role="tabpanel" data-panel="compare" tabindex="0" hidden>
-      <div class="bar"><label>Updates <input type="number" data-updates min="1" max="200" value="100"></label>
-        <span class="note">All losses on the same points, from the present weights, by the optimiser above.</span></div>
+      <div class="bar"><label>Updates <input type="number" data-updates value="100"></label>
+        <span class="note">All losses on the same points, from the present weights, by the optimizer above.</span></div>
       <div class="cards"></div>
     </div>
     <div role="tabpanel" data-panel="check" tabindex="0" hidden>

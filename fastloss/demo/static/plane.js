@@ -122,9 +122,9 @@ export function makePlane(root, app) {
   function addMarker(point) {
     const group = add(pointLayer, "g", { class: "marker", tabindex: 0, role: "button" });
     group.addEventListener("focus", () => app.select(point));
+    add(group, "circle", { class: "ring", r: 0.085 });
     return {
       group,
-      ring: add(group, "circle", { class: "ring", r: 0.085 }),
       shape: add(group, "path"),
       text: add(group, "text", { "text-anchor": "middle", y: 0.021 }, point + 1),
     };

@@ -119,10 +119,12 @@ function makeSurface(find, root) {
 function makeCompare(find, app) {
   const cards = find(".cards");
   const field = find("[data-updates]");
+  const [least, most] = app.setup.limits.updates;
+  set(field, { min: least, max: most });
   return {
     follows: true,
     inputs: [field],
-    request: () => ({ do: "compare", updates: Math.min(Math.max(Math.round(field.valueAsNumber) || 1, 1), 200) }),
+    request: () => ({ do: "compare", updates: Math.min(Math.max(Math.round(field.valueAsNumber) || least, least), most) }),
     draw({ curves }) {
       cards.replaceChildren();
       for (const { loss, totals, accuracies, regions, error } of curves) {
@@ -190,10 +192,10 @@ function makeCost(find, app) {
     state.textContent = "Cancelled.";
   });
 
-  function drawCell(parent, cell, fastest) {
-    const box = add(parent, "td", { class: `cost ${cell?.status ?? "none"}${fastest === cell ? " fastest" : ""}` });
-    if (!cell) return;
-    const { status, projected, done, needed, seconds, error } = cell;
+  function drawCell(parent, entry, fastest) {
+    const box = add(parent, "td", { class: `cost ${entry?.status ?? "none"}${fastest === entry ? " fastest" : ""}` });
+    if (!entry) return;
+    const { status, projected, done, needed, seconds, error } = entry;
     const time = status === "done" ? seconds : projected;
     const text = time === null ? { waiting: "…", failed: "failed" }[status] ?? status : `${status === "done" ? "" : "≈ "}${duration(time)}`;
     const number = add(box, "span", { class: "time" }, text);
@@ -201,7 +203,7 @@ function makeCost(find, app) {
     if (error) box.title = error;
     if (time > 0) add(add(box, "span", { class: "meter" }), "i", { style: `width:${Math.min(100, 4 + 9 * Math.max(0, Math.log10(time) + 6))}%` });
     if (needed > 1 && ["running", "projected"].includes(status)) add(box, "small", {}, `${whole(done)} of ${whole(needed)}`);
-    if (fastest === cell) add(box, "small", {}, "fastest");
+    if (fastest === entry) add(box, "small", {}, "fastest");
   }
 
   return {
@@ -217,7 +219,7 @@ function makeCost(find, app) {
       cancel.disabled = true;
       state.textContent = "";
     },
-    draw({ rows, features, parameters, cells, running }) {
+    draw({ rows, features, parameters, entries, running }) {
       state.textContent = `${running ? "Measuring" : "Measured"} ${whole(rows)} × ${whole(features)}, ${whole(parameters)} parameters.`;
       cancel.disabled = !running;
       table.replaceChildren();
@@ -227,12 +229,12 @@ function makeCost(find, app) {
       const body = add(table, "tbody");
       for (const [gradient, title] of Object.entries(gradients)) {
         const row = add(body, "tr", { class: gradient === app.view.gradient ? "chosen" : null });
-        const { needed } = cells.find((cell) => cell.gradient === gradient);
+        const { needed } = entries.find((entry) => entry.gradient === gradient);
         add(add(row, "th", { scope: "row" }, title), "small", {}, needed > 1 ? `${whole(needed)} evaluations` : "1 evaluation");
-        const known = cells.filter((cell) => cell.gradient === gradient && cell.projected !== null);
+        const known = entries.filter((entry) => entry.gradient === gradient && entry.projected !== null);
         const fastest = running || known.length < 2 ? null : known.reduce((a, b) => (b.projected < a.projected ? b : a));
         for (const backend of Object.keys(backends))
-          drawCell(row, cells.find((cell) => cell.gradient === gradient && cell.backend === backend), fastest);
+          drawCell(row, entries.find((entry) => entry.gradient === gradient && entry.backend === backend), fastest);
       }
     },
   };
