@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastloss.data.dataset import X_DTYPES, Dataset, Split, listed
+from fastloss.arrays import ROW_TYPES
+from fastloss.data.dataset import Dataset, Split, listed
 from fastloss.data.labelled import checked_rows, labelled
 from fastloss.data.reading import existing, find
 from fastloss.files import DataFormatError, StrPath, named
@@ -220,7 +221,7 @@ def _dtype(table: _Table, names: list[str]) -> np.dtype[Any]:
     """Return the dtype of X: the common one, or a float type that holds its integers."""
     kinds = [getattr(table.types[name], "value_type", table.types[name]) for name in names]
     dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in kinds))
-    if dtype in X_DTYPES:
+    if dtype in ROW_TYPES:
         return dtype
     return np.dtype(np.float32 if np.can_cast(dtype, np.float32) else np.float64)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastloss.arrays import MOST_CLASSES, check_finite, flat_column
-from fastloss.data.dataset import X_DTYPES, Dataset, Labels, first_bad_label, listed
+from fastloss.arrays import MOST_CLASSES, ROW_TYPE_NAMES, ROW_TYPES, check_finite, flat_column
+from fastloss.data.dataset import Dataset, Labels, first_bad_label
 from fastloss.files import DataFormatError, StrPath
 from fastloss.labels import as_values, distinct_classes
 
@@ -55,8 +55,8 @@ def labelled(
 
 def checked_rows(X: npt.NDArray[Any], file: Path, *, require_finite: bool) -> npt.NDArray[Any]:
     """Return ``X`` (N, D, ...) as (N, D); raise DataFormatError at the first thing at fault."""
-    if X.dtype not in X_DTYPES:
-        raise DataFormatError(file, f"X has dtype {X.dtype}; expected {listed(X_DTYPES)}")
+    if X.dtype not in ROW_TYPES:
+        raise DataFormatError(file, f"X has dtype {X.dtype}; expected {ROW_TYPE_NAMES}")
     if X.ndim < 2 or X.size == 0:
         raise DataFormatError(file, f"X has shape {X.shape}; expected (N, D, ...), not empty")
     X = X.reshape(len(X), -1)
