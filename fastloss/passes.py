@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from fastloss.blocks import row_blocks
 from fastloss.rows_on_disk import read_ahead
 
-# A shorter pass needs no report.
-_LONG_SECONDS = 2.0
+#: A shorter pass needs no report.
+LONG_SECONDS = 2.0
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
 
 
@@ -32,9 +32,19 @@ def pass_over(
     X: NDArray[Any], row_bytes: int, n_bytes: int | None = None, most_rows: int | None = None
 ) -> Iterator[slice]:
     """Yield `row_blocks` of ``X``; the next block of a mapped file is read in the background."""
-    tell, began = _watcher.get(), time.monotonic()
+    report = Report()
     for rows in row_blocks(len(X), row_bytes, n_bytes, most_rows):
         read_ahead(X, rows.stop, 2 * rows.stop - rows.start)
-        if tell is not None and time.monotonic() - began > _LONG_SECONDS:
-            tell(rows.start / len(X))
+        report(rows.start / len(X))
         yield rows
+
+
+class Report:
+    """The report of a pass that starts now; call it with the share that is done."""
+
+    def __init__(self) -> None:
+        self._tell, self._began = _watcher.get(), time.monotonic()
+
+    def __call__(self, share: float) -> None:
+        if self._tell is not None and time.monotonic() - self._began > LONG_SECONDS:
+            self._tell(share)

@@ -24,7 +24,7 @@ except ImportError:  # Windows
 #: Mapped rows are large if their float copy takes more than this share of the memory.
 LARGE_SHARE = 0.25
 _UNKNOWN_MEMORY = 8 * 2**30
-_CONTAINER_LIMITS = (
+CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
@@ -90,12 +90,12 @@ def lazy_rows(X: NDArray[Any], transform: Transform) -> NDArray[Any]:
 
 def select(X: NDArray[Any], rows: slice | NDArray[np.int64]) -> NDArray[Any]:
     """Return some rows: a view for a slice, a copy for ascending numbers, or lazy rows if large."""
-    if isinstance(X, LazyRows):
-        numbers = np.arange(len(X.source)) if X.numbers is None else X.numbers
-        return cast("NDArray[Any]", replace(X, numbers=numbers[rows]))
-    if isinstance(rows, slice) or not is_large(X):
+    if mapped_file(X) is None or (isinstance(rows, slice) and not isinstance(X, LazyRows)):
         return X[rows]
-    return cast("NDArray[Any]", LazyRows(X, rows))
+    lazy = X if isinstance(X, LazyRows) else LazyRows(X)
+    numbers = np.arange(len(lazy.source)) if lazy.numbers is None else lazy.numbers
+    chosen = cast("NDArray[Any]", replace(lazy, numbers=numbers[rows]))
+    return chosen if is_large(chosen) else X[rows]
 
 
 def copy_rows(
@@ -135,7 +135,7 @@ def memory_bytes() -> int:
     limits = []
     with suppress(OSError, ValueError, AttributeError):  # Windows has no sysconf
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for file in _CONTAINER_LIMITS:
+    for file in CONTAINER_LIMITS:
         with suppress(OSError, ValueError):  # "max" is no number: no limit
             limits.append(int(file.read_text()))
     if resource is not None:

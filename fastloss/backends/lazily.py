@@ -16,8 +16,8 @@ from fastloss.passes import pass_over
 from fastloss.problem import BatchEvaluator, Evaluator, Problem
 from fastloss.rows_on_disk import LazyRows
 
-# Large enough for every backend to run at full speed.
-_BLOCK_BYTES = 16 * 2**20
+#: Large enough for every backend to run at full speed.
+BLOCK_BYTES = 16 * 2**20
 # A block has at least this many times the bytes of W; adding its gradient then costs little.
 _WEIGHTS_A_BLOCK = 4
 
@@ -49,7 +49,7 @@ class _InBlocks:
         self._X = problem.X
         n_rows, n_features = problem.X.shape
         self._row_bytes = n_features * dtype.itemsize
-        self._n_bytes = max(_BLOCK_BYTES, _WEIGHTS_A_BLOCK * n_classes * self._row_bytes)
+        self._n_bytes = max(BLOCK_BYTES, _WEIGHTS_A_BLOCK * n_classes * self._row_bytes)
         n_most = min(n_rows, max(1, self._n_bytes // self._row_bytes))
         self._of_size = {
             n: Gathered(backend, problem, n, n_classes, dtype)

@@ -91,7 +91,11 @@ DataOption = Annotated[
 ]
 LabelsOption = Annotated[
     str | None,
-    typer.Option("--labels", help="File of the labels of X.npy, or column of a table; default: y."),
+    typer.Option(
+        "--labels",
+        help="File of the labels of X.npy; default: y.npy beside it. Or column of the labels of a "
+        "table; default: label, labels, y or target.",
+    ),
 ]
 LossOption = Annotated[
     list[str] | None, typer.Option("--loss", help="Use only this loss; may be repeated.")

@@ -22,7 +22,7 @@ from fastloss.version import install_extra
 LABEL_COLUMNS = ("label", "labels", "y", "target")
 #: Ends of file names.
 SUFFIXES = (".parquet", ".arrow", ".feather")
-_BATCH_ROWS = 8192
+BATCH_ROWS = 8192
 
 
 def load_arrow(
@@ -67,10 +67,11 @@ def load_arrow(
     path = existing(path, split)
     file = _rows_file(path, split)
     with _readable(file) as table:
-        X, values = _read(table, _label_column(table, labels))
-    if values is None:
-        problem = f"expected a column of labels called {listed(LABEL_COLUMNS)}, or --labels COLUMN"
-        raise DataFormatError(file, f"{problem}; found {listed(table.names)}")
+        label = _label_column(table, labels)
+        if label is None:
+            expected = f"a column of labels called {listed(LABEL_COLUMNS)}, or --labels COLUMN"
+            raise DataFormatError(file, f"expected {expected}; found {listed(table.names)}")
+        X, values = _read(table, label)
     return labelled(
         X,
         values,
@@ -128,7 +129,7 @@ def _readable(file: Path) -> Iterator[_Table]:
                 file,
                 dict(zip(schema.names, schema.types, strict=True)),
                 n_rows,
-                lambda: parquet.iter_batches(_BATCH_ROWS),
+                lambda: parquet.iter_batches(BATCH_ROWS),
             )
         else:
             schema, _ = _open_ipc(pyarrow, file)
@@ -171,12 +172,13 @@ def _label_column(table: _Table, name: str | None) -> str | None:
     return found[0] if found else None
 
 
-def _read(table: _Table, label: str | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Return X, and the labels if there is a column of them."""
+def _read(table: _Table, label: str | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return X, and the labels, which are empty without a column of them."""
     names = [name for name in table.names if name != label]
     is_list = _are_lists(table, names)
     X: npt.NDArray[Any] | None = None
-    values, start = [], 0
+    values: list[npt.NDArray[Any]] = []
+    start = 0
     for batch in table.batches():
         if batch.num_rows == 0:
             continue
@@ -194,7 +196,7 @@ def _read(table: _Table, label: str | None) -> tuple[npt.NDArray[Any], npt.NDArr
         start += batch.num_rows
     if X is None:
         raise DataFormatError(table.file, "has no rows")
-    return X, np.concatenate(values) if values else None
+    return X, np.concatenate(values or [np.empty(0)])
 
 
 def _are_lists(table: _Table, names: list[str]) -> bool:

@@ -13,6 +13,7 @@ from fastloss.arrays import Floats, as_floats, check_finite
 from fastloss.numerical import as_number
 from fastloss.objective import Minibatch, Objective
 from fastloss.optim.orders import BlockOrder, reads_blocks
+from fastloss.passes import Report
 
 #: ``W -> (loss, gradient)``
 LossAndGradient = Callable[[Any], tuple[float, Any]]
@@ -140,10 +141,14 @@ class Batches:
         self._order: tuple[int, NDArray[np.intp]] = (-1, self._rows)
         X = function.objective.X
         self._blocks = BlockOrder(X, self._rows) if shuffle and reads_blocks(X) else None
+        self._report = Report()
 
     def value_and_gradient(self, W: Floats, step: int) -> tuple[float, Floats]:
         """Return loss and gradient, estimated from the batch of this step (counted from 0)."""
         epoch, place = divmod(step, self.per_epoch)
+        if place == 0:
+            self._report = Report()
+        self._report(place / self.per_epoch)
         start = place * self._batch_size
         rows = self._order_of(epoch)[start : start + self._batch_size]
         if self._blocks is not None:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from fastloss.rows_on_disk import LazyRows, is_large, read_ahead
 
-# A disk reads pieces of this size almost at full speed.
-_BLOCK_BYTES = 2**20
-_BLOCKS_IN_BUFFER = 256
+#: A disk reads pieces of this size almost at full speed.
+BLOCK_BYTES = 2**20
+BLOCKS_IN_BUFFER = 256
 
 
 def reads_blocks(X: NDArray[Any]) -> bool:
@@ -37,7 +37,7 @@ class BlockOrder:
         stored = X.source if isinstance(X, LazyRows) else X
         row_bytes = stored.shape[1] * stored.dtype.itemsize
         self._X, self._rows = X, rows
-        self._block_rows = max(1, _BLOCK_BYTES // row_bytes)
+        self._block_rows = max(1, BLOCK_BYTES // row_bytes)
         self._blocks = np.arange(-(-len(rows) // self._block_rows))
         self._buffer = -1  # the last one that was read ahead
 
@@ -45,19 +45,19 @@ class BlockOrder:
         """Return the rows in a new order."""
         self._blocks, self._buffer = rng.permutation(len(self._blocks)), -1
         parts = []
-        for start in range(0, len(self._blocks), _BLOCKS_IN_BUFFER):
-            blocks = self._blocks[start : start + _BLOCKS_IN_BUFFER]
+        for start in range(0, len(self._blocks), BLOCKS_IN_BUFFER):
+            blocks = self._blocks[start : start + BLOCKS_IN_BUFFER]
             parts.append(rng.permutation(np.concatenate([self._of_block(i) for i in blocks])))
         return np.concatenate(parts)
 
     def read_ahead(self, place: int) -> None:
         """Let the system read the buffer of this place in the order, and the next buffer."""
-        buffer = place // (self._block_rows * _BLOCKS_IN_BUFFER)
+        buffer = place // (self._block_rows * BLOCKS_IN_BUFFER)
         if buffer == self._buffer:
             return
         self._buffer = buffer
-        start = buffer * _BLOCKS_IN_BUFFER
-        for block in self._blocks[start : start + 2 * _BLOCKS_IN_BUFFER]:
+        start = buffer * BLOCKS_IN_BUFFER
+        for block in self._blocks[start : start + 2 * BLOCKS_IN_BUFFER]:
             rows = self._of_block(block)
             read_ahead(self._X, int(rows[0]), int(rows[-1]) + 1)
 

@@ -86,6 +86,8 @@ class Job:
             raise ValueError("a sweep keeps no checkpoint: pass either sweep or checkpoint")
         if self.sweep is None and self.n_trials is not None:
             raise ValueError("trials need a sweep: pass sweep too")
+        if self.labels is not None and self.data is None:
+            raise ValueError("labels need data: pass data too")
         if self.resume and self.checkpoint is None:
             raise ValueError("resume needs the checkpoint to continue from")
         if self.checkpoint is not None:
@@ -149,7 +151,7 @@ class Job:
                 progress(*last)
 
             stack.enter_context(
-                watched(lambda share: progress(f"{last[0]}; reading rows, {share:.0%}", last[1]))
+                watched(lambda share: progress(f"{last[0]}; {share:.0%} of a pass", last[1]))
             )
             return fit(
                 prepared,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data as datasets
-from fastloss.arrays import ClassWeight, Floats, as_integer, check_finite
+from fastloss.arrays import ClassWeight, Floats, as_integer
 from fastloss.data import Dataset
 from fastloss.files import StrPath, read_archive
 from fastloss.labels import listed
@@ -232,7 +232,7 @@ class Prepared:
         weights: NDArray[np.float64] | None = None,
         stream: bool | None = None,
     ) -> Prepared:
-        """Learn the preprocessing from the training rows and apply it.
+        """Learn the preprocessing from the training rows, which must be finite, and apply it.
 
         ``stream`` leaves the rows where they are, and preprocesses them when they are read.
         Default: for rows that are `rows_on_disk.is_large`.
@@ -240,9 +240,6 @@ class Prepared:
         if splits.train.n_classes < 2:
             names = " and ".join(map(repr, splits.train.class_names)) or "none"
             raise ValueError(f"{splits.train.name} has too few classes: {names}; 2 needed")
-        validation = splits.validation
-        for part in (splits.train, *(() if validation is None else (validation,))):
-            check_finite("X", part.X)
         preprocessing = Preprocessing.fit(splits.train.X, kind)
 
         def prepared(X: NDArray[Any]) -> Floats:
@@ -254,7 +251,7 @@ class Prepared:
             splits,
             preprocessing,
             prepared(splits.train.X),
-            None if validation is None else prepared(validation.X),
+            None if splits.validation is None else prepared(splits.validation.X),
             weights,
         )
 
