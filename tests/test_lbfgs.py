@@ -14,6 +14,7 @@ import pytest
 import fastloss
 from fastloss import optim, threads
 from fastloss.lessons.tools import peak_bytes
+from fastloss.optim import vectors
 from fastloss.optim.function import PlainFunction
 from fastloss.optim.pairs import Pairs, Room
 
@@ -219,7 +220,8 @@ def test_states_are_never_modified_not_even_after_a_restart():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_same_bits_on_any_number_of_threads(dtype, monkeypatch):
-    f, w = quadratic(300_001, dtype)
+    monkeypatch.setattr(vectors, "_BYTES_PER_THREAD", 2**16)
+    f, w = quadratic(100_001, dtype)
     used = []
     run = threads.Team.run
     monkeypatch.setattr(threads.Team, "run", lambda self, *a: (used.append(a[2]), run(self, *a))[1])
@@ -234,10 +236,11 @@ def test_same_bits_on_any_number_of_threads(dtype, monkeypatch):
 
 
 def test_threads_of_the_objective_limit_the_method(monkeypatch):
+    monkeypatch.setattr(vectors, "_BYTES_PER_THREAD", 1)
     monkeypatch.setattr(threads.Team, "run", lambda *_: pytest.fail("a second thread"))
-    X = np.ones((1, 1000), np.float32)
-    f = fastloss.Objective(X, [0], n_threads=1, backend="numpy")
-    optim.minimize(f, np.zeros((1000, 600), np.float32), "lbfgs", max_steps=3)
+    data = fastloss.data.synthetic(20, 1000, 40, seed=0)
+    f = fastloss.Objective(data.X, data.y, n_threads=1, backend="numpy")
+    optim.minimize(f, np.zeros((1000, 40), np.float32), "lbfgs", max_steps=3)
 
 
 def test_memory_is_bounded():

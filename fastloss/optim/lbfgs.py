@@ -81,15 +81,21 @@ class LBFGS(Method):
             found = self._search(setting, state, path, n_threads)
         if found is None:
             raise Stop("stalled", "no step along the gradient lowers the loss")
-        before, after = _vectors(state), _vectors(found)
-        if path.is_curved(dot(after[1], path.direction, n_threads)):
+        new, slope = found
+        before, after = _vectors(state), _vectors(new)
+        if path.is_curved(slope):
             pairs = room.add(pairs, before, after, n_threads)
         elif len(pairs):
             pairs = pairs.at(after[1], n_threads)
-        return replace(found, memory=_memory(pairs, state.loss))
+        return replace(new, memory=_memory(pairs, state.loss))
 
-    def _search(self, setting: Setting, state: State, path: _Path, n_threads: int) -> State | None:
-        """Return the state, but for its memory, that a line search accepts; None if it fails."""
+    def _search(
+        self, setting: Setting, state: State, path: _Path, n_threads: int
+    ) -> tuple[State, float] | None:
+        """Return the state that a line search accepts, with the slope there; None if it fails.
+
+        The memory of the state is still that of ``state``.
+        """
         if not -math.inf < path.slope < 0.0:
             return None
         search = LineSearch(state.loss, path.slope, path.first_step)
@@ -109,8 +115,9 @@ class LBFGS(Method):
                 search.tell(loss, slope)
             if search.is_done:
                 # Rounding can end a search at a step that raises the loss.
-                is_lower = loss <= state.loss
-                return stepped(state, W=W, loss=loss, gradient=gradient) if is_lower else None
+                if loss > state.loss:
+                    return None
+                return stepped(state, W=W, loss=loss, gradient=gradient), slope
         return None
 
 

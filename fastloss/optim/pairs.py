@@ -35,19 +35,21 @@ Table = NDArray[np.float64]
 class Pairs:
     """The last k pairs and their products. The arrays are never modified.
 
-    Rows of ``older`` and then ``newer`` are s and y of each pair in turn, the oldest first. They
-    are parts of two larger arrays: see `Room`.
+    The rows of ``older`` and then ``newer`` are s and y of each pair in turn, the oldest first. A
+    row is cut into blocks (see `optim.vectors`), the last one padded with zeros, and the rows of a
+    block are adjacent in memory: BLAS would copy a block of longer rows.
     """
 
-    older: Floats  # (2 a, P)
-    newer: Floats  # (2 b, P), k = a + b
+    older: Floats  # (blocks, 2 a, length of a block)
+    newer: Floats  # (blocks, 2 b, length of a block), k = a + b
     with_y: Table  # (2 k, k), products of the rows with each y; 0 for an s newer than the y
     with_gradient: Table  # (2 k,), products of the rows with the gradient
 
     @classmethod
     def none(cls, gradient: Floats) -> Pairs:
         """Return no pairs, for gradients (P,) like this one."""
-        rows = np.empty((0, len(gradient)), gradient.dtype)
+        blocks = blocks_of(gradient)
+        rows = np.empty((len(blocks), 0, blocks[0].stop), gradient.dtype)
         return cls(rows, rows, np.empty((0, 0)), np.empty(0))
 
     def __len__(self) -> int:
@@ -60,9 +62,9 @@ class Pairs:
     @property
     def _parts(self) -> list[tuple[slice, Floats]]:
         """The two arrays of rows, with the places of their rows in the products."""
-        n = len(self.older)
+        n = self.older.shape[1]
         parts = (slice(0, n), self.older), (slice(n, 2 * len(self)), self.newer)
-        return [part for part in parts if len(part[1])]
+        return [part for part in parts if part[1].shape[1]]
 
     def direction(self, gradient: Floats, n_threads: int) -> Floats:
         """Return the direction for the gradient (P,), of which the products are known."""
@@ -71,11 +73,11 @@ class Pairs:
         direction = np.empty_like(gradient)
         parts = self._parts
 
-        def work(_: int, block: slice) -> None:
+        def work(i: int, block: slice) -> None:
             out = direction[block]
             np.multiply(gradient[block], -gamma, out=out)
             for places, rows in parts:
-                out += np.dot(weights[places], rows[:, block])
+                out += np.dot(weights[places], rows[i, :, : len(out)])
 
         n_bytes = self.older.nbytes + self.newer.nbytes
         on_blocks(blocks_of(gradient), work, n_bytes, n_threads)
@@ -93,7 +95,7 @@ class Pairs:
 
     def at(self, gradient: Floats, n_threads: int) -> Pairs:
         """Return the same pairs with the products with another gradient."""
-        (with_gradient,) = _products(self._parts, [gradient], n_threads)
+        (with_gradient,) = _products(self._parts, gradient, n_threads)
         return replace(self, with_gradient=with_gradient)
 
     def _with_room(self, n_most: int) -> Pairs:
@@ -101,7 +103,7 @@ class Pairs:
         if len(self) < n_most:
             return self
         # An empty slice of ``older`` would keep its whole array in memory.
-        older = self.older[2:] if len(self.older) > 2 else self.newer[:0]
+        older = self.older[:, 2:] if self.older.shape[1] > 2 else self.newer[:, :0]
         return Pairs(older, self.newer, self.with_y[2:, 1:], self.with_gradient[2:])
 
 
@@ -116,10 +118,11 @@ class Room:
     def __init__(self, n_most: int, pairs: Pairs) -> None:
         self._n_most = n_most
         self._array = self._like(pairs.newer)
-        self._array[: len(pairs.newer)] = pairs.newer
+        self._array[:, : pairs.newer.shape[1]] = pairs.newer
 
     def _like(self, rows: Floats) -> Floats:
-        return np.empty((2 * self._n_most, rows.shape[1]), rows.dtype)
+        n_blocks, _, length = rows.shape
+        return np.empty((n_blocks, 2 * self._n_most, length), rows.dtype)
 
     def add(
         self,
@@ -132,48 +135,55 @@ class Room:
 
         Return no pairs if a product is not finite, or the curvature s'y is not positive.
         """
+        n_newer = pairs.newer.shape[1]
         # Without newer rows, earlier states may still use those of the array.
-        if len(pairs.newer) in (0, len(self._array)):
+        if n_newer in (0, self._array.shape[1]):
             self._array = self._like(pairs.newer)
-            pairs = replace(pairs, older=pairs.newer, newer=self._array[:0])
+            pairs = replace(pairs, older=pairs.newer, newer=self._array[:, :0])
+            n_newer = 0
         kept = pairs._with_room(self._n_most)
-        rows = self._array[: len(kept.newer) + 2]
-        s, y = rows[-2:]
+        rows = self._array[:, : n_newer + 2]
+        k = len(kept)
+        with_y = np.zeros((2 * k + 2, k + 1))
+        with_y[:-2, :-1] = kept.with_y
+        added = replace(kept, newer=rows, with_y=with_y)
 
-        def subtract(block: slice) -> None:
-            for a, b, difference in zip(after, before, (s, y), strict=True):
-                np.subtract(a[block], b[block], out=difference[block])
+        def subtract(i: int, block: slice) -> Floats:
+            for row, a, b in zip(rows[i, -2:], after, before, strict=True):
+                n = len(a[block])
+                np.subtract(a[block], b[block], out=row[:n])
+                row[n:] = 0.0
+            return rows[i, -1, :n]
 
-        gradient = after[1]
-        added = replace(kept, newer=rows, with_y=_extended(kept.with_y))
-        with_y, with_gradient = _products(added._parts, [y, gradient], n_threads, subtract)
-        added.with_y[:, -1] = with_y
-        added.with_y[-1, :] = with_y[1::2]
-        if not (np.isfinite(with_y).all() and min(with_y[-2:]) > 0):
-            return Pairs.none(gradient)
+        new_y, with_gradient = _products(added._parts, after[1], n_threads, subtract)
+        with_y[:, -1] = new_y
+        with_y[-1, :] = new_y[1::2]
+        if not (np.isfinite(new_y).all() and min(new_y[-2:]) > 0):
+            return Pairs.none(after[1])
         return replace(added, with_gradient=with_gradient)
-
-
-def _extended(with_y: Table) -> Table:
-    """Return a copy with two more rows and one more column, of zeros."""
-    return np.pad(with_y, ((0, 2), (0, 1)))
 
 
 def _products(
     parts: list[tuple[slice, Floats]],
-    vectors: list[Floats],
+    gradient: Floats,
     n_threads: int,
-    prepare: Callable[[slice], None] = lambda block: None,
+    new_y: Callable[[int, slice], Floats] | None = None,
 ) -> Table:
-    """Return the products of vectors with all rows of ``parts``; ``prepare`` writes a block."""
-    blocks = blocks_of(vectors[0])
-    sums = np.empty((len(blocks), len(vectors), sum(len(rows) for _, rows in parts)))
+    """Return the products of all rows of ``parts`` with the new y, if there is one, and gradient.
+
+    ``new_y`` writes a block of the new pair to its rows, and returns the one of y.
+    """
+    blocks = blocks_of(gradient)
+    n_rows = sum(rows.shape[1] for _, rows in parts)
+    sums = np.empty((len(blocks), 1 if new_y is None else 2, n_rows))
 
     def work(i: int, block: slice) -> None:
-        prepare(block)
-        for v, vector in enumerate(vectors):
+        vectors = [gradient[block]]
+        if new_y is not None:
+            vectors.insert(0, new_y(i, block))
+        for products, vector in zip(sums[i], vectors, strict=True):
             for places, rows in parts:
-                sums[i, v, places] = np.dot(rows[:, block], vector[block])
+                products[places] = np.dot(rows[i, :, : len(vector)], vector)
 
     on_blocks(blocks, work, sum(rows.nbytes for _, rows in parts), n_threads)
     return sums.sum(axis=0)
