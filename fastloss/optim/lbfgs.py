@@ -102,7 +102,7 @@ class LBFGS(Method):
         for _ in range(self.max_line_search):
             flat = moved(_vectors(state)[0], search.step, path.direction, n_threads)
             W = flat.reshape(state.W.shape)
-            if np.array_equal(W, state.W):
+            if search.step < path.first_step and np.array_equal(W, state.W):
                 return None
             setting.check_time()
             loss, gradient = setting.function.value_and_gradient(W)

@@ -11,8 +11,8 @@ quasi-Newton matrices and their use in limited memory methods*, 1994, section 3.
 
 It equals the result of the two-loop recursion (Nocedal and Wright, *Numerical Optimization*,
 algorithm 7.4), which passes over each pair twice, one pair after the other. Here a step computes
-all products with the new gradient and the new y in one pass, and the direction in another. The
-passes read as much memory, but both run on several threads and keep their blocks in the cache.
+all products with the new gradient in one pass, and the direction in another. The passes read as
+much memory, but both run on several threads and keep their blocks in the cache.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Pairs:
 
     def at(self, gradient: Floats, n_threads: int) -> Pairs:
         """Return the same pairs with the products with another gradient."""
-        (with_gradient,) = _products(self._parts, gradient, n_threads)
+        with_gradient, _ = _products(self._parts, gradient, n_threads)
         return replace(self, with_gradient=with_gradient)
 
     def _with_room(self, n_most: int) -> Pairs:
@@ -148,17 +148,20 @@ class Room:
         with_y[:-2, :-1] = kept.with_y
         added = replace(kept, newer=rows, with_y=with_y)
 
-        def subtract(i: int, block: slice) -> Floats:
-            for row, a, b in zip(rows[i, -2:], after, before, strict=True):
+        def write_pair(i: int, block: slice) -> Table:
+            pair = rows[i, -2:]
+            for row, a, b in zip(pair, after, before, strict=True):
                 n = len(a[block])
                 np.subtract(a[block], b[block], out=row[:n])
                 row[n:] = 0.0
-            return rows[i, -1, :n]
+            return np.dot(pair, pair[1])
 
-        new_y, with_gradient = _products(added._parts, after[1], n_threads, subtract)
-        with_y[:, -1] = new_y
-        with_y[-1, :] = new_y[1::2]
-        if not (np.isfinite(new_y).all() and min(new_y[-2:]) > 0):
+        with_gradient, with_new = _products(added._parts, after[1], n_threads, write_pair)
+        # y = g - g of before, so products of earlier rows with it follow from known ones.
+        with_y[:-2, -1] = with_gradient[:-2] - kept.with_gradient
+        with_y[-2:, -1] = with_new
+        with_y[-1, :] = with_y[1::2, -1]
+        if not (np.isfinite(with_y).all() and with_new.min() > 0):
             return Pairs.none(after[1])
         return replace(added, with_gradient=with_gradient)
 
@@ -167,23 +170,21 @@ def _products(
     parts: list[tuple[slice, Floats]],
     gradient: Floats,
     n_threads: int,
-    new_y: Callable[[int, slice], Floats] | None = None,
-) -> Table:
-    """Return the products of all rows of ``parts`` with the new y, if there is one, and gradient.
+    write_pair: Callable[[int, slice], Floats] = lambda i, block: np.zeros(2),
+) -> tuple[Table, Table]:
+    """Return the products of all rows of ``parts`` with the gradient, and of a new pair with its y.
 
-    ``new_y`` writes a block of the new pair to its rows, and returns the one of y.
+    ``write_pair`` writes a block of the new pair to its rows, and returns its products.
     """
     blocks = blocks_of(gradient)
     n_rows = sum(rows.shape[1] for _, rows in parts)
-    sums = np.empty((len(blocks), 1 if new_y is None else 2, n_rows))
+    sums, new_sums = np.empty((len(blocks), n_rows)), np.empty((len(blocks), 2))
 
     def work(i: int, block: slice) -> None:
-        vectors = [gradient[block]]
-        if new_y is not None:
-            vectors.insert(0, new_y(i, block))
-        for products, vector in zip(sums[i], vectors, strict=True):
-            for places, rows in parts:
-                products[places] = np.dot(rows[i, :, : len(vector)], vector)
+        new_sums[i] = write_pair(i, block)
+        vector = gradient[block]
+        for places, rows in parts:
+            sums[i, places] = np.dot(rows[i, :, : len(vector)], vector)
 
     on_blocks(blocks, work, sum(rows.nbytes for _, rows in parts), n_threads)
-    return sums.sum(axis=0)
+    return sums.sum(axis=0), new_sums.sum(axis=0)
