@@ -154,6 +154,11 @@ class Objective:
         """Return the number of rows of ``W``: the features, and the bias if there is one."""
         return self.X.shape[1] + self.intercept
 
+    @property
+    def n_threads(self) -> int:
+        """Return the number of threads that a call may use."""
+        return self._requested()[1] or available_threads()
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without evaluators, which hold addresses of this process."""
         return {**self.__dict__, "_evaluators": {}, "_accepted": set()}
