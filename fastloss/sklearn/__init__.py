@@ -29,5 +29,7 @@ except ImportError:
     ) from None
 
 from fastloss.sklearn.linear_classifier import LinearClassifier
+from fastloss.sklearn.linear_svc import LinearSVC
+from fastloss.sklearn.logistic_regression import LogisticRegression
 
-__all__ = ["LinearClassifier"]
+__all__ = ["LinearClassifier", "LinearSVC", "LogisticRegression"]

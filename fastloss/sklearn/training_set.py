@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from fastloss import arrays
+from fastloss.arrays import Floats
 from fastloss.losses.base import Loss
 from fastloss.objective import Objective
 from fastloss.row_weights import as_sample_weight
@@ -25,6 +27,8 @@ _ROW_TYPES = [np.float64, np.float32, np.uint8]
 # NumPy evaluates a problem of so few multiply-adds in about a millisecond. Importing Numba takes as
 # long as a thousand of these, and compiling a kernel as long as ten thousand.
 _SMALL = 2**20
+# Numbers in a sample of the rows.
+_SAMPLE = 2**20
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,17 @@ class TrainingSet:
     def dtype(self) -> np.dtype[Any]:
         """Return the type of the coefficients: float64 for rows of float64, else float32."""
         return np.dtype(np.float64 if self.X.dtype == np.float64 else np.float32)
+
+    def center(self) -> Floats:
+        """Return about the weighted mean (D,) of the rows, from a sample of many rows."""
+        weights = np.ones(len(self.labels)) if self.sample_weight is None else self.sample_weight
+        if self.class_weight is not None:
+            weights = weights * np.array([*self.class_weight.values()])[self.labels]
+        counted = np.flatnonzero(weights)
+        n_rows = max(1, _SAMPLE // self.n_features)
+        some = counted[:: max(1, len(counted) // n_rows)]
+        sample = self.X[some].astype(np.float64)
+        return np.average(sample, axis=0, weights=weights[some]).astype(self.dtype)
 
     def objective(self, *, loss: str | Loss, l1: float, l2: float, intercept: bool) -> Objective:
         """Return the weighted mean of the losses plus the penalty, as a function of ``W``."""
@@ -143,7 +158,7 @@ def _class_numbers(
 
 def _sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float64]:
     """Return the weights (N,); a number is the weight of all rows, as in scikit-learn."""
-    if np.ndim(sample_weight) == 0:
+    if isinstance(sample_weight, Real):
         sample_weight = np.full(n_rows, sample_weight)
     return as_sample_weight(sample_weight, n_rows)
 
