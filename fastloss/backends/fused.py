@@ -10,12 +10,13 @@ The first kernel imports Numba; importing the package does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fastloss.arrays import FLOAT_TYPES, Floats
+from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES, Floats, weight_types
 from fastloss.backends import cost_model
 from fastloss.backends.base import Backend, Workload
 from fastloss.kernel_cache import is_available, numba_unavailable, require_numba
@@ -79,6 +80,8 @@ class FusedBackend(Backend):
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
     ) -> Narrow | Wide:
         require_numba(self.name)
+        if problem.X.dtype == np.float16:
+            problem = replace(problem, X=problem.X.astype(dtype))
         if way(problem.X.shape[1], n_classes, dtype.itemsize, self._limits) == "narrow":
             return Narrow(problem, n_classes, dtype, n_rows)
         return Wide(problem, n_classes, dtype, n_rows, self._limits)
@@ -109,9 +112,9 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
     """Return the kernel sets of all workloads with these losses and dtypes of X."""
     sets: dict[str, KernelSet] = {}
     for X in X_types:
-        if X not in (*FLOAT_TYPES, np.uint8):
-            raise ValueError(f"dtype must be float32, float64 or uint8, got {X}")
-        for W in FLOAT_TYPES if np.uint8 == X else (X,):
+        if X not in ROW_TYPES:
+            raise ValueError(f"dtype must be {ROW_TYPE_NAMES}, got {X}")
+        for W in weight_types(X):
             for loss in losses:
                 for shape in ((100, 10, 10), (100, 10, 1000), (100, 0, 10)):
                     if loss.block is not None:
@@ -126,6 +129,7 @@ def kernels_of(workload: Workload) -> KernelSet:
     This does not import Numba. A shape without features means a call with given scores.
     """
     loss, shape, X_type, W_type = workload.loss, workload.shape, workload.X_type, workload.W_type
+    X_type = W_type if X_type == np.float16 else X_type
     block = loss.block
     assert block is not None
     kind = way(*shape[1:], W_type.itemsize) if shape[1] > 0 else "strips"
