@@ -10,7 +10,6 @@ The first kernel imports Numba; importing the package does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -80,8 +79,6 @@ class FusedBackend(Backend):
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
     ) -> Narrow | Wide:
         require_numba(self.name)
-        if problem.X.dtype == np.float16:
-            problem = replace(problem, X=problem.X.astype(dtype))
         if way(problem.X.shape[1], n_classes, dtype.itemsize, self._limits) == "narrow":
             return Narrow(problem, n_classes, dtype, n_rows)
         return Wide(problem, n_classes, dtype, n_rows, self._limits)
@@ -129,7 +126,6 @@ def kernels_of(workload: Workload) -> KernelSet:
     This does not import Numba. A shape without features means a call with given scores.
     """
     loss, shape, X_type, W_type = workload.loss, workload.shape, workload.X_type, workload.W_type
-    X_type = W_type if X_type == np.float16 else X_type
     block = loss.block
     assert block is not None
     kind = way(*shape[1:], W_type.itemsize) if shape[1] > 0 else "strips"
