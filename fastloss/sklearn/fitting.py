@@ -126,7 +126,7 @@ def _start(rows: TrainingSet, plan: Plan) -> Floats:
     """
     W = np.zeros((rows.n_features + plan.intercept, len(rows.classes)), rows.dtype)
     loss = get_loss(plan.loss)
-    if not isinstance(loss, CrammerSinger):
+    if not isinstance(loss, CrammerSinger) or plan.is_on_batches:
         return W
     hinge = Hinge(margin=loss.margin, class_reduction="mean")
     first = Plan(hinge, plan.l1, plan.l2, plan.intercept, optim.LBFGS(), plan.tol, max_iter=1)
