@@ -1,4 +1,4 @@
-"""Minimise what a `Plan` says over the rows of a training set."""
+"""Minimise the objective of a `Plan` over the rows of a training set."""
 
 from __future__ import annotations
 

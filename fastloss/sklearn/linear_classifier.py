@@ -51,8 +51,8 @@ class LinearClassifier(LinearEstimator):
         on iris and digits, also those with kinks (hinge, crammer_singer, one_vs_all) and with
         ``l1``. Smooth losses (softmax, squared_hinge) end at the minimum. Others end near it, where
         no step along the slope lowers the loss, or at ``max_iter``.
-    tol : methods on all rows stop when no entry of the gradient is larger. It has no effect on
-        methods on batches (SGD, Adam).
+    tol : methods on all rows stop when no entry of the gradient is larger; L-BFGS works on features
+        from which their means are subtracted. It has no effect on methods on batches (SGD, Adam).
     max_iter : most steps on all rows, or the number of epochs on batches. A `ConvergenceWarning`
         says that ``tol`` was not reached.
     fit_intercept : whether to fit a bias.
