@@ -32,8 +32,9 @@ class LinearSVC(LinearEstimator):
     "crammer_singer"    (no effect)       ``max(0, 1 + max_{j != y_i} s_ij - s_i,y_i)``
     ==================  ================  ======================================================
 
-    Two classes with "ovr" have a single score; t_i is 1 for ``classes_[1]``. Where this differs
-    from scikit-learn's class:
+    Two classes with "ovr" have a single score; t_i is 1 for ``classes_[1]``. With "crammer_singer"
+    they have two, of which ``coef_`` is the difference, so the penalty is ``1/4 sum(coef_**2)``.
+    Where the class differs from scikit-learn's:
 
     - The bias is not penalised. scikit-learn's is, with the strength ``1 / intercept_scaling**2``,
       so results agree with ``fit_intercept=False``, or as its ``intercept_scaling`` grows.
