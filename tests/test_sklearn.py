@@ -148,9 +148,9 @@ def test_warm_start_continues(rows, fit_intercept):
     coef = model.coef_.copy()
     assert model.fit(X[rows], Y[rows]).n_iter_[0] <= 1 < cold
     np.testing.assert_allclose(model.coef_, coef, atol=1e-3)
-    with pytest.raises(ValueError, match="needs the features and fit_intercept"):
+    with pytest.raises(ValueError, match="needs the features of the last fit"):
         model.fit(X[rows, :3], Y[rows])
-    with pytest.raises(ValueError, match="needs the classes"):
+    with pytest.raises(ValueError, match="needs the classes of the last fit"):
         model.fit(X[rows], Y[rows] + 1)
 
 
