@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastloss import advice, arrays
 from fastloss.advice import in_order
 from fastloss.arrays import ClassWeight, Floats
-from fastloss.backends import auto, get_backend
+from fastloss.backends import auto, get_backend, lazily
 from fastloss.backends.base import Backend, Workload
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
@@ -154,6 +154,11 @@ class Objective:
         """Return the number of rows of ``W``: the features, and the bias if there is one."""
         return self.X.shape[1] + self.intercept
 
+    @property
+    def n_threads(self) -> int:
+        """Return the number of threads that a call may use."""
+        return self._requested()[1] or available_threads()
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without evaluators, which hold addresses of this process."""
         return {**self.__dict__, "_evaluators": {}, "_accepted": set()}
@@ -193,8 +198,8 @@ class Objective:
 
         It is meant for ``scipy.optimize.minimize(objective.flat, w, jac=True)``.
 
-        Optimisers hold float64, so ``w`` is cast to the dtype of ``X`` unless that is uint8. The
-        gradient has the dtype of ``w``, or float64 if ``w`` is not a float array.
+        Optimisers hold float64, so ``w`` is cast to the dtype of ``X`` if that is float32 or
+        float64. The gradient has the dtype of ``w``, or float64 if ``w`` is not a float array.
         """
         w = arrays.as_floats("w", w)
         if w.ndim != 1 or w.size % self.n_parameter_rows:
@@ -238,9 +243,10 @@ class Objective:
     @np.errstate(under="ignore")
     def astype(self, dtype: DTypeLike) -> Objective:
         """Return the same objective with ``X`` cast to float32 or float64."""
-        if np.dtype(dtype) == np.uint8 != self.X.dtype:
-            raise TypeError(f"dtype must be float32 or float64 for X of {self.X.dtype}, got uint8")
-        return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))
+        dtype = np.dtype(dtype)
+        if dtype not in (*arrays.FLOAT_TYPES, self.X.dtype):
+            raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+        return self._with(replace(self._problem, X=self.X.astype(dtype)))
 
     def reproducible(self, W: ArrayLike, n_rows: int | None = None) -> Objective:
         """Return the same objective, with results of the same bits on any number of threads.
@@ -307,7 +313,7 @@ class Objective:
         """Return the function that evaluates the rows, and its threads; keep both if final."""
         key = (backend, n_threads, n_classes, dtype)
         chosen, n_threads, is_final = self._resolve(*key)
-        evaluator = chosen.prepare(self._problem, n_classes, dtype), n_threads
+        evaluator = lazily.prepare(chosen, self._problem, n_classes, dtype), n_threads
         if is_final:
             self._evaluators[key] = evaluator
         return evaluator
@@ -337,7 +343,7 @@ class Objective:
             return W
         weights = arrays.as_weights(W)
         n_features = self.X.shape[1]
-        if self.X.dtype != np.uint8 and weights.dtype != self.X.dtype:
+        if weights.dtype not in arrays.weight_types(self.X.dtype):
             hint = advice.on_cast("W", W, f"np.{self.X.dtype}")
             raise TypeError(
                 "W and X must have the same float type, "
@@ -417,7 +423,7 @@ class Minibatch:
     ) -> tuple[BatchEvaluator, int | None]:
         key = (backend, n_threads, n_classes, dtype)
         chosen, n_threads, is_final = self._objective._resolve(*key, n_rows=self._n_rows)
-        evaluate = chosen.prepare_batches(self._problem, self._n_rows, n_classes, dtype)
+        evaluate = lazily.prepare_batches(chosen, self._problem, self._n_rows, n_classes, dtype)
         if is_final:
             self._evaluators[key] = evaluate, n_threads
         return evaluate, n_threads

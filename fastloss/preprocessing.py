@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 
 from fastloss import arrays
 from fastloss.arrays import Floats
-from fastloss.blocks import row_blocks
+from fastloss.blocks import Room, row_blocks
+from fastloss.passes import pass_over
 
 PreprocessingKind = Literal["none", "mean_image", "standardize"]
 
@@ -44,7 +44,7 @@ class Preprocessing:
 
         Parameters
         ----------
-        X : uint8, float32 or float64; never copied to floats as a whole.
+        X : float16, float32, float64 or uint8; never copied as a whole.
         kind : "none"; "mean_image", which subtracts the mean of each column; or "standardize",
             which also divides by its standard deviation. For pixels, a standard deviation of 8 grey
             levels is added in quadrature, so that a nearly constant pixel is not amplified. A
@@ -60,19 +60,20 @@ class Preprocessing:
             raise ValueError(f"unknown preprocessing {kind!r}; known: {known}")
         plain = cls(
             of_pixels=X.dtype == np.uint8,
-            dtype=np.dtype(np.float64 if X.dtype == np.float64 else np.float32),
+            dtype=arrays.weight_types(X.dtype)[0],
         )
         if kind == "none":
             return plain
         # Scaling by powers of two is exact, and keeps sums and squares from over- or underflowing.
+        # In float64, those of float32 never do.
         scale = plain._scale(X)
-        mean = plain._mean(X, lambda block: block / scale) * scale
+        mean = plain._mean(X, scale) * scale
         centred = replace(plain, mean=mean.astype(plain.dtype))
         if kind == "mean_image":
             return centred
         # Centred on the stored mean: a constant column then deviates by rounding only.
         scale = centred._scale(X)
-        deviation = np.sqrt(centred._mean(X, lambda block: np.square(block / scale))) * scale
+        deviation = np.sqrt(centred._mean(X, scale, is_squared=True)) * scale
         if plain.of_pixels:
             deviation = np.hypot(deviation, _PIXEL_DEVIATION)
         typed = deviation.astype(plain.dtype)
@@ -80,28 +81,33 @@ class Preprocessing:
         return replace(centred, deviation=typed)
 
     def _mean(
-        self, X: NDArray[Any], function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+        self, X: NDArray[Any], scale: NDArray[np.float64], *, is_squared: bool = False
     ) -> NDArray[np.float64]:
-        """Return the mean (D,) over rows of ``function`` of the preprocessed rows in float64."""
-        total = np.zeros(X.shape[1])
-        for rows in row_blocks(len(X), X.shape[1] * total.itemsize):
-            total += function(self.apply(X[rows]).astype(np.float64)).sum(axis=0)
+        """Return the mean (D,) of preprocessed rows / ``scale``, or of squares, in float64."""
+        total, room = np.zeros(X.shape[1]), Room(X.shape[1], self.dtype)
+        doubles = Room(X.shape[1], total.dtype)
+        for rows in pass_over(X, X.shape[1] * total.itemsize):
+            block = doubles.of(rows)
+            np.divide(self.apply(X[rows], room.of(rows)), scale, out=block)
+            if is_squared:
+                np.square(block, out=block)
+            total += block.sum(axis=0)
         return total / len(X)
 
     def _scale(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """Return a power of two (D,) near the largest preprocessed number of each column."""
         largest = np.zeros(X.shape[1], self.dtype)
-        if self.of_pixels:
-            return largest + 1.0
-        for rows in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
+        if self.dtype != np.float64:
+            return np.ones(X.shape[1])
+        for rows in pass_over(X, X.shape[1] * self.dtype.itemsize):
             np.maximum(largest, np.abs(self.apply(X[rows])).max(axis=0), out=largest)
         return np.ldexp(1.0, np.frexp(largest)[1] - 1)
 
     @np.errstate(under="ignore")
-    def apply(self, X: NDArray[Any]) -> Floats:
-        """Return a preprocessed copy of ``X`` (N, D), in ``self.dtype``."""
+    def apply(self, X: NDArray[Any], out: Floats | None = None) -> Floats:
+        """Return a preprocessed copy of ``X`` (N, D), in ``self.dtype``, in ``out`` if given."""
         self.check(X)
-        rows = np.empty(X.shape, self.dtype)
+        rows = np.empty(X.shape, self.dtype) if out is None else out
         for block in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
             part = rows[block]
             part[...] = X[block]

@@ -28,9 +28,11 @@ from fastloss.files import (
 )
 from fastloss.objective import Objective
 from fastloss.optim.base import Method, State
+from fastloss.optim.orders import reads_blocks
 from fastloss.optim.result import Best, Record
+from fastloss.rows_on_disk import mapped_file
 
-_FORMAT = "fastloss checkpoint 2"
+_FORMAT = "fastloss checkpoint 3"
 # Name of the array of bytes that distinguishes a checkpoint from other archives.
 _TEXT = "text"
 # Hashing all of X would take too long: about this many evenly spread rows represent it.
@@ -136,9 +138,7 @@ def check_place(path: Path, f: object = None, *, is_resumed: bool = False) -> No
 
     An archive is never overwritten, except a checkpoint that the run resumes from.
     """
-    X: Any = f.X if isinstance(f, Objective) else None
-    while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
-        X = X.base
+    X = mapped_file(f.X) if isinstance(f, Objective) else None
     file = getattr(X, "filename", None)
     check_outputs([("checkpoint", path)], [("X", file)] if file else [])
     if not is_resumed and check_archive(path, _TEXT):
@@ -156,7 +156,8 @@ def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:
     }
     if isinstance(f, Objective):
         facts |= {
-            "X": f"{f.X.shape} {f.X.dtype}",
+            # Rows read in blocks have another order, and another order of sums.
+            "X": f"{f.X.shape} {f.X.dtype}{' in blocks' if reads_blocks(f.X) else ''}",
             "loss": repr(f.loss_function),
             "penalty": repr(f.penalty),
             "intercept": repr(f.intercept),

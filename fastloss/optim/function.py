@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from fastloss.arrays import Floats, as_floats, check_finite
 from fastloss.numerical import as_number
 from fastloss.objective import Minibatch, Objective
+from fastloss.optim.orders import BlockOrder, reads_blocks
+from fastloss.passes import Report
+from fastloss.settings import threads_to_use
 
 #: ``W -> (loss, gradient)``
 LossAndGradient = Callable[[Any], tuple[float, Any]]
@@ -21,7 +24,6 @@ class Function(ABC):
     """A loss with its gradient. ``rows_evaluated`` counts rows in evaluations by the methods."""
 
     n_rows: int
-    blas_threads: int | None = None  # threads that a method's own BLAS may use; None: all
 
     def __init__(self) -> None:
         self.rows_evaluated = 0
@@ -37,6 +39,11 @@ class Function(ABC):
     @abstractmethod
     def terms(self, W: Floats, loss: float | None) -> tuple[float, float]:
         """Return data loss and penalty at ``W``; ``loss`` is their sum, or None if unknown."""
+
+    @property
+    def n_threads(self) -> int:
+        """Return the number of threads that a method may use between the evaluations."""
+        return threads_to_use()
 
     def fault(self, W: Floats) -> str:
         """Return the reason why the loss at ``W`` is not finite."""
@@ -57,13 +64,16 @@ class RowsFunction(Function):
         super().__init__()
         self._given, self._W, self._reproducible = objective, W, reproducible
         self.n_rows = len(objective.X)
-        self.blas_threads = 1 if reproducible else None
         self.objective = self._settled()
 
     def _settled(self, n_rows: int | None = None) -> Objective:
         if not self._reproducible:
             return self._given
         return self._given.reproducible(self._W, n_rows)
+
+    @property
+    def n_threads(self) -> int:
+        return self._given.n_threads
 
     def minibatch(self, n_rows: int, n_candidates: int) -> Minibatch:
         """Return a function that estimates the loss from ``n_rows`` of ``n_candidates`` rows."""
@@ -121,8 +131,9 @@ class PlainFunction(Function):
 class Batches:
     """Batches of an objective's rows, in a new order in each epoch.
 
-    The order depends on the seed and the epoch alone, so a checkpoint need not store it. Rows of
-    weight 0 and ignored rows are left out. The last batch of an epoch may be smaller.
+    The order depends on the seed and the epoch alone, so a checkpoint need not store it. Rows on
+    disk that are large (`rows_on_disk.is_large`) are shuffled by `BlockOrder`. Rows of weight 0 and
+    ignored rows are left out. The last batch of an epoch may be smaller.
     """
 
     def __init__(self, function: Function, batch_size: int, shuffle: bool, seed: int) -> None:
@@ -136,12 +147,20 @@ class Batches:
         self.per_epoch = -(-len(self._rows) // self._batch_size)
         self._estimates: dict[int, Minibatch] = {}
         self._order: tuple[int, NDArray[np.intp]] = (-1, self._rows)
+        X = function.objective.X
+        self._blocks = BlockOrder(X, self._rows) if shuffle and reads_blocks(X) else None
+        self._report = Report()
 
     def value_and_gradient(self, W: Floats, step: int) -> tuple[float, Floats]:
         """Return loss and gradient, estimated from the batch of this step (counted from 0)."""
         epoch, place = divmod(step, self.per_epoch)
+        if place == 0:
+            self._report = Report()
+        self._report(place / self.per_epoch)
         start = place * self._batch_size
         rows = self._order_of(epoch)[start : start + self._batch_size]
+        if self._blocks is not None:
+            self._blocks.read_ahead(start)
         self._function.rows_evaluated += len(rows)
         return self._estimate_of(len(rows))(rows, W)
 
@@ -150,7 +169,9 @@ class Batches:
             return self._rows
         known, order = self._order
         if known != epoch:
-            order = np.random.default_rng([self._seed, epoch]).permutation(self._rows)
+            rng = np.random.default_rng([self._seed, epoch])
+            blocks = self._blocks
+            order = blocks.shuffled(rng) if blocks else rng.permutation(self._rows)
             self._order = epoch, order
         return order
 
