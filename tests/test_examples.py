@@ -1,0 +1,72 @@
+"""Run the examples as a user would."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastloss
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, EXAMPLES / "linear_probe.py", *arguments]
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, cwd=folder, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """Return the folder and the output of a probe on float16 features in a folder of arrays."""
+    pytest.importorskip("sklearn")
+    folder = tmp_path_factory.mktemp("probe")
+    data = fastloss.data.synthetic(1500, 30, 4, dtype=np.float16)
+    np.save(folder / "X.npy", data.X)
+    np.save(folder / "y.npy", data.y)
+    ended = run(folder, "--C", 1e-4, 1e-2, 1, "--compare", 600, folder=folder)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    return folder, ended.stdout
+
+
+def test_probe_finds_the_best_strength(printed):
+    _, text = printed
+    assert text.startswith("1,500 rows, 30 float16 features\n")
+    table = re.findall(r"^ +([\d.e-]+) +([\d.]+)% +(\d+) +[\d.]+$", text, re.MULTILINE)
+    assert [float(C) for C, *_ in table] == [1e-4, 1e-2, 1.0]
+    accuracies = [float(accuracy) for _, accuracy, _ in table]
+    chosen = float(re.search(r"^C = ([\d.e-]+), fitted again", text, re.MULTILINE)[1])
+    assert accuracies[[1e-4, 1e-2, 1.0].index(chosen)] == max(accuracies) > 80
+    share, low, high = map(float, re.findall(r"([\d.]+)%", text.split("fitted again")[1])[:3])
+    assert 80 < low < share < high
+
+
+def test_probe_is_compared_with_scikit_learn(printed):
+    _, text = printed
+    ours, theirs = (
+        float(re.search(rf"^ +{name} +[\d.]+ +\d+ +([\d.]+)", text, re.MULTILINE)[1])
+        for name in ("fastloss", "scikit-learn")
+    )
+    # Centred features let L-BFGS get further in the same number of iterations.
+    assert ours == pytest.approx(theirs, rel=0.02)
+
+
+def test_probe_draws_a_picture(printed):
+    folder, _ = printed
+    assert (folder / "linear-probe" / "accuracy.png").stat().st_size > 5000
+    assert (folder / "linear-probe" / "accuracy-dark.svg").exists()
+
+
+def test_probe_without_features_says_what_to_name(tmp_path):
+    ended = run(folder=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "name a folder of features, or pass --synthetic ROWSxFEATURESxCLASSES\n"
+    )
