@@ -7,7 +7,6 @@ older checkpoint is replaced as a whole or not at all.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
+from fastloss.base_objective import BaseObjective
 from fastloss.files import (
     DataFormatError,
     check_archive,
@@ -33,8 +32,6 @@ from fastloss.optim.result import Best, Record
 _FORMAT = "fastloss checkpoint 2"
 # Name of the array of bytes that distinguishes a checkpoint from other archives.
 _TEXT = "text"
-# Hashing all of X would take too long: about this many evenly spread rows represent it.
-_HASHED_ROWS = 256
 # Facts that are hashes, which a message does not show.
 _HASHED = ("sample of X", "labels", "row weights")
 
@@ -148,25 +145,5 @@ def check_place(path: Path, f: object = None, *, is_resumed: bool = False) -> No
 
 def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:
     """Return by name the facts that must be unchanged when a run is resumed."""
-    facts = {
-        "f": "an Objective" if isinstance(f, Objective) else "a callable",
-        "method": repr(method),
-        "seed": repr(seed),
-        "W": f"{W.shape} {W.dtype}",
-    }
-    if isinstance(f, Objective):
-        facts |= {
-            "X": f"{f.X.shape} {f.X.dtype}",
-            "loss": repr(f.loss_function),
-            "penalty": repr(f.penalty),
-            "intercept": repr(f.intercept),
-            "reduction": repr(f.reduction),
-            "sample of X": _hash(f.X[:: max(1, len(f.X) // _HASHED_ROWS)]),
-            "labels": _hash(f.labels),
-            "row weights": _hash(f.row_weights),
-        }
-    return facts
-
-
-def _hash(array: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
+    facts = f.facts() if isinstance(f, BaseObjective) else {"f": "a callable"}
+    return facts | {"method": repr(method), "seed": repr(seed), "W": f"{W.shape} {W.dtype}"}
