@@ -1,0 +1,227 @@
+"""Blocks of rows: what workers check, hold and evaluate. This module does not import dask."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss import arrays
+from fastloss.arrays import SKIP, Floats
+from fastloss.dask.tree import Parts, Sums, partial_sums
+from fastloss.losses.base import Loss
+from fastloss.objective import Objective
+from fastloss.preprocessing import Preprocessing
+from fastloss.row_weights import as_labels_and_weights
+
+# About this many evenly spread rows of each block represent it in a checkpoint.
+_HASHED_ROWS = 8
+# Sums of this many digests of 40 bits are exact in float64.
+_DIGEST_BITS = 40
+
+
+class Rows(NamedTuple):
+    """Rows as they were loaded, not yet validated."""
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+
+
+def read(X: Any, y: Any = None, sample_weight: Any = None) -> Rows:
+    """Return the rows of a block; ``X`` without ``y`` is a pair ``(X, y)``."""
+    if y is None:
+        if not (isinstance(X, (tuple, list)) and len(X) == 2):
+            raise TypeError(f"a block must be a pair (X, y), got {type(X).__name__}")
+        X, y = X
+    return Rows(X, y, sample_weight)
+
+
+def preprocessed(rows: Rows, preprocessing: Preprocessing) -> Rows:
+    """Return the rows with preprocessed features."""
+    return rows._replace(X=preprocessing.apply(rows.X))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the client must know of a block before the first evaluation.
+
+    ``counts`` and ``weight_sums`` have an entry for each class up to the largest label or beyond:
+    the number of rows that count, and the sum of their sample weights. ``fault`` is the error of
+    the first bad row; its message numbers the rows within the block.
+    """
+
+    n_rows: int
+    n_features: int = 0
+    dtype: str = ""
+    counts: NDArray[np.int64] | None = None
+    weight_sums: NDArray[np.float64] | None = None
+    digest: int = 0
+    fault: Exception | None = None
+
+
+def survey(rows: Rows, n_classes: int | None, ignore_index: int | None) -> Facts:
+    """Check a block, in one pass over its labels and weights."""
+    n_rows = 0
+    try:
+        X = arrays.as_array("X", rows.X)
+        n_rows = len(X) if X.ndim else 0
+        if X.ndim == 2 and not n_rows:
+            return Facts(0, X.shape[1], X.dtype.name)
+        X = arrays.as_rows(X)
+        labels, weights = as_labels_and_weights(
+            rows.y, n_rows, ignore_index, rows.sample_weight, None, is_mean=False
+        )
+        most = arrays.MOST_CLASSES if n_classes is None else n_classes
+        arrays.check_label_range(labels, int(labels.max()), most)
+    except (TypeError, ValueError) as error:
+        return Facts(n_rows, fault=error)
+    counted = labels[labels != SKIP]
+    of_counted = None if weights is None else weights[labels != SKIP]
+    return Facts(
+        n_rows,
+        X.shape[1],
+        X.dtype.name,
+        np.bincount(counted, minlength=n_classes or 0),
+        np.bincount(counted, of_counted, minlength=n_classes or 0).astype(np.float64),
+        _digest(X[:: max(1, n_rows // _HASHED_ROWS)], labels, weights),
+    )
+
+
+def _digest(*parts: NDArray[Any] | None) -> int:
+    hashed = hashlib.sha256()
+    for part in parts:
+        if part is not None:
+            hashed.update(np.ascontiguousarray(part).tobytes())
+    return int.from_bytes(hashed.digest()[: _DIGEST_BITS // 8], "big")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What blocks must know of their objective.
+
+    ``class_weight`` has the weights of all classes, times a common power of two; None: all weights
+    are 1. ``one_thread`` is true for a backend whose bits depend on threads.
+    """
+
+    loss: Loss
+    intercept: bool
+    ignore_index: int | None
+    class_weight: Mapping[int, float] | None
+    backend: str
+    one_thread: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """The sum of the losses of a block's rows; ``objective`` is None if it has no rows."""
+
+    first_row: int
+    objective: Objective | None
+
+    @classmethod
+    def of(cls, rows: Rows, first_row: int, plan: Plan) -> Block:
+        """Lay out the rows of a block, which `survey` has checked."""
+        if not len(rows.X):
+            return cls(first_row, None)
+        objective = Objective(
+            rows.X,
+            rows.y,
+            loss=plan.loss,
+            intercept=plan.intercept,
+            sample_weight=rows.sample_weight,
+            class_weight=plan.class_weight,
+            ignore_index=plan.ignore_index,
+            reduction="sum",
+            backend=plan.backend,
+            n_threads=1 if plan.one_thread else None,
+        )
+        return cls(first_row, objective)
+
+    def __sizeof__(self) -> int:
+        """Return the bytes in memory, by which dask plans."""
+        if self.objective is None:
+            return object.__sizeof__(self)
+        return int(self.objective.X.nbytes + 3 * self.objective.labels.nbytes)
+
+    def sums(self, W: Floats, needs_gradient: bool, rows: NDArray[np.int64] | None) -> Sums:
+        """Return the sum of the rows' losses, or of those among ``rows``, numbered globally."""
+        objective = self.objective
+        if objective is not None and rows is not None:
+            own = rows[self._places_of(rows)] - self.first_row
+            objective = objective.batch(own) if len(own) else None
+        if objective is None:
+            return None
+        if not needs_gradient:
+            return objective.loss(W), None
+        loss, dW = objective(W)
+        return loss, dW.astype(np.float64)
+
+    def _places_of(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        n_rows = 0 if self.objective is None else self.objective.shape[0]
+        return (rows >= self.first_row) & (rows < self.first_row + n_rows)
+
+    def counted_rows(self) -> NDArray[np.intp]:
+        """Return the global numbers of the rows that count."""
+        if self.objective is None:
+            return np.empty(0, np.intp)
+        return self.objective.counted_rows() + self.first_row
+
+    def weighted_rows(
+        self, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.float64]] | None:
+        """Return which of ``rows`` are in the block, their features (K, D) and weights (K,)."""
+        places = self._places_of(rows)
+        if self.objective is None or not places.any():
+            return None
+        return places, *self.objective.weighted_rows(rows[places] - self.first_row)
+
+    def fault(self) -> tuple[int, Exception] | None:
+        """Return the first row of the block and its error if an entry is not finite."""
+        try:
+            if self.objective is not None:
+                self.objective.check_finite()
+        except ValueError as error:
+            return self.first_row, error
+        return None
+
+
+def sum_blocks(
+    blocks: Mapping[int, Block],
+    n_blocks: int,
+    W: Floats,
+    needs_gradient: bool,
+    rows: NDArray[np.int64] | None = None,
+) -> Parts:
+    """Return the sums of some blocks for `tree.total`."""
+    return partial_sums(
+        list(blocks), n_blocks, lambda number: blocks[number].sums(W, needs_gradient, rows)
+    )
+
+
+def count_right(blocks: Mapping[int, Block], W: Floats) -> tuple[int, int]:
+    """Return how many rows have their highest score at their label, and how many count."""
+    objectives = [block.objective for block in blocks.values() if block.objective is not None]
+    counts = [objective.count_right(W) for objective in objectives]
+    return sum(right for right, _ in counts), sum(counted for _, counted in counts)
+
+
+def counted_rows(blocks: Mapping[int, Block]) -> dict[int, NDArray[np.intp]]:
+    """Return the global numbers of the rows that count, by block."""
+    return {number: block.counted_rows() for number, block in blocks.items()}
+
+
+def weighted_rows(blocks: Mapping[int, Block], rows: NDArray[np.intp]) -> list[Any]:
+    """Return `Block.weighted_rows` of the blocks that have some of the rows."""
+    found = [block.weighted_rows(rows) for block in blocks.values()]
+    return [part for part in found if part is not None]
+
+
+def first_fault(blocks: Mapping[int, Block]) -> tuple[int, Exception] | None:
+    """Return the first `Block.fault` of the blocks."""
+    faults = [block.fault() for block in blocks.values()]
+    return min((fault for fault in faults if fault is not None), key=lambda f: f[0], default=None)

@@ -1,0 +1,310 @@
+"""Blocks of rows on the workers of a dask cluster.
+
+The scheduler keeps the blocks: it knows their recipes, and computes the blocks of a lost worker
+again. Evaluations do not pass through its queue of tasks. The scheduler broadcasts one message with
+``W`` to the workers (`Client.run`), each of which evaluates the blocks that it holds in a thread of
+its own pool and answers with sums. Measured on two local workers and 3073 x 10 weights: 5 ms, where
+a scattered ``W``, a task on each worker and a gather take 22 ms. A message leaves nothing behind
+that a dead worker could take along, as it would a scattered ``W``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+import dask
+import distributed
+import numpy as np
+from distributed import Client, Future
+from numpy.typing import NDArray
+
+from fastloss.arrays import Floats
+from fastloss.dask import block as work
+from fastloss.dask.block import Block, Plan
+from fastloss.dask.inputs import Triple
+from fastloss.dask.store import Store
+from fastloss.dask.totals import Totals, first_rows_of, renumbered
+from fastloss.dask.tree import Parts, Sums, total
+from fastloss.settings import use
+
+Progress = Callable[[str, float], Any]
+#: Worker addresses, with the numbers of the blocks that they hold.
+Holders = dict[str, list[int]]
+
+_POLL_SECONDS = 0.5
+# Evaluations in a row that may lose a worker. Each one waits until its blocks are computed again.
+_ATTEMPTS = 6
+_FIRST_PAUSE = 0.1
+
+
+class ClusterRows(Store):
+    """Blocks of rows on workers; freed by `close`, and if their construction fails."""
+
+    def __init__(
+        self,
+        client: Client,
+        triples: Sequence[Triple],
+        n_classes: int | None,
+        ignore_index: int | None,
+        progress: Progress | None,
+        timeout: float,
+    ) -> None:
+        self._client, self._timeout = client, timeout
+        self._token = uuid.uuid4().hex
+        self._blocks: list[Future] = []
+        self._holders: Holders | None = None
+        self._rows: list[Future] = []
+        facts: list[Future] = []
+        try:
+            self._rows = self._load(triples)
+            facts = [
+                client.submit(work.survey, rows, n_classes, ignore_index, pure=False)
+                for rows in self._rows
+            ]
+            self._follow(facts, progress)
+            known = client.gather(facts)
+            self.totals = Totals.of(known, n_classes)
+        except BaseException:
+            client.cancel([*facts, *self._rows])
+            raise
+        self.n_blocks = len(known)
+        self._first_rows = first_rows_of(known)
+        self.block_rows = max(fact.n_rows for fact in known)
+
+    def _load(self, triples: Sequence[Triple]) -> list[Future]:
+        """Compute the rows of each block on one worker: the one that holds them, or by number.
+
+        Consecutive blocks go to the same worker, so that few sums come back from it.
+        """
+        threads = self._wait_for_workers()
+        rows = [dask.delayed(work.read, pure=False)(*triple) for triple in triples]
+        places = _by_number(threads, len(rows))
+        for number, address in _held(self._client, [triple[0] for triple in triples]).items():
+            places[number] = address
+        futures: dict[int, Future] = {}
+        for address in dict.fromkeys(places):
+            numbers = [number for number, place in enumerate(places) if place == address]
+            # Other workers are allowed, because this one may die.
+            computed = self._client.compute(
+                [rows[number] for number in numbers], workers=[address], allow_other_workers=True
+            )
+            futures.update(zip(numbers, computed, strict=True))
+        return [futures[number] for number in range(len(rows))]
+
+    def _wait_for_workers(self) -> dict[str, int]:
+        """Return the threads of each worker; raise if there is none for too long."""
+        until = time.monotonic() + self._timeout
+        while True:
+            threads: dict[str, int] = self._client.nthreads()
+            if threads:
+                return threads
+            if time.monotonic() > until:
+                address = self._client.scheduler.address
+                raise RuntimeError(f"{address} has had no worker for {self._timeout:g} s")
+            time.sleep(_POLL_SECONDS)
+
+    def _follow(self, futures: Sequence[Future], progress: Progress | None = None) -> None:
+        """Wait until all futures are finished; raise the error of one, or if no worker is left."""
+        while True:
+            try:
+                distributed.wait(futures, timeout=_POLL_SECONDS)
+            except distributed.TimeoutError:
+                self._wait_for_workers()
+            except CancelledError:
+                pass  # the states below say which future
+            n_done = sum(future.status == "finished" for future in futures)
+            if progress is not None:
+                progress(f"{n_done} of {len(futures)} blocks loaded", n_done / len(futures))
+            for number, future in enumerate(futures):
+                if future.status == "error":
+                    raise future.exception()
+                if future.status == "cancelled":
+                    raise RuntimeError(
+                        f"block {number} was cancelled, or was lost with a worker and cannot be "
+                        "computed again because its data was scattered"
+                    )
+            if n_done == len(futures):
+                return
+
+    def settle(self, plan: Plan) -> None:
+        self._is_weighted = plan.class_weight is not None
+        try:
+            self._blocks = [
+                self._client.submit(Block.of, rows, first_row, plan, key=self._key(number))
+                for number, (rows, first_row) in enumerate(
+                    zip(self._rows, self._first_rows, strict=True)
+                )
+            ]
+            self._follow(self._blocks)
+        except BaseException:
+            self.close()
+            raise
+        # The blocks hold the rows now; the scheduler keeps the recipes of the rows.
+        self._rows = []
+
+    def _key(self, number: int) -> str:
+        return key_of(self._token, number)
+
+    def sums(self, W: Floats, needs_gradient: bool, rows: NDArray[np.int64] | None = None) -> Sums:
+        parts: Parts = {}
+        for answer in self.call(work.sum_blocks, self.n_blocks, W, needs_gradient, rows):
+            parts.update(answer)
+        return total(parts, self.n_blocks)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Call ``function(blocks, *arguments)`` on every worker with its blocks, by number.
+
+        If a worker is lost, wait until its blocks are computed again, and repeat the call.
+        """
+        lost: Exception | None = None
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(_FIRST_PAUSE * 2 ** (attempt - 1))
+            holders = self._current_holders()
+            try:
+                answers = self._client.run(
+                    call_here,
+                    self._token,
+                    {address: _runs(numbers) for address, numbers in holders.items()},
+                    function,
+                    arguments,
+                    workers=list(holders),
+                    on_error="return",
+                )
+            except OSError as error:
+                raise RuntimeError(f"the scheduler does not answer: {error}") from error
+            errors = [answer for answer in answers.values() if isinstance(answer, Exception)]
+            for failure in errors:
+                if not isinstance(failure, (OSError, BlocksMoved, distributed.TimeoutError)):
+                    raise failure
+            if not errors and len(answers) == len(holders):
+                return list(answers.values())
+            self._holders = None
+            lost = errors[0] if errors else None
+        raise RuntimeError(
+            f"workers were lost in {_ATTEMPTS} evaluations in a row; do they have enough memory?"
+        ) from lost
+
+    def _current_holders(self) -> Holders:
+        """Return the blocks of each worker; wait for those that are being computed again."""
+        if not self._blocks:
+            raise RuntimeError("the objective is closed: its rows are no longer on the cluster")
+        if self._client.status != "running":
+            raise RuntimeError("the dask client of the objective is closed")
+        if self._holders is None or any(block.status != "finished" for block in self._blocks):
+            self._holders = None
+            while self._holders is None:
+                self._follow(self._blocks)
+                self._holders = self._find()
+        return self._holders
+
+    def _find(self) -> Holders | None:
+        """Ask the scheduler which worker holds which block; None if one was lost meanwhile."""
+        found = self._client.who_has(self._blocks)
+        holders: Holders = {}
+        for number in range(self.n_blocks):
+            addresses = found.get(self._key(number))
+            if not addresses:
+                time.sleep(_FIRST_PAUSE)
+                return None
+            holders.setdefault(min(addresses), []).append(number)
+        return holders
+
+    def count_right(self, W: Floats) -> tuple[int, int]:
+        counts = self.call(work.count_right, W)
+        return sum(right for right, _ in counts), sum(counted for _, counted in counts)
+
+    def counted_rows(self) -> NDArray[np.intp]:
+        if not self._is_weighted and self.totals.counts.sum() == self.totals.n_rows:
+            return np.arange(self.totals.n_rows)
+        parts: dict[int, NDArray[np.intp]] = {}
+        for answer in self.call(work.counted_rows):
+            parts.update(answer)
+        return np.concatenate([parts[number] for number in range(self.n_blocks)])
+
+    def weighted_rows(self, rows: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        X = np.empty((len(rows), self.totals.n_features), self.totals.dtype)
+        weights = np.empty(len(rows))
+        for places, part, of_rows in itertools.chain(*self.call(work.weighted_rows, rows)):
+            X[places], weights[places] = part, of_rows
+        return X, weights
+
+    def check_finite(self) -> None:
+        faults = [fault for fault in self.call(work.first_fault) if fault is not None]
+        if faults:
+            first_row, error = min(faults, key=lambda fault: fault[0])
+            raise renumbered(error, first_row)
+
+    def close(self) -> None:
+        futures = [*self._blocks, *self._rows]
+        self._blocks, self._rows, self._holders = [], [], None
+        if futures and self._client.status == "running":
+            self._client.cancel(futures)
+
+
+class BlocksMoved(Exception):
+    """Error of a worker that no longer holds a block."""
+
+
+def key_of(token: str, number: int) -> str:
+    """Return the scheduler's key of a block."""
+    return f"fastloss-block-{token}-{number}"
+
+
+async def call_here(
+    token: str,
+    runs: Mapping[str, Sequence[tuple[int, int]]],
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    dask_worker: Any,
+) -> Any:
+    """Call a function with the blocks of this worker, in one of the threads for its tasks."""
+    numbers = [n for start, stop in runs[dask_worker.address] for n in range(start, stop)]
+    try:
+        blocks = {number: dask_worker.data[key_of(token, number)] for number in numbers}
+    except KeyError:
+        raise BlocksMoved(f"{dask_worker.address} has lost some of its blocks") from None
+
+    def call() -> Any:
+        # Nothing else tells kernels how many of the machine's CPUs are this worker's.
+        with use(n_threads=dask_worker.state.nthreads):
+            return function(blocks, *arguments)
+
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(dask_worker.executors["default"], call)
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return sorted numbers as runs ``(start, stop)``, which take less room in a message."""
+    edges = np.flatnonzero(np.diff(numbers) != 1) + 1
+    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(np.asarray(numbers), edges)]
+
+
+def _by_number(threads: Mapping[str, int], n_blocks: int) -> list[str]:
+    """Return a worker for each block: consecutive blocks, in proportion to the threads."""
+    addresses = sorted(threads)
+    ends = np.cumsum([threads[address] for address in addresses])
+    # Block i covers the shares from i to i + 1; its middle decides.
+    middles = (np.arange(n_blocks) + 0.5) * (ends[-1] / n_blocks)
+    return [addresses[int(i)] for i in np.searchsorted(ends, middles, side="right")]
+
+
+def _held(client: Client, blocks: Sequence[Any]) -> dict[int, str]:
+    """Return the workers that hold the rows of blocks in memory already, by number of the block."""
+    futures = {number: distributed.futures_of(block) for number, block in enumerate(blocks)}
+    futures = {number: own for number, own in futures.items() if own}
+    if not futures:
+        return {}
+    found = client.who_has([future for own in futures.values() for future in own])
+    held = {}
+    for number, own in futures.items():
+        addresses = [a for future in own for a in found.get(future.key, ())]
+        if addresses:
+            held[number] = max(sorted(set(addresses)), key=addresses.count)
+    return held

@@ -1,0 +1,140 @@
+"""Turn the rows that a caller passes into blocks for the workers of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dask.array
+import numpy as np
+from dask.delayed import Delayed
+from distributed import Client, Future
+
+from fastloss.arrays import as_array, flat_column
+
+#: ``(X, y, sample_weight)`` of a block: delayed objects, futures, arrays or None.
+Triple = tuple[Any, Any, Any]
+
+# At least so many blocks share the work, unless they would be smaller than _LEAST_BYTES.
+_LEAST_BLOCKS, _LEAST_BYTES = 64, 2**18
+# Larger blocks would be slow to load again; more blocks cost time in each evaluation.
+_MOST_BYTES, _MOST_BLOCKS = 2**27, 1024
+# Adding the gradient of a block reads and writes it; X should be this much larger.
+_GRADIENTS = 4
+
+
+def rows_in_block(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> int:
+    """Return the number of rows in each block but the last; it depends on the shape alone.
+
+    >>> rows_in_block(1_000_000, 768, 1000, 4)  # 51 blocks of 61 MB
+    19688
+    """
+    row_bytes = max(1, n_features) * itemsize
+    gradient_bytes = 8 * n_features * n_classes
+    least = max(_LEAST_BYTES, min(_GRADIENTS * gradient_bytes, _MOST_BYTES)) // row_bytes
+    rows = max(-(-n_rows // _LEAST_BLOCKS), least)
+    rows = max(min(rows, _MOST_BYTES // row_bytes), -(-n_rows // _MOST_BLOCKS), 1)
+    return min(rows, max(n_rows, 1))
+
+
+def as_blocks(
+    client: Client, X: Any, y: Any, sample_weight: Any, n_classes: int | None
+) -> list[Triple]:
+    """Return the blocks of the rows.
+
+    Raises
+    ------
+    TypeError, ValueError : rows of another kind or shape, or labels that do not match them.
+    """
+    if isinstance(X, dask.array.Array):
+        return _cut(client, X, y, sample_weight, n_classes)
+    if hasattr(X, "to_dask_array"):
+        raise TypeError("X is a dask DataFrame; pass X.to_dask_array(lengths=True)")
+    blocks = _listed("X", X)
+    if not blocks:
+        raise ValueError("X must not be empty, got no blocks")
+    labels = _matching("y", y, X, len(blocks))
+    weights = _matching("sample_weight", sample_weight, X, len(blocks))
+    if y is None:
+        blocks = [_pair(block) for block in blocks]
+        return [(*pair, weight) for pair, weight in zip(blocks, weights, strict=True)]
+    return list(zip(blocks, labels, weights, strict=True))
+
+
+def _listed(name: str, value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return list(value)
+    raise TypeError(
+        f"{name} must be a dask array, a list of blocks or a mapping from workers to blocks, got "
+        f"{type(value).__name__}; for rows in this process use fastloss.Objective"
+    )
+
+
+def _matching(name: str, value: Any, X: Any, n_blocks: int) -> list[Any]:
+    """Return the blocks of ``value`` in the order of those of ``X``; None for each without it."""
+    if value is None:
+        return [None] * n_blocks
+    if isinstance(value, Mapping) and isinstance(X, Mapping):
+        if set(value) != set(X):
+            raise ValueError(f"{name} and X must have the same workers")
+        return [value[worker] for worker in X]
+    blocks = _listed(name, value)
+    if len(blocks) != n_blocks:
+        raise ValueError(f"{name} has {len(blocks)} blocks, but X has {n_blocks}")
+    return blocks
+
+
+def _pair(block: Any) -> tuple[Any, Any]:
+    """Return ``(X, y)``, or a delayed pair and None."""
+    if isinstance(block, (Delayed, Future)):
+        return block, None
+    if isinstance(block, (tuple, list)) and len(block) == 2:
+        return block[0], block[1]
+    raise TypeError(f"without y, a block must be a pair (X, y), got {type(block).__name__}")
+
+
+def _cut(client: Client, X: Any, y: Any, sample_weight: Any, n_classes: int | None) -> list[Triple]:
+    """Cut arrays into blocks by the shape and type of ``X`` alone."""
+    if X.ndim != 2:
+        raise ValueError(f"X must be a matrix (N, D), got shape {X.shape}")
+    X = _sized(client, X)
+    n_rows, n_features = X.shape
+    if not n_rows or not n_features:
+        raise ValueError(f"X must not be empty, got shape {X.shape}")
+    rows = rows_in_block(n_rows, n_features, n_classes or 2, X.dtype.itemsize)
+    if y is None:
+        raise TypeError("y is missing: a dask array X needs labels")
+    blocks = X.rechunk({0: rows, 1: -1}).to_delayed().ravel().tolist()
+    labels = _column(client, "y", y, n_rows, rows)
+    weights: list[Any] = [None] * len(blocks)
+    if sample_weight is not None:
+        weights = _column(client, "sample_weight", sample_weight, n_rows, rows)
+    return list(zip(blocks, labels, weights, strict=True))
+
+
+def _sized(client: Client, array: Any) -> Any:
+    """Return the array with known chunks; unknown ones are computed once, and kept."""
+    if np.isnan(array.shape).any():
+        array = client.persist(array)
+        array.compute_chunk_sizes()
+    return array
+
+
+def _column(client: Client, name: str, value: Any, n_rows: int, rows: int) -> list[Any]:
+    """Return labels or weights (N,) in blocks of ``rows``."""
+    if hasattr(value, "to_dask_array"):  # a column of a dask DataFrame
+        value = value.to_dask_array()
+    is_dask = isinstance(value, dask.array.Array)
+    value = _sized(client, value) if is_dask else flat_column(as_array(name, value))
+    if is_dask and value.ndim == 2 and value.shape[1] == 1:
+        value = value[:, 0]
+    if value.ndim != 1:
+        raise ValueError(f"{name} must have shape ({n_rows},), got {value.shape}")
+    if len(value) != n_rows:
+        noun = "labels" if name == "y" else "weights"
+        raise ValueError(f"{name} has {len(value)} {noun}, but X has {n_rows} rows")
+    if is_dask:
+        return list(value.rechunk(rows).to_delayed().ravel())
+    return [value[start : start + rows] for start in range(0, n_rows, rows)]
