@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from fastloss.arrays import SKIP, Floats
 from fastloss.dask.tree import Parts, Sums, partial_sums
 from fastloss.losses.base import Loss
 from fastloss.objective import Objective
-from fastloss.preprocessing import Preprocessing
 from fastloss.row_weights import as_labels_and_weights
 
 # About this many evenly spread rows of each block represent it in a checkpoint.
@@ -24,12 +23,43 @@ _HASHED_ROWS = 8
 _DIGEST_BITS = 40
 
 
-class Rows(NamedTuple):
-    """Rows as they were loaded, not yet validated."""
+@dataclass(frozen=True)
+class Plan:
+    """What blocks must know of their objective.
 
-    X: Any
-    y: Any
-    sample_weight: Any = None
+    ``class_weight`` has the weights of all classes, times a common power of two; None: all weights
+    are 1. ``one_thread`` is true for a backend whose bits depend on threads. ``first_rows`` are the
+    global numbers of the blocks' first rows.
+    """
+
+    loss: Loss
+    intercept: bool
+    ignore_index: int | None
+    class_weight: Mapping[int, float] | None
+    backend: str
+    one_thread: bool
+    first_rows: Sequence[int] = (0,)
+
+
+class Rows:
+    """The rows of a block as they were loaded; `block` validates and lays them out once."""
+
+    def __init__(self, X: Any, y: Any, sample_weight: Any = None) -> None:
+        self.X, self.y, self.sample_weight = X, y, sample_weight
+        self._block: Block | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_block": None}
+
+    def __sizeof__(self) -> int:
+        """Return the bytes in memory, by which dask plans; labels and weights are kept twice."""
+        return int(np.asarray(self.X).nbytes + 32 * len(self.X))
+
+    def block(self, number: int, plan: Plan) -> Block:
+        """Return the block of this number; `survey` has checked its rows."""
+        if self._block is None:
+            self._block = Block.of(self, plan.first_rows[number], plan)
+        return self._block
 
 
 def read(X: Any, y: Any = None, sample_weight: Any = None) -> Rows:
@@ -39,11 +69,6 @@ def read(X: Any, y: Any = None, sample_weight: Any = None) -> Rows:
             raise TypeError(f"a block must be a pair (X, y), got {type(X).__name__}")
         X, y = X
     return Rows(X, y, sample_weight)
-
-
-def preprocessed(rows: Rows, preprocessing: Preprocessing) -> Rows:
-    """Return the rows with preprocessed features."""
-    return rows._replace(X=preprocessing.apply(rows.X))
 
 
 @dataclass(frozen=True)
@@ -101,22 +126,6 @@ def _digest(*parts: NDArray[Any] | None) -> int:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What blocks must know of their objective.
-
-    ``class_weight`` has the weights of all classes, times a common power of two; None: all weights
-    are 1. ``one_thread`` is true for a backend whose bits depend on threads.
-    """
-
-    loss: Loss
-    intercept: bool
-    ignore_index: int | None
-    class_weight: Mapping[int, float] | None
-    backend: str
-    one_thread: bool
-
-
-@dataclass(frozen=True)
 class Block:
     """The sum of the losses of a block's rows; ``objective`` is None if it has no rows."""
 
@@ -141,12 +150,6 @@ class Block:
             n_threads=1 if plan.one_thread else None,
         )
         return cls(first_row, objective)
-
-    def __sizeof__(self) -> int:
-        """Return the bytes in memory, by which dask plans."""
-        if self.objective is None:
-            return object.__sizeof__(self)
-        return int(self.objective.X.nbytes + 3 * self.objective.labels.nbytes)
 
     def sums(self, W: Floats, needs_gradient: bool, rows: NDArray[np.int64] | None) -> Sums:
         """Return the sum of the rows' losses, or of those among ``rows``, numbered globally."""
@@ -188,6 +191,21 @@ class Block:
         except ValueError as error:
             return self.first_row, error
         return None
+
+
+def survey_all(
+    rows: Mapping[int, Rows], n_classes: int | None, ignore_index: int | None
+) -> dict[int, Facts]:
+    """Return the facts of some blocks, by number."""
+    return {number: survey(own, n_classes, ignore_index) for number, own in rows.items()}
+
+
+def on_blocks(
+    rows: Mapping[int, Rows], plan: Plan, function: Callable[..., Any], *arguments: Any
+) -> Any:
+    """Call ``function(blocks, *arguments)`` with the blocks of the rows, by number."""
+    blocks = {number: own.block(number, plan) for number, own in rows.items()}
+    return function(blocks, *arguments)
 
 
 def sum_blocks(

@@ -13,20 +13,24 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 import dask
 import distributed
 import numpy as np
+from dask.delayed import Delayed
 from distributed import Client, Future
 from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.dask import block as work
-from fastloss.dask.block import Block, Plan
+from fastloss.dask.block import Facts, Plan
 from fastloss.dask.inputs import Triple
 from fastloss.dask.store import Store
 from fastloss.dask.totals import Totals, first_rows_of, renumbered
@@ -56,36 +60,34 @@ class ClusterRows(Store):
         timeout: float,
     ) -> None:
         self._client, self._timeout = client, timeout
-        self._token = uuid.uuid4().hex
-        self._blocks: list[Future] = []
-        self._holders: Holders | None = None
         self._rows: list[Future] = []
-        facts: list[Future] = []
+        self._holders: Holders | None = None
+        self._plan: Plan | None = None
         try:
             self._rows = self._load(triples)
-            facts = [
-                client.submit(work.survey, rows, n_classes, ignore_index, pure=False)
-                for rows in self._rows
-            ]
-            self._follow(facts, progress)
-            known = client.gather(facts)
-            self.totals = Totals.of(known, n_classes)
+            self._follow(self._rows, progress)
+            known: dict[int, Facts] = {}
+            for answer in self._call(work.survey_all, n_classes, ignore_index):
+                known.update(answer)
+            facts = [known[number] for number in range(len(self._rows))]
+            self.totals = Totals.of(facts, n_classes)
         except BaseException:
-            client.cancel([*facts, *self._rows])
+            self.close()
             raise
-        self.n_blocks = len(known)
-        self._first_rows = first_rows_of(known)
-        self.block_rows = max(fact.n_rows for fact in known)
+        self.n_blocks = len(facts)
+        self._first_rows = first_rows_of(facts)
+        self.block_rows = max(fact.n_rows for fact in facts)
 
     def _load(self, triples: Sequence[Triple]) -> list[Future]:
-        """Compute the rows of each block on one worker: the one that holds them, or by number.
+        """Compute the rows of each block on one worker.
 
-        Consecutive blocks go to the same worker, so that few sums come back from it.
+        Rows in memory stay on their worker, where the scheduler prefers to use them. Others are
+        placed by number: consecutive blocks on the same worker, so that few sums come back.
         """
         threads = self._wait_for_workers()
         rows = [dask.delayed(work.read, pure=False)(*triple) for triple in triples]
         places = _by_number(threads, len(rows))
-        for number, address in _held(self._client, [triple[0] for triple in triples]).items():
+        for number, address in self._holders_of([triple[0] for triple in triples]).items():
             places[number] = address
         futures: dict[int, Future] = {}
         for address in dict.fromkeys(places):
@@ -96,6 +98,21 @@ class ClusterRows(Store):
             )
             futures.update(zip(numbers, computed, strict=True))
         return [futures[number] for number in range(len(rows))]
+
+    def _holders_of(self, blocks: Sequence[Any]) -> dict[int, str]:
+        """Return the worker of each block that is in memory already, by number of the block."""
+        futures = {number: own for number, block in enumerate(blocks) if (own := _futures(block))}
+        every = [future for own in futures.values() for future in own]
+        if not every:
+            return {}
+        self._follow(every)
+        found = self._client.who_has(every)
+        held = {}
+        for number, own in futures.items():
+            addresses = [address for future in own for address in found.get(future.key, ())]
+            if addresses:
+                held[number] = max(sorted(set(addresses)), key=addresses.count)
+        return held
 
     def _wait_for_workers(self) -> dict[str, int]:
         """Return the threads of each worker; raise if there is none for too long."""
@@ -133,23 +150,7 @@ class ClusterRows(Store):
                 return
 
     def settle(self, plan: Plan) -> None:
-        self._is_weighted = plan.class_weight is not None
-        try:
-            self._blocks = [
-                self._client.submit(Block.of, rows, first_row, plan, key=self._key(number))
-                for number, (rows, first_row) in enumerate(
-                    zip(self._rows, self._first_rows, strict=True)
-                )
-            ]
-            self._follow(self._blocks)
-        except BaseException:
-            self.close()
-            raise
-        # The blocks hold the rows now; the scheduler keeps the recipes of the rows.
-        self._rows = []
-
-    def _key(self, number: int) -> str:
-        return key_of(self._token, number)
+        self._plan = replace(plan, first_rows=self._first_rows)
 
     def sums(self, W: Floats, needs_gradient: bool, rows: NDArray[np.int64] | None = None) -> Sums:
         parts: Parts = {}
@@ -158,7 +159,11 @@ class ClusterRows(Store):
         return total(parts, self.n_blocks)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """Call ``function(blocks, *arguments)`` on every worker with its blocks, by number.
+        """Call ``function(blocks, *arguments)`` on every worker with its blocks, by number."""
+        return self._call(work.on_blocks, self._plan, function, *arguments)
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Call ``function(rows, *arguments)`` on every worker with its `Rows`, by number.
 
         If a worker is lost, wait until its blocks are computed again, and repeat the call.
         """
@@ -167,18 +172,7 @@ class ClusterRows(Store):
             if attempt:
                 time.sleep(_FIRST_PAUSE * 2 ** (attempt - 1))
             holders = self._current_holders()
-            try:
-                answers = self._client.run(
-                    call_here,
-                    self._token,
-                    {address: _runs(numbers) for address, numbers in holders.items()},
-                    function,
-                    arguments,
-                    workers=list(holders),
-                    on_error="return",
-                )
-            except OSError as error:
-                raise RuntimeError(f"the scheduler does not answer: {error}") from error
+            answers = self._ask(holders, function, arguments)
             errors = [answer for answer in answers.values() if isinstance(answer, Exception)]
             for failure in errors:
                 if not isinstance(failure, (OSError, BlocksMoved, distributed.TimeoutError)):
@@ -191,25 +185,62 @@ class ClusterRows(Store):
             f"workers were lost in {_ATTEMPTS} evaluations in a row; do they have enough memory?"
         ) from lost
 
+    def _ask(
+        self, holders: Holders, function: Callable[..., Any], arguments: Sequence[Any]
+    ) -> dict[str, Any]:
+        """Return the answers or errors of workers; none if one of them has left the cluster.
+
+        The call has a thread of its own. The scheduler may try for 30 seconds to reach a worker
+        that is gone, and this thread sees earlier that it is.
+        """
+        keys = [future.key for future in self._rows]
+        runs = {address: _runs(numbers) for address, numbers in holders.items()}
+        answers: SimpleQueue[Any] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put(
+                    self._client.run(
+                        call_here,
+                        {a: [(run, keys[slice(*run)]) for run in runs[a]] for a in runs},
+                        function,
+                        arguments,
+                        workers=list(holders),
+                        on_error="return",
+                    )
+                )
+            except BaseException as error:
+                answers.put(error)
+
+        Thread(target=ask, name="fastloss.dask", daemon=True).start()
+        while True:
+            with suppress(Empty):
+                answer = answers.get(timeout=_POLL_SECONDS)
+                if isinstance(answer, BaseException):
+                    raise RuntimeError(f"the scheduler does not answer: {answer}") from answer
+                return answer
+            if not holders.keys() <= self._client.nthreads().keys():
+                return {}
+
     def _current_holders(self) -> Holders:
         """Return the blocks of each worker; wait for those that are being computed again."""
-        if not self._blocks:
+        if not self._rows:
             raise RuntimeError("the objective is closed: its rows are no longer on the cluster")
         if self._client.status != "running":
             raise RuntimeError("the dask client of the objective is closed")
-        if self._holders is None or any(block.status != "finished" for block in self._blocks):
+        if self._holders is None or any(rows.status != "finished" for rows in self._rows):
             self._holders = None
             while self._holders is None:
-                self._follow(self._blocks)
+                self._follow(self._rows)
                 self._holders = self._find()
         return self._holders
 
     def _find(self) -> Holders | None:
         """Ask the scheduler which worker holds which block; None if one was lost meanwhile."""
-        found = self._client.who_has(self._blocks)
+        found = self._client.who_has(self._rows)
         holders: Holders = {}
-        for number in range(self.n_blocks):
-            addresses = found.get(self._key(number))
+        for number, rows in enumerate(self._rows):
+            addresses = found.get(rows.key)
             if not addresses:
                 time.sleep(_FIRST_PAUSE)
                 return None
@@ -221,7 +252,8 @@ class ClusterRows(Store):
         return sum(right for right, _ in counts), sum(counted for _, counted in counts)
 
     def counted_rows(self) -> NDArray[np.intp]:
-        if not self._is_weighted and self.totals.counts.sum() == self.totals.n_rows:
+        assert self._plan is not None
+        if self._plan.class_weight is None and self.totals.counts.sum() == self.totals.n_rows:
             return np.arange(self.totals.n_rows)
         parts: dict[int, NDArray[np.intp]] = {}
         for answer in self.call(work.counted_rows):
@@ -242,39 +274,38 @@ class ClusterRows(Store):
             raise renumbered(error, first_row)
 
     def close(self) -> None:
-        futures = [*self._blocks, *self._rows]
-        self._blocks, self._rows, self._holders = [], [], None
-        if futures and self._client.status == "running":
-            self._client.cancel(futures)
+        rows, self._rows, self._holders = self._rows, [], None
+        if rows and self._client.status == "running":
+            self._client.cancel(rows)
 
 
 class BlocksMoved(Exception):
     """Error of a worker that no longer holds a block."""
 
 
-def key_of(token: str, number: int) -> str:
-    """Return the scheduler's key of a block."""
-    return f"fastloss-block-{token}-{number}"
-
-
 async def call_here(
-    token: str,
-    runs: Mapping[str, Sequence[tuple[int, int]]],
+    keys: Mapping[str, Sequence[tuple[tuple[int, int], Sequence[str]]]],
     function: Callable[..., Any],
     arguments: Sequence[Any],
     dask_worker: Any,
 ) -> Any:
-    """Call a function with the blocks of this worker, in one of the threads for its tasks."""
-    numbers = [n for start, stop in runs[dask_worker.address] for n in range(start, stop)]
+    """Call a function with the rows of this worker, in one of the threads for its tasks.
+
+    ``keys`` has for each worker its runs of consecutive blocks, each with their keys.
+    """
     try:
-        blocks = {number: dask_worker.data[key_of(token, number)] for number in numbers}
+        rows = {
+            number: dask_worker.data[key]
+            for run, of_run in keys[dask_worker.address]
+            for number, key in zip(range(*run), of_run, strict=True)
+        }
     except KeyError:
         raise BlocksMoved(f"{dask_worker.address} has lost some of its blocks") from None
 
     def call() -> Any:
         # Nothing else tells kernels how many of the machine's CPUs are this worker's.
         with use(n_threads=dask_worker.state.nthreads):
-            return function(blocks, *arguments)
+            return function(rows, *arguments)
 
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(dask_worker.executors["default"], call)
@@ -286,6 +317,14 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return [(int(run[0]), int(run[-1]) + 1) for run in np.split(np.asarray(numbers), edges)]
 
 
+def _futures(block: Any) -> list[Future]:
+    """Return the futures that a block is computed from."""
+    if isinstance(block, Delayed):
+        graph = block.__dask_graph__().cull(set(block.__dask_keys__()))
+        return [value for value in graph.values() if isinstance(value, Future)]
+    return [block] if isinstance(block, Future) else []
+
+
 def _by_number(threads: Mapping[str, int], n_blocks: int) -> list[str]:
     """Return a worker for each block: consecutive blocks, in proportion to the threads."""
     addresses = sorted(threads)
@@ -293,18 +332,3 @@ def _by_number(threads: Mapping[str, int], n_blocks: int) -> list[str]:
     # Block i covers the shares from i to i + 1; its middle decides.
     middles = (np.arange(n_blocks) + 0.5) * (ends[-1] / n_blocks)
     return [addresses[int(i)] for i in np.searchsorted(ends, middles, side="right")]
-
-
-def _held(client: Client, blocks: Sequence[Any]) -> dict[int, str]:
-    """Return the workers that hold the rows of blocks in memory already, by number of the block."""
-    futures = {number: distributed.futures_of(block) for number, block in enumerate(blocks)}
-    futures = {number: own for number, own in futures.items() if own}
-    if not futures:
-        return {}
-    found = client.who_has([future for own in futures.values() for future in own])
-    held = {}
-    for number, own in futures.items():
-        addresses = [a for future in own for a in found.get(future.key, ())]
-        if addresses:
-            held[number] = max(sorted(set(addresses)), key=addresses.count)
-    return held

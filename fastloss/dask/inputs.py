@@ -99,42 +99,54 @@ def _cut(client: Client, X: Any, y: Any, sample_weight: Any, n_classes: int | No
     """Cut arrays into blocks by the shape and type of ``X`` alone."""
     if X.ndim != 2:
         raise ValueError(f"X must be a matrix (N, D), got shape {X.shape}")
-    X = _sized(client, X)
+    if y is None:
+        raise TypeError("y is missing: a dask array X needs labels")
+    columns = {"y": y} if sample_weight is None else {"y": y, "sample_weight": sample_weight}
+    columns = {name: _as_column(name, value) for name, value in columns.items()}
+    X, *sized = _sized(client, [X, *columns.values()])
     n_rows, n_features = X.shape
     if not n_rows or not n_features:
         raise ValueError(f"X must not be empty, got shape {X.shape}")
     rows = rows_in_block(n_rows, n_features, n_classes or 2, X.dtype.itemsize)
-    if y is None:
-        raise TypeError("y is missing: a dask array X needs labels")
-    blocks = X.rechunk({0: rows, 1: -1}).to_delayed().ravel().tolist()
-    labels = _column(client, "y", y, n_rows, rows)
-    weights: list[Any] = [None] * len(blocks)
-    if sample_weight is not None:
-        weights = _column(client, "sample_weight", sample_weight, n_rows, rows)
-    return list(zip(blocks, labels, weights, strict=True))
+    for name, column in zip(columns, sized, strict=True):
+        if len(column) != n_rows:
+            noun = "labels" if name == "y" else "weights"
+            raise ValueError(f"{name} has {len(column)} {noun}, but X has {n_rows} rows")
+    cut = [X.rechunk({0: rows, 1: -1})]
+    cut += [array.rechunk(rows) for array in sized if isinstance(array, dask.array.Array)]
+    # Unoptimised, because arrays may share tasks, and each would rewrite them in its own way.
+    delayed = [array.to_delayed(optimize_graph=False).ravel().tolist() for array in cut]
+    blocks, of_columns = delayed[0], iter(delayed[1:])
+    parts = [
+        next(of_columns)
+        if isinstance(column, dask.array.Array)
+        else [column[start : start + rows] for start in range(0, n_rows, rows)]
+        for column in sized
+    ]
+    weights = parts[1] if len(parts) == 2 else [None] * len(blocks)
+    return list(zip(blocks, parts[0], weights, strict=True))
 
 
-def _sized(client: Client, array: Any) -> Any:
-    """Return the array with known chunks; unknown ones are computed once, and kept."""
-    if np.isnan(array.shape).any():
-        array = client.persist(array)
-        array.compute_chunk_sizes()
-    return array
+def _sized(client: Client, arrays: list[Any]) -> list[Any]:
+    """Return the arrays with known chunks; unknown ones are computed once, and kept."""
+    unknown = [
+        place
+        for place, array in enumerate(arrays)
+        if isinstance(array, dask.array.Array) and np.isnan(array.shape).any()
+    ]
+    if unknown:
+        kept = client.persist([arrays[place] for place in unknown])
+        for place, array in zip(unknown, kept, strict=True):
+            arrays[place] = array.compute_chunk_sizes()
+    return arrays
 
 
-def _column(client: Client, name: str, value: Any, n_rows: int, rows: int) -> list[Any]:
-    """Return labels or weights (N,) in blocks of ``rows``."""
+def _as_column(name: str, value: Any) -> Any:
+    """Return labels or weights as a dask or NumPy array (N,)."""
     if hasattr(value, "to_dask_array"):  # a column of a dask DataFrame
         value = value.to_dask_array()
-    is_dask = isinstance(value, dask.array.Array)
-    value = _sized(client, value) if is_dask else flat_column(as_array(name, value))
-    if is_dask and value.ndim == 2 and value.shape[1] == 1:
-        value = value[:, 0]
-    if value.ndim != 1:
-        raise ValueError(f"{name} must have shape ({n_rows},), got {value.shape}")
-    if len(value) != n_rows:
-        noun = "labels" if name == "y" else "weights"
-        raise ValueError(f"{name} has {len(value)} {noun}, but X has {n_rows} rows")
-    if is_dask:
-        return list(value.rechunk(rows).to_delayed().ravel())
-    return [value[start : start + rows] for start in range(0, n_rows, rows)]
+    column = value if isinstance(value, dask.array.Array) else as_array(name, value)
+    column = flat_column(column)
+    if column.ndim != 1:
+        raise ValueError(f"{name} must have shape (N,), got {column.shape}")
+    return column
