@@ -42,7 +42,8 @@ def loss_and_grad(
     Parameters
     ----------
     W : (D, C) float32 or float64; (D + 1, C) with ``intercept``, where the last row is the bias.
-    X : (N, D) of the dtype of ``W``, or uint8; any strides, also read-only or memory-mapped.
+    X : (N, D) of the dtype of ``W``, or float16 or uint8, which are converted a block of rows at a
+        time; any strides, also read-only or memory-mapped.
     y : (N,) integers in [0, C).
     loss : a name (see `available_losses`) or an instance, e.g. ``Hinge(margin=0.5)``.
     l1, l2 : strengths of the penalties, >= 0. The bias is not penalised.

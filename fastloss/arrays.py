@@ -28,7 +28,10 @@ SKIP = -1
 #: the memory.
 MOST_CLASSES = 2**20
 
+#: Dtypes of W and of scores, and those of X.
 FLOAT_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
+ROW_TYPES = (np.dtype(np.float16), *FLOAT_TYPES, np.dtype(np.uint8))
+ROW_TYPE_NAMES = "float16, float32, float64 or uint8"
 
 Floats = NDArray[np.floating[Any]]
 ClassWeight = Mapping[int, float] | Literal["balanced"]
@@ -157,6 +160,11 @@ def as_weights(W: ArrayLike) -> Floats:
     return array
 
 
+def weight_types(X_type: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+    """Return the dtypes that ``W`` may have for rows of ``X_type``, the default first."""
+    return (X_type,) if X_type in FLOAT_TYPES else FLOAT_TYPES
+
+
 def check_n_classes(name: str, array: NDArray[Any], hint: str = "") -> None:
     """Raise unless ``array`` has at least two columns (classes)."""
     if array.shape[1] < 2:
@@ -166,7 +174,7 @@ def check_n_classes(name: str, array: NDArray[Any], hint: str = "") -> None:
 
 
 def as_rows(X: ArrayLike, *, cast_integers: bool = False) -> NDArray[Any]:
-    """Return ``X`` (N, D); raise unless it is float32, float64 or uint8.
+    """Return ``X`` (N, D); raise unless its dtype is one of `ROW_TYPES`.
 
     ``cast_integers`` also accepts bools and other integers that float32 holds exactly.
     """
@@ -174,9 +182,9 @@ def as_rows(X: ArrayLike, *, cast_integers: bool = False) -> NDArray[Any]:
     is_other = array.dtype.kind in "biu" and array.dtype != np.uint8
     if cast_integers and is_other and advice.is_exact_in_float32(array):
         array = array.astype(np.float32)
-    if array.dtype not in FLOAT_TYPES and array.dtype != np.uint8:
+    if array.dtype not in ROW_TYPES:
         hint = advice.on_float_type("X", X, array)
-        raise TypeError(f"X must be float32, float64 or uint8, got {array.dtype}{hint}")
+        raise TypeError(f"X must be {ROW_TYPE_NAMES}, got {array.dtype}{hint}")
     _check_matrix("X", array, "(N, D)", advice.on_row_shape("X", X, array))
     return array
 

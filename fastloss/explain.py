@@ -58,10 +58,10 @@ def explain(
 ) -> Explanation:
     """Explain which backend `loss_and_grad` would use for N rows, D features and C classes.
 
-    ``dtype`` is the dtype of ``X``; for uint8, ``W`` is assumed to be float32, and the predicted
-    times are those of a float32 ``X``. ``rows_contiguous``
-    is False for an ``X`` in Fortran order. Settings of `use` and of the environment apply. The
-    answer assumes compiled kernels; until they are compiled, "auto" uses a backend that is ready.
+    ``dtype`` is the dtype of ``X``; for float16 and uint8, ``W`` is assumed to be float32, and the
+    predicted times are those of a float32 ``X``. ``rows_contiguous`` is False for an ``X`` in
+    Fortran order. Settings of `use` and of the environment apply. The answer assumes compiled
+    kernels; until they are compiled, "auto" uses a backend that is ready.
 
     Examples
     --------
@@ -72,8 +72,8 @@ def explain(
     """
     N, D, C = (arrays.as_integer(name, n, 1) for name, n in zip("NDC", (N, D, C), strict=True))
     X_type = np.dtype(dtype)
-    if X_type not in (*arrays.FLOAT_TYPES, np.dtype(np.uint8)):
-        raise TypeError(f"dtype must be float32, float64 or uint8, got {X_type}")
+    if X_type not in arrays.ROW_TYPES:
+        raise TypeError(f"dtype must be {arrays.ROW_TYPE_NAMES}, got {X_type}")
     rows_contiguous = arrays.as_bool("rows_contiguous", rows_contiguous)
     loss = get_loss(loss)
     unavailable = unavailable_backends(loss)
@@ -84,11 +84,11 @@ def explain(
         get_backend(requested, loss)
         reason = f"asked for by {by}"
         return Explanation(requested, reason, threads or available_threads(), unavailable)
-    W_type = np.dtype(np.float32) if X_type == np.uint8 else X_type
+    W_type = arrays.weight_types(X_type)[0]
     shape, most = (N, D, C), threads or available_threads()
     workload = Workload(loss, shape, X_type, W_type, rows_contiguous, most)
     choice = auto.choose(workload, prepare=False)
     reason = choice.reason
-    if X_type == np.uint8:
-        reason += "; uint8 counts as float32"
+    if X_type != W_type:
+        reason += f"; {X_type} counts as {W_type}"
     return Explanation(choice.backend, reason, choice.n_threads, unavailable, choice.predicted)

@@ -138,8 +138,8 @@ class LinearModel:
 
         Parameters
         ----------
-        X : float32, float64 or uint8 (pixels); lists and data frames of these. Other integers and
-            bools become float32 if that is exact.
+        X : float16, float32, float64 or uint8 (pixels); lists and data frames of these.
+            Other integers and bools become float32 if that is exact.
         y : labels: strings, integers, bools or floats. ``classes`` has them sorted. -1 is a class
             too, unless ``ignore_index=-1`` leaves unlabelled rows out.
         loss : a name, see `available_losses`, or an instance. Only softmax gives `predict_proba`.

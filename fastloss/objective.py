@@ -200,8 +200,8 @@ class Objective(BaseObjective):
 
         It is meant for ``scipy.optimize.minimize(objective.flat, w, jac=True)``.
 
-        Optimisers hold float64, so ``w`` is cast to the dtype of ``X`` unless that is uint8. The
-        gradient has the dtype of ``w``, or float64 if ``w`` is not a float array.
+        Optimisers hold float64, so ``w`` is cast to the dtype of ``X`` if that is float32 or
+        float64. The gradient has the dtype of ``w``, or float64 if ``w`` is not a float array.
         """
         w = arrays.as_floats("w", w)
         if w.ndim != 1 or w.size % self.n_parameter_rows:
@@ -245,9 +245,10 @@ class Objective(BaseObjective):
     @np.errstate(under="ignore")
     def astype(self, dtype: DTypeLike) -> Objective:
         """Return the same objective with ``X`` cast to float32 or float64."""
-        if np.dtype(dtype) == np.uint8 != self.X.dtype:
-            raise TypeError(f"dtype must be float32 or float64 for X of {self.X.dtype}, got uint8")
-        return self._with(replace(self._problem, X=arrays.as_rows(self.X.astype(dtype))))
+        dtype = np.dtype(dtype)
+        if dtype not in (*arrays.FLOAT_TYPES, self.X.dtype):
+            raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+        return self._with(replace(self._problem, X=self.X.astype(dtype)))
 
     def reproducible(self, W: ArrayLike, n_rows: int | None = None) -> Objective:
         """Return the same objective, with results of the same bits on any number of threads.
@@ -375,7 +376,7 @@ class Objective(BaseObjective):
             return W
         weights = arrays.as_weights(W)
         n_features = self.X.shape[1]
-        if self.X.dtype != np.uint8 and weights.dtype != self.X.dtype:
+        if weights.dtype not in arrays.weight_types(self.X.dtype):
             hint = advice.on_cast("W", W, f"np.{self.X.dtype}")
             raise TypeError(
                 "W and X must have the same float type, "

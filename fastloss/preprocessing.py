@@ -44,7 +44,7 @@ class Preprocessing:
 
         Parameters
         ----------
-        X : uint8, float32 or float64; never copied to floats as a whole.
+        X : float16, float32, float64 or uint8; never copied as a whole.
         kind : "none"; "mean_image", which subtracts the mean of each column; or "standardize",
             which also divides by its standard deviation. For pixels, a standard deviation of 8 grey
             levels is added in quadrature, so that a nearly constant pixel is not amplified. A
@@ -60,7 +60,7 @@ class Preprocessing:
             raise ValueError(f"unknown preprocessing {kind!r}; known: {known}")
         plain = cls(
             of_pixels=X.dtype == np.uint8,
-            dtype=np.dtype(np.float64 if X.dtype == np.float64 else np.float32),
+            dtype=arrays.weight_types(X.dtype)[0],
         )
         if kind == "none":
             return plain

@@ -20,7 +20,7 @@ class Problem:
     ``loss_total = sum_i w_i loss_i / divisor`` over the rows whose label is not `arrays.SKIP`.
     """
 
-    X: NDArray[Any]  # (N, D) float32, float64 or uint8, any strides
+    X: NDArray[Any]  # (N, D) of one of `arrays.ROW_TYPES`, any strides
     labels: Labels  # (N,) int64, contiguous, `arrays.SKIP` for rows to skip
     loss: Loss
     intercept: bool  # the last row of W is the bias

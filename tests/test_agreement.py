@@ -11,7 +11,7 @@ from oracle import LOSSES, WAYS, Data, Exact, assert_close, layouts, make_data, 
 
 import fastloss
 
-TYPES = [("f4", "f4"), ("f8", "f8"), ("u1", "f4"), ("u1", "f8")]
+TYPES = [("f4", "f4"), ("f8", "f8"), *itertools.product(("u1", "f2"), ("f4", "f8"))]
 
 pytestmark = [
     pytest.mark.parametrize("backend", WAYS),

@@ -134,7 +134,6 @@ REFUSED: dict[str, dict[str, tuple[Any, type[Exception]]]] = {
     },
     **{
         name: {
-            "float16": (GOOD[name].astype("f2"), TypeError),
             "integers": (GOOD[name].astype(int), TypeError),
             "long double": (GOOD[name].astype("g"), TypeError),
             "integers in a list": (GOOD[name].astype(int).tolist(), TypeError),
@@ -156,6 +155,7 @@ REFUSED: dict[str, dict[str, tuple[Any, type[Exception]]]] = {
         "a gradient": (Parameter(GOOD["sample_weight"]), TypeError),
     },
 }
+REFUSED["W"]["float16"] = W.astype("f2"), TypeError
 CASES = {
     f"{name}: {kind}": (name, *case)
     for name, cases in REFUSED.items()

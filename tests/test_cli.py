@@ -170,7 +170,7 @@ def test_interrupted_bench_saves_its_cells(tmp_path, monkeypatch):
         (("check", "--candidate", "m:f", "--size", "40"), "--size must be NxDxC"),
         (("check", "--size", "4x5x6"), "--size describes a --candidate"),
         (("bench", "--candidate", "m:f", "--order", "X,y"), "permutation of W,X,y, got 'X,y'"),
-        (("warmup", "--dtype", "int8"), "float32, float64 or uint8"),
+        (("warmup", "--dtype", "int8"), "float16, float32, float64 or uint8"),
         (("warmup", "--dtype", "nonsense"), "nonsense"),
     ],
 )

@@ -61,7 +61,7 @@ def test_rows(small):
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        ({"X": np.zeros((4, 6), np.int32)}, TypeError, "X has dtype int32; expected uint8, float"),
+        ({"X": np.zeros((4, 6), np.int32)}, TypeError, "X has dtype int32; expected float16"),
         ({"X": np.zeros((4, 6), ">f4")}, TypeError, "X has dtype >f4"),
         ({"X": np.zeros((4, 2, 3))}, ValueError, r"X has shape \(4, 2, 3\); expected \(N, D\)"),
         ({"y": np.zeros(4, np.int32)}, TypeError, "y has dtype int32; expected int64"),
@@ -161,7 +161,7 @@ def test_npz_images_and_precedence(tmp_path):
         ({}, ".*; found nothing$"),
         ({"X": [1.0], "y": [0]}, r"X has shape \(1,\); expected \(N, D, ...\)"),
         ({"X": np.ones((0, 3)), "y": np.ones(0, int)}, r"X has shape \(0, 3\); .* not empty"),
-        ({"X": [[1]], "y": [0]}, "X has dtype int64; expected uint8, float32, float64"),
+        ({"X": [[1]], "y": [0]}, "X has dtype int64; expected float16, float32, float64 or u"),
         ({"X": [["a"]], "y": [0]}, "X has dtype <U1"),
         ({"X": [[1.0]], "y": [0.0]}, "y has dtype float64; expected integers that fit int64"),
         ({"X": [[1.0]], "y": np.ones(1, np.uint64)}, "y has dtype uint64"),
@@ -313,7 +313,12 @@ def test_synthetic_needs_little_extra_memory(dtype):
         ((1, 2.0, 1), {}, TypeError, "n_features must be an integer, got 2.0"),
         ((1, 1, 1), {"seed": -1}, ValueError, "seed must be >= 0, got -1"),
         ((1, 1, 1), {"seed": None}, TypeError, "seed must be an integer, got None"),
-        ((1, 1, 1), {"dtype": "i4"}, TypeError, "dtype = int32; expected uint8, float32, float64"),
+        (
+            (1, 1, 1),
+            {"dtype": "i4"},
+            TypeError,
+            "dtype = int32; expected float16, float32, float64",
+        ),
     ],
 )
 def test_synthetic_arguments(args, options, error, match):

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastloss.arrays import FLOAT_TYPES, Floats
+from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES, Floats, weight_types
 from fastloss.backends import cost_model
 from fastloss.backends.base import Backend, Workload
 from fastloss.kernel_cache import is_available, numba_unavailable, require_numba
@@ -109,9 +109,9 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
     """Return the kernel sets of all workloads with these losses and dtypes of X."""
     sets: dict[str, KernelSet] = {}
     for X in X_types:
-        if X not in (*FLOAT_TYPES, np.uint8):
-            raise ValueError(f"dtype must be float32, float64 or uint8, got {X}")
-        for W in FLOAT_TYPES if np.uint8 == X else (X,):
+        if X not in ROW_TYPES:
+            raise ValueError(f"dtype must be {ROW_TYPE_NAMES}, got {X}")
+        for W in weight_types(X):
             for loss in losses:
                 for shape in ((100, 10, 10), (100, 10, 1000), (100, 0, 10)):
                     if loss.block is not None:

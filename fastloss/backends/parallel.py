@@ -94,9 +94,10 @@ class NumbaBackend(Backend):
         require_numba(self.name)
         n_rows, n_features = problem.X.shape
         work = n_rows * W.size
-        # If X is not C-contiguous, its rows are copied, a few megabytes at a time.
-        is_whole = problem.X.flags.c_contiguous
-        row_bytes = 0 if is_whole else n_features * problem.X.itemsize
+        # Rows that the kernel cannot read in place are copied, a few megabytes at a time.
+        X_type = _row_type(problem.X.dtype, W.dtype)
+        is_whole = problem.X.flags.c_contiguous and problem.X.dtype == X_type
+        row_bytes = 0 if is_whole else n_features * X_type.itemsize
         W_T = np.zeros((W.shape[1], n_features + 1), W.dtype)
         W_T[:, : len(W)] = W.T
         total, gradient = 0.0, np.zeros(W_T.shape if dW is not None else (0, 0))
@@ -121,7 +122,7 @@ class NumbaBackend(Backend):
         n_threads: int | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the losses (K,) and gradients (K, C, D + 1) of chunks of rows."""
-        X = np.ascontiguousarray(problem.X[rows])
+        X = np.ascontiguousarray(problem.X[rows], _row_type(problem.X.dtype, W_T.dtype))
         chunks = chunks_of(len(X), W_T.size)
         losses, partials = np.zeros(len(chunks)), np.zeros((len(chunks), *shape))
         weights = _NO_WEIGHTS if problem.weights is None else problem.weights[rows]
@@ -175,6 +176,11 @@ def _call(
 # --- kernels --------------------------------------------------------------------------------------
 
 
+def _row_type(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of the rows that a kernel reads: Numba has no float16 on CPUs."""
+    return W_type if X_type == np.float16 else X_type
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A function for one dtype of X (None if scores are given) and one dtype of W."""
@@ -202,7 +208,7 @@ def _kernel(
 
 def _kernel_of(workload: Workload) -> Kernel:
     n_rows, n_features, n_classes = workload.shape
-    X_type = workload.X_type if n_features > 0 else None
+    X_type = _row_type(workload.X_type, workload.W_type) if n_features > 0 else None
     work = n_rows * n_classes * max(1, n_features)
     is_small = work < (_SERIAL_MULTIPLY_ADDS if n_features > 0 else _SERIAL_SCORES)
     is_parallel = not is_small and may_run_parallel(workload.n_threads)

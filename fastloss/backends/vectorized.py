@@ -2,7 +2,7 @@
 
 The backend takes a block of rows at a time, so temporaries stay small. Gradients of blocks are
 added in float64, so no sum in float32 runs over many rows. ``X`` is read twice. Rows are copied if
-they are ``uint8`` or if some rows are skipped.
+they do not have the dtype of ``W`` or if some rows are skipped.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import Floats
+from fastloss.arrays import FLOAT_TYPES, Floats, weight_types
 from fastloss.backends import get_backend
 from fastloss.backends.base import Backend
 from fastloss.benchmark import measure
@@ -39,8 +39,11 @@ Contender = BackendTask | AutoTask | CandidateTask | PeerTask
 # It is still enough work for the kernel of several threads, which the whole problem will use.
 _PROBE_ROWS = 64
 _PROBE_MULTIPLY_ADDS = 4_000_000
-# Candidates are verified with X of floats before, which does not show this.
-_AS_UINT8 = "; X is uint8 here, where sums wrap at 256: is something computed in the type of X?"
+# Candidates are verified with X in the dtype of W before, which does not show this.
+_ON_X_TYPE = {
+    np.dtype(np.uint8): "where sums wrap at 256",
+    np.dtype(np.float16): "with 11 significant bits",
+}
 
 
 def measure_cell(
@@ -62,7 +65,7 @@ def measure_cell(
     an error. ``convention`` has the terms of the loss that all contenders compute.
     """
     loss_name, loss = shown_name(loss), get_loss(loss)
-    dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
+    dtype = weight_types(X.dtype)[0]
     W = small_weights(X, n_classes, dtype, run.settings.seed, convention.intercept)
     inputs = Inputs.save(run.scratch / "inputs" / f"{X.shape[0]}x{X.shape[1]}-{X.dtype}", X, y, W)
     size = f"{loss_name} {X.shape[0]} x {X.shape[1]} x {n_classes}"
@@ -90,8 +93,8 @@ def measure_cell(
             except Exception as error:
                 # A candidate in this process raises errors of its own.
                 if task.kind == "candidate":
-                    is_wrong = isinstance(error, VerificationError) and X.dtype == np.uint8
-                    refused[name] = f"{error}{_AS_UINT8 if is_wrong else ''}"
+                    is_wrong = isinstance(error, VerificationError)
+                    refused[name] = f"{error}{_on_X_type(X.dtype) if is_wrong else ''}"
                 elif task.kind == "peer" and isinstance(error, (VerificationError, WorkerError)):
                     skipped[name] = first_line(error)
                 else:
@@ -119,6 +122,13 @@ def measure_cell(
             refused=refused,
         )
     )
+
+
+def _on_X_type(dtype: np.dtype[Any]) -> str:
+    """Return a guess why a candidate is wrong for this dtype of X, though right for floats."""
+    if dtype not in _ON_X_TYPE:
+        return ""
+    return f"; X is {dtype} here, {_ON_X_TYPE[dtype]}: is something computed in the type of X?"
 
 
 def _backend_tasks(
@@ -186,7 +196,7 @@ def _note(session: Session, task: Contender, dtype: np.dtype[Any]) -> str:
             "timed in this process, so its memory and thread pools are those of this program, and "
             f"its time compares less well. It cannot be sent to another: {session.why_here}"
         )
-    if task.kind == "peer" and dtype == np.uint8:
+    if task.kind == "peer" and dtype not in FLOAT_TYPES:
         return "handed a float32 copy of X, made beforehand"
     if not isinstance(task, CandidateTask):
         return ""
@@ -199,7 +209,7 @@ def _note(session: Session, task: Contender, dtype: np.dtype[Any]) -> str:
 def measure_control(run: Run, X: NDArray[Any], y: NDArray[np.int64], n_classes: int) -> None:
     """Time the A/A control: the NumPy backend against itself, in two processes."""
     run.progress("A/A control: the same contender twice")
-    dtype = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
+    dtype = weight_types(X.dtype)[0]
     W = small_weights(X, n_classes, dtype, run.settings.seed)
     inputs = Inputs.save(run.scratch / "control", X, y, W)
     task = BackendTask(inputs, get_loss("softmax"), "numpy", get_backend("numpy"))

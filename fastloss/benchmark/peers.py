@@ -74,7 +74,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class PeerTask:
-    """A peer on a problem. An ``X`` of integers is cast to the type of ``W`` before the call."""
+    """A peer on a problem. ``X`` is cast to the type of ``W`` before the call."""
 
     kind: ClassVar[Kind] = "peer"
 

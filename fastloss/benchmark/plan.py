@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data as datasets
-from fastloss.arrays import check_finite
+from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES, check_finite
 from fastloss.backends import available_backends
 from fastloss.benchmark.backend_study import measure_cell, measure_control
 from fastloss.benchmark.candidates import verified
@@ -100,8 +100,8 @@ class Plan:
         ``naive``, and "auto". There is no gradient study. With an intercept, ``X`` has no column of
         ones. All contenders compute the terms of ``convention``, which peers do not have.
         """
-        if dtype not in ("float32", "float64", "uint8"):
-            raise ValueError(f"dtype must be float32, float64 or uint8, got {dtype!r}")
+        if dtype not in map(str, ROW_TYPES):
+            raise ValueError(f"dtype must be {ROW_TYPE_NAMES}, got {dtype!r}")
         settings = settings or Settings()
         if quick:
             settings = replace(settings, max_rounds=7, cell_seconds=settings.cell_seconds / 2)
@@ -181,9 +181,11 @@ class Plan:
             return made.X, made.y, full[2]
         X = self.dataset.X[: size[0]]
         if X.dtype != self.dtype:
-            X = X.astype(self.dtype)
+            with np.errstate(over="ignore"):
+                X = X.astype(self.dtype)
             if self.dataset.X.dtype == np.uint8:
                 X /= 255
+            check_finite("X", X)  # a number may be too large for the dtype
         return X, self.dataset.y[: size[0]], self.dataset.n_classes
 
     def run(self, progress: Callable[[str, int], None] = lambda message, done: None) -> Results:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fastloss.arrays import as_integer
+from fastloss.arrays import ROW_TYPE_NAMES, as_integer
 from fastloss.benchmark import Results, Settings, VerificationError
 from fastloss.benchmark.findings import control_line
 from fastloss.benchmark.plan import Plan, parse_size
@@ -58,7 +58,7 @@ def bench(
     intercept: InterceptOption = USUAL.intercept,
     layout: LayoutOption = USUAL.layout,
     order: OrderOption = USUAL.order,
-    dtype: Annotated[str, typer.Option(help="Type of X: float32, float64 or uint8.")] = "float32",
+    dtype: Annotated[str, typer.Option(help=f"Type of X: {ROW_TYPE_NAMES}.")] = "float32",
     quick: Annotated[bool, typer.Option("--quick", help="One loss, fewer rounds.")] = False,
     gradient_study: Annotated[
         bool, typer.Option(help="Also time numerical gradients at growing parameter counts.")

@@ -201,4 +201,4 @@ def _small_problem(
         chosen = np.random.default_rng(seed).permutation(len(whole))[:rows]
         dataset = whole.rows(np.sort(chosen))
     scale = 255.0 if dataset.X.dtype == np.uint8 else 1.0
-    return dataset.X / scale, dataset.y, dataset.n_classes
+    return np.divide(dataset.X, scale, dtype=np.float64), dataset.y, dataset.n_classes

@@ -9,11 +9,10 @@ import typer
 from rich.table import Table
 
 import fastloss
+from fastloss.arrays import ROW_TYPES
 from fastloss.cli.common import LossOption, app, console, progress_bar
 from fastloss.files import check_writable
 from fastloss.machine import on_load, surroundings
-
-_TYPES = ("float32", "float64", "uint8")
 
 
 @app.command()
@@ -51,7 +50,7 @@ def warmup(
     get_backend("fused")
     if calibrate:
         check_writable(cost_model.path())  # first, because measuring takes minutes
-    plan = Plan.of(loss or fastloss.available_losses(), dtype or _TYPES, calibrate)
+    plan = Plan.of(loss or fastloss.available_losses(), dtype or [*map(str, ROW_TYPES)], calibrate)
     typer.echo(plan)
     load = surroundings()["load"] if calibrate else None  # now, because compiling raises it
     if load is not None and (advice := on_load(load)):

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastloss.arrays import as_integer
-from fastloss.data.dataset import DIGITS, X_DTYPES, Dataset, listed
+from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES, Floats, as_integer, weight_types
+from fastloss.data.dataset import DIGITS, Dataset
 
 
 def load_digits() -> Dataset:
@@ -59,7 +59,7 @@ def synthetic(
         N, D and C, each >= 1.
     seed : int
         Seed of the random numbers, >= 0.
-    dtype : float32, float64 or uint8
+    dtype : float16, float32, float64 or uint8
         Dtype of X. uint8 is ``32 X + 128`` rounded and clipped to ``[0, 255]``, like pixels.
 
     Raises
@@ -80,10 +80,10 @@ def synthetic(
     C = as_integer("n_classes", n_classes, 1)
     rng = np.random.default_rng(as_integer("seed", seed, 0))
     dtype = np.dtype(dtype)
-    if dtype not in X_DTYPES:
-        raise TypeError(f"dtype = {dtype}; expected {listed(X_DTYPES)}")
+    if dtype not in ROW_TYPES:
+        raise TypeError(f"dtype = {dtype}; expected {ROW_TYPE_NAMES}")
     y = rng.permutation(np.arange(N, dtype=np.int64) % C)
-    means = _draw_means(rng, C, D, np.float64 if dtype == np.float64 else np.float32)
+    means = _draw_means(rng, C, D, weight_types(dtype)[0])
     X = np.empty((N, D), dtype)
     step = max(1, (1 << 18) // D)  # rows drawn at once, about 1 MB, to keep temporaries small
     for start in range(0, N, step):
@@ -105,11 +105,9 @@ def synthetic(
     )
 
 
-def _draw_means(
-    rng: np.random.Generator, C: int, D: int, dtype: type[np.float32 | np.float64]
-) -> npt.NDArray[Any]:
+def _draw_means(rng: np.random.Generator, C: int, D: int, dtype: np.dtype[Any]) -> Floats:
     """Draw centred means (C, D), at the root-mean-square distance that `synthetic` describes."""
-    means: npt.NDArray[Any] = rng.standard_normal((C, D), dtype)
+    means: Floats = rng.standard_normal((C, D), dtype)
     means -= means.mean(axis=0)
     rivals = max(1, C - 1)
     distance = 2 * NormalDist().inv_cdf(1 - 0.1 / rivals)

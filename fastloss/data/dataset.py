@@ -10,12 +10,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastloss.arrays import as_selection
+from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES, as_selection
 
 Split: TypeAlias = Literal["train", "test"]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.int64]
-X_DTYPES = tuple(map(np.dtype, ("uint8", "float32", "float64")))
 DIGITS = tuple("0123456789")
 
 
@@ -25,7 +24,7 @@ class Dataset:
 
     Attributes
     ----------
-    X : (N, D) array of uint8, float32 or float64
+    X : (N, D) array of float16, float32, float64 or uint8
     y : (N,) array of int64
         Labels in ``[0, n_classes)``.
     name : str
@@ -52,8 +51,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         X, y, shape = self.X, self.y, self.image_shape
-        if X.dtype not in X_DTYPES:
-            raise TypeError(f"X has dtype {X.dtype}; expected {listed(X_DTYPES)}")
+        if X.dtype not in ROW_TYPES:
+            raise TypeError(f"X has dtype {X.dtype}; expected {ROW_TYPE_NAMES}")
         if y.dtype != np.int64:
             raise TypeError(f"y has dtype {y.dtype}; expected int64")
         if X.ndim != 2:

@@ -25,9 +25,9 @@ def load_npz(path: StrPath, *, require_finite: bool = True) -> Dataset:
     FileNotFoundError
         There is no such file.
     DataFormatError
-        No such archive (the message lists its keys), pickled objects, an X that is not uint8,
-        float32 or float64, labels that are not integers >= 0, shapes that disagree, or a number
-        of X that is not finite.
+        No such archive (the message lists its keys), pickled objects, an X of a dtype that
+        `Dataset` rejects, labels that are not integers >= 0, shapes that disagree, or a number of
+        X that is not finite.
     """
     path = existing(path)
     X, y = _read_npz(path)

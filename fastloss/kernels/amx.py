@@ -8,8 +8,9 @@ of a float32::
     x w = x0 w0 + (x0 w1 + x1 w0) + (x0 w2 + x1 w1 + x2 w0)
 
 The omitted terms are below ``2**-24 |x w|``, the error of one rounding. A ``uint8`` is its own
-first part. (G. Henry, P.T.P. Tang and A. Heinecke, *Leveraging the bfloat16 Artificial Intelligence
-Datatype For Higher-Precision Computations*, ARITH 2019.)
+first part, and two parts hold the 11 bits of a ``float16``. (G. Henry, P.T.P. Tang and A. Heinecke,
+*Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations*, ARITH
+2019.)
 
 The unit treats numbers below the normal range as 0, and infinity times a part of 0 is NaN. The
 functions that split and scale therefore return the largest number; see `wide_amx.is_in_range`.

@@ -7,8 +7,8 @@ A block goes through three stages::
     loss      in place: the scores become their gradient, weighted
     gradient  tiles of up to 5 classes x a few vectors of features, summed over the block's rows
 
-Rows are read in place. Rows that are not contiguous, or ``uint8``, are first packed into scratch.
-Both products of a block also prefetch parts of the next block.
+Rows are read in place. Rows that are not contiguous, or of another type than W, are first packed
+into scratch. Both products of a block also prefetch parts of the next block.
 
 The rows are cut into chunks, each with its own partial gradient. All threads run `evaluate` on the
 same arguments, and each repeatedly takes the next free chunk. The thread that finishes the last
@@ -40,6 +40,7 @@ from fastloss.kernels.rows import (
     loss_of_rows,
     pack_rows,
     read_shared,
+    stored_type,
 )
 
 # Bound when a kernel is compiled.
@@ -400,13 +401,14 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
 
     from fastloss.kernels import simd
 
-    number, source = from_dtype(W_type), from_dtype(X_type)
+    number, source = from_dtype(W_type), from_dtype(stored_type(X_type))
     names = shared_names(W_type)
     names |= {
         "score_tile": simd.score_tile(number),
         "gradient_strip": simd.gradient_tile(number, simd.target().tile_vectors),
         "gradient_vector": simd.gradient_tile(number, 1),
         "convert": simd.copy_vector(source, number),
+        "convert_number": simd.convert_number(source, number),
         "prefetch": simd.prefetch,
     }
     for helper in (

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastloss.arrays import Floats
 from fastloss.kernels.loss_entry import loss_kernel
 from fastloss.kernels.narrow import SUM_ROWS, narrow_kernel
+from fastloss.kernels.rows import stored_type
 from fastloss.kernels.run import (
     ALL_ROWS,
     CACHE_LINE,
@@ -86,7 +87,7 @@ class Narrow:
             cut.block_rows,
             cut.tile_classes,
         )
-        self._X = problem.X
+        self._X = problem.X.view(stored_type(problem.X.dtype))
         self._no_gradient = np.empty((0, n_classes), dtype)
 
     def __call__(self, W: Floats, dW: Floats | None, n_threads: int | None) -> float:

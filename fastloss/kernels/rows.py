@@ -11,7 +11,13 @@ import numpy as np
 address: Any = None
 call_loss: Any = None
 convert: Any = None
+convert_number: Any = None
 read_shared: Any = None
+
+
+def stored_type(X_type: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that kernels take rows in: Numba has no float16 on CPUs, only its bits."""
+    return np.dtype(np.int16) if X_type == np.float16 else X_type
 
 
 def aligned(n: int, like: Any) -> Any:
@@ -33,7 +39,7 @@ def pack_rows(X: Any, kept: Any, packed: Any) -> None:
         # By columns, which may be contiguous: each cache line is then used as a whole.
         for d in range(X.shape[1]):
             for r in range(kept.shape[0]):
-                packed[r, d] = X[kept[r], d]
+                packed[r, d] = convert_number(X[kept[r], d])
 
 
 def are_finished(counter: int, n: int) -> bool:

@@ -29,7 +29,7 @@ import numpy as np
 from fastloss.arrays import SKIP
 from fastloss.kernel_cache import kernel_name
 from fastloss.kernels.compile import add_helper, compile_kernel, problem_types, shared_names
-from fastloss.kernels.rows import address, aligned, are_finished, call_loss, pack_rows
+from fastloss.kernels.rows import address, aligned, are_finished, call_loss, pack_rows, stored_type
 
 # Bound when a kernel is compiled.
 fetch_add: Any = None
@@ -361,9 +361,10 @@ def compile_wide(
 
     from fastloss.kernels import simd
 
-    number, source = from_dtype(W_type), from_dtype(X_type)
+    number, source = from_dtype(W_type), from_dtype(stored_type(X_type))
     names = shared_names(W_type) | names_of_products
     names["convert"] = simd.copy_vector(source, number)
+    names["convert_number"] = simd.convert_number(source, number)
     for helper in (pack_rows, share, piece, rows_together, *products):
         add_helper(names, helper)
     signature = (

@@ -56,6 +56,11 @@ LARGEST = _bits(48)
 LEAST, LEAST_GRADIENT = _bits(-32), _bits(-64)
 
 
+def parts_of(X_type: np.dtype[Any]) -> int:
+    """Return how many bfloat16, of 8 significant bits each, hold any number of this dtype."""
+    return {np.dtype(np.uint8): 1, np.dtype(np.float16): 2}.get(X_type, 3)
+
+
 def is_in_range(largest: int, stage: int) -> bool:
     """Return whether the unit can multiply the numbers laid out in a stage."""
     least = LEAST_GRADIENT if stage == LOSS else LEAST
@@ -220,7 +225,7 @@ def _names(X_type: np.dtype[Any]) -> dict[str, Any]:
     """Return values for the names that this module and `wide` leave open."""
     from fastloss.kernels import amx
 
-    n_parts, most = 1 if X_type == np.uint8 else amx.MOST_PARTS, amx.MOST_PARTS
+    n_parts, most = parts_of(X_type), amx.MOST_PARTS
     return {
         "STRIP": amx.BLOCK,
         "PRODUCT_ROWS": amx.BLOCK,

@@ -16,6 +16,7 @@ from fastloss.kernels import wide, wide_amx
 from fastloss.kernels.limits import LIMITS, Limits
 from fastloss.kernels.loss_entry import loss_kernel
 from fastloss.kernels.matrix_unit import is_allowed
+from fastloss.kernels.rows import stored_type
 from fastloss.kernels.run import (
     ALL_ROWS,
     NOTHING,
@@ -45,6 +46,7 @@ class Wide:
     ) -> None:
         self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
         self._problem = problem
+        self._X = problem.X.view(stored_type(problem.X.dtype))
         self._fixed = (
             1.0 / problem.divisor,
             self._loss.address,
@@ -112,7 +114,7 @@ class Wide:
             counters = np.zeros(3, np.int64)
             arguments = (
                 stage,
-                problem.X,
+                self._X,
                 W,
                 problem.labels,
                 self._weights,
@@ -139,7 +141,7 @@ class Wide:
         strip, tile_rows = self._widths
         if unit == "amx":
             # Blocks of bfloat16: half the bytes for each part.
-            n_parts = 1 if self._problem.X.dtype == np.uint8 else 3
+            n_parts = wide_amx.parts_of(self._problem.X.dtype)
             return n_parts * round_up(self._n_parameters, strip) // 2
         # One more feature, 0, makes the number of terms even. Further columns keep a tile's rows of
         # successive strips from evicting each other from the cache.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 import fastloss
+from fastloss.arrays import weight_types
 from fastloss.candidates import check_candidate
 from fastloss.candidates.calling import file_of, user_frames
 from fastloss.lessons import tools
@@ -128,7 +129,7 @@ def problem(
     """Return ``(W, X, y)`` of a small problem, N x D x C."""
     data = fastloss.data.synthetic(*shape, dtype=dtype, seed=3)
     W = np.random.default_rng(1).standard_normal(shape[1:])
-    return W.astype(np.float64 if data.X.dtype == np.float64 else np.float32), data.X, data.y
+    return W.astype(weight_types(data.X.dtype)[0]), data.X, data.y
 
 
 def compare_loss(function: Callable[..., Any], loss: str) -> None:

@@ -15,7 +15,7 @@ while they multiply, which brings the time of a call near one read of ``X``.
 
 from __future__ import annotations
 
-from fastloss.kernels.simd.copies import copy_vector, transpose
+from fastloss.kernels.simd.copies import convert_number, copy_vector, transpose
 from fastloss.kernels.simd.elementary import exp, log1p
 from fastloss.kernels.simd.memory import (
     address,
@@ -36,6 +36,7 @@ __all__ = [
     "Target",
     "address",
     "call",
+    "convert_number",
     "copy_vector",
     "exp",
     "features",

@@ -8,10 +8,14 @@ from llvmlite import ir
 from numba import int64
 
 from fastloss.kernels.simd.emitter import INT32, INT64, Emitter, emitter, instructions
+from fastloss.kernels.simd.target import converts_halves
 
 
 def copy_vector(source: Any, number: Any) -> Any:
-    """Return ``copy(source, target, n)``, which copies and converts ``n`` contiguous numbers."""
+    """Return ``copy(source, target, n)``, which copies and converts ``n`` contiguous numbers.
+
+    A ``source`` of int16 holds the bits of float16, for which Numba has no type on CPUs.
+    """
 
     @instructions(int64, int64, int64)
     def copy(context: Any, builder: Any, *values: ir.Value) -> None:
@@ -20,30 +24,80 @@ def copy_vector(source: Any, number: Any) -> Any:
     return copy
 
 
+def convert_number(source: Any, number: Any) -> Any:
+    """Return ``convert(value)``, which converts a single number as `copy_vector` does."""
+
+    @instructions(source, result=number)
+    def convert(context: Any, builder: Any, value: ir.Value) -> ir.Value:
+        return _converted(emitter(context, builder, number), value)
+
+    return convert
+
+
 def _emit_copy(e: Emitter, kind: ir.Type, source: ir.Value, goal: ir.Value, n: ir.Value) -> None:
     b = e.builder
-    size = 1 if isinstance(kind, ir.IntType) else e.itemsize
-
-    def convert(value: ir.Value, wanted: ir.Type) -> ir.Value:
-        return b.uitofp(value, wanted) if size == 1 else value
+    size = kind.width // 8 if isinstance(kind, ir.IntType) else e.itemsize
 
     def vector(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
         address = b.add(source, b.mul(i, INT64(e.lanes * size)))
         value = b.load(e.at(address, 0, ir.VectorType(kind, e.lanes)), align=size)
-        e.store(convert(value, e.vector), b.add(goal, b.mul(i, INT64(e.vector_bytes))))
+        e.store(_converted(e, value), b.add(goal, b.mul(i, INT64(e.vector_bytes))))
         return []
 
     def scalar(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
         i = b.add(i, copied)
         value = b.load(e.at(b.add(source, b.mul(i, INT64(size))), 0, kind), align=size)
         place = e.at(b.add(goal, b.mul(i, INT64(e.itemsize))), 0, e.element)
-        b.store(convert(value, e.element), place)
+        b.store(_converted(e, value), place)
         return []
 
     n_vectors = b.sdiv(n, INT64(e.lanes))
     copied = b.mul(n_vectors, INT64(e.lanes))
     e.loop(n_vectors, [], vector)
     e.loop(b.sub(n, copied), [], scalar)
+
+
+def _converted(e: Emitter, value: ir.Value) -> ir.Value:
+    """Return a number or a vector in the element type; integers are uint8 or bits of float16."""
+    b = e.builder
+    kind = value.type.element if isinstance(value.type, ir.VectorType) else value.type
+    if not isinstance(kind, ir.IntType):
+        return value
+    if kind.width == 8:
+        return b.uitofp(value, _like(value, e.element))
+    singles = _like(value, ir.FloatType())
+    if converts_halves():
+        single = b.fpext(b.bitcast(value, _like(value, ir.HalfType())), singles)
+    else:
+        single = half_to_single(b, value)
+    return single if e.itemsize == 4 else b.fpext(single, _like(value, e.element))
+
+
+def half_to_single(b: ir.IRBuilder, half: ir.Value) -> ir.Value:
+    """Convert bits of float16 without an instruction for it, where LLVM would call a library.
+
+    Below infinity, the shifted bits are the number times 2**-112, also for subnormal numbers.
+    """
+    integers, singles = _like(half, INT32), _like(half, ir.FloatType())
+
+    def constant(number: float, kind: ir.Type = integers) -> ir.Value:
+        return kind([number] * kind.count if isinstance(kind, ir.VectorType) else number)
+
+    bits = b.zext(half, integers)
+    sign = b.shl(b.and_(bits, constant(0x8000)), constant(16))
+    size = b.shl(b.and_(bits, constant(0x7FFF)), constant(13))
+    scaled = b.fmul(b.bitcast(size, singles), constant(2.0**112, singles))
+    number = b.select(
+        b.icmp_unsigned("<", size, constant(0x7C00 << 13)),
+        b.bitcast(scaled, integers),
+        b.or_(size, constant(0x7F800000)),
+    )
+    return b.bitcast(b.or_(number, sign), singles)
+
+
+def _like(value: ir.Value, kind: ir.Type) -> ir.Type:
+    """Return ``kind``, or a vector of it if ``value`` is a vector."""
+    return ir.VectorType(kind, value.type.count) if isinstance(value.type, ir.VectorType) else kind
 
 
 def transpose(number: Any) -> Any:

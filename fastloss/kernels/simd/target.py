@@ -49,6 +49,14 @@ def target() -> Target:
 
 
 @cache
+def converts_halves() -> bool:
+    """Return whether the CPU has an instruction that converts float16 to float32."""
+    if binding.get_process_triple().startswith(("aarch64", "arm64")):
+        return True
+    return not features().isdisjoint({"+f16c", "+avx512f"})
+
+
+@cache
 def features() -> frozenset[str]:
     """Return LLVM's features, such as "+avx2", of this CPU or from ``NUMBA_CPU_FEATURES``."""
     given = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES

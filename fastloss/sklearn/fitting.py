@@ -1,0 +1,140 @@
+"""Minimise what a `Plan` says over the rows of a training set."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from fastloss import optim
+from fastloss.arrays import Floats, check_finite
+from fastloss.losses import get_loss
+from fastloss.losses.base import Loss
+from fastloss.losses.crammer_singer import CrammerSinger
+from fastloss.losses.hinge import Hinge
+from fastloss.optim.function import LossAndGradient
+from fastloss.sklearn.training_set import TrainingSet
+
+# Larger than any number of steps: only the start and the end of a run are recorded.
+_NEVER = 2**62
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Objective and method of a fit: the mean of the losses + ``l1 sum|W| + l2 sum(W**2)``."""
+
+    loss: str | Loss
+    l1: float
+    l2: float
+    intercept: bool
+    method: optim.Method
+    tol: float
+    max_iter: int  # steps on all rows, or epochs of batches
+    seed: int = 0
+
+    @property
+    def is_on_batches(self) -> bool:
+        """Return whether a step sees some of the rows only, so that ``tol`` has no effect."""
+        return getattr(self.method, "batch_size", None) is not None
+
+
+def fitted(rows: TrainingSet, plan: Plan, W: Floats | None) -> tuple[Floats, int]:
+    """Return the weights at the minimum and the number of iterations, starting from ``W`` or 0.
+
+    Raises
+    ------
+    ValueError : an entry of a row is not finite; other values are out of range.
+    KeyboardInterrupt : also if `optim.minimize` has caught it, because no search should go on.
+    """
+    try:
+        result = _minimum(rows, plan, _start(rows, plan) if W is None else W)
+    except (ValueError, optim.DivergedError):
+        check_rows(rows.X)
+        raise
+    if result.why == "max_epochs" and not plan.is_on_batches:
+        warnings.warn(
+            f"{plan.method.name} did not converge in max_iter={plan.max_iter} iterations: "
+            "scale the features, or raise max_iter or tol",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return result.W, round(result.record.epoch)
+
+
+def _minimum(rows: TrainingSet, plan: Plan, W: Floats) -> optim.Result:
+    objective = rows.objective(loss=plan.loss, l1=plan.l1, l2=plan.l2, intercept=plan.intercept)
+    centred = None
+    if plan.intercept and isinstance(plan.method, optim.LBFGS):
+        centred = Centred(objective, rows.center())
+    result = optim.minimize(
+        centred or objective,
+        centred.point(W) if centred else W,
+        plan.method,
+        max_epochs=plan.max_iter,
+        tolerance=plan.tol,
+        seed=plan.seed,
+        record_every=_NEVER,
+        reproducible=False,  # no fit waits for a compiler
+    )
+    if result.why == "interrupted":
+        raise KeyboardInterrupt
+    return replace(result, W=centred.weights(result.W)) if centred else result
+
+
+class Centred:
+    """Objective of the features' differences from their means, at ``V`` (D + 1, C)::
+
+        V = (W, b + mean^T W):   (x - mean)^T W + (b + mean^T W) = x^T W + b
+
+    The losses are the same at ``V`` as at ``(W, b)``, and the bias is not penalised, so the minimum
+    is the same too. L-BFGS reaches it in fewer steps (iris 28 instead of 80, digits / 16 23 instead
+    of 80, with softmax), because a change of ``W`` no longer shifts all scores together.
+    """
+
+    def __init__(self, objective: LossAndGradient, mean: Floats) -> None:
+        self._objective, self._mean = objective, mean
+
+    def __call__(self, V: Floats) -> tuple[float, Floats]:
+        loss, gradient = self._objective(self.weights(V))
+        gradient[:-1] -= np.outer(self._mean, gradient[-1])
+        return loss, gradient
+
+    def weights(self, V: Floats) -> Floats:
+        """Return ``W`` with its bias at ``V``."""
+        return self._shifted(V, -self._mean)
+
+    def point(self, W: Floats) -> Floats:
+        """Return ``V`` at ``W``."""
+        return self._shifted(W, self._mean)
+
+    def _shifted(self, W: Floats, by: Floats) -> Floats:
+        shifted = W.copy()
+        shifted[-1] += by @ W[:-1]
+        return shifted
+
+
+def _start(rows: TrainingSet, plan: Plan) -> Floats:
+    """Return zeros, or for Crammer and Singer's loss a point near 0 where scores are not tied.
+
+    At 0 all rivals of a row are tied, and the loss takes the slope of the first one. A line search
+    along this slope may find no lower loss. The mean of the rivals' slopes is the gradient of the
+    Weston-Watkins hinge, along which the loss falls.
+    """
+    W = np.zeros((rows.n_features + plan.intercept, len(rows.classes)), rows.dtype)
+    loss = get_loss(plan.loss)
+    if not isinstance(loss, CrammerSinger):
+        return W
+    hinge = Hinge(margin=loss.margin, class_reduction="mean")
+    first = Plan(hinge, plan.l1, plan.l2, plan.intercept, optim.LBFGS(), plan.tol, max_iter=1)
+    return _minimum(rows, first, W).W
+
+
+def check_rows(X: NDArray[np.generic]) -> None:
+    """Raise at the first entry that is not finite."""
+    try:
+        check_finite("X", X)
+    except ValueError as error:
+        raise ValueError(f"X has NaN or infinity: {error}") from None
