@@ -13,13 +13,14 @@ import math
 import numbers
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, SupportsInt, TypeGuard
+from typing import Any, Literal, SupportsInt, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastloss import advice
-from fastloss.blocks import row_blocks
+from fastloss.passes import pass_over
+from fastloss.rows_on_disk import LazyRows
 
 #: Label of a skipped row in validated labels.
 SKIP = -1
@@ -178,7 +179,7 @@ def as_rows(X: ArrayLike, *, cast_integers: bool = False) -> NDArray[Any]:
 
     ``cast_integers`` also accepts bools and other integers that float32 holds exactly.
     """
-    array = as_array("X", X)
+    array = cast("NDArray[Any]", X) if isinstance(X, LazyRows) else as_array("X", X)
     is_other = array.dtype.kind in "biu" and array.dtype != np.uint8
     if cast_integers and is_other and advice.is_exact_in_float32(array):
         array = array.astype(np.float32)
@@ -201,7 +202,7 @@ def check_finite(
     """
     if array.dtype.kind != "f":
         return
-    for block in row_blocks(len(array), max(1, array[:1].nbytes)):
+    for block in pass_over(array, max(1, array[:1].nbytes)):
         bad = ~np.isfinite(array[block])
         if counts is not None:
             bad[~counts[block]] = False

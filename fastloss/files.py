@@ -324,12 +324,17 @@ def _check_size(archive: ZipFile, name: str) -> None:
         return
     size = archive.getinfo(name).file_size
     with archive.open(name) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version not in _HEADERS:
-            return
-        shape, _, dtype = _HEADERS[version](stream)
+        shape, _, dtype = read_npy_header(stream)
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
         raise ValueError(f"{name} has {size} bytes, but its header gives the shape {shape}")
+
+
+def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of an array; return its shape, whether it is in Fortran order, its dtype."""
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version} of the .npy format, expected (1, 0) or (2, 0)")
+    return _HEADERS[version](stream)
 
 
 def named(error: BaseException) -> str:

@@ -19,13 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 from fastloss import arrays
 from fastloss.advice import in_order
 from fastloss.arrays import Floats
-from fastloss.blocks import row_blocks
 from fastloss.files import DataFormatError, StrPath, check_archive, read_archive, written_whole
 from fastloss.labels import as_classes, class_numbers
 from fastloss.losses import available_losses, get_loss, name_of
 from fastloss.losses.base import Labels, Loss
 from fastloss.losses.softmax import Softmax
 from fastloss.optim.result import History, Record
+from fastloss.passes import pass_over
 from fastloss.preprocessing import Preprocessing, PreprocessingKind
 
 _FORMAT = "fastloss.LinearModel 2"
@@ -126,6 +126,7 @@ class LinearModel:
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         sample_weight: ArrayLike | None = None,
         ignore_index: int | None = None,
+        stream: bool | None = None,
         patience: int | None = None,
         restore_best: bool | None = None,
         n_threads: int | None = None,
@@ -156,6 +157,10 @@ class LinearModel:
             class).
         sample_weight : (N,) weights >= 0 of the rows.
         ignore_index : rows with this integer as their label are left out, also for validation.
+        stream : leave the rows where they are, and preprocess them in blocks when they are read.
+            Batches then mix rows of shuffled blocks. Default: for a memory-mapped ``X`` (as of
+            ``np.load("X.npy", mmap_mode="r")``) whose float copy takes a quarter of the memory.
+            Other rows are copied once, which makes later passes faster.
         patience : stop when so many records (one an epoch of batches, or one a step on all rows)
             in a row do not exceed the highest validation accuracy.
         restore_best : keep the ``W`` of the record with the highest validation accuracy, the
@@ -205,6 +210,7 @@ class LinearModel:
             class_weight=class_weight,
             sample_weight=sample_weight,
             ignore_index=ignore_index,
+            stream=stream,
             n_threads=n_threads,
             callback=callback,
         )
@@ -230,7 +236,7 @@ class LinearModel:
                 f"X has {X.shape[1]} features a row, the model was trained on {self.n_features}"
             )
         row_bytes = max(self.n_features, self.n_classes) * self.W.itemsize
-        for rows in row_blocks(len(X), row_bytes):
+        for rows in pass_over(X, row_bytes):
             block = self.preprocessing.apply(X[rows]) @ self.W[:-1] + self.W[-1]
             # Checking the scores first is cheaper: most rows have more features than scores.
             if require_finite and not np.isfinite(block).all():

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastloss import advice, arrays
 from fastloss.advice import in_order
 from fastloss.arrays import ClassWeight, Floats
-from fastloss.backends import auto, get_backend
+from fastloss.backends import auto, get_backend, lazily
 from fastloss.backends.base import Backend, Workload
 from fastloss.base_objective import BaseObjective
 from fastloss.blocks import float_blocks
@@ -346,7 +346,7 @@ class Objective(BaseObjective):
         """Return the function that evaluates the rows, and its threads; keep both if final."""
         key = (backend, n_threads, n_classes, dtype)
         chosen, n_threads, is_final = self._resolve(*key)
-        evaluator = chosen.prepare(self._problem, n_classes, dtype), n_threads
+        evaluator = lazily.prepare(chosen, self._problem, n_classes, dtype), n_threads
         if is_final:
             self._evaluators[key] = evaluator
         return evaluator
@@ -460,7 +460,7 @@ class Minibatch:
     ) -> tuple[BatchEvaluator, int | None]:
         key = (backend, n_threads, n_classes, dtype)
         chosen, n_threads, is_final = self._objective._resolve(*key, n_rows=self._n_rows)
-        evaluate = chosen.prepare_batches(self._problem, self._n_rows, n_classes, dtype)
+        evaluate = lazily.prepare_batches(chosen, self._problem, self._n_rows, n_classes, dtype)
         if is_final:
             self._evaluators[key] = evaluate, n_threads
         return evaluate, n_threads

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastloss import arrays
 from fastloss.arrays import Floats
 from fastloss.blocks import row_blocks
+from fastloss.passes import pass_over
 
 PreprocessingKind = Literal["none", "mean_image", "standardize"]
 
@@ -65,6 +66,7 @@ class Preprocessing:
         if kind == "none":
             return plain
         # Scaling by powers of two is exact, and keeps sums and squares from over- or underflowing.
+        # In float64, those of float32 never do.
         scale = plain._scale(X)
         mean = plain._mean(X, lambda block: block / scale) * scale
         centred = replace(plain, mean=mean.astype(plain.dtype))
@@ -84,24 +86,24 @@ class Preprocessing:
     ) -> NDArray[np.float64]:
         """Return the mean (D,) over rows of ``function`` of the preprocessed rows in float64."""
         total = np.zeros(X.shape[1])
-        for rows in row_blocks(len(X), X.shape[1] * total.itemsize):
+        for rows in pass_over(X, X.shape[1] * total.itemsize):
             total += function(self.apply(X[rows]).astype(np.float64)).sum(axis=0)
         return total / len(X)
 
     def _scale(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """Return a power of two (D,) near the largest preprocessed number of each column."""
         largest = np.zeros(X.shape[1], self.dtype)
-        if self.of_pixels:
-            return largest + 1.0
-        for rows in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
+        if self.dtype != np.float64:
+            return np.ones(X.shape[1])
+        for rows in pass_over(X, X.shape[1] * self.dtype.itemsize):
             np.maximum(largest, np.abs(self.apply(X[rows])).max(axis=0), out=largest)
         return np.ldexp(1.0, np.frexp(largest)[1] - 1)
 
     @np.errstate(under="ignore")
-    def apply(self, X: NDArray[Any]) -> Floats:
-        """Return a preprocessed copy of ``X`` (N, D), in ``self.dtype``."""
+    def apply(self, X: NDArray[Any], out: Floats | None = None) -> Floats:
+        """Return a preprocessed copy of ``X`` (N, D), in ``self.dtype``, in ``out`` if given."""
         self.check(X)
-        rows = np.empty(X.shape, self.dtype)
+        rows = np.empty(X.shape, self.dtype) if out is None else out
         for block in row_blocks(len(X), X.shape[1] * self.dtype.itemsize):
             part = rows[block]
             part[...] = X[block]

@@ -141,6 +141,7 @@ def test_objective_agrees_with_one_process(objective, single):
         (np.float64, "hinge", "mean"),
         (np.float32, fastloss.Softmax(label_smoothing=0.1), "sum"),
         (np.uint8, "squared_hinge", "mean"),
+        (np.float16, "softmax", "mean"),
     ],
 )
 def test_types_losses_and_weights_agree_with_one_process(client, dtype, loss, reduction):
@@ -340,7 +341,7 @@ BAD_INPUTS = [
     (ROWS, y[:-1], {}, ValueError, "y has 8999 labels, but X has 9000 rows"),
     (ROWS, None, {}, TypeError, "y is missing"),
     (ROWS, y.astype(float), {}, TypeError, "^block 0: y must hold integers, got float64"),
-    (ROWS.astype(int), y, {}, TypeError, "^block 0: X must be float32"),
+    (ROWS.astype(int), y, {}, TypeError, "^block 0: X must be float16, float32"),
     (ROWS[:, 0], y, {}, ValueError, r"X must be a matrix \(N, D\)"),
     (ROWS[:0], y[:0], {}, ValueError, "X must not be empty"),
     (X, y, {}, TypeError, "got ndarray; for rows in this process use fastloss.Objective"),

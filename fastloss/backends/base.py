@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastloss.arrays import Floats
 from fastloss.losses.base import Labels, Loss
 from fastloss.problem import BatchEvaluator, Evaluator, Problem
+from fastloss.rows_on_disk import copy_rows
 from fastloss.threads import available_threads
 
 
@@ -36,8 +37,11 @@ class Workload:
         return type(loss), loss.block, loss.parallel, loss.parameters, self.X_type, self.W_type
 
 
-class _Gathered(local):
-    """A `BatchEvaluator` that copies the rows to memory of its own, one copy for each thread."""
+class Gathered(local):
+    """A `BatchEvaluator` that copies the rows to memory of its own, one copy for each thread.
+
+    ``rows`` may also be a slice.
+    """
 
     def __init__(
         self,
@@ -57,14 +61,13 @@ class _Gathered(local):
         self._evaluate = backend.prepare(self._some, n_classes, dtype)
 
     def __call__(
-        self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
+        self, rows: NDArray[np.int64] | slice, W: Floats, dW: Floats | None, n_threads: int | None
     ) -> float:
         all_rows, some = self._all, self._some
-        # The rows are in range; a mode that checks them would make NumPy buffer its output.
-        np.take(all_rows.X, rows, axis=0, out=some.X, mode="clip")
-        np.take(all_rows.labels, rows, out=some.labels, mode="clip")
-        if all_rows.weights is not None:
-            np.take(all_rows.weights, rows, out=some.weights, mode="clip")
+        copy_rows(all_rows.X, rows, some.X)
+        copy_rows(all_rows.labels, rows, some.labels)
+        if all_rows.weights is not None and some.weights is not None:
+            copy_rows(all_rows.weights, rows, some.weights)
         return self._evaluate(W, dW, n_threads)
 
 
@@ -105,7 +108,7 @@ class Backend(ABC):
         self, problem: Problem, n_rows: int, n_classes: int, dtype: np.dtype[Any]
     ) -> BatchEvaluator:
         """Return `evaluate` for batches of ``n_rows`` rows; the problem's divisor is a batch's."""
-        return _Gathered(self, problem, n_rows, n_classes, dtype)
+        return Gathered(self, problem, n_rows, n_classes, dtype)
 
     @abstractmethod
     def evaluate(

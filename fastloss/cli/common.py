@@ -84,7 +84,18 @@ _LINE_SECONDS = 10.0
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="Folder or file: CIFAR-10, MNIST, or .npz with X and y."),
+    typer.Option(
+        "--data",
+        help="Folder or file: CIFAR-10, MNIST, .npz, X.npy beside y.npy, Parquet, Arrow.",
+    ),
+]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="File of the labels of X.npy; default: y.npy beside it. Or column of the labels of a "
+        "table; default: label, labels, y or target.",
+    ),
 ]
 LossOption = Annotated[
     list[str] | None, typer.Option("--loss", help="Use only this loss; may be repeated.")
@@ -150,9 +161,11 @@ def results_file(path: Path) -> Path:
     return path / "results.json" if path.is_dir() else path
 
 
-def check_files(outputs: Named, data: Path | None, inputs: Named = ()) -> None:
+def check_files(
+    outputs: Named, data: Path | None, inputs: Named = (), labels: str | None = None
+) -> None:
     """Raise unless every output can be written and overwrites no input and no other output."""
-    read = () if data is None else datasets.files_of(data)
+    read = () if data is None else datasets.files_of(data, labels)
     check_outputs(outputs, [*inputs, *(("--data", path) for path in read)])
 
 

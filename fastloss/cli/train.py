@@ -14,6 +14,7 @@ from fastloss import plots
 from fastloss.cli.common import (
     Attempts,
     DataOption,
+    LabelsOption,
     app,
     check_files,
     console,
@@ -46,6 +47,7 @@ _CURVES_SHOWN = 5
 @app.command()
 def train(
     data: DataOption = None,
+    labels: LabelsOption = None,
     loss: Annotated[str, typer.Option(help="softmax, hinge, squared_hinge, ...")] = "softmax",
     optimizer: Annotated[
         str,
@@ -112,6 +114,14 @@ def train(
             "a tie), or the last W. Default: the best with --patience, else the last.",
         ),
     ] = None,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="Read rows from the disk in blocks, or copy them into memory first. Default: read "
+            "if X.npy is large: its float copy would take a quarter of the memory.",
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Number of threads; default: all available.")
     ] = None,
@@ -150,7 +160,8 @@ def train(
 ) -> None:
     """Train a linear classifier, report on it, and save it.
 
-    Missing settings are computed from the data. Without --data, the problem is synthetic.
+    Missing settings are computed from the data. Without --data, the problem is synthetic. X.npy may
+    be larger than memory; tables are read into memory.
     """
     settings = Settings(
         loss=loss,
@@ -171,10 +182,12 @@ def train(
         seed=seed,
     )
     save = out / "model.npz" if save is None else save
-    _check_outputs(save, out, json, checkpoint, data)
+    _check_outputs(save, out, json, checkpoint, data, labels)
     job = Job(
         settings,
         data=data,
+        labels=labels,
+        stream=stream,
         preprocessing=_preprocessing(standardize, raw),
         validation=validation,
         sweep=sweep,
@@ -186,7 +199,7 @@ def train(
     step = None  # read now, because the run replaces the file
     if checkpoint is not None and resume:
         step = Checkpoint.load(checkpoint).state.step
-    outcome = job.run(progress_bar)
+    outcome = job.run(progress_bar, lambda line: typer.echo(f"fastloss: {line}", err=True))
     if step is not None:
         typer.echo(f"fastloss: resumed after step {step} of {checkpoint}", err=True)
     _write(outcome, save, out, json)
@@ -201,7 +214,12 @@ def _preprocessing(standardize: bool | None, raw: bool) -> PreprocessingKind:
 
 
 def _check_outputs(
-    save: Path, out: Path, json: str | None, checkpoint: Path | None, data: Path | None
+    save: Path,
+    out: Path,
+    json: str | None,
+    checkpoint: Path | None,
+    data: Path | None,
+    labels: str | None,
 ) -> None:
     """Raise unless all files can be written; called before the training, which takes minutes."""
     plots.require_matplotlib()
@@ -212,7 +230,7 @@ def _check_outputs(
         outputs.append(("--json", Path(json)))
     if checkpoint is not None:
         outputs.append(("--checkpoint", checkpoint))
-    check_files(outputs, data)
+    check_files(outputs, data, labels=labels)
     check_place(save)
 
 

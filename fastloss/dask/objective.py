@@ -41,7 +41,7 @@ class DaskObjective(BaseObjective):
     ----------
     X : the rows, in one of these forms:
 
-        - a dask array (N, D) of float32, float64 or uint8. It is cut into blocks by its shape, so
+        - a dask array (N, D) of float16, float32, float64 or uint8. It is cut into blocks by its shape, so
           its chunks do not matter. Unknown chunk sizes are computed once.
         - a list of blocks: delayed objects, futures or arrays (n, D); or pairs ``(X, y)`` of
           these, without ``y``. The blocks stay as they are.
@@ -150,7 +150,7 @@ class DaskObjective(BaseObjective):
         """Choose the backend here, once, because another choice on a worker has other bits."""
         shape = self._store.block_rows, self._store.totals.n_features, self.n_classes
         kind = self._store.totals.dtype
-        W_type = kind if kind in arrays.FLOAT_TYPES else np.dtype(np.float32)
+        W_type = arrays.weight_types(kind)[0]
         chosen, _ = auto.reproducible(Workload(self._loss, shape, kind, W_type), backend)
         return Plan(
             self._loss,

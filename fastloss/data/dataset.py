@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES, as_selection
+from fastloss.labels import class_numbers
+from fastloss.rows_on_disk import select
 
 Split: TypeAlias = Literal["train", "test"]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -25,6 +27,7 @@ class Dataset:
     Attributes
     ----------
     X : (N, D) array of float16, float32, float64 or uint8
+        It may be memory-mapped. Some rows of a large one are read when they are indexed.
     y : (N,) array of int64
         Labels in ``[0, n_classes)``.
     name : str
@@ -33,6 +36,8 @@ class Dataset:
         Shape of a row as an image: ``(3, 32, 32)`` (channel-major), ``(28, 28)``, ...
     source : str
         One-line citation.
+    classes : (C,) array or None
+        Labels of the classes in the file, if these are not the integers from 0.
 
     Raises
     ------
@@ -48,6 +53,7 @@ class Dataset:
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...] | None
     source: str
+    classes: npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         X, y, shape = self.X, self.y, self.image_shape
@@ -81,7 +87,26 @@ class Dataset:
     def rows(self, selection: slice | Sequence[int] | npt.NDArray[Any]) -> Dataset:
         """Return the data set of some rows: a view for a slice, a copy for indices or a mask."""
         rows = as_selection(selection, len(self))
-        return replace(self, X=self.X[rows], y=self.y[rows])
+        return replace(self, X=select(self.X, rows), y=self.y[rows])
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """Return the labels (N,) as in the file: strings or integers."""
+        return self.y if self.classes is None else self.classes[self.y]
+
+    def numbered_as(self, other: Dataset) -> Dataset:
+        """Return the same rows, with labels that are numbers of the classes of another data set.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A label that is none of these classes.
+        """
+        if self.class_names == other.class_names:
+            return self
+        classes = np.arange(other.n_classes) if other.classes is None else other.classes
+        y = class_numbers(self.values, classes, len(self))
+        return replace(self, y=y, class_names=other.class_names, classes=other.classes)
 
 
 def first_bad_label(labels: npt.NDArray[Any], n_classes: int) -> int | None:

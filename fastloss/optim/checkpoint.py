@@ -27,7 +27,9 @@ from fastloss.files import (
 )
 from fastloss.objective import Objective
 from fastloss.optim.base import Method, State
+from fastloss.optim.orders import reads_blocks
 from fastloss.optim.result import Best, Record
+from fastloss.rows_on_disk import mapped_file
 
 _FORMAT = "fastloss checkpoint 2"
 # Name of the array of bytes that distinguishes a checkpoint from other archives.
@@ -133,9 +135,7 @@ def check_place(path: Path, f: object = None, *, is_resumed: bool = False) -> No
 
     An archive is never overwritten, except a checkpoint that the run resumes from.
     """
-    X: Any = f.X if isinstance(f, Objective) else None
-    while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
-        X = X.base
+    X = mapped_file(f.X) if isinstance(f, Objective) else None
     file = getattr(X, "filename", None)
     check_outputs([("checkpoint", path)], [("X", file)] if file else [])
     if not is_resumed and check_archive(path, _TEXT):
@@ -146,4 +146,6 @@ def check_place(path: Path, f: object = None, *, is_resumed: bool = False) -> No
 def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:
     """Return by name the facts that must be unchanged when a run is resumed."""
     facts = f.facts() if isinstance(f, BaseObjective) else {"f": "a callable"}
+    if isinstance(f, Objective) and reads_blocks(f.X):
+        facts["X"] += " in blocks"  # they have another order, and another order of sums
     return facts | {"method": repr(method), "seed": repr(seed), "W": f"{W.shape} {W.dtype}"}

@@ -187,6 +187,7 @@ class SGD(_FirstOrder):
 
     ``g`` is the gradient of the next ``batch_size`` rows. Each epoch visits all rows, in a new
     random order unless ``shuffle=False``. A step copies the rows of its batch, never all of ``X``.
+    Large rows of a memory-mapped file are shuffled by blocks, see `optim.orders`.
     Source: CS231n, "Neural Networks Part 3: parameter updates".
 
     Parameters

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from fastloss.arrays import Floats, as_floats, check_finite
 from fastloss.base_objective import BaseObjective, Estimate
 from fastloss.numerical import as_number
+from fastloss.objective import Objective
+from fastloss.optim.orders import BlockOrder, reads_blocks
+from fastloss.passes import Report
 
 #: ``W -> (loss, gradient)``
 LossAndGradient = Callable[[Any], tuple[float, Any]]
@@ -121,8 +124,9 @@ class PlainFunction(Function):
 class Batches:
     """Batches of an objective's rows, in a new order in each epoch.
 
-    The order depends on the seed and the epoch alone, so a checkpoint need not store it. Rows of
-    weight 0 and ignored rows are left out. The last batch of an epoch may be smaller.
+    The order depends on the seed and the epoch alone, so a checkpoint need not store it. Rows on
+    disk that are large (`rows_on_disk.is_large`) are shuffled by `BlockOrder`. Rows of weight 0 and
+    ignored rows are left out. The last batch of an epoch may be smaller.
     """
 
     def __init__(self, function: Function, batch_size: int, shuffle: bool, seed: int) -> None:
@@ -136,12 +140,22 @@ class Batches:
         self.per_epoch = -(-len(self._rows) // self._batch_size)
         self._estimates: dict[int, Estimate] = {}
         self._order: tuple[int, NDArray[np.intp]] = (-1, self._rows)
+        f = function.objective
+        self._blocks: BlockOrder | None = None
+        if shuffle and isinstance(f, Objective) and reads_blocks(f.X):
+            self._blocks = BlockOrder(f.X, self._rows)
+        self._report = Report()
 
     def value_and_gradient(self, W: Floats, step: int) -> tuple[float, Floats]:
         """Return loss and gradient, estimated from the batch of this step (counted from 0)."""
         epoch, place = divmod(step, self.per_epoch)
+        if place == 0:
+            self._report = Report()
+        self._report(place / self.per_epoch)
         start = place * self._batch_size
         rows = self._order_of(epoch)[start : start + self._batch_size]
+        if self._blocks is not None:
+            self._blocks.read_ahead(start)
         self._function.rows_evaluated += len(rows)
         return self._estimate_of(len(rows))(rows, W)
 
@@ -150,7 +164,9 @@ class Batches:
             return self._rows
         known, order = self._order
         if known != epoch:
-            order = np.random.default_rng([self._seed, epoch]).permutation(self._rows)
+            rng = np.random.default_rng([self._seed, epoch])
+            blocks = self._blocks
+            order = blocks.shuffled(rng) if blocks else rng.permutation(self._rows)
             self._order = epoch, order
         return order
 

@@ -5,7 +5,7 @@ files to an `Outcome`. `fit_model` trains on arrays.
 """
 
 from fastloss.training.fitting import fit_model
-from fastloss.training.job import MOST_CONFUSED, Job, Outcome, worst_pairs
+from fastloss.training.job import MOST_CONFUSED, Job, Outcome, reading, worst_pairs
 from fastloss.training.problem import Prepared, Splits, fit, load_rows, load_splits
 from fastloss.training.settings import SCHEDULES, Scale, Settings, fill_in, make_method, short
 from fastloss.training.sweep import Trial, parse_sweep, plan_trials, run_sweep
@@ -28,6 +28,7 @@ __all__ = [
     "make_method",
     "parse_sweep",
     "plan_trials",
+    "reading",
     "run_sweep",
     "short",
     "worst_pairs",

@@ -17,6 +17,7 @@ from fastloss.model import LinearModel
 from fastloss.optim import Record
 from fastloss.preprocessing import PreprocessingKind
 from fastloss.row_weights import as_sample_weight
+from fastloss.rows_on_disk import select
 from fastloss.training.problem import Prepared, Splits, fit, set_aside
 from fastloss.training.settings import Settings, fill_in
 
@@ -31,6 +32,7 @@ def fit_model(
     class_weight: Mapping[Any, float] | str | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
+    stream: bool | None = None,
     n_threads: int | None = None,
     callback: Callable[[Record], Any] | None = None,
 ) -> LinearModel:
@@ -47,7 +49,7 @@ def fit_model(
         train, held_out = set_aside(labels, validation, settings.seed)
         splits = Splits(whole.rows(train), None if held_out is None else whole.rows(held_out))
         weights = None if weights is None else weights[train]
-    prepared = Prepared.of(splits, preprocessing, weights)
+    prepared = Prepared.of(splits, preprocessing, weights, stream)
     named = _by_name(class_weight, dict(zip(classes.tolist(), names, strict=True)))
     settings = fill_in(replace(settings, class_weight=named), prepared.scale)
     result = fit(prepared, settings, n_threads=n_threads, callback=callback)
@@ -67,7 +69,8 @@ def _counted_rows(
     arrays.check_finite("X", rows, counted, X)
     if counted is None or counted.all():
         return rows, values, weights
-    return rows[counted], values[counted], None if weights is None else weights[counted]
+    chosen = select(rows, np.flatnonzero(counted))
+    return chosen, values[counted], None if weights is None else weights[counted]
 
 
 def _held_out(

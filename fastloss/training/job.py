@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,6 +25,7 @@ from fastloss.machine import cpu_name
 from fastloss.model import LinearModel, confusion_matrix
 from fastloss.optim import History, Record, Result
 from fastloss.optim.checkpoint import check_place
+from fastloss.passes import watched
 from fastloss.preprocessing import PreprocessingKind
 from fastloss.settings import threads_to_use
 from fastloss.training.problem import SYNTHETIC_SHAPE, Prepared, Splits, fit, load_splits
@@ -47,12 +48,29 @@ def no_bar(total: int) -> AbstractContextManager[Callable[[str, int], None]]:
     return nullcontext(lambda message, done: None)
 
 
+@contextmanager
+def reading(bar: Bar) -> Iterator[None]:
+    """Show a bar for passes over the rows that take seconds, until the block ends."""
+    with ExitStack() as stack:
+        shown: list[Callable[[str, int], None]] = []
+
+        def tell(share: float) -> None:
+            if not shown:
+                shown.append(stack.enter_context(bar(100)))
+            shown[0]("reading rows", round(100 * share))
+
+        with watched(tell):
+            yield
+
+
 @dataclass(frozen=True)
 class Job:
     """A request to ``fastloss train``, validated before any data is read."""
 
     settings: Settings
     data: Path | None = None
+    labels: str | None = None
+    stream: bool | None = None
     preprocessing: PreprocessingKind = "standardize"
     validation: int | None = None
     sweep: str | None = None
@@ -68,10 +86,12 @@ class Job:
             raise ValueError("a sweep keeps no checkpoint: pass either sweep or checkpoint")
         if self.sweep is None and self.n_trials is not None:
             raise ValueError("trials need a sweep: pass sweep too")
+        if self.labels is not None and self.data is None:
+            raise ValueError("labels need data: pass data too")
         if self.resume and self.checkpoint is None:
             raise ValueError("resume needs the checkpoint to continue from")
         if self.checkpoint is not None:
-            inputs = () if self.data is None else datasets.files_of(self.data)
+            inputs = () if self.data is None else datasets.files_of(self.data, self.labels)
             check_outputs([("checkpoint", self.checkpoint)], [("data", path) for path in inputs])
             check_place(self.checkpoint, is_resumed=self.resume)
         points = [self.settings]
@@ -81,8 +101,10 @@ class Job:
             points = plan_trials(parse_sweep(self.sweep), self.settings, self.n_trials)
         object.__setattr__(self, "points", points)
 
-    def run(self, bar: Bar = no_bar) -> Outcome:
+    def run(self, bar: Bar = no_bar, say: Callable[[str], None] | None = None) -> Outcome:
         """Load the data, train, and evaluate the model.
+
+        ``say`` is called with a line of text if the rows are read in blocks.
 
         Raises
         ------
@@ -92,9 +114,14 @@ class Job:
         """
         began = time.perf_counter()
         warm_up(self.settings.loss)
-        splits = load_splits(self.data, validation=self.validation, seed=self.settings.seed)
-        prepared = Prepared.of(splits, self.preprocessing)
-        points = [fill_in(point, prepared.scale) for point in self.points]
+        with reading(bar):
+            splits = load_splits(
+                self.data, labels=self.labels, validation=self.validation, seed=self.settings.seed
+            )
+            prepared = Prepared.of(splits, self.preprocessing, stream=self.stream)
+            if say is not None and prepared.is_streamed:
+                say(prepared.about_reading)
+            points = [fill_in(point, prepared.scale) for point in self.points]
         prepared.check_model(points[0])
         loaded = time.perf_counter()
         if self.sweep is None:
@@ -105,20 +132,27 @@ class Job:
         seconds = {"loading": loaded - began, "training": time.perf_counter() - loaded}
         outcome: Outcome | None = None
         # A Ctrl-C right after the training must not lose the model.
-        with suppress(KeyboardInterrupt), late_interrupts():
+        with suppress(KeyboardInterrupt), late_interrupts(), reading(bar):
             outcome = Outcome.of(prepared, trials, self, seconds)
         if outcome is None:
             raise KeyboardInterrupt
         return outcome
 
     def _fit(self, prepared: Prepared, settings: Settings, bar: Bar) -> Result:
-        with bar(total_steps(settings, len(prepared.X))) as progress:
+        with ExitStack() as stack:
+            progress = stack.enter_context(bar(total_steps(settings, len(prepared.X))))
+            last = ("starting", 0)
 
             def show(record: Record) -> None:
+                nonlocal last
                 accuracy = record.validation_accuracy
                 shown = "" if accuracy is None else f", validation {accuracy:.1%}"
-                progress(f"loss {record.loss:.4g}{shown}", record.step)
+                last = (f"loss {record.loss:.4g}{shown}", record.step)
+                progress(*last)
 
+            stack.enter_context(
+                watched(lambda share: progress(f"{last[0]}; {share:.0%} of a pass", last[1]))
+            )
             return fit(
                 prepared,
                 settings,
@@ -205,6 +239,7 @@ class Outcome:
                 "n_features": train.X.shape[1],
                 "class_names": train.class_names,
                 "preprocessing": self.job.preprocessing,
+                "read_in_blocks": self.model.about["read_in_blocks"],
             },
             "settings": asdict(self.settings),
             "accuracy": self.accuracies,

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss import data as datasets
-from fastloss.arrays import ClassWeight, Floats, as_integer, check_finite
-from fastloss.blocks import row_blocks
+from fastloss.arrays import ClassWeight, Floats, as_integer
 from fastloss.data import Dataset
 from fastloss.files import StrPath, read_archive
 from fastloss.labels import listed
@@ -24,7 +23,9 @@ from fastloss.model import LinearModel, accuracy
 from fastloss.objective import Objective
 from fastloss.optim import Record, Result, minimize
 from fastloss.optim.learning_rate import curvature, sample_of
+from fastloss.passes import pass_over
 from fastloss.preprocessing import Preprocessing, PreprocessingKind
+from fastloss.rows_on_disk import LazyRows, is_large, lazy_rows
 from fastloss.training.settings import Scale, Settings, make_method
 
 #: Rows, features and classes of the synthetic problem for runs without data; MNIST's width.
@@ -72,13 +73,19 @@ class Splits:
         return f"{self.train.name}: {', '.join(counts)}"
 
 
-def load_splits(path: StrPath | None, *, validation: int | None = None, seed: int = 0) -> Splits:
+def load_splits(
+    path: StrPath | None,
+    *,
+    labels: str | None = None,
+    validation: int | None = None,
+    seed: int = 0,
+) -> Splits:
     """Read the data set at ``path`` and set rows aside for validation.
 
     Parameters
     ----------
-    path : as for `data.load`; None: a synthetic problem. A single file has no test rows, and
-        neither has a folder without test files.
+    path, labels : as for `data.load`; no path: a synthetic problem. A single file has no test rows,
+        and neither has a folder without test files.
     validation, seed : number of training rows to set aside, and how: see `set_aside`.
 
     Raises
@@ -92,9 +99,9 @@ def load_splits(path: StrPath | None, *, validation: int | None = None, seed: in
         rows = whole.rows(slice(_SYNTHETIC_TEST_ROWS, None))
         test = whole.rows(slice(_SYNTHETIC_TEST_ROWS))
     else:
-        rows = datasets.load(path)
+        rows = datasets.load(path, labels=labels)
         if Path(path).is_dir():
-            test = _test_rows(path)
+            test = _test_rows(path, labels, rows)
     train, held_out = set_aside(rows.y, validation, seed)
     return Splits(rows.rows(train), None if held_out is None else rows.rows(held_out), test)
 
@@ -163,17 +170,23 @@ def _stratified(labels: Labels, n_chosen: int, seed: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def _test_rows(folder: StrPath) -> Dataset | None:
+def _test_rows(folder: StrPath, labels: str | None, train: Dataset) -> Dataset | None:
     try:
-        return datasets.load(folder, "test")
+        test = datasets.load(folder, "test", labels=labels)
     except FileNotFoundError:
         return None
+    try:
+        return test.numbered_as(train)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"the rows for test: {error}") from None
 
 
-def load_rows(path: StrPath, split: datasets.Split) -> tuple[NDArray[Any], Labels | None]:
-    """Return ``X`` (N, D) and the labels of a data set; None if an ``.npz`` has no labels.
+def load_rows(
+    path: StrPath, split: datasets.Split, labels: str | None = None
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return ``X`` (N, D) and the labels of a data set; None if a file has rows alone.
 
-    ``X`` may have entries that are not finite.
+    ``X`` may have entries that are not finite. Labels are as in the file, such as strings.
 
     Raises
     ------
@@ -185,8 +198,11 @@ def load_rows(path: StrPath, split: datasets.Split) -> tuple[NDArray[Any], Label
         with suppress(OSError, ValueError):
             if rows := read_archive(path, _rows_alone):
                 return rows["X"].reshape(len(rows["X"]), -1), None
-    labelled = datasets.load(path, split, require_finite=False)
-    return labelled.X, labelled.y
+    X = datasets.load_unlabelled(path, split) if labels is None else None
+    if X is not None:
+        return X, None
+    labelled = datasets.load(path, split, labels=labels, require_finite=False)
+    return labelled.X, labelled.values
 
 
 def _rows_alone(names: list[str]) -> list[str]:
@@ -198,6 +214,7 @@ def _rows_alone(names: list[str]) -> list[str]:
 class Prepared:
     """Splits, with preprocessed rows for training and validation, which runs read repeatedly.
 
+    ``X`` is a copy of the rows, or a `LazyRows` that preprocesses rows when they are read.
     ``weights`` are the sample weights of the training rows.
     """
 
@@ -213,28 +230,50 @@ class Prepared:
         splits: Splits,
         kind: PreprocessingKind = "standardize",
         weights: NDArray[np.float64] | None = None,
+        stream: bool | None = None,
     ) -> Prepared:
-        """Learn the preprocessing from the training rows and apply it."""
+        """Learn the preprocessing from the training rows, which must be finite, and apply it.
+
+        ``stream`` leaves the rows where they are, and preprocesses them when they are read.
+        Default: for rows that are `rows_on_disk.is_large`.
+        """
         if splits.train.n_classes < 2:
             names = " and ".join(map(repr, splits.train.class_names)) or "none"
             raise ValueError(f"{splits.train.name} has too few classes: {names}; 2 needed")
-        validation = splits.validation
-        for part in (splits.train, *(() if validation is None else (validation,))):
-            check_finite("X", part.X)
         preprocessing = Preprocessing.fit(splits.train.X, kind)
+
+        def prepared(X: NDArray[Any]) -> Floats:
+            # Some rows of a large file are lazy already.
+            is_streamed = isinstance(X, LazyRows) or is_large(X) if stream is None else stream
+            return lazy_rows(X, preprocessing) if is_streamed else preprocessing.apply(X)
+
         return cls(
             splits,
             preprocessing,
-            preprocessing.apply(splits.train.X),
-            None if validation is None else preprocessing.apply(validation.X),
+            prepared(splits.train.X),
+            None if splits.validation is None else prepared(splits.validation.X),
             weights,
+        )
+
+    @property
+    def is_streamed(self) -> bool:
+        """Return whether the training rows are preprocessed when they are read."""
+        return isinstance(self.X, LazyRows)
+
+    @property
+    def about_reading(self) -> str:
+        """Return a line that says how streamed rows are read."""
+        n_bytes = self.X.shape[0] * self.X.shape[1] * self.X.dtype.itemsize
+        return (
+            f"rows are read in blocks (a float copy would take {n_bytes / 1e9:.3g} GB of memory); "
+            "batches mix rows of shuffled blocks"
         )
 
     @cached_property
     @np.errstate(under="ignore")
     def scale(self) -> Scale:
         """Statistics of the training rows for `fill_in`."""
-        blocks = row_blocks(len(self.X), self.X[:1].nbytes)
+        blocks = pass_over(self.X, self.X[:1].nbytes)
         with np.errstate(over="ignore"):
             squares = sum(float(np.square(self.X[rows], dtype=np.float64).sum()) for rows in blocks)
         if not math.isfinite(squares):
@@ -294,6 +333,7 @@ class Prepared:
             loss=settings.loss,
             preprocessing=self.preprocessing,
             class_names=train.class_names,
+            classes=train.classes,  # type: ignore[arg-type]  # None: the numbers from 0
             image_shape=train.image_shape,
             about=dict(about or {}),
         )
@@ -308,6 +348,7 @@ class Prepared:
         }
         about = {
             "data": str(self.splits),
+            "read_in_blocks": self.is_streamed,
             "settings": str(settings),
             "accuracy": {name: accuracy(part.y, predicted[name]) for name, part in parts.items()},
             "stopped": result.message,
