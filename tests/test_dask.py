@@ -19,7 +19,7 @@ from distributed import Client
 import fastloss
 from fastloss import optim
 from fastloss.dask import DaskObjective
-from fastloss.dask.inputs import rows_in_block
+from fastloss.dask.block import rows_in_block
 from fastloss.dask.tree import partial_sums, total
 from fastloss.settings import threads_to_use
 

@@ -16,11 +16,32 @@ from fastloss.dask.tree import Parts, Sums, partial_sums
 from fastloss.losses.base import Loss
 from fastloss.objective import Objective
 from fastloss.row_weights import as_labels_and_weights
+from fastloss.rows_on_disk import mapped_file
 
+# At least so many blocks share the work, unless they would be smaller than _LEAST_BYTES.
+_LEAST_BLOCKS, _LEAST_BYTES = 64, 2**18
+# Larger blocks would be slow to load again; more blocks cost time in each evaluation.
+_MOST_BYTES, _MOST_BLOCKS = 2**27, 1024
+# Adding the gradient of a block reads and writes it; X should be this much larger.
+_GRADIENTS = 4
 # About this many evenly spread rows of each block represent it in a checkpoint.
 _HASHED_ROWS = 8
 # Sums of this many digests of 40 bits are exact in float64.
 _DIGEST_BITS = 40
+
+
+def rows_in_block(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> int:
+    """Return the number of rows in each block but the last; it depends on the shape alone.
+
+    >>> rows_in_block(1_000_000, 768, 1000, 4)  # 51 blocks of 61 MB
+    19688
+    """
+    row_bytes = max(1, n_features) * itemsize
+    gradient_bytes = 8 * n_features * n_classes
+    least = max(_LEAST_BYTES, min(_GRADIENTS * gradient_bytes, _MOST_BYTES)) // row_bytes
+    rows = max(-(-n_rows // _LEAST_BLOCKS), least)
+    rows = max(min(rows, _MOST_BYTES // row_bytes), -(-n_rows // _MOST_BLOCKS), 1)
+    return min(rows, max(n_rows, 1))
 
 
 @dataclass(frozen=True)
@@ -53,7 +74,8 @@ class Rows:
 
     def __sizeof__(self) -> int:
         """Return the bytes in memory, by which dask plans; labels and weights are kept twice."""
-        return int(np.asarray(self.X).nbytes + 32 * len(self.X))
+        in_memory = 0 if mapped_file(self.X) is not None else np.asarray(self.X).nbytes
+        return int(in_memory + 32 * len(self.X))
 
     def block(self, number: int, plan: Plan) -> Block:
         """Return the block of this number; `survey` has checked its rows."""
@@ -93,11 +115,11 @@ def survey(rows: Rows, n_classes: int | None, ignore_index: int | None) -> Facts
     """Check a block, in one pass over its labels and weights."""
     n_rows = 0
     try:
-        X = arrays.as_array("X", rows.X)
-        n_rows = len(X) if X.ndim else 0
-        if X.ndim == 2 and not n_rows:
-            return Facts(0, X.shape[1], X.dtype.name)
-        X = arrays.as_rows(X)
+        shape = np.shape(rows.X)
+        n_rows = shape[0] if shape else 0
+        if len(shape) == 2 and not n_rows:
+            return Facts(0, shape[1], rows.X.dtype.name)
+        X = arrays.as_rows(rows.X)
         labels, weights = as_labels_and_weights(
             rows.y, n_rows, ignore_index, rows.sample_weight, None, is_mean=False
         )

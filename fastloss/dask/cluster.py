@@ -65,7 +65,7 @@ class ClusterRows(Store):
         self._plan: Plan | None = None
         try:
             self._rows = self._load(triples)
-            self._follow(self._rows, progress)
+            follow(client, self._rows, timeout, progress)
             known: dict[int, Facts] = {}
             for answer in self._call(work.survey_all, n_classes, ignore_index):
                 known.update(answer)
@@ -84,7 +84,7 @@ class ClusterRows(Store):
         Rows in memory stay on their worker, where the scheduler prefers to use them. Others are
         placed by number: consecutive blocks on the same worker, so that few sums come back.
         """
-        threads = self._wait_for_workers()
+        threads = _wait_for_workers(self._client, self._timeout)
         rows = [dask.delayed(work.read, pure=False)(*triple) for triple in triples]
         places = _by_number(threads, len(rows))
         for number, address in self._holders_of([triple[0] for triple in triples]).items():
@@ -105,7 +105,7 @@ class ClusterRows(Store):
         every = [future for own in futures.values() for future in own]
         if not every:
             return {}
-        self._follow(every)
+        follow(self._client, every, self._timeout)
         found = self._client.who_has(every)
         held = {}
         for number, own in futures.items():
@@ -113,41 +113,6 @@ class ClusterRows(Store):
             if addresses:
                 held[number] = max(sorted(set(addresses)), key=addresses.count)
         return held
-
-    def _wait_for_workers(self) -> dict[str, int]:
-        """Return the threads of each worker; raise if there is none for too long."""
-        until = time.monotonic() + self._timeout
-        while True:
-            threads: dict[str, int] = self._client.nthreads()
-            if threads:
-                return threads
-            if time.monotonic() > until:
-                address = self._client.scheduler.address
-                raise RuntimeError(f"{address} has had no worker for {self._timeout:g} s")
-            time.sleep(_POLL_SECONDS)
-
-    def _follow(self, futures: Sequence[Future], progress: Progress | None = None) -> None:
-        """Wait until all futures are finished; raise the error of one, or if no worker is left."""
-        while True:
-            try:
-                distributed.wait(futures, timeout=_POLL_SECONDS)
-            except distributed.TimeoutError:
-                self._wait_for_workers()
-            except CancelledError:
-                pass  # the states below say which future
-            n_done = sum(future.status == "finished" for future in futures)
-            if progress is not None:
-                progress(f"{n_done} of {len(futures)} blocks loaded", n_done / len(futures))
-            for number, future in enumerate(futures):
-                if future.status == "error":
-                    raise future.exception()
-                if future.status == "cancelled":
-                    raise RuntimeError(
-                        f"block {number} was cancelled, or was lost with a worker and cannot be "
-                        "computed again because its data was scattered"
-                    )
-            if n_done == len(futures):
-                return
 
     def settle(self, plan: Plan) -> None:
         self._plan = replace(plan, first_rows=self._first_rows)
@@ -231,7 +196,7 @@ class ClusterRows(Store):
         if self._holders is None or any(rows.status != "finished" for rows in self._rows):
             self._holders = None
             while self._holders is None:
-                self._follow(self._rows)
+                follow(self._client, self._rows, self._timeout)
                 self._holders = self._find()
         return self._holders
 
@@ -277,6 +242,45 @@ class ClusterRows(Store):
         rows, self._rows, self._holders = self._rows, [], None
         if rows and self._client.status == "running":
             self._client.cancel(rows)
+
+
+def _wait_for_workers(client: Client, timeout: float) -> dict[str, int]:
+    """Return the threads of each worker; raise if there is none for too long."""
+    until = time.monotonic() + timeout
+    while True:
+        threads: dict[str, int] = client.nthreads()
+        if threads:
+            return threads
+        if time.monotonic() > until:
+            address = client.scheduler.address
+            raise RuntimeError(f"{address} has had no worker for {timeout:g} s")
+        time.sleep(_POLL_SECONDS)
+
+
+def follow(
+    client: Client, futures: Sequence[Future], timeout: float, progress: Progress | None = None
+) -> None:
+    """Wait until all futures are finished; raise the error of one, or if no worker is left."""
+    while True:
+        try:
+            distributed.wait(futures, timeout=_POLL_SECONDS)
+        except distributed.TimeoutError:
+            _wait_for_workers(client, timeout)
+        except CancelledError:
+            pass  # the states below say which future
+        n_done = sum(future.status == "finished" for future in futures)
+        if progress is not None:
+            progress(f"{n_done} of {len(futures)} blocks loaded", n_done / len(futures))
+        for number, future in enumerate(futures):
+            if future.status == "error":
+                raise future.exception()
+            if future.status == "cancelled":
+                raise RuntimeError(
+                    f"block {number} was cancelled, or was lost with a worker and cannot be "
+                    "computed again because its data was scattered"
+                )
+        if n_done == len(futures):
+            return
 
 
 class BlocksMoved(Exception):

@@ -11,30 +11,10 @@ from dask.delayed import Delayed
 from distributed import Client, Future
 
 from fastloss.arrays import as_array, flat_column
+from fastloss.dask.block import rows_in_block
 
 #: ``(X, y, sample_weight)`` of a block: delayed objects, futures, arrays or None.
 Triple = tuple[Any, Any, Any]
-
-# At least so many blocks share the work, unless they would be smaller than _LEAST_BYTES.
-_LEAST_BLOCKS, _LEAST_BYTES = 64, 2**18
-# Larger blocks would be slow to load again; more blocks cost time in each evaluation.
-_MOST_BYTES, _MOST_BLOCKS = 2**27, 1024
-# Adding the gradient of a block reads and writes it; X should be this much larger.
-_GRADIENTS = 4
-
-
-def rows_in_block(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> int:
-    """Return the number of rows in each block but the last; it depends on the shape alone.
-
-    >>> rows_in_block(1_000_000, 768, 1000, 4)  # 51 blocks of 61 MB
-    19688
-    """
-    row_bytes = max(1, n_features) * itemsize
-    gradient_bytes = 8 * n_features * n_classes
-    least = max(_LEAST_BYTES, min(_GRADIENTS * gradient_bytes, _MOST_BYTES)) // row_bytes
-    rows = max(-(-n_rows // _LEAST_BLOCKS), least)
-    rows = max(min(rows, _MOST_BYTES // row_bytes), -(-n_rows // _MOST_BLOCKS), 1)
-    return min(rows, max(n_rows, 1))
 
 
 def as_blocks(

@@ -41,8 +41,8 @@ class DaskObjective(BaseObjective):
     ----------
     X : the rows, in one of these forms:
 
-        - a dask array (N, D) of float16, float32, float64 or uint8. It is cut into blocks by its shape, so
-          its chunks do not matter. Unknown chunk sizes are computed once.
+        - a dask array (N, D) of float16, float32, float64 or uint8. It is cut into blocks by its
+          shape, so its chunks do not matter. Unknown chunk sizes are computed once.
         - a list of blocks: delayed objects, futures or arrays (n, D); or pairs ``(X, y)`` of
           these, without ``y``. The blocks stay as they are.
         - a mapping from workers to blocks or pairs.
