@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -65,4 +66,20 @@ def _client(scheduler: str | None, workers: int, n_threads: int) -> Iterator[Any
         ) as cluster,
         Client(cluster) as client,
     ):
+        client.register_plugin(ignore_interrupts())
         yield client
+
+
+def ignore_interrupts() -> Any:
+    """Return a plugin of workers that lets Ctrl-C end the run, but not its local workers.
+
+    A terminal sends Ctrl-C to all processes of a command, and the run needs its workers until it
+    has kept the result.
+    """
+    from distributed import WorkerPlugin
+
+    class IgnoreInterrupts(WorkerPlugin):  # type: ignore[misc]
+        def setup(self, worker: Any) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return IgnoreInterrupts()
