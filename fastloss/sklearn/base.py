@@ -56,6 +56,10 @@ class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._set(rows, *fitted(rows, self._plan(rows), W))
         return self
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether a fit has succeeded; one that fails may set ``n_features_in_``."""
+        return hasattr(self, "coef_")
+
     def _last_fit(self) -> tuple[Floats, NDArray[Any]] | None:
         """Return weights and classes of the last fit, if there was one."""
         return (self._weights(), self.classes_) if hasattr(self, "coef_") else None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastloss import optim
-from fastloss.arrays import Floats, check_finite
+from fastloss.arrays import Floats, check_finite, ieee_arithmetic
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.losses.crammer_singer import CrammerSinger
@@ -50,7 +50,8 @@ def fitted(rows: TrainingSet, plan: Plan, W: Floats | None) -> tuple[Floats, int
     KeyboardInterrupt : also if `optim.minimize` has caught it, because no search should go on.
     """
     try:
-        result = _minimum(rows, plan, _start(rows, plan) if W is None else W)
+        with ieee_arithmetic():
+            result = _minimum(rows, plan, _start(rows, plan) if W is None else W)
     except (ValueError, optim.DivergedError):
         check_rows(rows.X)
         raise

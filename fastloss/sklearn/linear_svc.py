@@ -37,6 +37,8 @@ class LinearSVC(LinearEstimator):
 
     - The bias is not penalised. scikit-learn's is, with the strength ``1 / intercept_scaling**2``,
       so results agree with ``fit_intercept=False``, or as its ``intercept_scaling`` grows.
+    - A class weight multiplies all terms of a row's loss. With more than two classes,
+      scikit-learn's multiplies only the term of the row's own class.
     - ``tol`` limits the gradient, and ``max_iter`` counts iterations of L-BFGS, as in
       `LogisticRegression`; scikit-learn's are those of its library liblinear.
     - "squared_hinge" is smooth and ends at the minimum. "hinge" and "crammer_singer" have kinks,

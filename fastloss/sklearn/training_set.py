@@ -22,8 +22,8 @@ from fastloss.settings import AUTO, environment, requested_backend
 
 ClassWeight = Mapping[Any, float] | Literal["balanced"]
 
-# Types of rows that kernels read. Rows of another type are cast to the first one.
-_ROW_TYPES = [np.float64, np.float32, np.uint8]
+# Rows of another type are cast to the first one.
+_ROW_TYPES = [np.dtype(np.float64), *arrays.ROW_TYPES]
 # NumPy evaluates a problem of so few multiply-adds in about a millisecond. Importing Numba takes as
 # long as a thousand of these, and compiling a kernel as long as ten thousand.
 _SMALL = 2**20
@@ -77,14 +77,14 @@ class TrainingSet:
             intercept=intercept,
             sample_weight=self.sample_weight,
             class_weight=self.class_weight,
-            backend=self._backend(),
+            backend="numpy" if self._is_small() else AUTO,
+            n_threads=1 if self._is_small() else None,
         )
 
-    def _backend(self) -> str:
-        """Return "auto", or "numpy" for a small problem unless the user has chosen a backend."""
+    def _is_small(self) -> bool:
+        """Return whether to compile no kernel, and start no threads: see `_SMALL`."""
         chosen, _ = requested_backend(AUTO, environment())
-        is_small = self.X.size * len(self.classes) < _SMALL
-        return "numpy" if is_small and chosen == AUTO else AUTO
+        return chosen == AUTO and self.X.size * len(self.classes) < _SMALL
 
 
 def training_set(
