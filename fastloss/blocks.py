@@ -28,6 +28,23 @@ def row_blocks(
         yield slice(start, min(n_rows, start + step))
 
 
+class Room:
+    """Memory for the results of blocks (n, ``n_columns``), the first of which is the largest.
+
+    New memory for each block would cost more than the arithmetic: the system clears its pages.
+    """
+
+    def __init__(self, n_columns: int, dtype: np.dtype[Any]) -> None:
+        self._array = np.empty((0, n_columns), dtype)
+
+    def of(self, rows: slice) -> NDArray[Any]:
+        """Return an array for the results of these rows; it overwrites the last one."""
+        n_rows = rows.stop - rows.start
+        if n_rows > len(self._array):
+            self._array = np.empty((n_rows, self._array.shape[1]), self._array.dtype)
+        return self._array[:n_rows]
+
+
 def float_blocks(
     X: NDArray[Any],
     dtype: np.dtype[Any],

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastloss import arrays
 from fastloss.advice import in_order
 from fastloss.arrays import Floats
+from fastloss.blocks import Room
 from fastloss.files import DataFormatError, StrPath, check_archive, read_archive, written_whole
 from fastloss.labels import as_classes, class_numbers
 from fastloss.losses import available_losses, get_loss, name_of
@@ -236,8 +237,9 @@ class LinearModel:
                 f"X has {X.shape[1]} features a row, the model was trained on {self.n_features}"
             )
         row_bytes = max(self.n_features, self.n_classes) * self.W.itemsize
+        room = Room(self.n_features, self.W.dtype)
         for rows in pass_over(X, row_bytes):
-            block = self.preprocessing.apply(X[rows]) @ self.W[:-1] + self.W[-1]
+            block = self.preprocessing.apply(X[rows], room.of(rows)) @ self.W[:-1] + self.W[-1]
             # Checking the scores first is cheaper: most rows have more features than scores.
             if require_finite and not np.isfinite(block).all():
                 arrays.check_finite("X", X, source=source)

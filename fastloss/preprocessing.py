@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastloss import arrays
 from fastloss.arrays import Floats
-from fastloss.blocks import row_blocks
+from fastloss.blocks import Room, row_blocks
 from fastloss.passes import pass_over
 
 PreprocessingKind = Literal["none", "mean_image", "standardize"]
@@ -68,13 +67,13 @@ class Preprocessing:
         # Scaling by powers of two is exact, and keeps sums and squares from over- or underflowing.
         # In float64, those of float32 never do.
         scale = plain._scale(X)
-        mean = plain._mean(X, lambda block: block / scale) * scale
+        mean = plain._mean(X, scale) * scale
         centred = replace(plain, mean=mean.astype(plain.dtype))
         if kind == "mean_image":
             return centred
         # Centred on the stored mean: a constant column then deviates by rounding only.
         scale = centred._scale(X)
-        deviation = np.sqrt(centred._mean(X, lambda block: np.square(block / scale))) * scale
+        deviation = np.sqrt(centred._mean(X, scale, is_squared=True)) * scale
         return centred._divided_by(deviation, mean)
 
     @classmethod
@@ -106,12 +105,17 @@ class Preprocessing:
         return replace(self, deviation=typed)
 
     def _mean(
-        self, X: NDArray[Any], function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+        self, X: NDArray[Any], scale: NDArray[np.float64], *, is_squared: bool = False
     ) -> NDArray[np.float64]:
-        """Return the mean (D,) over rows of ``function`` of the preprocessed rows in float64."""
-        total = np.zeros(X.shape[1])
+        """Return the mean (D,) of preprocessed rows / ``scale``, or of squares, in float64."""
+        total, room = np.zeros(X.shape[1]), Room(X.shape[1], self.dtype)
+        doubles = Room(X.shape[1], total.dtype)
         for rows in pass_over(X, X.shape[1] * total.itemsize):
-            total += function(self.apply(X[rows]).astype(np.float64)).sum(axis=0)
+            block = doubles.of(rows)
+            np.divide(self.apply(X[rows], room.of(rows)), scale, out=block)
+            if is_squared:
+                np.square(block, out=block)
+            total += block.sum(axis=0)
         return total / len(X)
 
     def _scale(self, X: NDArray[Any]) -> NDArray[np.float64]:

@@ -145,6 +145,18 @@ def test_damaged_files_raise(tmp_path, name):
         data.load(write(tmp_path / name, whole), labels="kind")
 
 
+@pytest.mark.parametrize("name", ["t.arrow", "stream.arrow", "t.feather"])
+def test_wrong_offsets_of_lists_raise(tmp_path, name):
+    """Reading beyond the file would crash the process."""
+    file = save(pa.table({"x": LISTS["lists"], "y": np.arange(N) % 2}), tmp_path / name)
+    offsets = np.arange(0, 20, 5, dtype=np.int32).tobytes()
+    whole = file.read_bytes()
+    if offsets not in whole:
+        pytest.skip("the file is compressed")
+    write(file, whole.replace(offsets, offsets[:12] + b"\0\0\0\x40", 1))
+    assert f"not a complete {file.suffix[1:]} file (ArrowInvalid: " in str(failure(data.load, file))
+
+
 def test_missing_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"t\.parquet needs pyarrow: pip install '\.\[arrow\]'"):

@@ -38,12 +38,17 @@ def setting(tmp_path, monkeypatch) -> dict[str, Any]:
     data = fastloss.data.synthetic(700, 8, 3)
     monkeypatch.chdir(tmp_path)
     np.save("X.npy", data.X[:600])
+    names = np.array(["cat", "dog", "owl"])[data.y[:600]]
+    np.save("y.npy", names)
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"x": data.X[:600, 0], "kind": names}), "X.parquet")
     scope: dict[str, Any] = {
         "X": data.X[:600],
         "y": data.y[:600],
         "W": np.zeros((8, 3), np.float32),
         "half_X": data.X[:600].astype(np.float16),
-        "names": np.array(["cat", "dog", "owl"])[data.y[:600]],
+        "names": names,
         "held_out": fastloss.Objective(data.X[600:], data.y[600:]),
         "row_weights": np.linspace(0.5, 1.5, 600),
         "rows": np.arange(32),

@@ -22,7 +22,10 @@ from fastloss.version import install_extra
 LABEL_COLUMNS = ("label", "labels", "y", "target")
 #: Ends of file names.
 SUFFIXES = (".parquet", ".arrow", ".feather")
-BATCH_ROWS = 8192
+#: Rows read at once.
+BATCH_ROWS = 4096
+# A cache line of float32.
+_PARQUET_COLUMNS = 16
 
 
 def load_arrow(
@@ -97,12 +100,16 @@ def _rows_file(path: Path, split: Split) -> Path:
 
 @dataclass(frozen=True)
 class _Table:
-    """A file's columns, number of rows, and batches of rows."""
+    """A file's columns, number of rows, and function that reads columns in batches of rows.
+
+    ``n_together`` is the number of columns to read at once.
+    """
 
     file: Path
     types: dict[str, Any]
     n_rows: int
-    batches: Callable[[], Iterator[Any]]
+    batches: Callable[[list[str]], Iterator[Any]]
+    n_together: int
 
     @property
     def names(self) -> list[str]:
@@ -121,41 +128,57 @@ def _readable(file: Path) -> Iterator[_Table]:
     except ImportError as error:
         raise ImportError(f"{file} needs pyarrow: {install_extra('arrow')}") from error
     try:
-        if file.suffix == ".parquet":
-            # Mapped, because pyarrow would read a group of rows into memory besides its numbers.
-            parquet = pyarrow.parquet.ParquetFile(file, memory_map=True)
-            schema, n_rows = parquet.schema_arrow, parquet.metadata.num_rows
-            yield _Table(
-                file,
-                dict(zip(schema.names, schema.types, strict=True)),
-                n_rows,
-                lambda: parquet.iter_batches(BATCH_ROWS),
-            )
-        else:
-            schema, _ = _open_ipc(pyarrow, file)
-            n_rows = sum(batch.num_rows for batch in _open_ipc(pyarrow, file)[1])
-            yield _Table(
-                file,
-                dict(zip(schema.names, schema.types, strict=True)),
-                n_rows,
-                lambda: _open_ipc(pyarrow, file)[1],
-            )
+        yield _open_parquet(file) if file.suffix == ".parquet" else _open_ipc(file)
     except DataFormatError:
         raise
-    except (pyarrow.ArrowException, KeyError, OSError) as error:  # KeyError: two equal names
+    except (pyarrow.ArrowException, KeyError, OSError, ValueError) as error:
         problem = f"not a complete {file.suffix[1:]} file ({named(error)})"
         raise DataFormatError(file, problem) from error
 
 
-def _open_ipc(pyarrow: Any, file: Path) -> tuple[Any, Iterator[Any]]:
+def _open_parquet(file: Path) -> _Table:
+    from pyarrow.parquet import ParquetFile
+
+    # Mapped, because pyarrow would read a group of rows into memory besides its numbers.
+    parquet = ParquetFile(file, memory_map=True)
+    schema = parquet.schema_arrow
+    types = dict(zip(schema.names, schema.types, strict=True))
+    n_rows = parquet.metadata.num_rows
+
+    def batches(names: list[str]) -> Iterator[Any]:
+        return parquet.iter_batches(BATCH_ROWS, columns=names)
+
+    # All columns at once would need a buffer for each of them.
+    return _Table(file, types, n_rows, batches, _PARQUET_COLUMNS)
+
+
+def _open_ipc(file: Path) -> _Table:
+    schema, batches = _ipc_batches(file)
+    types = dict(zip(schema.names, schema.types, strict=True))
+    n_rows = sum(batch.num_rows for batch in batches)
+    # Batches are mapped with all columns; choosing some would copy them.
+    return _Table(file, types, n_rows, lambda names: _ipc_batches(file)[1], len(types))
+
+
+def _ipc_batches(file: Path) -> tuple[Any, Iterator[Any]]:
     """Return the schema and the batches of an Arrow file, or of a stream in a file."""
-    source = pyarrow.memory_map(str(file))
-    if source.read(6) == b"ARROW1":
-        reader = pyarrow.ipc.open_file(source)
-        return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
+    import pyarrow
+
+    source, ipc = pyarrow.memory_map(str(file)), pyarrow.ipc
+    is_file = source.read(6) == b"ARROW1"
     source.seek(0)
-    reader = pyarrow.ipc.open_stream(source)
-    return reader.schema, iter(reader)
+    if not is_file:
+        stream = ipc.open_stream(source)
+        return stream.schema, map(_valid, stream)
+    reader = ipc.open_file(source)
+    batches = map(reader.get_batch, range(reader.num_record_batches))
+    return reader.schema, map(_valid, batches)
+
+
+def _valid(batch: Any) -> Any:
+    """Return a batch; raise if it is damaged, because wrong offsets would crash pyarrow."""
+    batch.validate(full=True)
+    return batch
 
 
 def _label_column(table: _Table, name: str | None) -> str | None:
@@ -176,27 +199,27 @@ def _read(table: _Table, label: str | None) -> tuple[npt.NDArray[Any], npt.NDArr
     """Return X, and the labels, which are empty without a column of them."""
     names = [name for name in table.names if name != label]
     is_list = _are_lists(table, names)
-    X: npt.NDArray[Any] | None = None
-    values: list[npt.NDArray[Any]] = []
-    start = 0
-    for batch in table.batches():
-        if batch.num_rows == 0:
-            continue
-        if label is not None:
-            values.append(_values(batch.column(label)))
-        columns = [_numbers(table, name, batch.column(name), start, is_list) for name in names]
-        if X is None:
-            n_columns = columns[0].shape[1] if is_list else len(columns)
-            X = np.empty((table.n_rows, n_columns), _dtype(table, names))
-        block = X[start : start + batch.num_rows]
-        if is_list and columns[0].shape[1] != X.shape[1]:
-            raise table.fault(names[0], _lengths(start, columns[0].shape[1], X.shape[1]))
-        for j, numbers in enumerate(columns):
-            block[:, slice(None) if is_list else j] = numbers
-        start += batch.num_rows
-    if X is None:
+    if table.n_rows == 0:
         raise DataFormatError(table.file, "has no rows")
-    return X, np.concatenate(values or [np.empty(0)])
+    values = [np.empty(0)]
+    if label is not None:
+        values = [_values(batch.column(label)) for batch in table.batches([label])]
+    X: npt.NDArray[Any] | None = None
+    for first in range(0, len(names), table.n_together):
+        group, start = names[first : first + table.n_together], 0
+        for batch in filter(len, table.batches(group)):
+            columns = [_numbers(table, name, batch.column(name), start, is_list) for name in group]
+            if X is None:
+                n_columns = columns[0].shape[1] if is_list else len(names)
+                X = np.empty((table.n_rows, n_columns), _dtype(table, names))
+            block = X[start : start + batch.num_rows]
+            if is_list and columns[0].shape[1] != X.shape[1]:
+                raise table.fault(group[0], _lengths(start, columns[0].shape[1], X.shape[1]))
+            for j, numbers in enumerate(columns, first):
+                block[:, slice(None) if is_list else j] = numbers
+            start += batch.num_rows
+    assert X is not None
+    return X, np.concatenate(values)
 
 
 def _are_lists(table: _Table, names: list[str]) -> bool:
@@ -245,7 +268,7 @@ def _numbers(table: _Table, name: str, column: Any, start: int, is_list: bool) -
     if numbers.null_count:
         place = int(numbers.is_null().to_numpy(zero_copy_only=False).argmax())
         raise table.fault(name, f"lacks a number in row {start + place * n // len(numbers)}")
-    return numbers.to_numpy(zero_copy_only=False).reshape(n, -1)
+    return numbers.to_numpy(zero_copy_only=False).reshape(n, len(numbers) // n)
 
 
 def _lengths(row: int, found: int, expected: int) -> str:

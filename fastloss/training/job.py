@@ -50,14 +50,17 @@ def no_bar(total: int) -> AbstractContextManager[Callable[[str, int], None]]:
 
 @contextmanager
 def reading(bar: Bar) -> Iterator[None]:
-    """Show a bar for passes over the rows that take seconds, until the block ends."""
+    """Show a bar for each pass over the rows that takes seconds, until the block ends."""
     with ExitStack() as stack:
-        shown: list[Callable[[str, int], None]] = []
+        progress, last = None, 1.0
 
         def tell(share: float) -> None:
-            if not shown:
-                shown.append(stack.enter_context(bar(100)))
-            shown[0]("reading rows", round(100 * share))
+            nonlocal progress, last
+            if progress is None or share < last:  # another pass
+                stack.close()
+                progress = stack.enter_context(bar(100))
+            last = share
+            progress("reading rows", round(100 * share))
 
         with watched(tell):
             yield
@@ -119,10 +122,10 @@ class Job:
                 self.data, labels=self.labels, validation=self.validation, seed=self.settings.seed
             )
             prepared = Prepared.of(splits, self.preprocessing, stream=self.stream)
-            if say is not None and prepared.is_streamed:
-                say(prepared.about_reading)
             points = [fill_in(point, prepared.scale) for point in self.points]
         prepared.check_model(points[0])
+        if say is not None and prepared.is_streamed:
+            say(prepared.about_reading)
         loaded = time.perf_counter()
         if self.sweep is None:
             trials = [Trial(0, points[0], self._fit(prepared, points[0], bar))]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastloss import data as datasets
 from fastloss.arrays import ClassWeight, Floats, as_integer
 from fastloss.base_objective import BaseObjective
+from fastloss.blocks import Room
 from fastloss.data import Dataset
 from fastloss.files import StrPath, read_archive
 from fastloss.labels import listed
@@ -281,8 +282,10 @@ class Prepared:
     def scale(self) -> Scale:
         """Statistics of the training rows for `fill_in`."""
         blocks = pass_over(self.X, self.X[:1].nbytes)
+        room, squares = Room(self.X.shape[1], np.dtype(np.float64)), 0.0
         with np.errstate(over="ignore"):
-            squares = sum(float(np.square(self.X[rows], dtype=np.float64).sum()) for rows in blocks)
+            for rows in blocks:
+                squares += float(np.square(self.X[rows], out=room.of(rows), dtype=np.float64).sum())
         if not math.isfinite(squares):
             raise ValueError(
                 f"X has too large entries for {self.X.dtype}: the squared lengths of its rows sum "
