@@ -88,6 +88,9 @@ class BaseObjective(ABC):
     def facts(self) -> dict[str, str]:
         """Return what a checkpoint compares, by name: the data, the loss and the penalty."""
 
+    def close(self) -> None:  # noqa: B027  (rows of this process need nothing)
+        """Free rows that are kept elsewhere; the objective cannot be called again."""
+
     def penalised(self, W: Floats) -> Floats:
         """Return the rows of ``W`` that the penalty counts: all but the bias."""
         return W[:-1] if self.intercept else W
