@@ -99,6 +99,17 @@ def test_blocks_without_rows_of_a_batch_add_nothing():
     assert total(parts, 5) == (4.0, None)
 
 
+def test_float32_sums_of_a_thousand_blocks_lose_few_digits():
+    gradients = np.random.default_rng(0).random((1024, 50)).astype(np.float32)
+
+    def evaluate(number):
+        return 0.0, gradients[number].copy()
+
+    _, gradient = total(partial_sums(range(1024), 1024, evaluate), 1024)
+    assert gradient.dtype == np.float32
+    np.testing.assert_allclose(gradient, gradients.sum(axis=0, dtype=np.float64), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("shape", "itemsize", "least", "most"),
     [

@@ -108,6 +108,20 @@ def _pair() -> list[object]:
     return dask.delayed((X, y)).compute()
 
 
+def test_cancelled_rows_are_one_error_and_keep_the_checkpoint(client, tmp_path):
+    def cancel(record):
+        if record.step == 2:
+            client.cancel(objective._store._rows)
+
+    path = tmp_path / "run.npz"
+    with (
+        DaskObjective(ROWS, y, n_classes=C) as objective,
+        pytest.raises(RuntimeError, match="block 0 was cancelled"),
+    ):
+        optim.minimize(objective, START, "gradient_descent", callback=cancel, checkpoint=path)
+    assert optim.checkpoint.Checkpoint.load(path).state.step == 2
+
+
 def test_ctrl_c_while_rows_load_frees_the_cluster(client):
     loads = [dask.delayed(_slowly)(number) for number in range(4)]
     timer = threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT])

@@ -88,7 +88,7 @@ class ReducedRows(Store):
         own = self._block.sums(W, needs_gradient, rows) or (0.0, gradient)
         if not needs_gradient:
             return float(self._sum(own[0])[0]), None
-        summed = self._sum(*own)  # type: ignore[arg-type]  # there is a gradient
+        summed = self._sum(*own)
         return float(summed[0]), summed[1:].reshape(W.shape)
 
     def _check_numbered(self) -> None:
