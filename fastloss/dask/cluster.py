@@ -147,7 +147,8 @@ class ClusterRows(Store):
             self._holders = None
             lost = errors[0] if errors else None
         raise RuntimeError(
-            f"workers were lost in {_ATTEMPTS} evaluations in a row; do they have enough memory?"
+            f"{_ATTEMPTS} evaluations in a row failed, because workers were lost or could not read "
+            f"their rows; the last reason: {lost or 'a worker left the cluster'}"
         ) from lost
 
     def _ask(
