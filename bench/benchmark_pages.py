@@ -37,8 +37,8 @@ Each library runs as its own documentation writes it, in the layout it is fastes
 and JAX hold `W` as (C, D). The timed call converts nothing. PyTorch's hinge is `multi_margin_loss`
 times C. `chunked` is `linear_cross_entropy` with its own choice of chunks. JAX's hinge is written
 in `jax.numpy`. scikit-learn is `LinearModelLoss`, the private class that its `LogisticRegression`
-minimises. Where `X` is `uint8`, fastloss reads it as it is, and each peer gets a float32 copy made
-beforehand."""
+minimises. Where `X` is `uint8` or float16, fastloss reads it as it is, and each peer gets a float32
+copy made beforehand."""
 
 
 def titled(table: Table) -> str:

@@ -42,6 +42,7 @@ _CONTENDERS = (
     " --seconds 6 --loss softmax"
 )
 _BOTH = f"{_CONTENDERS} --loss hinge"
+_FEATURES = "--sizes 20000x768x100"
 #: By file stem, in the order of the index.
 SECTIONS = {
     "losses": Section("Every loss, and gradients", "--sizes 4000 --seconds 4", CIFAR10),
@@ -49,6 +50,10 @@ SECTIONS = {
     "mnist": Section("MNIST pixels", f"{_BOTH} --sizes 60000", "mnist"),
     "uint8": Section(
         "CIFAR-10 pixels as uint8", f"{_CONTENDERS} --dtype uint8 --sizes 4000", CIFAR10
+    ),
+    "features": Section("Features of a network", f"{_CONTENDERS} {_FEATURES}"),
+    "float16": Section(
+        "The same features as float16", f"{_CONTENDERS} --dtype float16 {_FEATURES}"
     ),
     "classes": Section("A thousand classes", f"{_CONTENDERS} --sizes 8192x2048x1000"),
     "minibatch": Section("Few rows", f"{_CONTENDERS} --sizes 256x3073x10,200x65x10"),

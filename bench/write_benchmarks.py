@@ -42,6 +42,8 @@ HEADLINE = {
     "CIFAR-10 pixels": ("cifar10", "4000 x 3073 x 10"),
     "MNIST pixels": ("mnist", "60000 x 785 x 10"),
     "CIFAR-10 as uint8": ("uint8", "4000 x 3073 x 10"),
+    "features of a network": ("features", "20000 x 768 x 100"),
+    "features as float16": ("float16", "20000 x 768 x 100"),
     "a thousand classes": ("classes", "8192 x 2048 x 1000"),
     "a minibatch": ("minibatch", "256 x 3073 x 10"),
     "tabular rows": ("tabular", "2000000 x 10 x 2"),

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastloss.arrays import Floats
 from fastloss.losses.base import Loss
 from fastloss.penalties import Penalty
+from fastloss.settings import threads_to_use
 
 #: ``(rows, W) -> (loss, dW)``: an estimate from some of the rows, as `Minibatch` is.
 Estimate = Callable[[NDArray[np.int64], Floats], tuple[float, Floats]]
@@ -42,6 +43,11 @@ class BaseObjective(ABC):
     @abstractmethod
     def weight_sum(self) -> float:
         """Return the sum of the factors of the rows' losses: 1 for the mean."""
+
+    @property
+    def n_threads(self) -> int:
+        """Return the number of threads that a method may use between evaluations."""
+        return threads_to_use()
 
     @property
     def n_parameter_rows(self) -> int:

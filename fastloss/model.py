@@ -161,7 +161,7 @@ class LinearModel:
         stream : leave the rows where they are, and preprocess them in blocks when they are read.
             Batches then mix rows of shuffled blocks. Default: for a memory-mapped ``X`` (as of
             ``np.load("X.npy", mmap_mode="r")``) whose float copy takes a quarter of the memory.
-            Other rows are copied once, which makes later passes faster.
+            Other rows are copied once, which makes later passes faster; True saves this copy.
         patience : stop when so many records (one an epoch of batches, or one a step on all rows)
             in a row do not exceed the highest validation accuracy.
         restore_best : keep the ``W`` of the record with the highest validation accuracy, the

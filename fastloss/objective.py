@@ -165,6 +165,11 @@ class Objective(BaseObjective):
         """Return the sum of the factors of the rows' losses: 1 for the mean."""
         return float(self.row_weights.sum())
 
+    @property
+    def n_threads(self) -> int:
+        """Return the number of threads that a call may use."""
+        return self._requested()[1] or available_threads()
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without evaluators, which hold addresses of this process."""
         return {**self.__dict__, "_evaluators": {}, "_accepted": set()}

@@ -116,7 +116,8 @@ def mapped_file(X: Any) -> np.memmap[Any, Any] | None:
     X = X.source if isinstance(X, LazyRows) else X
     while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
         X = X.base
-    return X if isinstance(X, np.memmap) else None
+    # Copies of a memmap have its type, but no file.
+    return X if getattr(X, "_mmap", None) is not None else None
 
 
 def is_large(X: NDArray[Any]) -> bool:
@@ -155,8 +156,8 @@ def read_ahead(X: NDArray[Any], start: int, stop: int) -> None:
         source = X.source
         if X.numbers is not None:
             start, stop = int(X.numbers[start]), int(X.numbers[stop - 1]) + 1
-    part, memory = source[start:stop], getattr(file, "_mmap", None)
-    if memory is None or not part.flags.c_contiguous:
+    part, memory = source[start:stop], file._mmap  # type: ignore[attr-defined]
+    if not part.flags.c_contiguous:
         return
     begin = part.ctypes.data - np.frombuffer(memory, np.uint8).ctypes.data
     page = begin - begin % mmap.PAGESIZE

@@ -129,17 +129,13 @@ def _quota_1(folder: Path) -> float:
 
 
 @contextmanager
-def blas_threads(n_threads: int | None, *, look_again: bool = False) -> Iterator[None]:
+def blas_threads(n_threads: int | None) -> Iterator[None]:
     """Limit BLAS to ``n_threads`` inside the block; None means at most `available_threads`.
 
     Blocks may be nested, and may overlap in several Python threads. Most BLAS libraries have one
     pool of threads per process; the least limit of all blocks then applies. When the last block
     ends, the earlier setting comes back.
-
-    ``look_again`` finds libraries that were loaded after the first block.
     """
-    if look_again:
-        _blas_libraries.cache_clear()
     # BLAS never takes more threads by itself, and asking it takes longer than this test.
     if n_threads is None and available_threads() >= _N_CPUS:
         yield

@@ -10,10 +10,11 @@ from oracle import assert_close
 
 pytest.importorskip("numba")
 
+from amx_blocks import cache_lines, split
 from numba import njit
 
 import fastloss
-from fastloss.kernels import amx, simd, wide, wide_amx
+from fastloss.kernels import amx, simd
 from fastloss.kernels.limits import LIMITS, Limits
 from fastloss.kernels.wide_problem import Wide
 from fastloss.losses import get_loss
@@ -25,92 +26,8 @@ if not amx.is_usable():
     pytest.skip("no matrix unit that may be used", allow_module_level=True)
 
 
-def cache_lines(shape: tuple[int, ...]) -> np.ndarray:
-    """Return float32 zeros that begin on a cache line."""
-    buffer = np.zeros(4 * math.prod(shape) + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
-    return buffer[start : start + 4 * math.prod(shape)].view(np.float32).reshape(shape)
-
-
-def numbers(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Draw numbers of very different sizes."""
-    array = cache_lines(shape)
-    array[...] = rng.standard_normal(shape) * 2.0 ** rng.integers(-20, 20, shape)
-    return array
-
-
-def split(array: np.ndarray, n_parts: int, is_left: bool) -> np.ndarray:
-    """Return blocks (K, part, half, 16, 16 items) of numbers (K, 32, 32)."""
-    function = amx.split_block(n_parts, is_left)
-
-    @njit
-    def call(source, goal):
-        return function(source, goal)
-
-    blocks = cache_lines((len(array), n_parts, 2, 16, 16))
-    largest = [call(a.ctypes.data, b.ctypes.data) for a, b in zip(array, blocks, strict=True)]
-    expected = np.abs(array).max(axis=(1, 2)).view(np.int32)
-    np.testing.assert_array_equal(largest, expected)
-    return blocks
-
-
-def parts_of(blocks: np.ndarray, is_left: bool) -> np.ndarray:
-    """Return the parts (K, part, 32, 32) in blocks."""
-    items = blocks.view(np.uint32).astype(np.uint64)
-    # The lower and the upper half of an item are bfloat16: the upper half of a float32.
-    both = np.stack([items << 16 & 0xFFFFFFFF, items & 0xFFFF0000]).astype(np.uint32)
-    both = both.view(np.float32)
-    if is_left:  # (term half, K, part, half, row, item)
-        return both.transpose(1, 2, 3, 4, 0, 5).reshape(*blocks.shape[:2], 32, 32)
-    return both.transpose(1, 2, 0, 4, 3, 5).reshape(*blocks.shape[:2], 32, 32)
-
-
-@pytest.mark.parametrize("is_left", [True, False])
-def test_three_parts_sum_to_the_number(is_left):
-    array = numbers(np.random.default_rng(0), 2, 32, 32)
-    parts = parts_of(split(array, 3, is_left), is_left)
-    np.testing.assert_array_equal(parts.astype(np.float64).sum(axis=1), array)
-    # Parts are rounded to nearest, which keeps the omitted products small.
-    rest = np.abs(array - parts[:, 0])
-    assert (rest <= 2.0**-8 * np.abs(array)).all()
-    assert (np.abs(rest - np.abs(parts[:, 1])) <= 2.0**-8 * rest).all()
-
-
-@pytest.mark.parametrize("is_left", [True, False])
-def test_subnormal_numbers_stay_small(is_left):
-    """Their bits must not reach the other half of an item."""
-    array = numbers(np.random.default_rng(0), 2, 32, 32)
-    array *= 2.0**-110
-    assert (np.abs(array) < np.finfo(SINGLE).tiny).any()
-    parts = parts_of(split(array, 3, is_left), is_left).astype(np.float64)
-    np.testing.assert_allclose(parts.sum(axis=1), array, rtol=0, atol=2.0**-133)
-
-
-def test_uint8_is_its_own_first_part():
-    array = cache_lines((1, 32, 32))
-    array.flat[:] = np.arange(1024) % 256
-    parts = parts_of(split(array, 1, True), True)
-    np.testing.assert_array_equal(parts[:, 0], array)
-
-
-@pytest.mark.parametrize("n_parts", [1, 3])
-def test_turn_blocks(n_parts):
-    function = amx.turn_blocks(n_parts)
-
-    @njit
-    def call(source, goal, n):
-        function(source, goal, n)
-
-    array = numbers(np.random.default_rng(0), 3, 32, 32)
-    left = split(array, n_parts, True)
-    turned = np.full_like(left, 9)
-    call(left.ctypes.data, turned.ctypes.data, 2)
-    np.testing.assert_array_equal(turned[:2], split(array, n_parts, False)[:2])
-    np.testing.assert_array_equal(turned[2], 9)
-
-
 @pytest.mark.one_in(3)
-@pytest.mark.parametrize("parts", [(3, 3), (1, 3), (3, 1)], ids=str)
+@pytest.mark.parametrize("parts", [(3, 3), (1, 3), (3, 1), (2, 3), (3, 2)], ids=str)
 @pytest.mark.parametrize("is_new", [False, True])
 @pytest.mark.parametrize("lacks", [(0, 0), (1, 0), (0, 1), (20, 17)], ids=str)
 @pytest.mark.parametrize("n", [1, 7])
@@ -127,6 +44,8 @@ def test_matrix_tile(n, lacks, is_new, parts):
     A, B = cache_lines((n, 32, 32)), cache_lines((n, 32, 32))
     for array, n_parts in ((A, parts[0]), (B, parts[1])):
         array[...] = rng.integers(0, 256, A.shape) if n_parts == 1 else rng.standard_normal(A.shape)
+        if n_parts == 2:
+            array[...] = array.astype(np.float16)
     left, right = split(A, parts[0], True), split(B, parts[1], False)
     n_rows, n_lanes = 32 - lacks[0], 32 - lacks[1]
     out = np.ones((33, 35), np.float32)
@@ -142,33 +61,6 @@ def test_matrix_tile(n, lacks, is_new, parts):
     assert (errors <= 2.0**-22 * sizes).all()
     np.testing.assert_array_equal(out[n_rows:], 1)
     np.testing.assert_array_equal(out[:, n_lanes:], 1)
-
-
-@pytest.mark.parametrize("n_lanes", [32, 19, 0])
-def test_scale_strip(n_lanes):
-    @njit
-    def call(strip, n_rows, factors, n_lanes):
-        return amx.scale_strip(strip, n_rows, factors, n_lanes)
-
-    rng = np.random.default_rng(0)
-    strip, factors = numbers(rng, 5, 32), numbers(rng, 32)
-    strip[:, n_lanes:] = np.nan
-    expected = strip * factors
-    expected[:, n_lanes:] = 0
-    expected[4] = strip[4]
-    largest = call(strip.ctypes.data, 4, factors.ctypes.data, n_lanes)
-    np.testing.assert_array_equal(strip, expected)
-    assert largest == np.abs(expected[:4]).max().view(np.int32)
-
-
-def test_numbers_in_range():
-    def fits(number: float, stage: int) -> bool:
-        return wide_amx.is_in_range(int(np.float32(number).view(np.int32)), stage)
-
-    assert [fits(x, wide.SCORES) for x in (0, 2.0**-32, 1, 2.0**48)] == [True] * 4
-    assert [fits(x, wide.SCORES) for x in (1e-40, 2.0**-33, 2.0**49, np.inf, np.nan)] == [False] * 5
-    assert fits(2.0**-64, wide.LOSS)
-    assert not fits(2.0**-65, wide.LOSS)
 
 
 # --- whole problems ------------------------------------------------------------------------------
@@ -274,7 +166,7 @@ def test_gradients_of_all_sizes():
     assert_close(actual, exact, SINGLE)
 
 
-@pytest.mark.parametrize("X_type", [np.float32, np.uint8])
+@pytest.mark.parametrize("X_type", [np.float32, np.float16, np.uint8])
 @pytest.mark.parametrize("shape", [(64, 48, 97), (95, 513, 257), (700, 600, 130), (1100, 50, 300)])
 @pytest.mark.parametrize("intercept", [False, True])
 def test_shapes(shape, intercept, X_type):

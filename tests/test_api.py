@@ -324,9 +324,10 @@ def test_explain_predicts_times():
 # --- memory --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["numpy", "fused"])
-def test_uint8_rows_are_not_copied_to_floats(backend):
-    X = np.random.default_rng(0).integers(0, 256, (40_000, 500), np.uint8)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16])
+@pytest.mark.parametrize("backend", ["numpy", "numba", "fused"])
+def test_rows_of_other_types_are_not_copied_to_floats(backend, dtype):
+    X = np.random.default_rng(0).integers(0, 256, (40_000, 500), np.uint8).astype(dtype)
     y = np.arange(40_000) % 3
     W = np.random.default_rng(1).standard_normal((500, 3)) / 2000
     objective = Objective(X, y, backend=backend)

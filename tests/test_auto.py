@@ -231,9 +231,10 @@ def test_plugin_backend_is_chosen(eager):
     assert auto.reproducible(SOFTMAX, "auto") == ("eager", 1)
     told = fastloss.explain(6000, 500, 10)
     assert next(iter(told.predicted)) == ("eager", 1)
-    assert "uint8" not in told.reason
-    pixels = fastloss.explain(6000, 500, 10, dtype=np.uint8)
-    assert pixels.reason == f"{told.reason}; uint8 counts as float32"
+    assert "counts as" not in told.reason
+    for dtype in ("uint8", "float16"):
+        other = fastloss.explain(6000, 500, 10, dtype=dtype)
+        assert other.reason == f"{told.reason}; {dtype} counts as float32"
 
 
 def test_unregistered_backend_is_not_chosen(eager):

@@ -183,7 +183,8 @@ def test_bad_input_ends_in_one_clear_line(arguments, message):
 
 
 def test_check_passes_every_loss(tmp_path):
-    np.savez(tmp_path / "d.npz", X=np.random.default_rng(0).random((40, 5)), y=np.arange(40) % 3)
+    X = np.random.default_rng(0).random((40, 5)).astype(np.float16)
+    np.savez(tmp_path / "d.npz", X=X, y=np.arange(40) % 3)
     result = run("check", "--data", tmp_path / "d.npz", "--rows", 20)
     assert result.exit_code == 0, result.output
     n_checks = len(fastloss.available_losses()) * len(fastloss.available_backends())

@@ -221,16 +221,19 @@ def test_labels_from_one_are_a_warning_and_one_backend_is_enough():
     assert [timing.contender for timing in result.cells[0].timings] == ["numpy", "mine"]
 
 
-def test_refusal_at_pixels_says_that_sums_wrap():
+@pytest.mark.parametrize(
+    ("dtype", "told"), [("u1", "uint8 here, where sums wrap"), ("f2", "float16 here, with 11 sig")]
+)
+def test_refusal_says_what_the_type_of_X_does_to_sums(dtype, told):
     def wraps(W, X, y):
         scores = (X @ W).astype(X.dtype)
         return mine(np.eye(scores.shape[1], dtype=W.dtype), scores.astype(W.dtype), y)[0], mine(
             W, X, y
         )[1]
 
-    pixels = rng.integers(0, 256, (40, 6)).astype(np.uint8)
-    cell = compare(wraps, pixels, y, backends="numpy", settings=FAST).cells[0]
-    assert "X is uint8 here, where sums wrap at 256" in cell.refused["wraps"]
+    rows = rng.integers(0, 256, (40, 6)).astype(dtype)
+    cell = compare(wraps, rows, y, backends="numpy", settings=FAST).cells[0]
+    assert f"X is {told}" in cell.refused["wraps"]
 
 
 def test_names_differ_and_none_is_a_backend():

@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastloss import data
+from fastloss.arrays import ROW_TYPES
 from fastloss.data import DataFormatError, Dataset
 
 # The record
@@ -132,7 +133,7 @@ def test_unknown_split(reader, tmp_path):
 
 
 @pytest.mark.parametrize("keys", [("X", "y"), ("x_train", "y_train")])
-@pytest.mark.parametrize("dtype", ["u1", "<f4", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize("dtype", ["u1", ">f2", "<f4", ">f4", "<f8", ">f8"])
 def test_npz(tmp_path, keys, dtype):
     X = np.asfortranarray(np.arange(24).reshape(4, 6).astype(dtype))
     np.savez(tmp_path / "own.npz", **{keys[0]: X, keys[1]: np.array([2, 0, 0, 1], np.uint8)})
@@ -258,7 +259,7 @@ def test_digits_without_sklearn(monkeypatch):
 # Synthetic
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+@pytest.mark.parametrize("dtype", ROW_TYPES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 1, 2), (50, 5, 60), (300, 2000, 3)])
 def test_synthetic_shapes(shape, dtype):
     N, D, C = shape
@@ -294,7 +295,7 @@ def test_synthetic_is_solved_well_but_not_perfectly(n_classes, dtype):
     assert 0.8 < accuracy < 0.95
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+@pytest.mark.parametrize("dtype", ROW_TYPES, ids=str)
 def test_synthetic_needs_little_extra_memory(dtype):
     data.synthetic(10, 10, 2)
     tracemalloc.start()

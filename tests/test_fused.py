@@ -117,7 +117,7 @@ def test_way(shape, expected):
 
 
 @pytest.mark.parametrize("several_blocks", [False, True])
-@pytest.mark.parametrize("X_type", [np.float32, np.float64, np.uint8])
+@pytest.mark.parametrize("X_type", [np.float16, np.float32, np.float64, np.uint8])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_many_classes(loss, X_type, several_blocks, backend_of):
     backend = backend_of(block_bytes=1000, block_rows=7) if several_blocks else "fused"

@@ -35,7 +35,7 @@ def model_of(X: np.ndarray, kind: str = "standardize", loss="softmax", C: int = 
 # Preprocessing
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_preprocessing_follows_its_formula(kind, dtype):
     X = PIXELS.astype(dtype)
@@ -56,7 +56,7 @@ def test_preprocessing_follows_its_formula(kind, dtype):
 
 
 @pytest.mark.parametrize("value", [0, 1, 77, 255])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 def test_constant_column_is_not_divided(value, dtype):
     X = PIXELS.astype(dtype)
     X[:, 5] = value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -207,6 +206,7 @@ def test_line_search_stalls_if_no_step_lowers_the_loss():
         (lambda: optim.RandomSearch(scale=-1.0), "scale must be finite and > 0"),
         (lambda: optim.RandomLocalSearch(step=0.0), "step must be finite and > 0"),
         (lambda: optim.LBFGS(memory=0), "memory must be >= 1, got 0"),
+        (lambda: optim.LBFGS(max_line_search=-1), "max_line_search must be >= 1, got -1"),
         (lambda: optim.GradientDescent(line_search=True, momentum=0.5), "takes no momentum"),
         (
             lambda: optim.GradientDescent(line_search=True, schedule=optim.Cosine(3)),
@@ -354,46 +354,11 @@ def test_schedule_scales_the_learning_rate(method):
     assert result.history[0].learning_rate is None
 
 
-# --- L-BFGS -------------------------------------------------------------------------------------
-
-
-def test_lbfgs_takes_the_steps_of_scipy():
-    scipy_optimize = pytest.importorskip("scipy.optimize")
-    f, W = objective(np.float64), start(np.float64)
-    result = optim.minimize(f, W, "lbfgs", max_steps=500)
-    expected = scipy_optimize.minimize(f.flat, W.ravel(), jac=True, options={"gtol": 1e-8})
-    assert result.why == "converged"
-    np.testing.assert_allclose(result.loss, expected.fun, rtol=1e-9)
-    # fastloss adds no evaluation to SciPy's.
-    n_evaluations = 0
-
-    def counted(w):
-        nonlocal n_evaluations
-        n_evaluations += 1
-        return f.flat(w)
-
-    options = {"maxls": 50, "gtol": 1e-6, "ftol": 64 * np.finfo(float).eps}
-    same = scipy_optimize.minimize(counted, W.ravel(), jac=True, method="L-BFGS-B", options=options)
-    assert result.n_evaluations == n_evaluations
-    np.testing.assert_allclose(result.W.ravel(), same.x, rtol=1e-6, atol=1e-8)
-
-
-def test_lbfgs_takes_any_callable():
-    result = optim.minimize(quadratic, np.zeros((2, 3)), "lbfgs", max_steps=100)
-    np.testing.assert_allclose(result.W, 3.0, rtol=1e-5)
-
-
-def test_lbfgs_without_scipy_names_the_extra_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(ImportError, match=r"needs SciPy, .*: pip install '\.\[optim\]'"):
-        optim.minimize(objective(), start(), "lbfgs")
-
-
 def test_unused_libraries_are_not_imported(run_python):
     code = """
-    import sys, fastloss
+    import sys, numpy, fastloss
     assert "fastloss.optim" not in sys.modules
-    fastloss.optim.minimize
+    fastloss.optim.minimize(lambda W: ((W**2).sum(), 2 * W), numpy.ones((2, 2)), "lbfgs")
     assert not {"scipy", "numba", "matplotlib"} & set(sys.modules)
     """
     run_python(code)

@@ -149,8 +149,9 @@ def test_a_peer_that_is_wrong_or_fails_is_reported_and_not_timed(fakes, tmp_path
     ]
 
 
-def test_peers_are_handed_floats_where_fastloss_reads_pixels(fakes):
-    (cell,) = measured_with(fakes[:1], dtype="uint8").cells
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+def test_peers_are_handed_float32_where_fastloss_converts(fakes, dtype):
+    (cell,) = measured_with(fakes[:1], dtype=dtype).cells
     assert cell.timing("numpy").note == ""
     assert cell.timing("right").note == "handed a float32 copy of X, made beforehand"
     table = report.backends_table(Results("", "", {}, cells=[cell]))

@@ -63,6 +63,7 @@ def test_only_large_selections_of_files_are_lazy(tmp_path, monkeypatch):
     X, numbers = mapped(tmp_path), np.arange(0, 400, 2)
     assert mapped_file(np.asarray(X)[5:].T) is X
     assert not is_large(X)
+    assert mapped_file(X.copy()) is mapped_file(X[numbers]) is mapped_file(X + 1) is None
     monkeypatch.setattr(rows_on_disk, "LARGE_SHARE", 150 * 15 * 4 / rows_on_disk.memory_bytes())
     assert is_large(X)
     assert not is_large(ROWS.X)
@@ -159,6 +160,7 @@ def test_order_visits_every_row_a_few_blocks_at_a_time(tmp_path, all_large):
         blocks = np.searchsorted(counted, epoch) // 20
         for start in range(0, 320, 80):
             assert len(set(blocks[start : start + 80])) == 4
+            assert set(blocks[start : start + 80]) != set(range(start // 20, start // 20 + 4))
             assert len(set(blocks[start : start + 16])) > 1
     assert orders.reads_blocks(X)
     assert not orders.reads_blocks(ROWS.X)

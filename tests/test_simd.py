@@ -10,10 +10,12 @@ import pytest
 pytest.importorskip("numba")
 
 from llvmlite import binding, ir
-from numba import from_dtype, njit
+from numba import from_dtype, int64, njit
 
 from fastloss.kernels import simd
-from fastloss.kernels.simd.emitter import INT64, Emitter
+from fastloss.kernels.rows import stored_type
+from fastloss.kernels.simd.copies import emit_copy, half_to_single
+from fastloss.kernels.simd.emitter import INT64, Emitter, instructions
 from fastloss.kernels.simd.product import emit_product_tile
 from fastloss.kernels.simd.tiles import emit_score_tile
 
@@ -152,11 +154,11 @@ def test_product_tile(n_sums, lacks, is_new, dtype):
 
 
 @each_type
-@pytest.mark.parametrize("source", ["u1", "same"])
+@pytest.mark.parametrize("source", ["u1", "f2", "same"])
 @pytest.mark.parametrize("n", [0, 1, 15, 16, 65])
 def test_copy_vector(n, source, dtype):
-    kind = np.dtype(np.uint8) if source == "u1" else dtype
-    copy = simd.copy_vector(from_dtype(kind), from_dtype(dtype))
+    kind = dtype if source == "same" else np.dtype(source)
+    copy = simd.copy_vector(from_dtype(stored_type(kind)), from_dtype(dtype))
 
     @njit
     def call(source, goal, n):
@@ -167,6 +169,51 @@ def test_copy_vector(n, source, dtype):
     call(values.ctypes.data, goal.ctypes.data, n)
     np.testing.assert_array_equal(goal[:n], values)
     assert goal[n] == -1
+
+
+ALL_HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
+
+
+@each_type
+def test_every_float16_is_converted_exactly(dtype):
+    """Subnormal numbers, infinities and NaN too, one by one and in vectors."""
+    source, number = from_dtype(np.dtype(np.int16)), from_dtype(dtype)
+    copy, convert = simd.copy_vector(source, number), simd.convert_number(source, number)
+
+    @njit
+    def call(halves, by_vectors, one_by_one):
+        copy(simd.address(halves), simd.address(by_vectors), halves.shape[0])
+        for i in range(halves.shape[0]):
+            one_by_one[i] = convert(halves[i])
+
+    goals = np.empty((2, len(ALL_HALVES)), dtype)
+    call(ALL_HALVES.view(np.int16), *goals)
+    for goal in goals:
+        np.testing.assert_array_equal(goal, ALL_HALVES.astype(dtype))
+        np.testing.assert_array_equal(np.signbit(goal), np.signbit(ALL_HALVES))
+
+
+@pytest.mark.parametrize("lanes", [0, 8])
+def test_every_float16_is_converted_exactly_without_an_instruction(lanes):
+    half, single = (
+        ir.VectorType(kind, lanes) if lanes else kind for kind in (ir.IntType(16), ir.FloatType())
+    )
+
+    @instructions(int64, int64)
+    def convert(context, builder, source, goal):
+        value = builder.load(builder.inttoptr(source, half.as_pointer()), align=2)
+        place = builder.inttoptr(goal, single.as_pointer())
+        builder.store(half_to_single(builder, value), place, align=4)
+
+    @njit
+    def call(source, goal, n, step):
+        for i in range(0, n, step):
+            convert(source + 2 * i, goal + 4 * i)
+
+    goal = np.empty(len(ALL_HALVES), np.float32)
+    call(ALL_HALVES.ctypes.data, goal.ctypes.data, len(goal), max(1, lanes))
+    np.testing.assert_array_equal(goal, ALL_HALVES.astype(np.float32))
+    np.testing.assert_array_equal(np.signbit(goal), np.signbit(ALL_HALVES))
 
 
 @each_type
@@ -306,8 +353,9 @@ for kernel in (narrow_kernel(single, single), vectors_kernel(single, single)):
     [
         [("f4", "f4", 7), ("f4", "f4", 107)],
         pytest.param([("f8", "f8", 7), ("u1", "f4", 7)], marks=pytest.mark.deep),
+        pytest.param([("f2", "f4", 7), ("f2", "f8", 107)], marks=pytest.mark.deep),
     ],
-    ids=["f4", "f8 and u1"],
+    ids=["f4", "f8 and u1", "f2"],
 )
 def test_older_cpus_get_narrower_vectors(cpu, features, expected, problems, tmp_path, run_python):
     """SSE has no fused multiply-add; the code must multiply and add, not call a library."""
@@ -347,7 +395,7 @@ def arm_assembly(emit, kinds) -> str:
     return arm.create_target_machine(opt=3).emit_assembly(parsed)
 
 
-def test_arm_uses_fused_multiply_add():
+def test_arm_uses_fused_multiply_add_and_converts_float16():
     scores = arm_assembly(
         lambda emitter, *arguments: emit_score_tile(emitter, ARM.tile_rows, 5, *arguments),
         [INT64] * 9,
@@ -358,3 +406,7 @@ def test_arm_uses_fused_multiply_add():
         [*[INT64] * 9, ir.IntType(1), *[INT64] * 2],
     )
     assert product.count("fmla\tv") >= 2 * 12 * simd.PRODUCT_VECTORS
+    copies = arm_assembly(
+        lambda emitter, *arguments: emit_copy(emitter, ir.IntType(16), *arguments), [INT64] * 3
+    )
+    assert "fcvtl\tv" in copies

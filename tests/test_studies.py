@@ -348,6 +348,14 @@ def test_a_size_the_data_cannot_supply_is_refused(tmp_path):
     np.testing.assert_array_equal(X[:, -1], 1.0)
 
 
+def test_numbers_too_large_for_the_type_of_X_are_refused(tmp_path):
+    np.savez(tmp_path / "d.npz", X=[[1.0, 2.0], [3.0, 1e5]], y=[0, 1])
+    plan = Plan.make(data=tmp_path / "d.npz", dtype="float16")
+    with pytest.raises(ValueError, match=r"X\[1, 1\] is inf, expected a finite number"):
+        plan.problem(plan.sizes[0])
+    assert plan.problem((1, None, None))[0].tolist() == [[1, 2, 1]]
+
+
 def test_stored_results_can_be_read():
     folder = Path(__file__).parents[1] / "bench" / "results"
     for path in folder.glob("*.json"):

@@ -16,6 +16,7 @@ from fastloss.data.dataset import Dataset, Split, listed
 from fastloss.data.labelled import checked_rows, labelled
 from fastloss.data.reading import existing, find
 from fastloss.files import DataFormatError, StrPath, named
+from fastloss.passes import Report
 from fastloss.version import install_extra
 
 #: Names of the label column that are looked for.
@@ -205,6 +206,7 @@ def _read(table: _Table, label: str | None) -> tuple[npt.NDArray[Any], npt.NDArr
     if label is not None:
         values = [_values(batch.column(label)) for batch in table.batches([label])]
     X: npt.NDArray[Any] | None = None
+    report = Report()
     for first in range(0, len(names), table.n_together):
         group, start = names[first : first + table.n_together], 0
         for batch in filter(len, table.batches(group)):
@@ -218,6 +220,7 @@ def _read(table: _Table, label: str | None) -> tuple[npt.NDArray[Any], npt.NDArr
             for j, numbers in enumerate(columns, first):
                 block[:, slice(None) if is_list else j] = numbers
             start += batch.num_rows
+            report((first + len(group) * start / table.n_rows) / len(names))
     assert X is not None
     return X, np.concatenate(values)
 

@@ -11,7 +11,7 @@ name                    class                  a step
 ``gradient_descent``    `GradientDescent`      goes along the gradient of all rows; line search
 ``sgd``                 `SGD`                  goes along the gradient of a batch; momentum
 ``adam``                `Adam`                 scales the gradient of a batch by running moments
-``lbfgs``               `LBFGS`                is a quasi-Newton step on all rows (needs SciPy)
+``lbfgs``               `LBFGS`                is a quasi-Newton step on all rows; line search
 ======================  =====================  ==================================================
 
 >>> import numpy as np, fastloss
@@ -44,7 +44,7 @@ With ``validation=``, ``restore_best=True`` returns the best ``W`` instead of th
 'patience'
 
 Runs with the same seed give the same bits on any number of threads. With ``checkpoint=`` a run can
-be interrupted and resumed with the same bits (except L-BFGS). Without ``lr``, methods compute a
+be interrupted and resumed with the same bits. Without ``lr``, methods compute a
 learning rate from the rows, so raw pixels need no search for one. If the loss explodes,
 `DivergedError` names the learning rate:
 

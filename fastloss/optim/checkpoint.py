@@ -31,7 +31,7 @@ from fastloss.optim.orders import reads_blocks
 from fastloss.optim.result import Best, Record
 from fastloss.rows_on_disk import mapped_file
 
-_FORMAT = "fastloss checkpoint 2"
+_FORMAT = "fastloss checkpoint 3"
 # Name of the array of bytes that distinguishes a checkpoint from other archives.
 _TEXT = "text"
 # Facts that are hashes, which a message does not show.

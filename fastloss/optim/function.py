@@ -15,6 +15,7 @@ from fastloss.numerical import as_number
 from fastloss.objective import Objective
 from fastloss.optim.orders import BlockOrder, reads_blocks
 from fastloss.passes import Report
+from fastloss.settings import threads_to_use
 
 #: ``W -> (loss, gradient)``
 LossAndGradient = Callable[[Any], tuple[float, Any]]
@@ -24,7 +25,6 @@ class Function(ABC):
     """A loss with its gradient. ``rows_evaluated`` counts rows in evaluations by the methods."""
 
     n_rows: int
-    blas_threads: int | None = None  # threads that a method's own BLAS may use; None: all
 
     def __init__(self) -> None:
         self.rows_evaluated = 0
@@ -40,6 +40,11 @@ class Function(ABC):
     @abstractmethod
     def terms(self, W: Floats, loss: float | None) -> tuple[float, float]:
         """Return data loss and penalty at ``W``; ``loss`` is their sum, or None if unknown."""
+
+    @property
+    def n_threads(self) -> int:
+        """Return the number of threads that a method may use between the evaluations."""
+        return threads_to_use()
 
     def fault(self, W: Floats) -> str:
         """Return the reason why the loss at ``W`` is not finite."""
@@ -60,13 +65,16 @@ class RowsFunction(Function):
         super().__init__()
         self._given, self._W, self._reproducible = objective, W, reproducible
         self.n_rows = objective.shape[0]
-        self.blas_threads = 1 if reproducible else None
         self.objective = self._settled()
 
     def _settled(self, n_rows: int | None = None) -> BaseObjective:
         if not self._reproducible:
             return self._given
         return self._given.reproducible(self._W, n_rows)
+
+    @property
+    def n_threads(self) -> int:
+        return self._given.n_threads
 
     def minibatch(self, n_rows: int, n_candidates: int) -> Estimate:
         """Return a function that estimates the loss from ``n_rows`` of ``n_candidates`` rows."""

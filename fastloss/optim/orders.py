@@ -2,8 +2,10 @@
 
 A disk reads single rows in random order many times slower than long pieces. So the order of an
 epoch permutes blocks of consecutive rows, fills a buffer with some hundred of them, and permutes
-the rows of the buffer. Convergence is close to that of a full shuffle if a buffer holds rows of
-most classes; rows sorted by class need more epochs if they have many times the size of a buffer.
+the rows of the buffer. Convergence is close to that of a full shuffle, except in the first epochs
+if rows are sorted by class. In a trial with 40,000 sorted rows of 100 classes and a buffer of 2.5 %
+of them, the loss was 60 % higher than with a full shuffle after 2 epochs, and 1 % after 20; the
+accuracy on other rows was the same.
 Source: Xu et al., *In-database machine learning with CorgiPile: stochastic gradient descent without
 full data shuffle*, SIGMOD 2022.
 """

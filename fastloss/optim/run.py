@@ -82,9 +82,8 @@ def minimize(
         interrupted (Ctrl-C returns the result so far), and every ``checkpoint_every`` steps
         (default: every 30 seconds). A write that fails, as on a full disk, causes a warning. A
         checkpoint that is there already is an error without ``resume``.
-    resume : continue from ``checkpoint``, with the bits of an uninterrupted run (except `LBFGS`).
-        Limits, ``restore_best``, ``patience``, ``record_every`` and ``callback`` may differ from
-        before.
+    resume : continue from ``checkpoint``, with the bits of an uninterrupted run. Limits,
+        ``restore_best``, ``patience``, ``record_every`` and ``callback`` may differ from before.
     reproducible : give the same bits on any number of threads: see `Objective.reproducible`. False
         is faster where NumPy is, and does not wait for a compilation.
 
@@ -99,7 +98,6 @@ def minimize(
         checkpoint that is damaged or belongs to another run.
     TypeError : an argument of the wrong type.
     OSError : the checkpoint is missing, cannot be written, or would replace an archive.
-    ImportError : ``method="lbfgs"`` without SciPy.
 
     Examples
     --------

@@ -1,15 +1,19 @@
 """Linear classifiers with scikit-learn's interface, fitted by fastloss's kernels.
 
-=======================  ===========================================================================
-`LinearClassifier`       any loss, penalty and method of fastloss
-`LogisticRegression`     softmax; the parameters of scikit-learn's class of this name
-`LinearSVC`              hinge losses; the parameters of scikit-learn's class of this name
-=======================  ===========================================================================
+====================  ============================================  ============================
+estimator             objective: rows i of weight r_i and loss L_i  scikit-learn's objective
+====================  ============================================  ============================
+`LinearClassifier`    sum r_i L_i / sum r_i + l1 |W| + l2 |W|^2,    SGDClassifier: alpha is 2 l2,
+                      any loss, any method of `fastloss.optim`      one problem for each class
+`LogisticRegression`  C sum r_i L_i + |W|^2 / 2, softmax            the same
+`LinearSVC`           C sum r_i L_i + |W|^2 / 2, hinge losses       the bias is penalised, too
+====================  ============================================  ============================
 
-They work in pipelines, searches, `clone` and pickles as scikit-learn's own do. Rows may be float64,
-float32, float16 or uint8, also memory-mapped; they are never copied as a whole. Others become
-float64. Missing values and sparse matrices are errors. This package needs scikit-learn:
-``pip install '.[sklearn]'``.
+They work in pipelines, searches, `clone` and pickles as scikit-learn's own do. Labels may be
+strings, bools or any integers. Rows may be float64, float32, float16 or uint8, also memory-mapped;
+they are never copied as a whole, and coefficients are float64 for float64 rows, else float32. Rows
+of other types become float64. Missing values and sparse matrices are errors. This package needs
+scikit-learn: ``pip install '.[sklearn]'``.
 
 >>> from sklearn.datasets import load_iris
 >>> from fastloss.sklearn import LogisticRegression

@@ -79,7 +79,7 @@ class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not np.array_equal(classes, rows.classes):
             raise ValueError("warm_start=True needs the classes of the last fit")
         if len(W) != rows.n_features + self.fit_intercept:
-            raise ValueError("warm_start=True needs the features and fit_intercept of the last fit")
+            raise ValueError("warm_start=True needs the features of the last fit")
         return W.astype(rows.dtype)
 
     def _set(self, rows: TrainingSet, W: Floats, n_iter: int) -> None:

@@ -1,4 +1,4 @@
-"""Minimise what a `Plan` says over the rows of a training set."""
+"""Minimise the objective of a `Plan` over the rows of a training set."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _start(rows: TrainingSet, plan: Plan) -> Floats:
     """
     W = np.zeros((rows.n_features + plan.intercept, len(rows.classes)), rows.dtype)
     loss = get_loss(plan.loss)
-    if not isinstance(loss, CrammerSinger):
+    if not isinstance(loss, CrammerSinger) or plan.is_on_batches:
         return W
     hinge = Hinge(margin=loss.margin, class_reduction="mean")
     first = Plan(hinge, plan.l1, plan.l2, plan.intercept, optim.LBFGS(), plan.tol, max_iter=1)

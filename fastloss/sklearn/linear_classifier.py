@@ -47,12 +47,13 @@ class LinearClassifier(LinearEstimator):
     l1, l2 : strengths >= 0 of the penalties. ``l1`` makes coefficients small, but few are exactly
         0: no method here treats the kink of ``|W|`` apart.
     method : name of a method (see `fastloss.optim`) or an instance, such as
-        ``optim.SGD(lr=0.1, momentum=0.9)``. "lbfgs" reached the lowest loss on all losses in trials
-        on iris and digits, also those with kinks (hinge, crammer_singer, one_vs_all) and with
-        ``l1``. Smooth losses (softmax, squared_hinge) end at the minimum. Others end near it, where
-        no step along the slope lowers the loss, or at ``max_iter``.
-    tol : methods on all rows stop when no entry of the gradient is larger. It has no effect on
-        methods on batches (SGD, Adam).
+        ``optim.SGD(lr=0.1, momentum=0.9)``. In trials on iris and digits, 1,000 steps of "lbfgs"
+        reached a lower loss than 100 epochs of "sgd" and "adam" did, for all losses, also those
+        with kinks (hinge, crammer_singer, one_vs_all) and with ``l1``. Smooth losses (softmax,
+        squared_hinge) end at the minimum. Others end near it, where no step along the slope lowers
+        the loss, or at ``max_iter``.
+    tol : methods on all rows stop when no entry of the gradient is larger; L-BFGS works on features
+        from which their means are subtracted. It has no effect on methods on batches (SGD, Adam).
     max_iter : most steps on all rows, or the number of epochs on batches. A `ConvergenceWarning`
         says that ``tol`` was not reached.
     fit_intercept : whether to fit a bias.

@@ -32,18 +32,19 @@ class LinearSVC(LinearEstimator):
     "crammer_singer"    (no effect)       ``max(0, 1 + max_{j != y_i} s_ij - s_i,y_i)``
     ==================  ================  ======================================================
 
-    Two classes with "ovr" have a single score; t_i is 1 for ``classes_[1]``. Where this differs
-    from scikit-learn's class:
+    Two classes with "ovr" have a single score; t_i is 1 for ``classes_[1]``. With "crammer_singer"
+    they have two, of which ``coef_`` is the difference, so the penalty is ``1/4 sum(coef_**2)``.
+    Where the class differs from scikit-learn's:
 
     - The bias is not penalised. scikit-learn's is, with the strength ``1 / intercept_scaling**2``,
       so results agree with ``fit_intercept=False``, or as its ``intercept_scaling`` grows.
     - A class weight multiplies all terms of a row's loss. With more than two classes,
       scikit-learn's multiplies only the term of the row's own class.
-    - ``tol`` limits the gradient, and ``max_iter`` counts iterations of L-BFGS, as in
-      `LogisticRegression`; scikit-learn's are those of its library liblinear.
+    - ``tol`` and ``max_iter`` are those of L-BFGS, as in `LogisticRegression`; scikit-learn's are
+      those of its library liblinear.
     - "squared_hinge" is smooth and ends at the minimum. "hinge" and "crammer_singer" have kinks,
       and end near the minimum: see ``method`` in `LinearClassifier`.
-    - ``penalty``, ``dual`` and ``intercept_scaling`` are left out, and so is ``warm_start`` there.
+    - There is no ``penalty``, ``dual`` or ``intercept_scaling``, but a ``warm_start``.
 
     The hinge of Weston and Watkins, which compares scores of a row with each other, is
     ``LinearClassifier("hinge")``.
@@ -53,9 +54,7 @@ class LinearSVC(LinearEstimator):
     loss : "squared_hinge" or "hinge".
     C : inverse of the penalty's strength, > 0.
     multi_class : "ovr" (a problem for each class, against all others) or "crammer_singer".
-    tol : stop when no entry of the gradient, divided by ``C sum_i r_i``, is larger.
-    max_iter : most iterations of L-BFGS.
-    fit_intercept, class_weight, warm_start : as in `LinearClassifier`.
+    tol, max_iter, fit_intercept, class_weight, warm_start : as in `LogisticRegression`.
     random_state : has no effect, because L-BFGS draws no random numbers.
 
     Attributes

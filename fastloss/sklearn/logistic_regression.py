@@ -12,23 +12,26 @@ from fastloss.sklearn.training_set import ClassWeight, TrainingSet
 
 
 class LogisticRegression(Probabilities):
-    """Logistic regression, with the objective and the stopping rule of scikit-learn's ``lbfgs``::
+    """Logistic regression, with the objective of scikit-learn's::
 
         C sum_i r_i log(1 / p_i)  +  1/2 sum(coef_**2)
 
     ``p_i`` is the probability that the softmax of the scores gives the label of row i (for two
     classes the logistic function), and ``r_i`` is its sample weight times the weight of its class.
-    The bias is not penalised. Divided by ``C sum_i r_i``, this is what `LinearClassifier` minimises
-    with ``l2 = 1 / (2 C sum_i r_i)``, or twice that for two classes.
+    The bias is not penalised. Divided by ``C sum_i r_i``, this is the objective of
+    `LinearClassifier` with ``l2 = 1 / (2 C sum_i r_i)``, or twice that for two classes.
 
-    scikit-learn's other solvers, and with them ``l1_ratio``, are left out: `LinearClassifier` has
-    more methods and an L1 penalty. So are ``penalty`` and ``n_jobs``, which scikit-learn will
-    remove.
+    L-BFGS works on features from which their means are subtracted. The minimum is the same, but
+    takes fewer iterations than in scikit-learn if the means are not 0.
+
+    There is no ``solver`` and no ``l1_ratio``: `LinearClassifier` has other methods and an L1
+    penalty. There is no ``penalty`` and no ``n_jobs``, which scikit-learn will remove.
 
     Parameters
     ----------
     C : inverse of the penalty's strength, > 0; `numpy.inf` means no penalty.
-    tol : stop when no entry of the gradient, divided by ``C sum_i r_i``, is larger.
+    tol : stop when no entry of the gradient is larger. The objective is divided by
+        ``C sum_i r_i``, as in scikit-learn, and the features have mean 0, unlike there.
     max_iter : most iterations of L-BFGS.
     fit_intercept, class_weight, warm_start : as in `LinearClassifier`.
     random_state : has no effect, because L-BFGS draws no random numbers.

@@ -19,7 +19,7 @@ def copy_vector(source: Any, number: Any) -> Any:
 
     @instructions(int64, int64, int64)
     def copy(context: Any, builder: Any, *values: ir.Value) -> None:
-        _emit_copy(emitter(context, builder, number), context.get_value_type(source), *values)
+        emit_copy(emitter(context, builder, number), context.get_value_type(source), *values)
 
     return copy
 
@@ -34,7 +34,7 @@ def convert_number(source: Any, number: Any) -> Any:
     return convert
 
 
-def _emit_copy(e: Emitter, kind: ir.Type, source: ir.Value, goal: ir.Value, n: ir.Value) -> None:
+def emit_copy(e: Emitter, kind: ir.Type, source: ir.Value, goal: ir.Value, n: ir.Value) -> None:
     b = e.builder
     size = kind.width // 8 if isinstance(kind, ir.IntType) else e.itemsize
 
