@@ -317,8 +317,11 @@ def test_other_methods_run_unchanged(objective, single, method):
     )
 
 
-def test_checkpoints_resume_with_the_same_bits_and_refuse_other_rows(client, objective, tmp_path):
-    path, method = tmp_path / "run.npz", optim.SGD(lr=0.1, batch_size=1000)
+@pytest.mark.parametrize("method", [optim.SGD(lr=0.1, batch_size=1000), optim.LBFGS()], ids=str)
+def test_checkpoints_resume_with_the_same_bits_and_refuse_other_rows(
+    client, objective, tmp_path, method
+):
+    path = tmp_path / "run.npz"
     run = {"method": method, "seed": 3, "checkpoint": path}
     optim.minimize(objective, np.zeros_like(W), max_steps=4, **run)
     resumed = optim.minimize(objective, np.zeros_like(W), max_steps=9, resume=True, **run)
