@@ -114,7 +114,7 @@ def test_float32_sums_of_a_thousand_blocks_lose_few_digits():
     ("shape", "itemsize", "least", "most"),
     [
         ((100, 20), 4, 1, 1),  # too small to cut
-        ((60_000, 785), 4, 60, 70),
+        ((60_000, 785), 4, 20, 30),  # smaller ones would mostly add gradients
         ((10_000_000, 768), 2, 100, 200),  # 15 GB, at most 128 MB each
         ((1_000_000_000, 768), 2, 900, 1024),  # more would slow down every evaluation
     ],
@@ -126,7 +126,7 @@ def test_number_of_blocks(shape, itemsize, least, most):
 
 def test_blocks_are_much_larger_than_their_gradient():
     rows = rows_in_block(1_000_000, 768, 1000, 4)
-    assert rows * 768 * 4 >= 3 * 768 * 1000 * 8
+    assert rows * 768 * 4 >= 40 * 768 * 1000 * 4
 
 
 # --- agreement ------------------------------------------------------------------------------------
