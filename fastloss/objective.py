@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from fastloss.advice import in_order
 from fastloss.arrays import ClassWeight, Floats
 from fastloss.backends import auto, get_backend, lazily
 from fastloss.backends.base import Backend, Workload
+from fastloss.base_objective import BaseObjective
+from fastloss.blocks import float_blocks
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.penalties import Penalty
@@ -27,13 +30,15 @@ from fastloss.settings import (
     requested_backend,
     requested_threads,
 )
-from fastloss.threads import available_threads
+from fastloss.threads import available_threads, blas_threads
 
 Reduction = Literal["mean", "sum"]
 Rows = slice | NDArray[Any] | list[int]
+# About this many evenly spread rows represent X in `Objective.facts`.
+_HASHED_ROWS = 256
 
 
-class Objective:
+class Objective(BaseObjective):
     """The arguments of `loss_and_grad` except ``W``, validated and laid out once.
 
     Call it as ``objective(W) -> (loss, dW)``. Parameters and errors are those of `loss_and_grad`.
@@ -150,9 +155,15 @@ class Objective:
         return weights / self._problem.divisor
 
     @property
-    def n_parameter_rows(self) -> int:
-        """Return the number of rows of ``W``: the features, and the bias if there is one."""
-        return self.X.shape[1] + self.intercept
+    def shape(self) -> tuple[int, int]:
+        """Return the number of rows and of features (N, D)."""
+        n_rows, n_features = self.X.shape
+        return n_rows, n_features
+
+    @property
+    def weight_sum(self) -> float:
+        """Return the sum of the factors of the rows' losses: 1 for the mean."""
+        return float(self.row_weights.sum())
 
     @property
     def n_threads(self) -> int:
@@ -177,20 +188,16 @@ class Objective:
         if out is not None:
             arrays.check_out(out, W, {"X": self.X})
         dW = out if out is not None and out.flags.carray else np.empty(W.shape, W.dtype)
-        total = self._add_penalty(self._data_loss(W, dW), W, dW)
+        total = self.add_penalty(self._data_loss(W, dW), W, dW)
         if out is None or out is dW:
             return total, dW
         out[...] = dW
         return total, out
 
-    def loss(self, W: ArrayLike) -> float:
-        """Return the loss, penalty included, without its gradient."""
-        return sum(self.terms(W))
-
     def terms(self, W: ArrayLike) -> tuple[float, float]:
         """Return the data loss and the penalty."""
         W = self._check(W)
-        return self._data_loss(W, None), self.penalty.value(self._penalised(W))
+        return self._data_loss(W, None), self.penalty.value(self.penalised(W))
 
     @arrays.ieee_arithmetic()
     def flat(self, w: ArrayLike) -> tuple[float, NDArray[Any]]:
@@ -262,6 +269,48 @@ class Objective:
         other._backend, other._n_threads = auto.reproducible(workload, backend)
         return other
 
+    def count_right(self, W: Floats) -> tuple[int, int]:
+        """Return how many rows have their highest score at their label, and how many count."""
+        rows, n_features, n_right = self.counted_rows(), self.X.shape[1], 0
+        # One thread, so that the result does not depend on the number of threads.
+        with blas_threads(1), arrays.ieee_arithmetic():
+            for block, X in float_blocks(self.X, W.dtype, W.shape[1], rows=rows):
+                scores = X @ W[:n_features]
+                if self.intercept:
+                    scores += W[-1]
+                if not np.isfinite(scores).all() and np.isfinite(W).all():
+                    arrays.check_finite("X", self.X, self.labels != arrays.SKIP)
+                n_right += int(np.count_nonzero(scores.argmax(axis=1) == self.labels[rows[block]]))
+        return n_right, len(rows)
+
+    def counted_rows(self) -> NDArray[np.intp]:
+        """Return the numbers of the rows that are neither ignored nor of weight 0."""
+        return np.flatnonzero(self.labels != arrays.SKIP)
+
+    def weighted_rows(self, rows: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return some rows (K, D), and the factors (K,) of their losses."""
+        return self.X[rows], self.row_weights[rows]
+
+    def check_finite(self) -> None:
+        """Raise ValueError at the first entry of a counted row that is not finite."""
+        arrays.check_finite("X", self.X, self.labels != arrays.SKIP)
+
+    def facts(self) -> dict[str, str]:
+        """Return what a checkpoint compares, by name: the data, the loss and the penalty."""
+        X = self.X
+        return {
+            "f": "an Objective",
+            "X": f"{X.shape} {X.dtype}",
+            "loss": repr(self.loss_function),
+            "penalty": repr(self.penalty),
+            "intercept": repr(self.intercept),
+            "reduction": repr(self.reduction),
+            # Hashing all of X would take too long.
+            "sample of X": _hash(X[:: max(1, len(X) // _HASHED_ROWS)]),
+            "labels": _hash(self.labels),
+            "row weights": _hash(self.row_weights),
+        }
+
     def _workload(
         self, n_rows: int | None, n_threads: int | None, n_classes: int, dtype: np.dtype[Any]
     ) -> Workload:
@@ -286,17 +335,6 @@ class Objective:
         other = copy.copy(self)
         other._set_rows(problem)
         return other
-
-    def _penalised(self, W: Floats) -> Floats:
-        return W[:-1] if self.intercept else W
-
-    def _add_penalty(self, data_loss: float, W: Floats, dW: Floats) -> float:
-        """Return the total loss, and add the penalty's gradient to ``dW``."""
-        if not self.penalty.is_active:
-            return data_loss
-        weights = self._penalised(W)
-        self.penalty.add_gradient(weights, self._penalised(dW))
-        return data_loss + self.penalty.value(weights)
 
     def _requested(self) -> tuple[str, int | None]:
         backend, _ = requested_backend(self._backend, self._environment)
@@ -374,6 +412,10 @@ class Objective:
         raise ValueError(f"the weight of row {i}, {weights[i]:g}, is too large for {dtype}")
 
 
+def _hash(array: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
+
+
 class Minibatch:
     """An estimate of an objective from ``n_rows`` of its rows, chosen by the caller.
 
@@ -407,7 +449,7 @@ class Minibatch:
         dW = np.empty(W.shape, W.dtype)
         key = (*objective._requested(), W.shape[1], W.dtype)
         evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
-        return objective._add_penalty(float(evaluate(rows, W, dW, n_threads)), W, dW), dW
+        return objective.add_penalty(float(evaluate(rows, W, dW, n_threads)), W, dW), dW
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_evaluators": {}}

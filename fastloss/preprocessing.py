@@ -74,11 +74,35 @@ class Preprocessing:
         # Centred on the stored mean: a constant column then deviates by rounding only.
         scale = centred._scale(X)
         deviation = np.sqrt(centred._mean(X, scale, is_squared=True)) * scale
-        if plain.of_pixels:
+        return centred._divided_by(deviation, mean)
+
+    @classmethod
+    def of_moments(
+        cls,
+        dtype: np.dtype[Any],
+        kind: PreprocessingKind,
+        mean: NDArray[np.float64],
+        deviation: NDArray[np.float64],
+    ) -> Preprocessing:
+        """Return what `fit` learns from rows of ``dtype`` with these moments (D,).
+
+        Moments of pixels are those of ``x / 255``.
+        """
+        plain = cls(of_pixels=dtype == np.uint8, dtype=arrays.weight_types(dtype)[0])
+        if kind == "none":
+            return plain
+        centred = replace(plain, mean=mean.astype(plain.dtype))
+        return centred if kind == "mean_image" else centred._divided_by(deviation, mean)
+
+    def _divided_by(
+        self, deviation: NDArray[np.float64], mean: NDArray[np.float64]
+    ) -> Preprocessing:
+        """Return the same preprocessing with a division by the standard deviation (D,)."""
+        if self.of_pixels:
             deviation = np.hypot(deviation, _PIXEL_DEVIATION)
-        typed = deviation.astype(plain.dtype)
-        typed[(deviation <= np.finfo(plain.dtype).eps * np.abs(mean)) | (typed == 0)] = 1.0
-        return replace(centred, deviation=typed)
+        typed = deviation.astype(self.dtype)
+        typed[(deviation <= np.finfo(self.dtype).eps * np.abs(mean)) | (typed == 0)] = 1.0
+        return replace(self, deviation=typed)
 
     def _mean(
         self, X: NDArray[Any], scale: NDArray[np.float64], *, is_squared: bool = False

@@ -66,15 +66,22 @@ def as_sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float6
 def _weights_by_class(class_weight: ClassWeight, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the class weight (N,) of each row; it is arbitrary for `SKIP`."""
     classes, places = _distinct(labels)
+    counts = np.bincount(places, minlength=len(classes))
+    counts[classes == SKIP] = 0
+    return weights_of_classes(class_weight, classes, counts)[places]
+
+
+def weights_of_classes(
+    class_weight: ClassWeight, classes: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the weight of each of ``classes``, which have so many rows that count."""
     of_class = np.ones(len(classes))
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f"class_weight must be a mapping or 'balanced', got {class_weight!r}")
-        counts = np.bincount(places, minlength=len(classes))
-        counts[classes == SKIP] = 0
         present = counts > 0
         of_class[present] = counts.sum() / (present.sum() * counts[present])
-        return of_class[places]
+        return of_class
     if not isinstance(class_weight, Mapping):
         hint = advice.on_class_weights(class_weight)
         raise TypeError(f"class_weight must be a mapping or 'balanced', got {class_weight!r}{hint}")
@@ -84,7 +91,7 @@ def _weights_by_class(class_weight: ClassWeight, labels: NDArray[np.int64]) -> N
             raise ValueError(f"class_weight has the key {label!r}, expected an integer >= 0")
         weights[int(label)] = as_real(f"class_weight[{label}]", weight)
     of_class[:] = [weights.get(label, 1.0) for label in classes.tolist()]
-    return of_class[places]
+    return of_class
 
 
 def _distinct(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:

@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from fastloss import plots
+from fastloss.cli.cluster import SchedulerOption, WorkersOption, run_on_workers
 from fastloss.cli.common import (
     Attempts,
     DataOption,
@@ -76,6 +77,8 @@ def train(
     schedule: Annotated[
         str | None, typer.Option(help=f"Learning-rate schedule: {', '.join(SCHEDULES)}.")
     ] = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the order of rows and of a sweep.")] = 0,
     standardize: Annotated[
         bool | None,
@@ -161,7 +164,8 @@ def train(
     """Train a linear classifier, report on it, and save it.
 
     Missing settings are computed from the data. Without --data, the problem is synthetic. X.npy may
-    be larger than memory; tables are read into memory.
+    be larger than memory; tables are read into memory. With --workers or --scheduler, --data is a
+    folder of parts, X-*.npy with y-*.npy, that all workers can read.
     """
     settings = Settings(
         loss=loss,
@@ -199,7 +203,10 @@ def train(
     step = None  # read now, because the run replaces the file
     if checkpoint is not None and resume:
         step = Checkpoint.load(checkpoint).state.step
-    outcome = job.run(progress_bar, lambda line: typer.echo(f"fastloss: {line}", err=True))
+    if scheduler is not None or workers is not None:
+        outcome = run_on_workers(job, scheduler, workers)
+    else:
+        outcome = job.run(progress_bar, lambda line: typer.echo(f"fastloss: {line}", err=True))
     if step is not None:
         typer.echo(f"fastloss: resumed after step {step} of {checkpoint}", err=True)
     _write(outcome, save, out, json)

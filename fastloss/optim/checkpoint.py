@@ -7,7 +7,6 @@ older checkpoint is replaced as a whole or not at all.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
+from fastloss.base_objective import BaseObjective
 from fastloss.files import (
     DataFormatError,
     check_archive,
@@ -35,8 +34,6 @@ from fastloss.rows_on_disk import mapped_file
 _FORMAT = "fastloss checkpoint 3"
 # Name of the array of bytes that distinguishes a checkpoint from other archives.
 _TEXT = "text"
-# Hashing all of X would take too long: about this many evenly spread rows represent it.
-_HASHED_ROWS = 256
 # Facts that are hashes, which a message does not show.
 _HASHED = ("sample of X", "labels", "row weights")
 
@@ -148,26 +145,7 @@ def check_place(path: Path, f: object = None, *, is_resumed: bool = False) -> No
 
 def fingerprint(f: object, W: Floats, method: Method, seed: int) -> Fingerprint:
     """Return by name the facts that must be unchanged when a run is resumed."""
-    facts = {
-        "f": "an Objective" if isinstance(f, Objective) else "a callable",
-        "method": repr(method),
-        "seed": repr(seed),
-        "W": f"{W.shape} {W.dtype}",
-    }
-    if isinstance(f, Objective):
-        facts |= {
-            # Rows read in blocks have another order, and another order of sums.
-            "X": f"{f.X.shape} {f.X.dtype}{' in blocks' if reads_blocks(f.X) else ''}",
-            "loss": repr(f.loss_function),
-            "penalty": repr(f.penalty),
-            "intercept": repr(f.intercept),
-            "reduction": repr(f.reduction),
-            "sample of X": _hash(f.X[:: max(1, len(f.X) // _HASHED_ROWS)]),
-            "labels": _hash(f.labels),
-            "row weights": _hash(f.row_weights),
-        }
-    return facts
-
-
-def _hash(array: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
+    facts = f.facts() if isinstance(f, BaseObjective) else {"f": "a callable"}
+    if isinstance(f, Objective) and reads_blocks(f.X):
+        facts["X"] += " in blocks"  # they have another order, and another order of sums
+    return facts | {"method": repr(method), "seed": repr(seed), "W": f"{W.shape} {W.dtype}"}

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss.arrays import Floats, as_floats, check_finite
+from fastloss.base_objective import BaseObjective, Estimate
 from fastloss.numerical import as_number
-from fastloss.objective import Minibatch, Objective
+from fastloss.objective import Objective
 from fastloss.optim.orders import BlockOrder, reads_blocks
 from fastloss.passes import Report
 from fastloss.settings import threads_to_use
@@ -58,15 +59,15 @@ class Function(ABC):
 
 
 class RowsFunction(Function):
-    """An `Objective`; ``reproducible``: with the same bits on any number of threads."""
+    """An objective; ``reproducible``: with the same bits on any number of threads."""
 
-    def __init__(self, objective: Objective, W: Floats, reproducible: bool) -> None:
+    def __init__(self, objective: BaseObjective, W: Floats, reproducible: bool) -> None:
         super().__init__()
         self._given, self._W, self._reproducible = objective, W, reproducible
-        self.n_rows = len(objective.X)
+        self.n_rows = objective.shape[0]
         self.objective = self._settled()
 
-    def _settled(self, n_rows: int | None = None) -> Objective:
+    def _settled(self, n_rows: int | None = None) -> BaseObjective:
         if not self._reproducible:
             return self._given
         return self._given.reproducible(self._W, n_rows)
@@ -75,7 +76,7 @@ class RowsFunction(Function):
     def n_threads(self) -> int:
         return self._given.n_threads
 
-    def minibatch(self, n_rows: int, n_candidates: int) -> Minibatch:
+    def minibatch(self, n_rows: int, n_candidates: int) -> Estimate:
         """Return a function that estimates the loss from ``n_rows`` of ``n_candidates`` rows."""
         return self._settled(n_rows).minibatch(n_rows, n_candidates)
 
@@ -90,12 +91,12 @@ class RowsFunction(Function):
     def terms(self, W: Floats, loss: float | None) -> tuple[float, float]:
         if loss is None:
             return self.objective.terms(W)
-        penalty = self.objective.penalty.value(W[: self.objective.X.shape[1]])
+        penalty = self.objective.penalty.value(W[: self.objective.shape[1]])
         return loss - penalty, penalty
 
     def _check_finite(self, W: Floats) -> None:
         super()._check_finite(W)
-        check_finite("X", self.objective.X, self.objective.row_weights > 0)
+        self.objective.check_finite()
 
 
 class PlainFunction(Function):
@@ -141,14 +142,16 @@ class Batches:
             raise TypeError("f must be an Objective, because batches need rows; got a callable")
         self._function = function
         self._shuffle, self._seed = shuffle, seed
-        counted = np.flatnonzero(function.objective.row_weights > 0)
+        counted = function.objective.counted_rows()
         self._rows = counted if counted.size else np.arange(function.n_rows)
         self._batch_size = min(batch_size, len(self._rows))
         self.per_epoch = -(-len(self._rows) // self._batch_size)
-        self._estimates: dict[int, Minibatch] = {}
+        self._estimates: dict[int, Estimate] = {}
         self._order: tuple[int, NDArray[np.intp]] = (-1, self._rows)
-        X = function.objective.X
-        self._blocks = BlockOrder(X, self._rows) if shuffle and reads_blocks(X) else None
+        f = function.objective
+        self._blocks: BlockOrder | None = None
+        if shuffle and isinstance(f, Objective) and reads_blocks(f.X):
+            self._blocks = BlockOrder(f.X, self._rows)
         self._report = Report()
 
     def value_and_gradient(self, W: Floats, step: int) -> tuple[float, Floats]:
@@ -175,7 +178,7 @@ class Batches:
             self._order = epoch, order
         return order
 
-    def _estimate_of(self, n_rows: int) -> Minibatch:
+    def _estimate_of(self, n_rows: int) -> Estimate:
         if n_rows not in self._estimates:
             self._estimates[n_rows] = self._function.minibatch(n_rows, len(self._rows))
         return self._estimates[n_rows]

@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss.arrays import ieee_arithmetic
+from fastloss.base_objective import BaseObjective
 from fastloss.losses.base import Loss
 from fastloss.losses.crammer_singer import CrammerSinger
 from fastloss.losses.hinge import Hinge
 from fastloss.losses.one_vs_all import OneVsAll
 from fastloss.losses.softmax import Softmax
-from fastloss.objective import Objective
 from fastloss.threads import blas_threads
 
 #: The rate of Adam's authors, and a common rate of the other methods, for functions without rows.
@@ -42,21 +42,21 @@ _POWER_ITERATIONS = 30
 
 
 @ieee_arithmetic()
-def gradient_rate(objective: Objective, n_classes: int, n_averaged: float | None) -> float:
+def gradient_rate(objective: BaseObjective, n_classes: int, n_averaged: float | None) -> float:
     """Return ``1 / L`` for steps along the gradient of all rows (None), or of ``B`` rows."""
     rows = _rows_of(objective)
     spread = curvature(rows)
     if n_averaged is not None:
         spread += 2.0 * _squared_length(rows) / n_averaged
     spread *= loss_curvature(objective.loss_function, n_classes)
-    bound = float(objective.row_weights.sum()) * spread + 2.0 * objective.penalty.l2
+    bound = objective.weight_sum * spread + 2.0 * objective.penalty.l2
     rate = 1.0 / bound if bound > 0.0 else math.inf
     # Without a usable bound (all features are 0, or NaN) the run itself reports the reason.
     return two_digits(rate) if 0.0 < rate < math.inf else OTHER_RATE
 
 
 @ieee_arithmetic()
-def adam_rate(objective: Objective) -> float:
+def adam_rate(objective: BaseObjective) -> float:
     """Return 1e-3, up to 0.1 for features smaller than 1, or less so that scores change slowly.
 
     Adam changes each weight by about the rate, so the score of a row changes by at most the rate
@@ -99,14 +99,16 @@ def loss_curvature(loss: Loss, n_classes: int) -> float:
     return n_terms * (0.5 if power == 1 else 2.0)
 
 
-def sample_of(
-    X: NDArray[Any], intercept: bool, rows: NDArray[np.intp] | None = None
-) -> NDArray[np.float64]:
-    """Return a sample of the rows (of all by default) in float64, with the 1 of an intercept."""
-    chosen = X[_spaced(len(X), X.shape[1])] if rows is None else X[rows]
-    sample = np.ones((len(chosen), X.shape[1] + intercept))
-    sample[:, : X.shape[1]] = chosen
-    return sample
+def sample_of(X: NDArray[Any], intercept: bool) -> NDArray[np.float64]:
+    """Return a sample of the rows in float64, with the 1 of an intercept."""
+    return with_ones(X[_spaced(*X.shape)], intercept)
+
+
+def with_ones(X: NDArray[Any], intercept: bool) -> NDArray[np.float64]:
+    """Return rows (K, D) in float64, with a column of ones if there is an intercept."""
+    rows = np.ones((len(X), X.shape[1] + intercept))
+    rows[:, : X.shape[1]] = X
+    return rows
 
 
 def _spaced(n_rows: int, n_features: int) -> slice:
@@ -115,15 +117,14 @@ def _spaced(n_rows: int, n_features: int) -> slice:
     return slice(None, None, max(1, n_rows // most))
 
 
-def _rows_of(objective: Objective) -> NDArray[np.float64]:
+def _rows_of(objective: BaseObjective) -> NDArray[np.float64]:
     """Return a sample of the rows that count, times the roots of their weights (mean 1)."""
-    weights = objective.row_weights
-    counted = np.flatnonzero(weights > 0)
+    counted = objective.counted_rows()
     if not counted.size:
         return np.zeros((1, objective.n_parameter_rows))
-    chosen = counted[_spaced(len(counted), objective.X.shape[1])]
-    sample = sample_of(objective.X, objective.intercept, chosen)
-    sample *= np.sqrt(weights[chosen] / weights[chosen].mean())[:, None]
+    chosen, weights = objective.weighted_rows(counted[_spaced(len(counted), objective.shape[1])])
+    sample = with_ones(chosen, objective.intercept)
+    sample *= np.sqrt(weights / weights.mean())[:, None]
     return sample
 
 

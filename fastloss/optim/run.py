@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from fastloss import advice, arrays
 from fastloss.arrays import Floats, as_bool, as_integer, as_real, ieee_arithmetic
-from fastloss.objective import Objective
+from fastloss.base_objective import BaseObjective
 from fastloss.optim.accuracy import Accuracy, Validation, as_accuracy
 from fastloss.optim.base import Method, Setting, State, Stop, squared_norm
 from fastloss.optim.checkpoint import Checkpoint, Fingerprint, check_place, fingerprint
@@ -35,7 +35,7 @@ _CHECKPOINT_SECONDS = 30.0
 
 
 def minimize(
-    f: Objective | LossAndGradient,
+    f: BaseObjective | LossAndGradient,
     W: ArrayLike,
     method: str | Method = "sgd",
     *,
@@ -59,8 +59,8 @@ def minimize(
 
     Parameters
     ----------
-    f : an `Objective`, or any callable ``W -> (loss, gradient)`` that does not modify ``W``.
-        Methods on batches need an `Objective`.
+    f : an `Objective`, a `fastloss.dask.DaskObjective`, or any callable ``W -> (loss, gradient)``
+        that does not modify ``W``. Methods on batches need one of the first two.
     W : start, (D, C) or (D + 1, C), float32 or float64; any shape if ``f`` is a callable. It is
         not modified; the result has its type.
     method : a name (see `available_methods`) or an instance, e.g. ``SGD(lr=0.5, momentum=0.9)``.
@@ -148,7 +148,7 @@ def minimize(
 
 def _as_start(f: object, W: ArrayLike) -> Floats:
     """Return a validated copy of ``W``, so that the result never shares the caller's memory."""
-    array = arrays.as_weights(W) if isinstance(f, Objective) else arrays.as_array("W", W)
+    array = arrays.as_weights(W) if isinstance(f, BaseObjective) else arrays.as_array("W", W)
     if array.dtype not in arrays.FLOAT_TYPES:
         hint = advice.on_float_type("W", W, array)
         raise TypeError(f"W must be float32 or float64, got {array.dtype}{hint}")
@@ -158,7 +158,7 @@ def _as_start(f: object, W: ArrayLike) -> Floats:
 
 
 def _as_function(f: object, W: Floats, reproducible: bool) -> Function:
-    if isinstance(f, Objective):
+    if isinstance(f, BaseObjective):
         return RowsFunction(f, W, reproducible)
     if callable(f):
         return PlainFunction(f, W)

@@ -14,8 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastloss.arrays import Floats, as_bool, ieee_arithmetic
 from fastloss.blocks import float_blocks
-from fastloss.sklearn.fitting import Plan, check_rows, fitted
-from fastloss.sklearn.training_set import ClassWeight, TrainingSet, rows_to_predict, training_set
+from fastloss.sklearn.dask_rows import dask_training_set, is_dask, on_dask_too
+from fastloss.sklearn.fitting import Plan, fitted
+from fastloss.sklearn.training_set import (
+    ClassWeight,
+    TrainingSet,
+    check_rows,
+    rows_to_predict,
+    training_set,
+)
 
 
 class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -37,8 +44,10 @@ class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : finite numbers. float64, float32 and uint8 are read as they are, without a copy, also
-            from a memory-mapped file; other types become float64.
+        X : finite numbers. float64, float32, float16 and uint8 are read as they are, without a
+            copy, also from a memory-mapped file; other types become float64. A dask array is fitted
+            on the cluster of the current client (see `fastloss.dask`); ``y`` and the weights may
+            then be dask arrays, too, and predictions of a dask array are dask arrays.
         y : labels: strings, integers, bools or whole floats, of two classes or more.
         sample_weight : (N,) weights >= 0 of the rows, or one number for all.
 
@@ -51,7 +60,8 @@ class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         TypeError, ValueError : invalid rows, labels, weights or parameters.
         """
         last = self._last_fit() if as_bool("warm_start", self.warm_start) else None
-        rows = training_set(self, X, y, sample_weight, self.class_weight)
+        of_arguments = dask_training_set if is_dask(X) else training_set
+        rows = of_arguments(self, X, y, sample_weight, self.class_weight)
         W = None if last is None else self._checked_start(last, rows)
         self._set(rows, *fitted(rows, self._plan(rows), W))
         return self
@@ -89,6 +99,7 @@ class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             W = np.vstack([W, self.intercept_])
         return np.hstack([-0.5 * W, 0.5 * W]) if W.shape[1] == 1 else W
 
+    @on_dask_too
     def decision_function(self, X: ArrayLike) -> Floats:
         """Return the scores of rows ``X`` (N, D).
 
@@ -98,6 +109,7 @@ class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._of_scores(X, lambda scores: scores)
 
+    @on_dask_too
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the class (N,) with the largest score of each row; ties go to the first class."""
         numbers = self._of_scores(X, _class_numbers)  # raises first, if the model is not fitted
@@ -126,10 +138,12 @@ class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 class Probabilities(LinearEstimator):
     """Classifier with softmax's probabilities."""
 
+    @on_dask_too
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Return the probability (N, C) of each class, the softmax of the scores; rows sum to 1."""
         return self._of_scores(X, lambda scores: special.softmax(_by_class(scores), axis=1))
 
+    @on_dask_too
     def predict_log_proba(self, X: ArrayLike) -> Floats:
         """Return the logarithm (N, C) of each probability, also where that rounds to 0."""
         return self._of_scores(X, lambda scores: special.log_softmax(_by_class(scores), axis=1))

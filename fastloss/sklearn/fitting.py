@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastloss import optim
-from fastloss.arrays import Floats, check_finite, ieee_arithmetic
+from fastloss.arrays import Floats, ieee_arithmetic
+from fastloss.base_objective import BaseObjective
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.losses.crammer_singer import CrammerSinger
@@ -20,6 +22,8 @@ from fastloss.sklearn.training_set import TrainingSet
 
 # Larger than any number of steps: only the start and the end of a run are recorded.
 _NEVER = 2**62
+# Numbers in a sample of the rows.
+_SAMPLE = 2**20
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def fitted(rows: TrainingSet, plan: Plan, W: Floats | None) -> tuple[Floats, int
         with ieee_arithmetic():
             result = _minimum(rows, plan, _start(rows, plan) if W is None else W)
     except (ValueError, optim.DivergedError):
-        check_rows(rows.X)
+        rows.check_finite()
         raise
     if result.why == "max_epochs" and not plan.is_on_batches:
         warnings.warn(
@@ -68,21 +72,30 @@ def fitted(rows: TrainingSet, plan: Plan, W: Floats | None) -> tuple[Floats, int
 def _minimum(rows: TrainingSet, plan: Plan, W: Floats) -> optim.Result:
     objective = rows.objective(loss=plan.loss, l1=plan.l1, l2=plan.l2, intercept=plan.intercept)
     centred = None
-    if plan.intercept and isinstance(plan.method, optim.LBFGS):
-        centred = Centred(objective, rows.center())
-    result = optim.minimize(
-        centred or objective,
-        centred.point(W) if centred else W,
-        plan.method,
-        max_epochs=plan.max_iter,
-        tolerance=plan.tol,
-        seed=plan.seed,
-        record_every=_NEVER,
-        reproducible=False,  # no fit waits for a compiler
-    )
+    with closing(objective):
+        if plan.intercept and isinstance(plan.method, optim.LBFGS):
+            centred = Centred(objective, center(objective, rows.dtype))
+        result = optim.minimize(
+            centred or objective,
+            centred.point(W) if centred else W,
+            plan.method,
+            max_epochs=plan.max_iter,
+            tolerance=plan.tol,
+            seed=plan.seed,
+            record_every=_NEVER,
+            reproducible=False,  # no fit waits for a compiler
+        )
     if result.why == "interrupted":
         raise KeyboardInterrupt
     return replace(result, W=centred.weights(result.W)) if centred else result
+
+
+def center(objective: BaseObjective, dtype: np.dtype[Any]) -> Floats:
+    """Return about the weighted mean (D,) of the rows, from a sample of many rows."""
+    counted = objective.counted_rows()
+    n_rows = max(1, _SAMPLE // objective.shape[1])
+    sample, weights = objective.weighted_rows(counted[:: max(1, len(counted) // n_rows)])
+    return np.average(sample.astype(np.float64), axis=0, weights=weights).astype(dtype)
 
 
 class Centred:
@@ -131,11 +144,3 @@ def _start(rows: TrainingSet, plan: Plan) -> Floats:
     hinge = Hinge(margin=loss.margin, class_reduction="mean")
     first = Plan(hinge, plan.l1, plan.l2, plan.intercept, optim.LBFGS(), plan.tol, max_iter=1)
     return _minimum(rows, first, W).W
-
-
-def check_rows(X: NDArray[np.generic]) -> None:
-    """Raise at the first entry that is not finite."""
-    try:
-        check_finite("X", X)
-    except ValueError as error:
-        raise ValueError(f"X has NaN or infinity: {error}") from None

@@ -14,7 +14,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from fastloss import arrays
-from fastloss.arrays import Floats
+from fastloss.arrays import check_finite
+from fastloss.base_objective import BaseObjective
 from fastloss.losses.base import Loss
 from fastloss.objective import Objective
 from fastloss.row_weights import as_sample_weight
@@ -27,8 +28,6 @@ _ROW_TYPES = [np.dtype(np.float64), *arrays.ROW_TYPES]
 # NumPy evaluates a problem of so few multiply-adds in about a millisecond. Importing Numba takes as
 # long as a thousand of these, and compiling a kernel as long as ten thousand.
 _SMALL = 2**20
-# Numbers in a sample of the rows.
-_SAMPLE = 2**20
 
 
 @dataclass(frozen=True)
@@ -55,18 +54,13 @@ class TrainingSet:
         """Return the type of the coefficients: float64 for rows of float64, else float32."""
         return np.dtype(np.float64 if self.X.dtype == np.float64 else np.float32)
 
-    def center(self) -> Floats:
-        """Return about the weighted mean (D,) of the rows, from a sample of many rows."""
-        weights = np.ones(len(self.labels)) if self.sample_weight is None else self.sample_weight
-        if self.class_weight is not None:
-            weights = weights * np.array([*self.class_weight.values()])[self.labels]
-        counted = np.flatnonzero(weights)
-        n_rows = max(1, _SAMPLE // self.n_features)
-        some = counted[:: max(1, len(counted) // n_rows)]
-        sample = self.X[some].astype(np.float64)
-        return np.average(sample, axis=0, weights=weights[some]).astype(self.dtype)
+    def check_finite(self) -> None:
+        """Raise at the first entry that is not finite."""
+        check_rows(self.X)
 
-    def objective(self, *, loss: str | Loss, l1: float, l2: float, intercept: bool) -> Objective:
+    def objective(
+        self, *, loss: str | Loss, l1: float, l2: float, intercept: bool
+    ) -> BaseObjective:
         """Return the weighted mean of the losses plus the penalty, as a function of ``W``."""
         return Objective(
             self.X,
@@ -111,7 +105,7 @@ def training_set(
     classes, labels = _class_numbers(values, classes)
     weights = None if sample_weight is None else _sample_weight(sample_weight, len(labels))
     counts = np.bincount(labels, weights, minlength=len(classes))
-    of_class = _class_weights(class_weight, classes, counts)
+    of_class = class_weights(class_weight, classes, counts)
     total = float(counts.sum() if of_class is None else counts @ of_class)
     if total == 0.0:
         raise ValueError("the weight of every row is zero: sample_weight times class_weight")
@@ -163,7 +157,7 @@ def _sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float64]
     return as_sample_weight(sample_weight, n_rows)
 
 
-def _class_weights(
+def class_weights(
     class_weight: ClassWeight | None, classes: NDArray[Any], counts: NDArray[Any]
 ) -> NDArray[np.float64] | None:
     """Return the weight of each class (C,); ``counts`` are the classes' sums of sample weights."""
@@ -175,3 +169,11 @@ def _class_weights(
         return balanced
     # The helper wants labels only to compare them with the classes.
     return compute_class_weight(class_weight, classes=classes, y=classes)
+
+
+def check_rows(X: NDArray[np.generic]) -> None:
+    """Raise at the first entry that is not finite."""
+    try:
+        check_finite("X", X)
+    except ValueError as error:
+        raise ValueError(f"X has NaN or infinity: {error}") from None

@@ -142,20 +142,7 @@ class Job:
         return outcome
 
     def _fit(self, prepared: Prepared, settings: Settings, bar: Bar) -> Result:
-        with ExitStack() as stack:
-            progress = stack.enter_context(bar(total_steps(settings, len(prepared.X))))
-            last = ("starting", 0)
-
-            def show(record: Record) -> None:
-                nonlocal last
-                accuracy = record.validation_accuracy
-                shown = "" if accuracy is None else f", validation {accuracy:.1%}"
-                last = (f"loss {record.loss:.4g}{shown}", record.step)
-                progress(*last)
-
-            stack.enter_context(
-                watched(lambda share: progress(f"{last[0]}; {share:.0%} of a pass", last[1]))
-            )
+        with shown_records(bar, total_steps(settings, len(prepared.X))) as show:
             return fit(
                 prepared,
                 settings,
@@ -164,6 +151,26 @@ class Job:
                 checkpoint=self.checkpoint,
                 resume=self.resume,
             )
+
+
+@contextmanager
+def shown_records(bar: Bar, n_steps: int) -> Iterator[Callable[[Record], None]]:
+    """Show a bar with the records of a run and its long passes; yield the run's callback."""
+    with ExitStack() as stack:
+        progress = stack.enter_context(bar(n_steps))
+        last = ("starting", 0)
+
+        def show(record: Record) -> None:
+            nonlocal last
+            accuracy = record.validation_accuracy
+            shown = "" if accuracy is None else f", validation {accuracy:.1%}"
+            last = (f"loss {record.loss:.4g}{shown}", record.step)
+            progress(*last)
+
+        stack.enter_context(
+            watched(lambda share: progress(f"{last[0]}; {share:.0%} of a pass", last[1]))
+        )
+        yield show
 
 
 def warm_up(loss: str | Loss) -> None:

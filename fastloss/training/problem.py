@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastloss import data as datasets
 from fastloss.arrays import ClassWeight, Floats, as_integer
+from fastloss.base_objective import BaseObjective
 from fastloss.blocks import Room
 from fastloss.data import Dataset
 from fastloss.files import StrPath, read_archive
@@ -127,13 +128,7 @@ def set_aside(
     ValueError : ``validation`` leaves no rows for training.
     """
     n_rows = len(labels)
-    if validation is None:
-        validation = min(n_rows // _VALIDATION_SHARE, _MOST_VALIDATION_ROWS)
-    validation = as_integer("validation", validation)
-    if not 0 <= validation < n_rows:
-        raise ValueError(
-            f"validation must be in [0, {n_rows}), the number of rows, got {validation}"
-        )
+    validation = rows_set_aside(n_rows, validation)
     n_train = n_rows - validation
     if validation == 0:
         return slice(n_rows), None
@@ -142,6 +137,18 @@ def set_aside(
         return slice(n_train), slice(n_train, None)
     is_validation = _stratified(labels, validation, seed)
     return ~is_validation, is_validation
+
+
+def rows_set_aside(n_rows: int, validation: int | None) -> int:
+    """Return the number of rows for validation; default: one in eight, at most 2,000."""
+    if validation is None:
+        validation = min(n_rows // _VALIDATION_SHARE, _MOST_VALIDATION_ROWS)
+    validation = as_integer("validation", validation)
+    if not 0 <= validation < n_rows:
+        raise ValueError(
+            f"validation must be in [0, {n_rows}), the number of rows, got {validation}"
+        )
+    return validation
 
 
 def _are_fair(train: Labels, validation: Labels) -> bool:
@@ -302,15 +309,7 @@ class Prepared:
 
     def _class_weight(self, settings: Settings) -> ClassWeight | None:
         """Return the class weights by class number."""
-        weights = settings.class_weight
-        if not isinstance(weights, Mapping):
-            return "balanced" if weights == "balanced" else None
-        names = self.splits.train.class_names
-        for name in weights:
-            if name not in names:
-                known = listed(np.array(names))
-                raise ValueError(f"class_weight names {name}, which is none of the classes {known}")
-        return {names.index(name): weight for name, weight in weights.items()}
+        return class_weight_by_number(settings, self.splits.train.class_names)
 
     @property
     def validation(self) -> tuple[Floats, Labels] | None:
@@ -359,6 +358,18 @@ class Prepared:
         return replace(model, about=about, history=result.history), predicted
 
 
+def class_weight_by_number(settings: Settings, names: Sequence[str]) -> ClassWeight | None:
+    """Return the class weights by class number; raise if one names no class."""
+    weights = settings.class_weight
+    if not isinstance(weights, Mapping):
+        return "balanced" if weights == "balanced" else None
+    for name in weights:
+        if name not in names:
+            known = listed(np.array(names))
+            raise ValueError(f"class_weight names {name}, which is none of the classes {known}")
+    return {names.index(name): weight for name, weight in weights.items()}
+
+
 def fit(
     prepared: Prepared,
     settings: Settings,
@@ -377,7 +388,30 @@ def fit(
     optim.DivergedError : the learning rate is too high.
     ValueError : a setting that the method does not take, or a checkpoint of another run.
     """
-    n_features, n_classes = prepared.X.shape[1], prepared.splits.train.n_classes
+    return fit_objective(
+        prepared.objective(settings, n_threads),
+        np.zeros(
+            (prepared.X.shape[1] + 1, prepared.splits.train.n_classes), prepared.preprocessing.dtype
+        ),
+        settings,
+        validation=prepared.validation,
+        callback=callback,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
+
+
+def fit_objective(
+    objective: BaseObjective,
+    W: Floats,
+    settings: Settings,
+    *,
+    validation: tuple[Floats, Labels] | None,
+    callback: Callable[[Record], Any] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> Result:
+    """Minimise an objective from ``W``: see `fit`."""
     restore_best = settings.restore_best
     if restore_best is None:
         # The last W usually has the better probabilities: on synthetic rows, the best W was often
@@ -385,13 +419,13 @@ def fit(
         # scikit-learn's digits, the last W had half a percent more test accuracy on average, too.
         restore_best = settings.patience is not None
     return minimize(
-        prepared.objective(settings, n_threads),
-        np.zeros((n_features + 1, n_classes), prepared.preprocessing.dtype),
-        make_method(settings, len(prepared.X)),
+        objective,
+        W,
+        make_method(settings, objective.shape[0]),
         max_epochs=settings.epochs,
         max_steps=settings.steps,
         seed=settings.seed,
-        validation=prepared.validation,
+        validation=validation,
         restore_best=restore_best,
         patience=settings.patience,
         callback=callback,
