@@ -126,7 +126,8 @@ class Centred:
 
     def _shifted(self, W: Floats, by: Floats) -> Floats:
         shifted = W.copy()
-        shifted[-1] += by @ W[:-1]
+        # Not by BLAS, whose threads would spin beside those of the next evaluation.
+        shifted[-1] += np.einsum("d,dc->c", by, W[:-1])
         return shifted
 
 
