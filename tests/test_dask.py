@@ -115,18 +115,14 @@ def test_float32_sums_of_a_thousand_blocks_lose_few_digits():
     [
         ((100, 20), 4, 1, 1),  # too small to cut
         ((60_000, 785), 4, 20, 30),  # smaller ones would mostly add gradients
+        ((40_000, 768), 4, 16, 16),
         ((10_000_000, 768), 2, 100, 200),  # 15 GB, at most 128 MB each
         ((1_000_000_000, 768), 2, 900, 1024),  # more would slow down every evaluation
     ],
 )
 def test_number_of_blocks(shape, itemsize, least, most):
-    rows = rows_in_block(*shape, 10, itemsize)
+    rows = rows_in_block(*shape, itemsize)
     assert least <= math.ceil(shape[0] / rows) <= most
-
-
-def test_blocks_are_much_larger_than_their_gradient():
-    rows = rows_in_block(1_000_000, 768, 1000, 4)
-    assert rows * 768 * 4 >= 40 * 768 * 1000 * 4
 
 
 # --- agreement ------------------------------------------------------------------------------------
@@ -294,7 +290,7 @@ def test_unknown_chunk_sizes_are_computed_once(client, single):
 
 
 def test_rows_in_memory_stay_on_their_workers(client, single):
-    n_rows = rows_in_block(N, D, C, 4)
+    n_rows = rows_in_block(N, D, 4)
     rows = client.persist(da.from_array(X, chunks=(n_rows, D)))
     with DaskObjective(rows, da.from_array(y, chunks=n_rows), n_classes=C, **SETTINGS) as objective:
         assert_same(objective(W), single(W))
@@ -416,4 +412,4 @@ def test_progress_is_told(client):
     DaskObjective(
         ROWS, y, n_classes=C, progress=lambda message, share: told.append((message, share))
     ).close()
-    assert told[-1] == ("6 of 6 blocks loaded", 1.0)
+    assert told[-1] == ("4 of 4 blocks loaded", 1.0)

@@ -17,9 +17,7 @@ from fastloss.dask.block import rows_in_block
 Triple = tuple[Any, Any, Any]
 
 
-def as_blocks(
-    client: Client, X: Any, y: Any, sample_weight: Any, n_classes: int | None
-) -> list[Triple]:
+def as_blocks(client: Client, X: Any, y: Any, sample_weight: Any) -> list[Triple]:
     """Return the blocks of the rows.
 
     Raises
@@ -27,7 +25,7 @@ def as_blocks(
     TypeError, ValueError : rows of another kind or shape, or labels that do not match them.
     """
     if isinstance(X, dask.array.Array):
-        return _cut(client, X, y, sample_weight, n_classes)
+        return _cut(client, X, y, sample_weight)
     if hasattr(X, "to_dask_array"):
         raise TypeError("X is a dask DataFrame; pass X.to_dask_array(lengths=True)")
     blocks = _listed("X", X)
@@ -75,7 +73,7 @@ def _pair(block: Any) -> tuple[Any, Any]:
     raise TypeError(f"without y, a block must be a pair (X, y), got {type(block).__name__}")
 
 
-def _cut(client: Client, X: Any, y: Any, sample_weight: Any, n_classes: int | None) -> list[Triple]:
+def _cut(client: Client, X: Any, y: Any, sample_weight: Any) -> list[Triple]:
     """Cut arrays into blocks by the shape and type of ``X`` alone."""
     if X.ndim != 2:
         raise ValueError(f"X must be a matrix (N, D), got shape {X.shape}")
@@ -87,7 +85,7 @@ def _cut(client: Client, X: Any, y: Any, sample_weight: Any, n_classes: int | No
     n_rows, n_features = X.shape
     if not n_rows or not n_features:
         raise ValueError(f"X must not be empty, got shape {X.shape}")
-    rows = rows_in_block(n_rows, n_features, n_classes or 2, X.dtype.itemsize)
+    rows = rows_in_block(n_rows, n_features, X.dtype.itemsize)
     for name, column in zip(columns, sized, strict=True):
         if len(column) != n_rows:
             noun = "labels" if name == "y" else "weights"

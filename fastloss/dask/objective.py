@@ -343,5 +343,5 @@ def _on_cluster(
             ) from None
     if client.asynchronous:
         raise TypeError("client must be synchronous, got an asynchronous one")
-    blocks = as_blocks(client, X, y, sample_weight, n_classes)
+    blocks = as_blocks(client, X, y, sample_weight)
     return ClusterRows(client, blocks, n_classes, ignore_index, progress, timeout)

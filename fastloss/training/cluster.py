@@ -203,7 +203,7 @@ def split(parts: Parts, validation: int | None) -> tuple[list[Piece], list[Piece
     So all parts are represented, also if they are sorted by class.
     """
     n_held_out = rows_set_aside(len(parts), validation)
-    n_rows = rows_in_block(len(parts), parts.n_features, 2, parts.dtype.itemsize)
+    n_rows = rows_in_block(len(parts), parts.n_features, parts.dtype.itemsize)
     pieces = parts.pieces(n_rows)
     ends = np.cumsum([piece.stop - piece.start for piece in pieces]) * n_held_out // len(parts)
     train, held_out = [], []
