@@ -216,7 +216,7 @@ def test_penalty_of_another_convention_fails(loss: Any, factor: float) -> None:
 
 def test_penalised_bias_fails() -> None:
     class Penalised(fastloss.Objective):
-        def _penalised(self, W: Any) -> Any:
+        def penalised(self, W: Any) -> Any:
             return W
 
     objective, W = problem("softmax", l2=0.1, intercept=True)
