@@ -13,7 +13,7 @@ from oracle import LOSSES, TOLERANCES, assert_close, layouts, make_data
 import fastloss
 from fastloss.backends import fused
 from fastloss.backends.fused import FusedBackend
-from fastloss.kernels import narrow_problem
+from fastloss.kernels import narrow, narrow_problem, simd
 from fastloss.kernels.limits import Limits
 from fastloss.kernels.loss_entry import loss_kernel
 from fastloss.kernels.narrow import narrow_kernel
@@ -72,14 +72,13 @@ def test_partition(shape, itemsize):
     n_features, n_classes = shape
     for n_rows in (1, 3, 4, 5, 255, 256, 257, 4096, 60_000, 10_000_001):
         cut = narrow_problem.partition(n_rows, n_features, n_classes, itemsize)
-        n_chunks, n_padded, n_columns = cut.partials_shape
+        n_chunks, _, n_columns = cut.partials_shape
         assert (n_chunks - 1) * cut.chunk_rows < n_rows <= n_chunks * cut.chunk_rows
         assert 1 <= n_chunks <= narrow_problem.MAX_CHUNKS
-        assert n_chunks <= 2 or n_chunks * n_padded * n_columns * itemsize <= (
+        assert n_chunks <= 2 or n_chunks * n_classes * n_columns * itemsize <= (
             narrow_problem.MAX_PARTIAL_BYTES
         )
-        # Whole tiles of classes; whole cache lines of features, and one for the bias.
-        assert n_padded % cut.tile_classes == 0 <= n_padded - n_classes < cut.tile_classes
+        # Whole cache lines of features, and one for the bias.
         assert n_columns * itemsize % 64 == 0
         assert n_columns * itemsize >= n_features * itemsize + 64
         assert cut.block_rows * itemsize % 64 == 0 < cut.block_rows
@@ -92,10 +91,12 @@ def test_partition(shape, itemsize):
 
 
 @pytest.mark.parametrize("n_classes", range(2, 97))
-def test_tiles_have_at_most_two_padded_classes(n_classes):
-    cut = narrow_problem.partition(1000, 100, n_classes, 4)
-    assert cut.tile_classes in narrow_problem.TILE_CLASSES
-    assert cut.partials_shape[1] - n_classes <= 2
+def test_tiles_fit_all_classes(n_classes):
+    widths = []
+    while sum(widths) < n_classes:
+        widths.append(narrow.tile_width(n_classes - sum(widths)))
+    assert sum(widths) == n_classes
+    assert set(widths) <= set(simd.TILE_CLASSES)
 
 
 # --- many classes ---------------------------------------------------------------------------------

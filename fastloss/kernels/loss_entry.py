@@ -10,7 +10,7 @@ import numpy as np
 
 from fastloss.kernel_cache import compile_cached, kernel_name
 from fastloss.kernels.compile import bind
-from fastloss.losses.base import BlockKernel, Loss, exp, log1p
+from fastloss.losses.base import BlockKernel, Loss, exp, log1p, put_labelled, take_labelled
 
 # Bound when a loss is compiled.
 block: Any = None
@@ -47,11 +47,13 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
 
     from fastloss.kernels import simd
 
-    vectorized = {exp: simd.exp, log1p: simd.log1p}
+    replaced: dict[Any, Any] = {exp: simd.exp, log1p: simd.log1p}
+    for helper in (take_labelled, put_labelled):
+        replaced[helper] = njit(helper, error_model="numpy", inline="always")
     functions = {
-        name: vectorized[value]
+        name: replaced[value]
         for name, value in block.__globals__.items()
-        if isinstance(value, FunctionType) and value in vectorized
+        if isinstance(value, FunctionType) and value in replaced
     }
     # Inlined: a separate function would need a unique name, and be optimised twice.
     bound = bind(block, functions)

@@ -72,24 +72,43 @@ def collect_rows(
     An empty ``rows`` stands for all rows in order. ``indices`` receives the row numbers, the
     addresses of the features, and the labels. Rows are packed unless ``packed`` is empty.
     """
-    n = 0
-    for k in range(start, stop):
-        # No branch: the next row overwrites a skipped one.
-        i = rows[k] if rows.shape[0] > 0 else k
-        indices[0, n] = i
-        indices[1, n] = address(X) + i * X.strides[0]
-        indices[2, n] = labels[i]
-        n += labels[i] != SKIP
+    n = kept_rows(labels, rows, start, stop, indices)
     if packed.shape[0] > 0:
         pack_rows(X, indices[0, :n], packed)
         for r in range(n):
             indices[1, r] = address(packed) + r * packed.strides[0]
+    else:
+        numbers, addresses = indices[0], indices[1]
+        for r in range(n):
+            addresses[r] = address(X) + numbers[r] * X.strides[0]
     # Fill the last tile of rows with a readable row, whose scores are ignored.
     for r in range(n, n + TILE_ROWS):
         indices[1, r] = indices[1, 0]
+    return n
+
+
+def kept_rows(labels: Any, rows: Any, start: int, stop: int, indices: Any) -> int:
+    """Write the numbers and labels of the rows that are not skipped; return how many there are."""
+    n = 0
+    numbers, kept_labels = indices[0], indices[2]
+    if rows.shape[0] == 0:
+        # Slices, because LLVM vectorises loops that start at 0.
+        given = labels[start:stop]
+        for r in range(given.shape[0]):
+            n += given[r] != SKIP
+            numbers[r] = start + r
+            kept_labels[r] = given[r]
+    if n < stop - start:
+        n = 0
+        for k in range(start, stop):
+            # No branch: the next row overwrites a skipped one.
+            i = rows[k] if rows.shape[0] > 0 else k
+            numbers[n] = i
+            kept_labels[n] = labels[i]
+            n += labels[i] != SKIP
     # Rows that fill the last vector need a label in range; their losses are ignored.
     for r in range(n, -(-n // ROWS_STEP) * ROWS_STEP):
-        indices[2, r] = 0
+        kept_labels[r] = 0
     return n
 
 
@@ -104,7 +123,6 @@ def evaluate(
     parameters: Any,
     chunk_rows: int,
     block_rows: int,
-    width: int,
     counters: Any,
     partials: Any,
     totals: Any,
@@ -125,38 +143,36 @@ def evaluate(
     n_rows, n_features, n_classes = X.shape[0], X.shape[1], W.shape[1]
     if rows.shape[0] > 0:
         n_rows = rows.shape[0]
-    n_padded = -(-n_classes // width) * width
     n_columns = -(-n_features // LANES) * LANES
-    in_place = X.itemsize == W.itemsize and X.strides[1] == X.itemsize
     # W.T in slabs of features, so that a slab of all classes stays in L1. Each slab is contiguous,
     # because parts of long rows would compete for the same cache sets.
-    slab = max(32, _SLAB_BYTES // (64 * (n_padded + TILE_ROWS))) * LANES
+    slab = max(32, _SLAB_BYTES // (64 * (n_classes + TILE_ROWS))) * LANES
     slab = min(slab, n_columns)
-    W_T = aligned(n_padded * -(-n_columns // slab) * slab, W)
+    W_T = aligned(n_classes * -(-n_columns // slab) * slab, W)
     for first in range(0, n_features, slab):
         transpose(
             address(W) + first * W.strides[0],
             W.strides[0],
             min(slab, n_features - first),
             n_classes,
-            address(W_T) + first * n_padded * ITEMSIZE,
+            address(W_T) + first * n_classes * ITEMSIZE,
             slab * ITEMSIZE,
         )
     # The bias of each class, followed by the feature 1 that it belongs to.
-    bias = aligned(n_padded + LANES, W)
-    bias[n_padded] = 1
+    bias = aligned(n_classes + LANES, W)
+    bias[n_classes] = 1
     if W.shape[0] > n_features:
         for c in range(n_classes):
             bias[c] = W[n_features, c]
-    n_packed = 0 if in_place else block_rows
+    n_packed = 0 if X.itemsize == W.itemsize and X.strides[1] == X.itemsize else block_rows
     packed = aligned(n_packed * n_columns, W).reshape(n_packed, n_columns)
-    scratch = aligned(n_padded * block_rows, W)
+    scratch = aligned(n_classes * block_rows, W)
     factors, bad = aligned(block_rows, W), aligned(block_rows, W)
     losses, row_weights, loss_sums = np.empty(block_rows), np.empty(block_rows), np.empty(LANES)
     row_weights[:] = 1
     # For each row of a block: number, address, label, and address of the bias's feature.
     indices = np.empty((4, block_rows + TILE_ROWS), np.int64)
-    indices[3] = address(bias) + n_padded * ITEMSIZE
+    indices[3] = address(bias) + n_classes * ITEMSIZE
     while True:
         k = fetch_add(address(counters))
         if k >= n_chunks:
@@ -174,13 +190,13 @@ def evaluate(
             n = collect_rows(X, labels, rows, start, stop, packed, indices)
             # Padded, so that the loss runs over whole vectors of rows.
             n_scored = -(-n // ROWS_STEP) * ROWS_STEP
-            scores = scratch[: n_padded * n_scored].reshape(n_padded, n_scored)
+            scores = scratch[: n_classes * n_scored].reshape(n_classes, n_scored)
             following = address(X) + stop * X.strides[0]
             end = following + (stop - start) * X.strides[0]
             if rows.shape[0] > 0:
                 # The next rows are anywhere; prefetching the first row again costs nothing.
                 following = end = indices[1, 0]
-            for c in range(n_padded):
+            for c in range(n_classes):
                 row = scores[c]
                 at_zero = bias[c]
                 for r in range(n_scored):
@@ -192,8 +208,7 @@ def evaluate(
                 address(indices[1]),
                 n,
                 n_features,
-                n_padded,
-                width,
+                n_classes,
                 address(scratch),
                 S_stride,
                 following,
@@ -229,8 +244,7 @@ def evaluate(
                     n,
                     n_features,
                     address(indices[3]) if dW.shape[0] > n_features else 0,
-                    n_padded,
-                    width,
+                    n_classes,
                     address(scratch),
                     S_stride,
                     address(partials[k]),
@@ -252,6 +266,11 @@ def evaluate(
     return are_finished(address(counters) + 16, 1)
 
 
+def tile_width(n_classes: int) -> int:
+    """Return the classes of the next tile; tiles of 5, 3 and 2 fit any number without padding."""
+    return 5 if n_classes == 5 or n_classes > 6 else 3 if n_classes % 3 == 0 else 2
+
+
 def add_losses(losses: Any, weights: Any, n: int, sums: Any) -> None:
     """Add ``weights * losses`` to a vector of sums; a single sum would stall at every row."""
     for r in range(0, n, LANES):
@@ -265,8 +284,7 @@ def score_block(
     rows: int,
     n: int,
     n_features: int,
-    n_padded: int,
-    width: int,
+    n_classes: int,
     scores: int,
     S_stride: int,
     following: int,
@@ -281,20 +299,23 @@ def score_block(
         n_here = min(slab, n_features - first)
         n_vectors = n_here // LANES
         for r in range(0, n, TILE_ROWS):
-            for c in range(0, n_padded, width):
+            c = 0
+            while c < n_classes:
+                width = tile_width(n_classes - c)
                 score_tile(
                     width,
                     rows + 8 * r,
                     offset,
                     n_vectors,
                     n_here - n_vectors * LANES,
-                    W_T + offset * n_padded + c * slab * ITEMSIZE,
+                    W_T + offset * n_classes + c * slab * ITEMSIZE,
                     slab * ITEMSIZE,
                     scores + c * S_stride + r * ITEMSIZE,
                     S_stride,
                     following,
                 )
                 following = min(end, following + 64 * n_vectors)
+                c += width
     return following
 
 
@@ -303,8 +324,7 @@ def add_gradient(
     n: int,
     n_features: int,
     ones: int,
-    n_padded: int,
-    width: int,
+    n_classes: int,
     G: int,
     G_stride: int,
     total: int,
@@ -322,7 +342,9 @@ def add_gradient(
     # All classes of a strip in turn, while its features are in L1.
     for d in range(0, n_strips, strip):
         offset = d * ITEMSIZE
-        for c in range(0, n_padded, width):
+        c = 0
+        while c < n_classes:
+            width = tile_width(n_classes - c)
             gradient_strip(
                 width,
                 rows,
@@ -336,10 +358,13 @@ def add_gradient(
                 following,
             )
             following = min(end, following + 64 * n)
+            c += width
     n_columns = -(-n_features // LANES) * LANES
     for d in range(n_strips, n_columns + (LANES if ones != 0 else 0), LANES):
         is_bias = d == n_columns
-        for c in range(0, n_padded, width):
+        c = 0
+        while c < n_classes:
+            width = tile_width(n_classes - c)
             gradient_vector(
                 width,
                 ones if is_bias else rows,
@@ -352,6 +377,7 @@ def add_gradient(
                 T_stride,
                 following,
             )
+            c += width
 
 
 def add_to_total(sums: Any, total: Any) -> None:
@@ -413,7 +439,9 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
     }
     for helper in (
         pack_rows,
+        kept_rows,
         collect_rows,
+        tile_width,
         add_losses,
         score_block,
         add_gradient,
@@ -423,7 +451,7 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
         add_helper(names, helper)
     signature = (
         *problem_types(source, number),
-        *(int64, int64, int64),
+        *(int64, int64),
         int64[::1],
         number[:, :, ::1],
         float64[:, :, ::1],

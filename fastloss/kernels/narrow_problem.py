@@ -30,8 +30,6 @@ MAX_BLOCK_ROWS = 128
 MAX_CHUNKS = 32
 MIN_CHUNK_ROWS = 128
 MAX_PARTIAL_BYTES = 64 * 2**20
-# The widths of `simd.TILE_CLASSES`, without importing Numba; the wider one is first and wins ties.
-TILE_CLASSES = (5, 3)
 
 _NO_TOTALS = np.empty((0, 0, 0))
 
@@ -39,31 +37,29 @@ _NO_TOTALS = np.empty((0, 0, 0))
 class Partition(NamedTuple):
     """The cut of a problem's rows into chunks, and of chunks into blocks."""
 
-    tile_classes: int
     block_rows: int
     chunk_rows: int
-    partials_shape: tuple[int, int, int]  # chunks, classes, features and the bias; padded
+    partials_shape: tuple[int, int, int]  # chunks, classes, features and the bias (padded)
 
 
 @lru_cache(maxsize=256)
 def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Partition:
     """Cut the rows of a problem by its shape alone, so that bits do not depend on threads.
 
-    Classes and features are padded to whole tiles and vectors. A chunk has enough work to be worth
+    Features are padded to whole vectors. A chunk has enough work to be worth
     a thread.
     """
-    tile_classes = min(TILE_CLASSES, key=lambda width: round_up(n_classes, width))
     lanes = CACHE_LINE // itemsize
-    n_padded, n_columns = round_up(n_classes, tile_classes), round_up(n_features, lanes) + lanes
+    n_columns = round_up(n_features, lanes) + lanes
     fitting = BLOCK_BYTES // (n_features * itemsize) // lanes * lanes
     block_rows = min(max(fitting, lanes), MAX_BLOCK_ROWS)
-    affordable = max(2, MAX_PARTIAL_BYTES // (n_padded * n_columns * itemsize))
+    affordable = max(2, MAX_PARTIAL_BYTES // (n_classes * n_columns * itemsize))
     n_chunks = min(max(1, n_rows // MIN_CHUNK_ROWS), affordable, MAX_CHUNKS)
     if 2 * n_rows * n_features * n_classes < SERIAL_MULTIPLY_ADDS:
         n_chunks = 1
     chunk_rows = -(-n_rows // n_chunks)
     n_chunks = -(-n_rows // chunk_rows)
-    return Partition(tile_classes, block_rows, chunk_rows, (n_chunks, n_padded, n_columns))
+    return Partition(block_rows, chunk_rows, (n_chunks, n_classes, n_columns))
 
 
 class Narrow:
@@ -85,7 +81,6 @@ class Narrow:
             np.array(problem.loss.parameters),
             cut.chunk_rows,
             cut.block_rows,
-            cut.tile_classes,
         )
         self._X = problem.X.view(stored_type(problem.X.dtype))
         self._no_gradient = np.empty((0, n_classes), dtype)

@@ -82,9 +82,8 @@ def loss_of_rows(
         address(losses),
     )
     for r in range(n_rows):
-        if bad[r] == one or math.isnan(losses[r]):
-            losses[r] = math.nan
-            factors[r] = math.nan
+        losses[r] = math.nan if bad[r] == one else losses[r]
+        factors[r] = math.nan if math.isnan(losses[r]) else factors[r]
     for c in range(n_classes):
         row = scores[c]
         for r in range(n_rows):

@@ -35,6 +35,39 @@ def log1p(x: float) -> float:
     return math.log1p(x)
 
 
+# With more classes, visiting each row's label takes less time than comparing it with all classes.
+_MOST_COMPARED = 4
+
+
+def take_labelled(scores: Any, labels: Any, taken: Any) -> None:
+    """For block forms: write the score of each row's label in ``scores`` (C, R) to ``taken``."""
+    n_classes, n_rows = scores.shape
+    if n_classes <= _MOST_COMPARED:
+        for j in range(n_classes):
+            row = scores[j]
+            for r in range(n_rows):
+                # Loaded first: LLVM vectorises a choice between values, but not between loads.
+                score, old = row[r], taken[r]
+                taken[r] = score if labels[r] == j else old
+    else:
+        for r in range(n_rows):
+            taken[r] = scores[labels[r], r]
+
+
+def put_labelled(scores: Any, labels: Any, values: Any) -> None:
+    """For block forms: overwrite the score of each row's label in ``scores`` (C, R)."""
+    n_classes, n_rows = scores.shape
+    if n_classes <= _MOST_COMPARED:
+        for j in range(n_classes):
+            row = scores[j]
+            for r in range(n_rows):
+                value, old = values[r], row[r]
+                row[r] = value if labels[r] == j else old
+    else:
+        for r in range(n_rows):
+            scores[labels[r], r] = values[r]
+
+
 class Loss(ABC):
     """Base class of all losses. A subclass is a frozen dataclass of its parameters.
 

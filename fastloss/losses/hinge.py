@@ -45,7 +45,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloss.arrays import SKIP, as_bool, as_choice, as_real, convert
-from fastloss.losses.base import Labels, Loss, Scores, as_power
+from fastloss.losses.base import (
+    Labels,
+    Loss,
+    Scores,
+    as_power,
+    put_labelled,
+    take_labelled,
+)
 from fastloss.losses.jit import njit, prange
 from fastloss.losses.rows import (
     BLOCK_ROWS,
@@ -223,8 +230,7 @@ def hinge_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses:
     delta = scores.dtype.type(margin)
     zero, one = scores.dtype.type(0), scores.dtype.type(1)
     correct = np.empty(n_rows, scores.dtype)
-    for r in range(n_rows):
-        correct[r] = scores[labels[r], r]
+    take_labelled(scores, labels, correct)
     losses[:] = include_true_class * margin**power
     slope_sum = np.zeros(n_rows)
     for j in range(n_classes):
@@ -238,8 +244,9 @@ def hinge_block(scores: Any, labels: Any, parameters: tuple[float, ...], losses:
             slope_sum[r] += slope
             row[r] = slope * share
     for r in range(n_rows):
-        losses[r] /= n_terms
-        scores[labels[r], r] = -slope_sum[r] / n_terms
+        losses[r] *= 1.0 / n_terms
+        correct[r] = -slope_sum[r] / n_terms
+    put_labelled(scores, labels, correct)
 
 
 # Attached last, so that the class above can be read without them.

@@ -43,7 +43,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastloss.arrays import SKIP, as_real, convert
-from fastloss.losses.base import Labels, Loss, Scores, exp, log1p
+from fastloss.losses.base import (
+    Labels,
+    Loss,
+    Scores,
+    exp,
+    log1p,
+    put_labelled,
+    take_labelled,
+)
 from fastloss.losses.jit import njit, prange
 from fastloss.losses.rows import (
     BLOCK_ROWS,
@@ -234,9 +242,11 @@ def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losse
     for j in range(n_classes):
         row = scores[j]
         for r in range(n_rows):
-            top[r] = row[r] if row[r] > top[r] else top[r]
+            score, old = row[r], top[r]
+            top[r] = score if score > old else old
+    take_labelled(scores, labels, correct)
     for r in range(n_rows):
-        correct[r] = scores[labels[r], r] - top[r]
+        correct[r] -= top[r]
     mean[:] = 0.0
     # Only with smoothing, because 0 * -inf (an excluded class) would be NaN.
     if smoothing > 0.0:
@@ -253,26 +263,28 @@ def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losse
             row = scores[j]
             for r in range(n_rows):
                 shifted = row[r] - top[r]
-                row[r] = exp(shifted)
-                below[r] += row[r] if shifted < 0.0 else zero
-                ties[r] += zero if shifted < 0.0 else one
+                exponential = exp(shifted)
+                row[r] = exponential
+                below[r] += exponential if shifted < zero else zero
+                ties[r] += zero if shifted < zero else one
         for r in range(n_rows):
             others[r] += below[r]
             below[r] = 0.0
     for r in range(n_rows):
-        others[r] += ties[r]
-        losses[r] = log1p(others[r]) - (1.0 - smoothing) * correct[r] - smoothing * mean[r]
-        top[r] = 1.0 / (1.0 + others[r])
-    target = number(smoothing / n_classes)
+        rest = number(others[r] + ties[r])
+        losses[r] = log1p(rest) - (1.0 - smoothing) * correct[r] - smoothing * mean[r]
+        top[r] = one / (one + rest)
+        below[r] = rest * top[r]
+    target, missing = number(smoothing / n_classes), number(smoothing - 1.0)
     for j in range(n_classes):
         row = scores[j]
         for r in range(n_rows):
             row[r] = row[r] * top[r] - target
+    take_labelled(scores, labels, ties)
     for r in range(n_rows):
-        if correct[r] == 0.0:
-            scores[labels[r], r] = smoothing * (1.0 - 1.0 / n_classes) - others[r] * top[r]
-        else:
-            scores[labels[r], r] += smoothing - 1.0
+        at_top, elsewhere = number(smoothing) - target - below[r], ties[r] + missing
+        ties[r] = at_top if correct[r] == zero else elsewhere
+    put_labelled(scores, labels, ties)
 
 
 # Attached last, so that the class above can be read without them.

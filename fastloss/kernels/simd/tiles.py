@@ -11,9 +11,8 @@ from numba import int64
 from fastloss.kernels.simd.emitter import INT64, Emitter, emitter, instructions
 from fastloss.kernels.simd.target import target
 
-#: Numbers of classes of a tile. A problem is cut into tiles of one width, such as 10 classes into
-#: two tiles of 5. More widths would fit more problems exactly, but take longer to compile.
-TILE_CLASSES = (3, 5)
+#: Numbers of classes of a tile; their sums are all numbers from 2 on.
+TILE_CLASSES = (2, 3, 5)
 
 
 def score_tile(number: Any) -> Any:
