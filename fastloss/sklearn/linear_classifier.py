@@ -15,7 +15,7 @@ from fastloss.arrays import as_bool, as_integer, as_real
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.losses.softmax import Softmax
-from fastloss.sklearn.base import LinearEstimator, Probabilities
+from fastloss.sklearn.base import LinearEstimator, Probabilities, unchanged_by_errors
 from fastloss.sklearn.fitting import Plan, fitted
 from fastloss.sklearn.training_set import ClassWeight, TrainingSet, training_set
 
@@ -152,17 +152,18 @@ class LinearClassifier(LinearEstimator):
                 f"partial_fit takes class weights by label, got {self.class_weight!r}: "
                 "the rows to come are not known"
             )
-        last = self._last_fit()
-        known = self._known_classes(classes, None if last is None else last[1])
-        rows = training_set(
-            self, X, y, sample_weight, self.class_weight, reset=last is None, classes=known
-        )
-        W = None if last is None else self._checked_start(last, rows)
-        plan = replace(self._plan(rows), max_iter=1)
-        if not plan.is_on_batches:
-            plan = replace(plan, method=optim.SGD())
-        W, _ = fitted(rows, plan, W)
-        self._set(rows, W, getattr(self, "n_iter_", 0) + 1)
+        with unchanged_by_errors(self):
+            last = self._last_fit()
+            known = self._known_classes(classes, None if last is None else last[1])
+            rows = training_set(
+                self, X, y, sample_weight, self.class_weight, reset=last is None, classes=known
+            )
+            plan = replace(self._plan(rows), max_iter=1)
+            if not plan.is_on_batches:
+                plan = replace(plan, method=optim.SGD())
+            W = None if last is None else self._checked_start(last, rows)
+            W, _ = fitted(rows, plan, W)
+            self._set(rows, W, getattr(self, "n_iter_", 0) + 1)
         return self
 
     def _known_classes(self, given: ArrayLike | None, last: Any) -> Any:
@@ -172,6 +173,8 @@ class LinearClassifier(LinearEstimator):
         if given is None:
             return last
         classes = np.unique(given)
+        if len(classes) < 2:
+            raise ValueError(f"classes must name two labels or more, got {given!r}")
         if last is not None and not np.array_equal(classes, last):
             raise ValueError(f"classes are {classes}, in earlier calls they were {last}")
         return classes
