@@ -112,9 +112,11 @@ def center(objective: BaseObjective, dtype: np.dtype[Any]) -> tuple[Floats, floa
     sample, weights = objective.weighted_rows(counted[:: max(1, len(counted) // n_rows)])
     rows = sample.astype(np.float64)
     mean = np.average(rows, axis=0, weights=weights)
+    # In place, because the sample takes megabytes; scaled, so that no square overflows.
     rows -= mean
-    largest = np.abs(rows).max() or 1.0
-    variance = np.average(np.square(rows / largest), axis=0, weights=weights)
+    largest = max(rows.max(), -rows.min()) or 1.0
+    rows /= largest
+    variance = np.average(np.square(rows, out=rows), axis=0, weights=weights)
     deviation = largest * np.sqrt(np.median(variance))
     scale = 2.0 ** max(0, np.rint(np.log2(deviation))) if 0 < deviation < np.inf else 1.0
     return mean.astype(dtype), scale

@@ -36,9 +36,9 @@ class LinearClassifier(LinearEstimator):
     penalised. The penalty has no factor 1/2, as in all of fastloss: ``alpha`` of scikit-learn's
     ``SGDClassifier(penalty="l2")`` is twice ``l2``.
 
-    Two classes have two columns of ``W``, of which ``coef_`` is the difference. Losses of
-    differences of scores (all but one_vs_all) have their minimum where the columns are opposite,
-    so the penalty is ``l2 / 2 * sum(coef_**2)``, and likewise ``l1 * sum|coef_|``.
+    Two classes have two columns of ``W``, of which ``coef_`` is the difference. At the minimum the
+    columns are opposite (most losses see differences of scores only; one_vs_all is symmetric), so
+    the penalty is ``l2 / 2 * sum(coef_**2)``, and likewise ``l1 * sum|coef_|``.
 
     Parameters
     ----------
@@ -53,7 +53,8 @@ class LinearClassifier(LinearEstimator):
         squared_hinge) end at the minimum. Others end near it, where no step along the slope lowers
         the loss, or at ``max_iter``.
     tol : methods on all rows stop when no entry of the gradient is larger; L-BFGS works on features
-        from which their means are subtracted. It has no effect on methods on batches (SGD, Adam).
+        from which their means are subtracted, and on a bias in units of the features' size if that
+        is above 1. It has no effect on methods on batches (SGD, Adam).
     max_iter : most steps on all rows, or the number of epochs on batches. A `ConvergenceWarning`
         says that ``tol`` was not reached.
     fit_intercept : whether to fit a bias.
