@@ -8,8 +8,7 @@ Rows for validation and for the test are set aside: they get the weight 0, so no
 features; only the rows to score are copied. The script fits a probe for each C, and starts each fit
 from the weights of the last one. The final probe is fitted to the training and validation rows with
 the best C. Printed are the table of the sweep, and the accuracy on the test rows with its 95 %
-interval;
-``accuracy.png`` shows the validation accuracy against C.
+interval; ``accuracy.png`` shows the validation accuracy against C.
 
 ``--compare ROWS`` fits scikit-learn's LogisticRegression to that many of the rows too, with the
 same C and number of iterations, and prints time and memory of both.

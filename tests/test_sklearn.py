@@ -179,6 +179,11 @@ def test_convergence_warning_names_the_remedy():
     assert model.n_iter_.tolist() == [3]
 
 
+def test_convergence_in_the_last_iteration_does_not_warn():
+    n = LogisticRegression(max_iter=300).fit(X, Y).n_iter_[0]
+    assert LogisticRegression(max_iter=n).fit(X, Y).n_iter_[0] == n
+
+
 @dataclass(frozen=True)
 class Interrupted(optim.SGD):
     def take_step(self, setting, state):

@@ -118,8 +118,9 @@ def center(objective: BaseObjective, dtype: np.dtype[Any]) -> tuple[Floats, floa
     rows /= largest
     variance = np.average(np.square(rows, out=rows), axis=0, weights=weights)
     deviation = largest * np.sqrt(np.median(variance))
-    scale = 2.0 ** max(0, np.rint(np.log2(deviation))) if 0 < deviation < np.inf else 1.0
-    return mean.astype(dtype), scale
+    # NaN and infinity make the loss NaN at the start, whatever the scale is.
+    exponent = round(np.log2(deviation)) if 0 < deviation < np.inf else 0
+    return mean.astype(dtype), 2.0 ** max(0, exponent)
 
 
 class Centred:
