@@ -43,9 +43,7 @@ def is_dask(X: object) -> bool:
 class DaskTrainingSet(TrainingSet):
     """Rows, class numbers and weights in dask arrays."""
 
-    def objective(
-        self, *, loss: str | Loss, l1: float, l2: float, intercept: bool
-    ) -> BaseObjective:
+    def objective(self, *, loss: Loss, l1: float, l2: float, intercept: bool) -> BaseObjective:
         """Return the objective on the cluster of the current dask client."""
         return DaskObjective(
             self.X,

@@ -13,7 +13,6 @@ from sklearn.exceptions import ConvergenceWarning
 from fastloss import optim
 from fastloss.arrays import Floats, ieee_arithmetic
 from fastloss.base_objective import BaseObjective
-from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.losses.crammer_singer import CrammerSinger
 from fastloss.losses.hinge import Hinge
@@ -30,7 +29,7 @@ _SAMPLE = 2**20
 class Plan:
     """Objective and method of a fit: the mean of the losses + ``l1 sum|W| + l2 sum(W**2)``."""
 
-    loss: str | Loss
+    loss: Loss
     l1: float
     l2: float
     intercept: bool
@@ -47,7 +46,7 @@ class Plan:
     @property
     def is_smooth(self) -> bool:
         """Return whether the objective has no kinks."""
-        pieces = get_loss(self.loss).pieces(np.zeros((1, 2)), np.zeros(1, np.int64))
+        pieces = self.loss.pieces(np.zeros((1, 2)), np.zeros(1, np.int64))
         return pieces is None and not self.l1
 
 
@@ -171,9 +170,8 @@ def _start(rows: TrainingSet, plan: Plan) -> Floats:
     Weston-Watkins hinge, along which the loss falls.
     """
     W = np.zeros((rows.n_features + plan.intercept, len(rows.classes)), rows.dtype)
-    loss = get_loss(plan.loss)
-    if not isinstance(loss, CrammerSinger) or plan.is_on_batches:
+    if not isinstance(plan.loss, CrammerSinger) or plan.is_on_batches:
         return W
-    hinge = Hinge(margin=loss.margin, class_reduction="mean")
+    hinge = Hinge(margin=plan.loss.margin, class_reduction="mean")
     first = Plan(hinge, plan.l1, plan.l2, plan.intercept, optim.LBFGS(), plan.tol, max_iter=1)
     return _minimum(rows, first, W).W

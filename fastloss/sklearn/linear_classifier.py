@@ -116,9 +116,9 @@ class LinearClassifier(LinearEstimator):
 
     def _plan(self, rows: TrainingSet) -> Plan:
         return Plan(
-            loss=self.loss,
-            l1=self.l1,
-            l2=self.l2,
+            loss=get_loss(self.loss),
+            l1=as_real("l1", self.l1),
+            l2=as_real("l2", self.l2),
             intercept=as_bool("fit_intercept", self.fit_intercept),
             method=optim.get_method(self.method),
             tol=as_real("tol", self.tol),

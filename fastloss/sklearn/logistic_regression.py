@@ -6,6 +6,7 @@ import numpy as np
 
 from fastloss import optim
 from fastloss.arrays import Floats, as_bool, as_integer, as_real
+from fastloss.losses.softmax import Softmax
 from fastloss.sklearn.base import Probabilities
 from fastloss.sklearn.fitting import Plan
 from fastloss.sklearn.training_set import ClassWeight, TrainingSet
@@ -73,7 +74,7 @@ class LogisticRegression(Probabilities):
         # sum(coef_**2) is twice the sum of squares of two opposite columns.
         halves = 1.0 if len(rows.classes) == 2 else 0.5
         return Plan(
-            loss="softmax",
+            loss=Softmax(),
             l1=0.0,
             l2=rows.l2_of(self.C, halves),
             intercept=as_bool("fit_intercept", self.fit_intercept),

@@ -58,9 +58,7 @@ class TrainingSet:
         """Raise at the first entry that is not finite."""
         check_rows(self.X)
 
-    def objective(
-        self, *, loss: str | Loss, l1: float, l2: float, intercept: bool
-    ) -> BaseObjective:
+    def objective(self, *, loss: Loss, l1: float, l2: float, intercept: bool) -> BaseObjective:
         """Return the weighted mean of the losses plus the penalty, as a function of ``W``."""
         return Objective(
             self.X,
