@@ -65,6 +65,17 @@ def test_probe_draws_a_picture(printed):
     assert (folder / "linear-probe" / "accuracy-dark.svg").exists()
 
 
+def test_lines_of_the_page_print_an_accuracy_for_each_strength(printed, monkeypatch, capsys):
+    folder, _ = printed
+    page = (EXAMPLES.parent / "docs" / "linear_probes.md").read_text(encoding="utf-8")
+    code = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[1]
+    monkeypatch.chdir(folder)
+    exec(code, {})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [float(C) for C, _ in lines] == [1e-3, 1e-2, 1e-1, 1.0]
+    assert min(float(accuracy) for _, accuracy in lines) > 0.8
+
+
 def test_bad_features_and_options_end_in_one_line(tmp_path, monkeypatch, capsys):
     main = runpy.run_path(str(EXAMPLES / "linear_probe.py"))["main"]
     for options, message in (
