@@ -149,7 +149,10 @@ def check_kind(y: NDArray[Any]) -> None:
         return
     values = as_values(y, len(y))
     if values.dtype.kind not in "US":
-        raise ValueError(f"y holds numbers as Python objects; pass y.astype({values.dtype.name!r})")
+        raise ValueError(
+            "Unknown label type: y holds numbers as Python objects; "
+            f"pass y.astype({values.dtype.name!r})"
+        )
 
 
 def _class_numbers(
