@@ -1,6 +1,6 @@
 """Measure the cost of L-BFGS beside its evaluations, and that of SciPy's L-BFGS-B.
 
-python bench/lbfgs_cost.py [seconds a size]
+python bench/lbfgs_cost.py --seconds 30
 
 An iteration is a step with all its evaluations, records and checks. Its overhead is the time that
 is not spent in evaluations. Both methods start from 0 and take the same number of steps.
@@ -8,7 +8,7 @@ is not spent in evaluations. Both methods start from 0 and take the same number 
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -88,7 +88,9 @@ def contenders(shape: tuple[int, int, int], n_steps: int) -> list[Contender]:
 
 def main() -> None:
     """Print a line for each size and method."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=30.0, help="time for each size")
+    seconds = parser.parse_args().seconds
     print(
         "N x D x C           method   evaluations    of them  iteration  overhead, of an evaluation"
     )

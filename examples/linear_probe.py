@@ -4,11 +4,11 @@
     python examples/linear_probe.py path/to/mnist         # the files of MNIST, as pixels / 255
     python examples/linear_probe.py --synthetic 100000x768x1000 --compare 5000
 
-Rows for validation and for the test are set aside: they get the weight 0, so the features stay in
-one array that is never copied. The script fits a probe for each C, and starts each fit from the
-weights of the last one. The final probe is fitted to the training and validation rows with the best
-C. Printed are the table of the sweep, and the accuracy on the test rows with its 95 % interval;
-``accuracy.png`` shows the validation accuracy against C.
+Rows for validation and for the test are set aside: they get the weight 0, so no fit copies the
+features; only the rows to score are copied. The script fits a probe for each C, and starts each fit
+from the weights of the last one. The final probe is fitted to the training and validation rows with
+the best C. Printed are the table of the sweep, and the accuracy on the test rows with its 95 %
+interval; ``accuracy.png`` shows the validation accuracy against C.
 
 ``--compare ROWS`` fits scikit-learn's LogisticRegression to that many of the rows too, with the
 same C and number of iterations, and prints time and memory of both.
@@ -211,7 +211,7 @@ def shape(text: str) -> tuple[int, int, int]:
 
 
 def main() -> None:
-    """Read the options, and run the sweep, the final fit and the comparison."""
+    """Read the options and run; bad options and data end in one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("features", nargs="?", help="a data set that fastloss.data.load reads")
     parser.add_argument("--synthetic", type=shape, help="draw such rows instead")
@@ -221,7 +221,16 @@ def main() -> None:
     parser.add_argument("--compare", type=int, metavar="ROWS", help="fit scikit-learn to them too")
     parser.add_argument("--out", type=Path, default=Path("linear-probe"))
     arguments = parser.parse_args()
+    if not 0 < arguments.held_out < 0.5:
+        parser.error(f"--held-out must be between 0 and 0.5, got {arguments.held_out:g}")
+    try:
+        run(arguments)
+    except (OSError, TypeError, ValueError) as error:
+        raise SystemExit(f"{parser.prog}: {error}") from None
 
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the sweep, the final fit and the comparison."""
     rows = load(arguments)
     print(f"{rows.X.shape[0]:,} rows, {rows.X.shape[1]:,} {rows.X.dtype} features")
     # A start near the minimum has a small gradient, so the tolerance is tighter than the default.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,33 @@ def test_probe_draws_a_picture(printed):
     folder, _ = printed
     assert (folder / "linear-probe" / "accuracy.png").stat().st_size > 5000
     assert (folder / "linear-probe" / "accuracy-dark.svg").exists()
+
+
+def test_lines_of_the_page_print_an_accuracy_for_each_strength(printed, monkeypatch, capsys):
+    folder, _ = printed
+    page = (EXAMPLES.parent / "docs" / "linear_probes.md").read_text(encoding="utf-8")
+    code = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[1]
+    monkeypatch.chdir(folder)
+    exec(code, {})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [float(C) for C, _ in lines] == [1e-3, 1e-2, 1e-1, 1.0]
+    assert min(float(accuracy) for _, accuracy in lines) > 0.8
+
+
+def test_bad_features_and_options_end_in_one_line(tmp_path, monkeypatch, capsys):
+    main = runpy.run_path(str(EXAMPLES / "linear_probe.py"))["main"]
+    for options, message in (
+        (["nowhere"], "linear_probe.py: nowhere: no such file or folder"),
+        (["--synthetic", "300x5x3", "--C", "0"], "linear_probe.py: C must be > 0, got 0.0"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["linear_probe.py", *options])
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit, match=re.escape(message)):
+            main()
+    monkeypatch.setattr(sys, "argv", ["linear_probe.py", "features", "--held-out", "0.5"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--held-out must be between 0 and 0.5, got 0.5" in capsys.readouterr().err
 
 
 def test_probe_without_features_says_what_to_name(tmp_path):

@@ -323,6 +323,16 @@ def test_flat_start_has_converged():
     assert (result.why, result.n_steps) == ("converged", 0)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_squares_of_a_first_gradient_neither_vanish_nor_overflow(scale):
+    f, w = quadratic(6)
+    result = optim.minimize(
+        lambda w: (scale * f(w)[0], scale * f(w)[1]), w, "lbfgs", max_steps=3, tolerance=0.0
+    )
+    assert result.n_steps > 0
+    assert result.loss < 0.5 * scale * f(w)[0]
+
+
 def test_huge_gradients_are_followed():
     """Products of such gradients overflow in float32."""
     f, w = quadratic(6, np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tracemalloc
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +137,8 @@ def test_partial_fit_names_wrong_classes_features_and_weights():
         model.partial_fit(X, Y + 1)
     with pytest.raises(ValueError, match="X has 3 features, but LinearClassifier is expecting 4"):
         model.partial_fit(X[:, :3], Y)
+    with pytest.raises(ValueError, match=r"classes must name two labels or more, got \[0\]"):
+        LinearClassifier().partial_fit(X, 0 * Y, [0])
     with pytest.raises(ValueError, match="takes class weights by label, got 'balanced'"):
         LinearClassifier(class_weight="balanced").partial_fit(X, Y, [0, 1, 2])
 
@@ -176,18 +179,55 @@ def test_convergence_warning_names_the_remedy():
     assert model.n_iter_.tolist() == [3]
 
 
+def test_convergence_in_the_last_iteration_does_not_warn():
+    n = LogisticRegression(max_iter=300).fit(X, Y).n_iter_[0]
+    assert LogisticRegression(max_iter=n).fit(X, Y).n_iter_[0] == n
+
+
 @dataclass(frozen=True)
 class Interrupted(optim.SGD):
     def take_step(self, setting, state):
         raise KeyboardInterrupt
 
 
-def test_interrupt_ends_a_search():
+def test_interrupt_ends_a_search_and_leaves_the_estimator_as_it_was():
     model = LinearClassifier(method=Interrupted())
+    before = vars(model).copy()
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, Y)
+    assert vars(model) == before
     with pytest.raises(NotFittedError):
         model.predict(X)
+
+
+def test_failed_fit_keeps_the_last_one():
+    frame = pd.DataFrame(X, columns=["a", "b", "c", "d"])
+    model = LinearClassifier().fit(frame, Y)
+    expected = model.predict(frame)
+    for fit in (model.fit, lambda *rows: model.partial_fit(*rows, [0, 1, 2])):
+        with pytest.raises(ValueError, match=r"X\[0, 0\] is nan|expecting 4|feature names"):
+            fit(np.nan * frame[["b", "a", "d"]], Y)
+    assert model.n_features_in_ == 4
+    np.testing.assert_array_equal(model.predict(frame), expected)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_stalled_search_warns_unless_the_loss_has_kinks(monkeypatch):
+    monkeypatch.setattr(optim.LBFGS, "_search", lambda *_: None)
+    with pytest.warns(ConvergenceWarning, match="lbfgs stopped before tol=0.0001 was reached"):
+        LogisticRegression().fit(X, Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LinearClassifier("hinge").fit(X, Y)
+
+
+def test_weights_may_be_a_mask_or_a_number():
+    counts = Y < 2
+    expected = LogisticRegression().fit(X, Y, counts.astype(float)).coef_
+    np.testing.assert_array_equal(LogisticRegression().fit(X, Y, counts).coef_, expected)
+    np.testing.assert_array_equal(LogisticRegression().fit(X, Y, list(counts)).coef_, expected)
+    plain = LogisticRegression(C=2.0).fit(X, Y).coef_
+    np.testing.assert_allclose(LogisticRegression().fit(X, Y, 2).coef_, plain, atol=1e-3)
 
 
 def changed(value, place=(3, 1)):
@@ -207,6 +247,9 @@ def changed(value, place=(3, 1)):
         ((X, Y, np.zeros(150)), "the weight of every row is zero"),
         ((X, np.ones(150)), "y has one class, 1.0; two or more are needed"),
         ((X, X[:, 0]), "Unknown label type"),
+        ((X, np.array(["a", None, "b"] * 50)), r"y\[1\] is None, a missing label"),
+        ((X, (Y > 0).astype(object)), r"y holds numbers as Python objects; pass y.astype\('bool'"),
+        ((X, Y, np.full(150, 1e308)), "the sum of sample_weight times class_weight is too large"),
         (
             (pd.DataFrame({"size": [1.0, 2.0], "name": ["a", "b"]}), [0, 1]),
             r"X\[0, 1\] \(column 'name'\) = 'a'; encode text as numbers first",
@@ -239,7 +282,9 @@ def test_warm_start_finds_nan_too():
         (LogisticRegression(max_iter=0), "max_iter must be >= 1, got 0"),
         (LogisticRegression(tol=-1.0), "tol must be finite and >= 0"),
         (LogisticRegression(class_weight="equal"), "class_weight"),
-        (LogisticRegression(class_weight={5: 1.0}), "not in class_weight"),
+        (LogisticRegression(class_weight={5: 1.0}), "names 5, which is not one of the classes 0,"),
+        (LogisticRegression(class_weight={1: -1.0}), r"class_weight\[1\] must be finite and >= 0"),
+        (LogisticRegression(C=1e-320), r"C times the sum of the weights, .*, is too small for fl"),
         (LinearSVC(loss="log"), "loss must be 'squared_hinge' or 'hinge', got 'log'"),
         (LinearSVC(multi_class="ovo"), "multi_class must be 'ovr' or 'crammer_singer'"),
         (LinearClassifier("hnge"), "did you mean 'hinge'"),

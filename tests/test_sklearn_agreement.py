@@ -100,6 +100,20 @@ def test_narrow_rows_on_fused_kernels_are_scikit_learns(dtype):
     assert_same_fit(ours, theirs, X, coef_error=1e-3, error=5e-4)
 
 
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # float32 rounds
+def test_features_far_from_unit_size_reach_the_minimum(factor):
+    X, y = iris()
+    objective = fastloss.Objective(factor * X, y, l2=0.5 / len(y), intercept=True)
+    losses = []
+    for dtype in (np.float32, np.float64):
+        model = LogisticRegression(max_iter=300, tol=1e-3).fit((factor * X).astype(dtype), y)
+        losses.append(objective.loss(np.vstack([model.coef_.T, model.intercept_]).astype(float)))
+    theirs = linear_model.LogisticRegression(max_iter=3000, tol=1e-7).fit(factor * X, y)
+    expected = objective.loss(np.vstack([theirs.coef_.T, theirs.intercept_]))
+    assert max(losses) < expected * (1 + 1e-3)
+
+
 def test_no_penalty_with_infinite_C():
     X, y = make_blobs(200, centers=3, cluster_std=4.0, random_state=0)
     ours = LogisticRegression(C=np.inf, **TIGHT).fit(X, y)
@@ -201,10 +215,12 @@ def test_kinked_losses_end_near_the_minimum():
 def test_centred_objective_has_the_loss_and_gradient_of_its_features():
     X, y = iris()
     objective = fastloss.Objective(X, y, l2=0.1, intercept=True)
-    centred = Centred(objective, X.mean(axis=0))
+    centred = Centred(objective, X.mean(axis=0), 4.0)
     W = np.random.default_rng(0).normal(size=(5, 3))
     V = centred.point(W)
     np.testing.assert_allclose(centred.weights(V), W, atol=1e-14)
     other = fastloss.Objective(X - X.mean(axis=0), y, l2=0.1, intercept=True)
-    for ours, theirs in zip(centred(V), other(V), strict=True):
+    of_size = np.array([1.0] * 4 + [4.0])[:, None]  # the bias is in units of 4
+    loss, gradient = other(of_size * V)
+    for ours, theirs in zip(centred(V), (loss, of_size * gradient), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-13)

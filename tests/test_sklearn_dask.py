@@ -68,7 +68,8 @@ def test_predictions_are_dask_arrays_with_the_same_numbers():
 def test_two_classes_and_integer_rows_with_labels_in_memory():
     two = ROWS.y > 0
     integers = np.round(10 * ROWS.X).astype(np.int32)
-    model = LogisticRegression().fit(da.from_array(integers, chunks=(1000, 25)), two)
+    rows = da.from_array(integers, chunks=(1000, 25))
+    model = LogisticRegression().fit(rows, two, sample_weight=da.ones(4000) > 0)
     assert model.coef_.shape == (1, 25)
     assert model.coef_.dtype == np.float64
     expected = LogisticRegression().fit(integers, two)
@@ -82,6 +83,12 @@ def test_bad_input_is_one_line():
         LogisticRegression().fit(X, np.full(4000, "ant"))
     with pytest.raises(ValueError, match="y has 3999 labels, but X has 4000 rows"):
         LogisticRegression().fit(X, NAMES[:-1])
+    with pytest.raises(ValueError, match=r"must have shape \(4000,\), got \(3999,\)"):
+        LogisticRegression().fit(X, Y, sample_weight=da.ones(3999, chunks=900))
+    with pytest.raises(ValueError, match="sample_weight has an entry that is not finite and >= 0"):
+        LogisticRegression().fit(X, Y, sample_weight=-da.ones(4000, chunks=900))
+    with pytest.raises(TypeError, match=r"only strings or only numbers, got y\[1\] = 1"):
+        LogisticRegression().fit(X, np.array(["a", 1] * 2000, object))
     bad = ROWS.X.copy()
     bad[3500, 2] = np.nan
     with pytest.raises(ValueError, match="X has NaN or infinity in row 3500"):

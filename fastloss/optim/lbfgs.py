@@ -135,9 +135,13 @@ class _Path(NamedTuple):
         if len(pairs):
             direction, first = pairs.direction(gradient, n_threads), 1.0
         else:
-            # Of length 1, so that products with large gradients do not overflow.
-            norm = math.sqrt(squared_norm(gradient))
-            direction, first = gradient * (-1.0 / norm), 1.0 if state.step == 0 else min(1.0, norm)
+            # Of length 1, so that products with large gradients do not overflow; scaled first, so
+            # that squares of entries do not overflow or vanish.
+            largest = float(np.abs(gradient).max())
+            scaled = gradient / largest
+            norm = math.sqrt(squared_norm(scaled))
+            direction = scaled * (-1.0 / norm)
+            first = 1.0 if state.step == 0 else min(1.0, largest * norm)
         return cls(direction, dot(gradient, direction, n_threads), first)
 
     def is_curved(self, slope: float) -> bool:

@@ -5,7 +5,7 @@ Along a direction of descent, with the loss ``f(t)`` at step length ``t`` and it
     f(t) <= f(0) + 1e-3 t f'(0)        the loss decreases sufficiently
     |f'(t)| <= 0.9 |f'(0)|             the slope has become flatter
 
-The method is that of Moré and Thuente, *Line search algorithms with guaranteed sufficient
+This is the method of Moré and Thuente, *Line search algorithms with guaranteed sufficient
 decrease*, 1994, in the form of MINPACK-2's ``dcsrch`` and ``dcstep``. L-BFGS-B uses the same method
 and constants. So does SciPy, with a private class that the tests compare every step with.
 """

@@ -287,9 +287,10 @@ class _Run:
             self._records.append(record)
             if self._callback is not None and self._callback(record):
                 raise Stop("callback", f"stopped by the callback after step {step}")
+        # First: a last step that reaches the tolerance has converged.
+        self._check_gradient()
         self._check_limits()
         self._check_patience()
-        self._check_gradient()
         if self._save_is_due():
             self._save()
 

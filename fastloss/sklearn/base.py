@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastloss.arrays import Floats, as_bool, ieee_arithmetic
 from fastloss.blocks import float_blocks
+from fastloss.settings import threads_to_use
 from fastloss.sklearn.dask_rows import dask_training_set, is_dask, on_dask_too
 from fastloss.sklearn.fitting import Plan, fitted
 from fastloss.sklearn.training_set import (
@@ -23,6 +25,19 @@ from fastloss.sklearn.training_set import (
     rows_to_predict,
     training_set,
 )
+from fastloss.threads import blas_threads
+
+
+@contextmanager
+def unchanged_by_errors(estimator: BaseEstimator) -> Iterator[None]:
+    """Let an estimator keep its attributes if its fit fails; validation alone sets some."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -59,16 +74,14 @@ class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ------
         TypeError, ValueError : invalid rows, labels, weights or parameters.
         """
-        last = self._last_fit() if as_bool("warm_start", self.warm_start) else None
-        of_arguments = dask_training_set if is_dask(X) else training_set
-        rows = of_arguments(self, X, y, sample_weight, self.class_weight)
-        W = None if last is None else self._checked_start(last, rows)
-        self._set(rows, *fitted(rows, self._plan(rows), W))
+        with unchanged_by_errors(self):
+            last = self._last_fit() if as_bool("warm_start", self.warm_start) else None
+            of_arguments = dask_training_set if is_dask(X) else training_set
+            rows = of_arguments(self, X, y, sample_weight, self.class_weight)
+            plan = self._plan(rows)
+            W = None if last is None else self._checked_start(last, rows)
+            self._set(rows, *fitted(rows, plan, W))
         return self
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """Return whether a fit has succeeded; one that fails may set ``n_features_in_``."""
-        return hasattr(self, "coef_")
 
     def _last_fit(self) -> tuple[Floats, NDArray[Any]] | None:
         """Return weights and classes of the last fit, if there was one."""
@@ -122,7 +135,7 @@ class LinearEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dtype = np.result_type(rows, self.coef_)
         coef, intercept = self.coef_.T.astype(dtype), self.intercept_.astype(dtype)
         results: NDArray[Any] | None = None
-        with ieee_arithmetic():
+        with ieee_arithmetic(), blas_threads(threads_to_use()):
             for places, block in float_blocks(rows, dtype, coef.shape[1]):
                 scores = block @ coef + intercept
                 if not np.isfinite(scores).all():

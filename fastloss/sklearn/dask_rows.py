@@ -19,7 +19,17 @@ from fastloss.arrays import ROW_TYPES
 from fastloss.base_objective import BaseObjective
 from fastloss.dask import DaskObjective
 from fastloss.losses.base import Loss
-from fastloss.sklearn.training_set import ClassWeight, TrainingSet, class_weights
+from fastloss.sklearn.training_set import (
+    ClassWeight,
+    TrainingSet,
+    check_kind,
+    check_two_classes,
+    sample_weights,
+    settled_weights,
+)
+
+# Labels in memory are cut into blocks of so many; dask cannot choose a size for objects.
+_LABELS_PER_BLOCK = 2**20
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -33,9 +43,7 @@ def is_dask(X: object) -> bool:
 class DaskTrainingSet(TrainingSet):
     """Rows, class numbers and weights in dask arrays."""
 
-    def objective(
-        self, *, loss: str | Loss, l1: float, l2: float, intercept: bool
-    ) -> BaseObjective:
+    def objective(self, *, loss: Loss, l1: float, l2: float, intercept: bool) -> BaseObjective:
         """Return the objective on the cluster of the current dask client."""
         return DaskObjective(
             self.X,
@@ -75,26 +83,28 @@ def dask_training_set(
     validate_data(estimator, X, skip_check_array=True)
     if X.dtype not in ROW_TYPES:
         X = X.astype(np.float64)
-    labels = y if is_dask(y) else dask.array.from_array(np.asarray(y))
+    labels: Any = y if is_dask(y) else np.asarray(y)
     if labels.ndim != 1:
         raise ValueError(f"y must have shape (N,), got {labels.shape}")
+    if not is_dask(y):
+        check_kind(labels)
+        labels = dask.array.from_array(labels, chunks=_LABELS_PER_BLOCK)
     if sample_weight is not None:
         if not is_dask(sample_weight):
-            weights = np.broadcast_to(np.asarray(sample_weight, np.float64), labels.shape)
+            weights = sample_weights(sample_weight, len(labels))
             sample_weight = dask.array.from_array(weights, chunks=labels.chunks)
-        sample_weight = sample_weight.rechunk(labels.chunks)
+        if sample_weight.ndim != 1 or sample_weight.shape != labels.shape:
+            raise ValueError(
+                f"sample_weight must have shape {labels.shape}, got {sample_weight.shape}"
+            )
+        sample_weight = sample_weight.astype(np.float64).rechunk(labels.chunks)
     classes, sums = _settled(labels, sample_weight)
-    of_class = class_weights(class_weight, classes, sums)
-    total = float(sums.sum() if of_class is None else sums @ of_class)
-    if total == 0.0:
-        raise ValueError("the weight of every row is zero: sample_weight times class_weight")
     return DaskTrainingSet(
         X,
         labels.map_blocks(_numbers, classes, dtype=np.int64),
         classes,
         sample_weight,
-        None if of_class is None else dict(enumerate(of_class.tolist())),
-        total,
+        *settled_weights(class_weight, classes, sums),
     )
 
 
@@ -109,13 +119,14 @@ def _settled(labels: Any, sample_weight: Any) -> tuple[NDArray[Any], NDArray[np.
     every = np.concatenate([classes for classes, _ in counted])
     check_classification_targets(every)
     classes, places = np.unique(every, return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(f"y has one class, {classes.tolist()[0]!r}; two or more are needed")
+    check_two_classes(classes)
     sums = np.bincount(places, np.concatenate([sums for _, sums in counted]))
     return classes, sums.astype(np.float64)
 
 
 def _counted(y: NDArray[Any], weights: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    if weights is not None and not ((weights >= 0) & np.isfinite(weights)).all():
+        raise ValueError("sample_weight has an entry that is not finite and >= 0")
     classes, places = np.unique(y, return_inverse=True)
     return classes, np.bincount(places, weights, minlength=len(classes)).astype(np.float64)
 

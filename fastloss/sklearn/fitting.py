@@ -13,7 +13,6 @@ from sklearn.exceptions import ConvergenceWarning
 from fastloss import optim
 from fastloss.arrays import Floats, ieee_arithmetic
 from fastloss.base_objective import BaseObjective
-from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.losses.crammer_singer import CrammerSinger
 from fastloss.losses.hinge import Hinge
@@ -30,7 +29,7 @@ _SAMPLE = 2**20
 class Plan:
     """Objective and method of a fit: the mean of the losses + ``l1 sum|W| + l2 sum(W**2)``."""
 
-    loss: str | Loss
+    loss: Loss
     l1: float
     l2: float
     intercept: bool
@@ -43,6 +42,12 @@ class Plan:
     def is_on_batches(self) -> bool:
         """Return whether a step sees some of the rows only, so that ``tol`` has no effect."""
         return getattr(self.method, "batch_size", None) is not None
+
+    @property
+    def is_smooth(self) -> bool:
+        """Return whether the objective has no kinks."""
+        pieces = self.loss.pieces(np.zeros((1, 2)), np.zeros(1, np.int64))
+        return pieces is None and not self.l1
 
 
 def fitted(rows: TrainingSet, plan: Plan, W: Floats | None) -> tuple[Floats, int]:
@@ -59,13 +64,19 @@ def fitted(rows: TrainingSet, plan: Plan, W: Floats | None) -> tuple[Floats, int
     except (ValueError, optim.DivergedError):
         rows.check_finite()
         raise
+    problem = None
     if result.why == "max_epochs" and not plan.is_on_batches:
-        warnings.warn(
+        problem = (
             f"{plan.method.name} did not converge in max_iter={plan.max_iter} iterations: "
-            "scale the features, or raise max_iter or tol",
-            ConvergenceWarning,
-            stacklevel=3,
+            "scale the features, or raise max_iter or tol"
         )
+    elif result.why == "stalled" and plan.is_smooth:  # at a kink, this is the usual end
+        problem = (
+            f"{plan.method.name} stopped before tol={plan.tol:g} was reached, because "
+            f"{result.message}: scale the features, or raise tol"
+        )
+    if problem:
+        warnings.warn(problem, ConvergenceWarning, stacklevel=3)
     return result.W, round(result.record.epoch)
 
 
@@ -74,7 +85,7 @@ def _minimum(rows: TrainingSet, plan: Plan, W: Floats) -> optim.Result:
     centred = None
     with closing(objective):
         if plan.intercept and isinstance(plan.method, optim.LBFGS):
-            centred = Centred(objective, center(objective, rows.dtype))
+            centred = Centred(objective, *center(objective, rows.dtype))
         result = optim.minimize(
             centred or objective,
             centred.point(W) if centred else W,
@@ -90,45 +101,65 @@ def _minimum(rows: TrainingSet, plan: Plan, W: Floats) -> optim.Result:
     return replace(result, W=centred.weights(result.W)) if centred else result
 
 
-def center(objective: BaseObjective, dtype: np.dtype[Any]) -> Floats:
-    """Return about the weighted mean (D,) of the rows, from a sample of many rows."""
+def center(objective: BaseObjective, dtype: np.dtype[Any]) -> tuple[Floats, float]:
+    """Return the mean (D,) of the rows and a scale of their features, from a sample of the rows.
+
+    The scale is the median of the features' standard deviations, as a power of two >= 1.
+    """
     counted = objective.counted_rows()
     n_rows = max(1, _SAMPLE // objective.shape[1])
     sample, weights = objective.weighted_rows(counted[:: max(1, len(counted) // n_rows)])
-    return np.average(sample.astype(np.float64), axis=0, weights=weights).astype(dtype)
+    rows = sample.astype(np.float64)
+    mean = np.average(rows, axis=0, weights=weights)
+    # In place, because the sample takes megabytes; scaled, so that no square overflows.
+    rows -= mean
+    largest = max(rows.max(), -rows.min()) or 1.0
+    rows /= largest
+    variance = np.average(np.square(rows, out=rows), axis=0, weights=weights)
+    deviation = largest * np.sqrt(np.median(variance))
+    # NaN and infinity make the loss NaN at the start, whatever the scale is.
+    exponent = round(np.log2(deviation)) if 0 < deviation < np.inf else 0
+    return mean.astype(dtype), 2.0 ** max(0, exponent)
 
 
 class Centred:
     """Objective of the features' differences from their means, at ``V`` (D + 1, C)::
 
-        V = (W, b + mean^T W):   (x - mean)^T W + (b + mean^T W) = x^T W + b
+        V = (W, v),   v = (b + mean^T W) / scale:   (x - mean)^T W + scale v = x^T W + b
 
     The losses are the same at ``V`` as at ``(W, b)``, and the bias is not penalised, so the minimum
     is the same too. L-BFGS reaches it in fewer steps (iris 28 instead of 80, digits / 16 23 instead
     of 80, with softmax), because a change of ``W`` no longer shifts all scores together.
+
+    With a ``scale`` of the features' size, scores change with ``v`` as much as with ``W`` (digits
+    56 steps instead of 109; iris times 1000 in float32 otherwise ends far from the minimum).
     """
 
-    def __init__(self, objective: LossAndGradient, mean: Floats) -> None:
-        self._objective, self._mean = objective, mean
+    def __init__(self, objective: LossAndGradient, mean: Floats, scale: float) -> None:
+        self._objective, self._mean, self._scale = objective, mean, scale
 
     def __call__(self, V: Floats) -> tuple[float, Floats]:
         loss, gradient = self._objective(self.weights(V))
         gradient[:-1] -= np.outer(self._mean, gradient[-1])
+        gradient[-1] *= self._scale
         return loss, gradient
 
     def weights(self, V: Floats) -> Floats:
         """Return ``W`` with its bias at ``V``."""
-        return self._shifted(V, -self._mean)
+        W = V.copy()
+        W[-1] = self._scale * V[-1] - self._mean_score(V)
+        return W
 
     def point(self, W: Floats) -> Floats:
         """Return ``V`` at ``W``."""
-        return self._shifted(W, self._mean)
+        V = W.copy()
+        V[-1] = (W[-1] + self._mean_score(W)) / self._scale
+        return V
 
-    def _shifted(self, W: Floats, by: Floats) -> Floats:
-        shifted = W.copy()
+    def _mean_score(self, W: Floats) -> Floats:
         # Not by BLAS, whose threads would spin beside those of the next evaluation.
-        shifted[-1] += np.einsum("d,dc->c", by, W[:-1])
-        return shifted
+        product: Floats = np.einsum("d,dc->c", self._mean, W[:-1])
+        return product
 
 
 def _start(rows: TrainingSet, plan: Plan) -> Floats:
@@ -139,9 +170,8 @@ def _start(rows: TrainingSet, plan: Plan) -> Floats:
     Weston-Watkins hinge, along which the loss falls.
     """
     W = np.zeros((rows.n_features + plan.intercept, len(rows.classes)), rows.dtype)
-    loss = get_loss(plan.loss)
-    if not isinstance(loss, CrammerSinger) or plan.is_on_batches:
+    if not isinstance(plan.loss, CrammerSinger) or plan.is_on_batches:
         return W
-    hinge = Hinge(margin=loss.margin, class_reduction="mean")
+    hinge = Hinge(margin=plan.loss.margin, class_reduction="mean")
     first = Plan(hinge, plan.l1, plan.l2, plan.intercept, optim.LBFGS(), plan.tol, max_iter=1)
     return _minimum(rows, first, W).W

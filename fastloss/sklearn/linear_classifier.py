@@ -15,7 +15,7 @@ from fastloss.arrays import as_bool, as_integer, as_real
 from fastloss.losses import get_loss
 from fastloss.losses.base import Loss
 from fastloss.losses.softmax import Softmax
-from fastloss.sklearn.base import LinearEstimator, Probabilities
+from fastloss.sklearn.base import LinearEstimator, Probabilities, unchanged_by_errors
 from fastloss.sklearn.fitting import Plan, fitted
 from fastloss.sklearn.training_set import ClassWeight, TrainingSet, training_set
 
@@ -36,9 +36,9 @@ class LinearClassifier(LinearEstimator):
     penalised. The penalty has no factor 1/2, as in all of fastloss: ``alpha`` of scikit-learn's
     ``SGDClassifier(penalty="l2")`` is twice ``l2``.
 
-    Two classes have two columns of ``W``, of which ``coef_`` is the difference. Losses of
-    differences of scores (all but one_vs_all) have their minimum where the columns are opposite,
-    so the penalty is ``l2 / 2 * sum(coef_**2)``, and likewise ``l1 * sum|coef_|``.
+    Two classes have two columns of ``W``, of which ``coef_`` is the difference. At the minimum the
+    columns are opposite (most losses see differences of scores only; one_vs_all is symmetric), so
+    the penalty is ``l2 / 2 * sum(coef_**2)``, and likewise ``l1 * sum|coef_|``.
 
     Parameters
     ----------
@@ -53,7 +53,8 @@ class LinearClassifier(LinearEstimator):
         squared_hinge) end at the minimum. Others end near it, where no step along the slope lowers
         the loss, or at ``max_iter``.
     tol : methods on all rows stop when no entry of the gradient is larger; L-BFGS works on features
-        from which their means are subtracted. It has no effect on methods on batches (SGD, Adam).
+        from which their means are subtracted, and on a bias in units of the features' size if that
+        is above 1. It has no effect on methods on batches (SGD, Adam).
     max_iter : most steps on all rows, or the number of epochs on batches. A `ConvergenceWarning`
         says that ``tol`` was not reached.
     fit_intercept : whether to fit a bias.
@@ -115,9 +116,9 @@ class LinearClassifier(LinearEstimator):
 
     def _plan(self, rows: TrainingSet) -> Plan:
         return Plan(
-            loss=self.loss,
-            l1=self.l1,
-            l2=self.l2,
+            loss=get_loss(self.loss),
+            l1=as_real("l1", self.l1),
+            l2=as_real("l2", self.l2),
             intercept=as_bool("fit_intercept", self.fit_intercept),
             method=optim.get_method(self.method),
             tol=as_real("tol", self.tol),
@@ -152,17 +153,18 @@ class LinearClassifier(LinearEstimator):
                 f"partial_fit takes class weights by label, got {self.class_weight!r}: "
                 "the rows to come are not known"
             )
-        last = self._last_fit()
-        known = self._known_classes(classes, None if last is None else last[1])
-        rows = training_set(
-            self, X, y, sample_weight, self.class_weight, reset=last is None, classes=known
-        )
-        W = None if last is None else self._checked_start(last, rows)
-        plan = replace(self._plan(rows), max_iter=1)
-        if not plan.is_on_batches:
-            plan = replace(plan, method=optim.SGD())
-        W, _ = fitted(rows, plan, W)
-        self._set(rows, W, getattr(self, "n_iter_", 0) + 1)
+        with unchanged_by_errors(self):
+            last = self._last_fit()
+            known = self._known_classes(classes, None if last is None else last[1])
+            rows = training_set(
+                self, X, y, sample_weight, self.class_weight, reset=last is None, classes=known
+            )
+            plan = replace(self._plan(rows), max_iter=1)
+            if not plan.is_on_batches:
+                plan = replace(plan, method=optim.SGD())
+            W = None if last is None else self._checked_start(last, rows)
+            W, _ = fitted(rows, plan, W)
+            self._set(rows, W, getattr(self, "n_iter_", 0) + 1)
         return self
 
     def _known_classes(self, given: ArrayLike | None, last: Any) -> Any:
@@ -172,6 +174,8 @@ class LinearClassifier(LinearEstimator):
         if given is None:
             return last
         classes = np.unique(given)
+        if len(classes) < 2:
+            raise ValueError(f"classes must name two labels or more, got {given!r}")
         if last is not None and not np.array_equal(classes, last):
             raise ValueError(f"classes are {classes}, in earlier calls they were {last}")
         return classes

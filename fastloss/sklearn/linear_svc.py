@@ -94,12 +94,11 @@ class LinearSVC(LinearEstimator):
         self.random_state = random_state
 
     def _plan(self, rows: TrainingSet) -> Plan:
-        C = as_real("C", self.C, above=0.0, finite=False)
         loss, halves = self._loss(len(rows.classes))
         return Plan(
             loss=loss,
             l1=0.0,
-            l2=halves / (C * rows.total_weight),
+            l2=rows.l2_of(self.C, halves),
             intercept=as_bool("fit_intercept", self.fit_intercept),
             method=optim.LBFGS(),
             tol=as_real("tol", self.tol),

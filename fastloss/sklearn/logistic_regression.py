@@ -6,6 +6,7 @@ import numpy as np
 
 from fastloss import optim
 from fastloss.arrays import Floats, as_bool, as_integer, as_real
+from fastloss.losses.softmax import Softmax
 from fastloss.sklearn.base import Probabilities
 from fastloss.sklearn.fitting import Plan
 from fastloss.sklearn.training_set import ClassWeight, TrainingSet
@@ -31,7 +32,8 @@ class LogisticRegression(Probabilities):
     ----------
     C : inverse of the penalty's strength, > 0; `numpy.inf` means no penalty.
     tol : stop when no entry of the gradient is larger. The objective is divided by
-        ``C sum_i r_i``, as in scikit-learn, and the features have mean 0, unlike there.
+        ``C sum_i r_i``, as in scikit-learn. Unlike there, the features have mean 0, and the bias is
+        measured in units of their size if that is above 1.
     max_iter : most iterations of L-BFGS.
     fit_intercept, class_weight, warm_start : as in `LinearClassifier`.
     random_state : has no effect, because L-BFGS draws no random numbers.
@@ -69,13 +71,12 @@ class LogisticRegression(Probabilities):
         self.random_state = random_state
 
     def _plan(self, rows: TrainingSet) -> Plan:
-        C = as_real("C", self.C, above=0.0, finite=False)
         # sum(coef_**2) is twice the sum of squares of two opposite columns.
         halves = 1.0 if len(rows.classes) == 2 else 0.5
         return Plan(
-            loss="softmax",
+            loss=Softmax(),
             l1=0.0,
-            l2=halves / (C * rows.total_weight),
+            l2=rows.l2_of(self.C, halves),
             intercept=as_bool("fit_intercept", self.fit_intercept),
             method=optim.LBFGS(),
             tol=as_real("tol", self.tol),

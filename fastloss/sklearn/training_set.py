@@ -9,16 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from fastloss import arrays
-from fastloss.arrays import check_finite
+from fastloss.arrays import as_real, check_finite, ieee_arithmetic
 from fastloss.base_objective import BaseObjective
+from fastloss.labels import as_values, listed
 from fastloss.losses.base import Loss
 from fastloss.objective import Objective
-from fastloss.row_weights import as_sample_weight
+from fastloss.row_weights import as_sample_weight, weights_of_classes
 from fastloss.settings import AUTO, environment, requested_backend
 
 ClassWeight = Mapping[Any, float] | Literal["balanced"]
@@ -58,9 +58,7 @@ class TrainingSet:
         """Raise at the first entry that is not finite."""
         check_rows(self.X)
 
-    def objective(
-        self, *, loss: str | Loss, l1: float, l2: float, intercept: bool
-    ) -> BaseObjective:
+    def objective(self, *, loss: Loss, l1: float, l2: float, intercept: bool) -> BaseObjective:
         """Return the weighted mean of the losses plus the penalty, as a function of ``W``."""
         return Objective(
             self.X,
@@ -74,6 +72,17 @@ class TrainingSet:
             backend="numpy" if self._is_small() else AUTO,
             n_threads=1 if self._is_small() else None,
         )
+
+    def l2_of(self, C: float, halves: float) -> float:
+        """Return ``l2`` for a penalty of ``halves`` times sum(W**2) beside C times all losses."""
+        C = as_real("C", C, above=0.0, finite=False)
+        l2 = halves / C / self.total_weight
+        if 2.0 * l2 > float(np.finfo(self.dtype).max):
+            raise ValueError(
+                f"C times the sum of the weights, {C:g} * {self.total_weight:g}, is too small for "
+                f"{self.dtype}"
+            )
+        return l2
 
     def _is_small(self) -> bool:
         """Return whether to compile no kernel, and start no threads: see `_SMALL`."""
@@ -101,16 +110,14 @@ def training_set(
     classes : labels to expect in ``y``; default: those in ``y``.
     """
     rows, values = _validated(estimator, X, y, reset=reset)
+    check_kind(values)
     check_classification_targets(values)
     classes, labels = _class_numbers(values, classes)
-    weights = None if sample_weight is None else _sample_weight(sample_weight, len(labels))
+    weights = None if sample_weight is None else sample_weights(sample_weight, len(labels))
     counts = np.bincount(labels, weights, minlength=len(classes))
-    of_class = class_weights(class_weight, classes, counts)
-    total = float(counts.sum() if of_class is None else counts @ of_class)
-    if total == 0.0:
-        raise ValueError("the weight of every row is zero: sample_weight times class_weight")
-    by_number = None if of_class is None else dict(enumerate(of_class.tolist()))
-    return TrainingSet(rows, labels, classes, weights, by_number, total)
+    return TrainingSet(
+        rows, labels, classes, weights, *settled_weights(class_weight, classes, counts)
+    )
 
 
 def rows_to_predict(estimator: Any, X: ArrayLike) -> NDArray[Any]:
@@ -133,6 +140,22 @@ def _validated(estimator: Any, X: ArrayLike, *y: ArrayLike, reset: bool) -> Any:
         raise
 
 
+def check_kind(y: NDArray[Any]) -> None:
+    """Raise if labels (N,) are objects of mixed kinds, missing labels, or numbers as objects.
+
+    scikit-learn's metrics, and so `score`, refuse numbers as objects.
+    """
+    # Looking at each label alone takes longer than finding the classes.
+    if y.dtype != object or all(issubclass(kind, str) for kind in set(map(type, y.tolist()))):
+        return
+    values = as_values(y, len(y))
+    if values.dtype.kind not in "US":
+        raise ValueError(
+            "Unknown label type: y holds numbers as Python objects; "
+            f"pass y.astype({values.dtype.name!r})"
+        )
+
+
 def _class_numbers(
     y: NDArray[Any], classes: NDArray[Any] | None
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -145,30 +168,67 @@ def _class_numbers(
         raise ValueError(f"y has the label {unknown!r}, which is not one of the classes")
     else:
         labels = np.searchsorted(classes, present)[labels]
-    if len(classes) < 2:
-        raise ValueError(f"y has one class, {classes.tolist()[0]!r}; two or more are needed")
+    check_two_classes(classes)
     return classes, labels.astype(np.int64, copy=False)
 
 
-def _sample_weight(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float64]:
-    """Return the weights (N,); a number is the weight of all rows, as in scikit-learn."""
+def check_two_classes(classes: NDArray[Any]) -> None:
+    """Raise if there is one class only."""
+    if len(classes) < 2:
+        raise ValueError(f"y has one class, {classes.tolist()[0]!r}; two or more are needed")
+
+
+def sample_weights(sample_weight: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+    """Return the weights (N,); as in scikit-learn, one number is for all rows, and True is 1."""
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_rows, sample_weight)
+    if np.asarray(sample_weight).dtype == bool:
+        sample_weight = np.asarray(sample_weight, np.float64)
     return as_sample_weight(sample_weight, n_rows)
 
 
-def class_weights(
+def settled_weights(
     class_weight: ClassWeight | None, classes: NDArray[Any], counts: NDArray[Any]
-) -> NDArray[np.float64] | None:
-    """Return the weight of each class (C,); ``counts`` are the classes' sums of sample weights."""
-    if class_weight is None:
-        return None
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        balanced = np.zeros(len(counts))
-        np.divide(counts.sum(), np.count_nonzero(counts) * counts, out=balanced, where=counts > 0)
-        return balanced
-    # The helper wants labels only to compare them with the classes.
-    return compute_class_weight(class_weight, classes=classes, y=classes)
+) -> tuple[dict[int, float] | None, float]:
+    """Return the weight of each class number, and the sum of all row weights.
+
+    ``counts`` (C,) are the classes' sums of sample weights.
+
+    Raises
+    ------
+    TypeError, ValueError : bad class weights; row weights whose sum is 0 or overflows.
+    """
+    of_class = None
+    if class_weight is not None:
+        by_number: Any = class_weight
+        if isinstance(class_weight, Mapping):
+            by_number = _by_number(class_weight, classes)
+        of_class = weights_of_classes(by_number, np.arange(len(classes)), counts)
+    with ieee_arithmetic():
+        total = float(counts.sum() if of_class is None else counts @ of_class)
+    if total == 0.0:
+        raise ValueError("the weight of every row is zero: sample_weight times class_weight")
+    if not np.isfinite(total):
+        raise ValueError("the sum of sample_weight times class_weight is too large for float64")
+    return None if of_class is None else dict(enumerate(of_class.tolist())), total
+
+
+def _by_number(class_weight: Mapping[Any, float], classes: NDArray[Any]) -> dict[int, float]:
+    """Return class weights by class number instead of label.
+
+    As in scikit-learn, labels that are no classes are allowed if all classes have weights: the rows
+    may be a fold that lacks some.
+    """
+    numbers = {label: number for number, label in enumerate(classes.tolist())}
+    weights = {
+        label: as_real(f"class_weight[{label!r}]", weight) for label, weight in class_weight.items()
+    }
+    unknown = [label for label in weights if label not in numbers]
+    if unknown and len(weights) - len(unknown) < len(numbers):
+        raise ValueError(
+            f"class_weight names {unknown[0]!r}, which is not one of the classes {listed(classes)}"
+        )
+    return {numbers[label]: weight for label, weight in weights.items() if label in numbers}
 
 
 def check_rows(X: NDArray[np.generic]) -> None:
