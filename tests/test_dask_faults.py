@@ -168,6 +168,11 @@ def test_all_workers_gone_is_one_error_and_a_closed_client_is_another():
         assert_soon(lambda: not one.nthreads())
         with pytest.raises(RuntimeError, match=r"has had no worker for 0\.5 s"):
             objective(START)
+        one.cluster.scale(1)
+        assert_soon(lambda: len(one.nthreads()) == 1)
+        threading.Timer(0.3, one.close).start()
+        with pytest.raises(RuntimeError, match="the dask client of the objective is closed"):
+            optim.minimize(objective, START, optim.SGD(lr=0.1), max_steps=100_000)
     with pytest.raises(RuntimeError, match="the dask client of the objective is closed"):
         objective(START)
     objective.close()
