@@ -79,8 +79,10 @@ def test_moments_of_pieces_give_the_preprocessing_of_all_rows(tmp_path, dtype):
                 np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
-def test_rows_for_validation_come_from_every_piece(sorted_names):
-    parts = Parts.of(sorted_names)
+def test_rows_for_validation_come_from_every_piece(sorted_names, monkeypatch):
+    monkeypatch.chdir(sorted_names.parent)
+    parts = Parts.of(sorted_names.name)
+    assert parts.files == Parts.of(sorted_names).files  # workers may be in another folder
     train_pieces, held_out = split(parts, 90)
     assert sum(piece.stop - piece.start for piece in held_out) == 90
     assert sum(piece.stop - piece.start for piece in train_pieces) == 2910
@@ -128,6 +130,14 @@ def test_command_trains_on_local_workers_and_saves_a_model(sorted_names, tmp_pat
     record = json.loads((out / "history.json").read_text())
     assert record["data"]["rows"] == {"train": 2625, "validation": 375}
     assert record["accuracy"]["validation"] > 0.85
+
+
+def test_errors_of_workers_are_one_line(tmp_path):
+    parts = _broken(tmp_path / "parts", "NaN")
+    command = [sys.executable, "-m", "fastloss", "train", "--data", parts, "--workers", "1"]
+    done = subprocess.run([*map(str, command), "--out", tmp_path], capture_output=True, text=True)
+    told = f"fastloss: {parts / 'X-001.npy'}: X[17, 3] is nan, expected a finite number\n"
+    assert (done.returncode, done.stderr) == (2, told)
 
 
 def test_command_resumes_on_a_scheduler(client, sorted_names, tmp_path):

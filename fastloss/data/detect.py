@@ -112,8 +112,8 @@ def _name_of(path: Path) -> str:
     if parts := sorted(path.glob(_NUMBERED_PARTS)):
         raise DataFormatError(
             path,
-            f"holds {len(parts)} parts such as {parts[0].name}, which train on workers: "
-            f"fastloss train --workers 2 --data {path}",
+            f"holds {len(parts)} parts such as {parts[0].name}: train on them with fastloss train "
+            f"--workers 2 --data {path}; other commands take one part",
         )
     return find(path, _IN_FOLDERS)[0].name
 

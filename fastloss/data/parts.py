@@ -81,7 +81,7 @@ class Parts:
         FileNotFoundError : there is no such folder, or no part in it.
         DataFormatError : a part without labels, a damaged file, or parts that do not fit together.
         """
-        folder = existing(folder)
+        folder = existing(folder).absolute()  # workers may have another current folder
         X_files = sorted(folder.glob(PARTS))
         if not X_files:
             raise FileNotFoundError(f"{folder}: expected parts named {PARTS} with y-*.npy")
