@@ -262,6 +262,8 @@ def _wait_for_workers(client: Client, timeout: float) -> dict[str, int]:
 
 
 def _check_open(client: Client) -> None:
+    if client.status == "connecting":
+        raise RuntimeError("the dask client of the objective has lost its scheduler")
     if client.status != "running":
         raise RuntimeError("the dask client of the objective is closed")
 
