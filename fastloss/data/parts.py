@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss.advice import renumbered
 from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES, flat_column
 from fastloss.data.dataset import Dataset
 from fastloss.data.labelled import check_one_label_a_row, labelled
@@ -20,8 +20,6 @@ from fastloss.files import DataFormatError, StrPath
 
 #: Names of the files of rows.
 PARTS = "X-*.npy"
-# The beginning of a problem of a row, such as "y[17] = -1 is not ...".
-_ROW = re.compile(r"^(X|y)\[(\d+)")
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,7 @@ class Piece:
                 require_finite=require_finite,
             )
         except DataFormatError as error:
-            problem = _ROW.sub(lambda m: f"{m[1]}[{int(m[2]) + self.start}", error.problem)
-            raise DataFormatError(error.place, problem) from None
+            raise DataFormatError(error.place, renumbered(error.problem, self.start)) from None
 
 
 @dataclass(frozen=True)
