@@ -129,7 +129,8 @@ def test_processes_with_other_features_are_an_error_in_both():
 def test_weights_of_one_process_are_an_error_in_both():
     def task(rows, reduce):
         weights = WEIGHTS[rows] if rows.start == 0 else None
-        return DaskObjective(X[rows], y[rows], n_classes=C, reduce=reduce, sample_weight=weights)
+        arguments = {"n_classes": C, "sample_weight": weights, "reduce": reduce}
+        return DaskObjective(X[rows], y[rows], **arguments).shape
 
     for error in on_two(task):
         assert "all or none must pass sample_weight" in str(error)
