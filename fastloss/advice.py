@@ -7,6 +7,7 @@ the ``argmax`` of a column is always 0.
 from __future__ import annotations
 
 import numbers
+import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 # The largest integer up to which float32 holds every one.
 _MOST_EXACT = 2**24
+_ROW = re.compile(r"^(X|y|sample_weight)\[(\d+)")
 _ON_NUMBERS = "; if classes have other numbers, pass np.unique(y, return_inverse=True)[1]"
 _ON_NAMES = "; for names of classes pass np.unique(y, return_inverse=True)[1]"
 
@@ -227,3 +229,17 @@ def entry(name: str, place: tuple[int, ...], source: object = None) -> str:
     columns = getattr(source, "columns", None)
     column = "" if columns is None or len(place) != 2 else f" (column {columns[place[1]]!r})"
     return f"{name}[{', '.join(map(str, place))}]{column}"
+
+
+def names_a_row(message: str) -> bool:
+    """Return whether a message begins with a row, such as "y[17] = 10 is not in [0, 10)"."""
+    return _ROW.match(message) is not None
+
+
+def renumbered(message: str, first_row: int) -> str:
+    """Return a message about a row of some rows, with its number among all rows.
+
+    >>> renumbered("X[17, 3] is nan", first_row=100)
+    'X[117, 3] is nan'
+    """
+    return _ROW.sub(lambda match: f"{match[1]}[{int(match[2]) + first_row}", message)

@@ -6,6 +6,7 @@ So rows larger than memory need no code of their own, as long as nothing copies 
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from contextlib import suppress
@@ -124,7 +125,7 @@ def is_large(X: NDArray[Any]) -> bool:
     """Return whether rows are memory-mapped, and their float copy takes a quarter of the memory."""
     if mapped_file(X) is None:
         return False
-    return X.shape[0] * X.shape[1] * max(4, X.dtype.itemsize) > LARGE_SHARE * memory_bytes()
+    return math.prod(X.shape) * max(4, X.dtype.itemsize) > LARGE_SHARE * memory_bytes()
 
 
 def memory_bytes() -> int:

@@ -161,13 +161,21 @@ def test_cluster_without_workers_is_one_error_after_the_timeout():
         DaskObjective(ROWS, y, n_classes=C, client=empty, timeout=0.1)
 
 
-def test_all_workers_gone_is_one_error_and_a_closed_client_is_another():
+def test_all_workers_gone_is_one_error_and_a_closed_client_is_another(monkeypatch):
     with local_client(1, processes=False) as one:
         objective = DaskObjective(ROWS, y, n_classes=C, client=one, timeout=0.5)
         one.cluster.scale(0)
         assert_soon(lambda: not one.nthreads())
         with pytest.raises(RuntimeError, match=r"has had no worker for 0\.5 s"):
             objective(START)
+        one.cluster.scale(1)
+        assert_soon(lambda: len(one.nthreads()) == 1)
+        threading.Timer(0.3, one.close).start()
+        with pytest.raises(RuntimeError, match="the dask client of the objective is closed"):
+            optim.minimize(objective, START, optim.SGD(lr=0.1), max_steps=100_000)
     with pytest.raises(RuntimeError, match="the dask client of the objective is closed"):
+        objective(START)
+    monkeypatch.setattr(one, "status", "connecting")  # as if the scheduler were gone
+    with pytest.raises(RuntimeError, match="has lost its scheduler"):
         objective(START)
     objective.close()

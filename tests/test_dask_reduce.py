@@ -126,6 +126,44 @@ def test_processes_with_other_features_are_an_error_in_both():
         assert "all processes must have rows of the same features" in str(error)
 
 
+def test_weights_of_one_process_are_an_error_in_both():
+    def task(rows, reduce):
+        weights = WEIGHTS[rows] if rows.start == 0 else None
+        arguments = {"n_classes": C, "sample_weight": weights, "reduce": reduce}
+        return DaskObjective(X[rows], y[rows], **arguments).shape
+
+    for error in on_two(task):
+        assert "all or none must pass sample_weight" in str(error)
+
+
+def test_process_with_the_mean_number_of_features_sees_that_others_differ():
+    sent, errors, everyone = {}, {}, threading.Barrier(3, timeout=20)
+
+    def work(width):
+        def reduce(array):
+            sent[width] = array
+            everyone.wait()
+            total = sum(sent.values())
+            everyone.wait()
+            return total
+
+        try:
+            DaskObjective(X[:, :width], y, n_classes=C, reduce=reduce)
+        except Exception as error:
+            errors[width] = str(error)
+
+    threads = [threading.Thread(target=work, args=(width,)) for width in (9, 10, 11)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for width in (9, 10, 11):
+        assert (
+            f"same features, and all or none must pass sample_weight; here they are {width} of"
+            in errors[width]
+        )
+
+
 def test_entries_that_are_not_finite_are_an_error_in_both():
     rows_with_nan = X.copy()
     rows_with_nan[300, 2] = np.inf

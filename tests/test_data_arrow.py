@@ -103,6 +103,7 @@ def with_entry(column, row, value):
 uneven = with_entry(X.tolist(), 41, [1.0, 2.0])
 holed = with_entry(X.tolist(), 41, [1.0, None, 2.0, 3.0, 4.0])
 missing = with_entry(X[:, 0].tolist(), 41, None)
+tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(X[:, :, None]))
 not_finite = with_entry(X[:, 0].tolist(), 41, np.inf)
 
 
@@ -117,8 +118,12 @@ not_finite = with_entry(X[:, 0].tolist(), 41, np.inf)
         ({"x": not_finite, "y": NAMES}, "X[41, 0] is inf, expected a finite number"),
         ({"x": X[:, 0], "y": with_entry(NAMES.tolist(), 41, None)}, "y[41] is None, a missing la"),
         ({"x": X[:, 0], "y": X[:, 1]}, "y has dtype float32; expected integers that fit int64"),
-        ({"x": X[:, 0], "y": NAMES, "label": NAMES}, "has the columns label, y: name that of the"),
+        (
+            {"x": X[:, 0], "y": NAMES, "label": NAMES},
+            "has the columns label, y: choose one with --labels",
+        ),
         ({"y": NAMES}, "has no column of numbers beside the labels"),
+        ({"x": tensors, "y": NAMES}, "column 'x' is of type extension<arrow.fixed_shape_tensor"),
         ({"x": X[:0, 0], "y": NAMES[:0]}, "has no rows"),
     ],
 )

@@ -76,6 +76,8 @@ def test_large_rows_in_another_order_raise(tmp_path, monkeypatch):
     assert "X is in Fortran order, so each row is scattered over the file" in str(error)
     error = failure(data.load, save(tmp_path, X.astype(">f4")))
     assert "of dtype >f4, in the byte order of other machines" in str(error)
+    error = failure(data.load, save(tmp_path, np.asfortranarray(X.reshape(6, 2, 2))))
+    assert "X is in Fortran order" in str(error)
 
 
 @pytest.mark.parametrize("names", [("X_train", "X_test"), ("train/X", "test/X"), ("X", "X_test")])
@@ -150,7 +152,7 @@ nan[3, 2] = np.nan
         ({"y": NAMES.astype(object)}, "y.npy", "holds Python objects"),
         ({"y": NAMES[:5]}, "y.npy", "5 labels, but 6 rows in X.npy"),
         ({"y": np.tile(NAMES, 2)}, "y.npy", "12 labels, but 6 rows in X.npy"),
-        ({"y": X}, "y.npy", "labels of shape (6, 4), but 6 rows in X.npy"),
+        ({"y": X}, "y.npy", "labels have shape (6, 4); expected (6,), one label"),
         ({"y": [0, 1, -2, 0, 0, 0]}, "y.npy", "y[2] = -2 is not in [0, 1048576)"),
         ({"y": [0, 1, 10**9, 0, 0, 0]}, "y.npy", "y[2] = 1000000000 is not in [0, 1048576)"),
         ({"y": np.zeros(6)}, "y.npy", "y has dtype float64; expected integers that fit int64, or"),

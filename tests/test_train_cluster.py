@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -78,8 +79,10 @@ def test_moments_of_pieces_give_the_preprocessing_of_all_rows(tmp_path, dtype):
                 np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
-def test_rows_for_validation_come_from_every_piece(sorted_names):
-    parts = Parts.of(sorted_names)
+def test_rows_for_validation_come_from_every_piece(sorted_names, monkeypatch):
+    monkeypatch.chdir(sorted_names.parent)
+    parts = Parts.of(sorted_names.name)
+    assert parts.files == Parts.of(sorted_names).files  # workers may be in another folder
     train_pieces, held_out = split(parts, 90)
     assert sum(piece.stop - piece.start for piece in held_out) == 90
     assert sum(piece.stop - piece.start for piece in train_pieces) == 2910
@@ -89,13 +92,27 @@ def test_rows_for_validation_come_from_every_piece(sorted_names):
         split(parts, 3000)
 
 
+@contextmanager
+def only_bar(total: float) -> Iterator[Callable[[str, float], None]]:
+    """Be a bar that is never shown with another one, which old versions of rich refuse."""
+    assert not only_bar.is_open
+    only_bar.is_open = True
+    yield lambda message, done: None
+    only_bar.is_open = False
+
+
+only_bar.is_open = False
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_model_is_that_of_one_process(client, tmp_path, stream):
     parts = save_parts(tmp_path / "parts", ROWS.X, ROWS.y)
     np.savez(tmp_path / "whole.npz", X=ROWS.X, y=ROWS.y)
     settings = Settings(optimizer="lbfgs", steps=8, class_weight={"1": 2.0})
     expected = Job(settings, data=tmp_path / "whole.npz", validation=0).run()
-    outcome = train_on_cluster(Job(settings, data=parts, validation=0, stream=stream), client)
+    outcome = train_on_cluster(
+        Job(settings, data=parts, validation=0, stream=stream), client, only_bar
+    )
     assert outcome.settings.l2 == expected.settings.l2
     np.testing.assert_allclose(outcome.model.W, expected.model.W, atol=1e-4)
     assert outcome.accuracies == pytest.approx(expected.accuracies, abs=1e-3)
@@ -113,6 +130,14 @@ def test_command_trains_on_local_workers_and_saves_a_model(sorted_names, tmp_pat
     record = json.loads((out / "history.json").read_text())
     assert record["data"]["rows"] == {"train": 2625, "validation": 375}
     assert record["accuracy"]["validation"] > 0.85
+
+
+def test_errors_of_workers_are_one_line(tmp_path):
+    parts = _broken(tmp_path / "parts", "NaN")
+    command = [sys.executable, "-m", "fastloss", "train", "--data", parts, "--workers", "1"]
+    done = subprocess.run([*map(str, command), "--out", tmp_path], capture_output=True, text=True)
+    told = f"fastloss: {parts / 'X-001.npy'}: X[17, 3] is nan, expected a finite number\n"
+    assert (done.returncode, done.stderr) == (2, told)
 
 
 def test_command_resumes_on_a_scheduler(client, sorted_names, tmp_path):
@@ -141,6 +166,11 @@ def _broken(folder: Path, fault: str) -> Path:
             np.save(folder / "y-001.npy", y)
         case "width":
             np.save(folder / "X-001.npy", X[:, 1:])
+        case "no list":
+            np.save(folder / "y-001.npy", np.int64(1))
+        case "large":
+            for k in range(3):
+                np.save(folder / f"X-00{k}.npy", X.astype(float) * 1e300)
         case "kinds":
             np.save(folder / "y-001.npy", NAMES[y])
         case "one class":
@@ -160,7 +190,9 @@ def _broken(folder: Path, fault: str) -> Path:
         ("NaN", "X-001.npy: X[17, 3] is nan, expected a finite number"),
         ("label", "y-001.npy: y[20] = -1 is not in [0, "),
         ("width", "X-001.npy: X has rows of shape (29,) and float32, but (30,)"),
-        ("kinds", "y must hold integers in all parts, or strings in all of them"),
+        ("no list", "y-001.npy: labels have shape (); expected (30,), one label a row"),
+        ("large", "X has too large entries for float64: the sums of their squares overflow"),
+        ("kinds", "y must hold integers, strings or bools: the same kind in all parts"),
         ("one class", "has too few classes: 1; 2 needed"),
         ("empty", "expected parts named X-*.npy with y-*.npy"),
     ],
@@ -170,6 +202,16 @@ def test_bad_parts_are_one_line(client, tmp_path, fault, message):
         train_on_cluster(Job(Settings(), data=_broken(tmp_path / "parts", fault)), client)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_class_whose_rows_are_all_held_out(client, tmp_path):
+    y = ROWS.y[:90].copy()
+    y[-1] = 4
+    for labels, names in ((y, "01234"), (np.array([*NAMES, "fox"])[y], [*NAMES, "fox"])):
+        parts = save_parts(tmp_path / labels.dtype.kind, ROWS.X[:90], labels)
+        outcome = train_on_cluster(Job(Settings(steps=1), data=parts), client)
+        assert outcome.model.class_names == tuple(names)
+        assert outcome.splits.validation.y[-1] == 4
 
 
 @pytest.mark.parametrize(
@@ -184,6 +226,13 @@ def test_bad_options_are_one_line(sorted_names, tmp_path, arguments, message):
     assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_outputs_never_replace_a_part(sorted_names, tmp_path):
+    part = sorted_names / "X-001.npy"
+    for option in ("--save", "--checkpoint"):
+        result = train("--data", sorted_names, "--workers", 1, option, part, "--out", tmp_path)
+        assert f"{part} are the same file; name another one" in result.stderr
 
 
 def test_jobs_that_need_one_machine_are_refused(client, sorted_names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,20 +67,23 @@ def _client(scheduler: str | None, workers: int, n_threads: int) -> Iterator[Any
         ) as cluster,
         Client(cluster) as client,
     ):
-        client.register_plugin(ignore_interrupts())
+        client.register_plugin(local_worker())
         yield client
 
 
-def ignore_interrupts() -> Any:
-    """Return a plugin of workers that lets Ctrl-C end the run, but not its local workers.
+def local_worker() -> Any:
+    """Return a plugin of local workers, which leave Ctrl-C and errors to the command.
 
     A terminal sends Ctrl-C to all processes of a command, and the run needs its workers until it
-    has kept the result.
+    has kept the result. The command tells an error in one line, so workers log no traceback.
     """
     from distributed import WorkerPlugin
 
-    class IgnoreInterrupts(WorkerPlugin):  # type: ignore[misc]
+    class LocalWorker(WorkerPlugin):  # type: ignore[misc]
         def setup(self, worker: Any) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            logging.getLogger("distributed.worker").addFilter(
+                lambda record: not record.getMessage().startswith("Compute Failed")
+            )
 
-    return IgnoreInterrupts()
+    return LocalWorker()

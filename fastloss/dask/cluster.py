@@ -35,6 +35,7 @@ from fastloss.dask.inputs import Triple
 from fastloss.dask.store import Store
 from fastloss.dask.totals import Totals, first_rows_of, renumbered
 from fastloss.dask.tree import Parts, Sums, total
+from fastloss.files import named
 from fastloss.settings import use
 
 Progress = Callable[[str, float], Any]
@@ -183,7 +184,10 @@ class ClusterRows(Store):
             with suppress(Empty):
                 answer = answers.get(timeout=_POLL_SECONDS)
                 if isinstance(answer, BaseException):
-                    raise RuntimeError(f"the scheduler does not answer: {answer}") from answer
+                    _check_open(self._client)
+                    raise RuntimeError(
+                        f"the scheduler does not answer: {named(answer)}"
+                    ) from answer
                 return answer
             if not holders.keys() <= self._client.nthreads().keys():
                 return {}
@@ -192,8 +196,7 @@ class ClusterRows(Store):
         """Return the blocks of each worker; wait for those that are being computed again."""
         if not self._rows:
             raise RuntimeError("the objective is closed: its rows are no longer on the cluster")
-        if self._client.status != "running":
-            raise RuntimeError("the dask client of the objective is closed")
+        _check_open(self._client)
         if self._holders is None or any(rows.status != "finished" for rows in self._rows):
             self._holders = None
             while self._holders is None:
@@ -258,6 +261,13 @@ def _wait_for_workers(client: Client, timeout: float) -> dict[str, int]:
         time.sleep(_POLL_SECONDS)
 
 
+def _check_open(client: Client) -> None:
+    if client.status == "connecting":
+        raise RuntimeError("the dask client of the objective has lost its scheduler")
+    if client.status != "running":
+        raise RuntimeError("the dask client of the objective is closed")
+
+
 def follow(
     client: Client, futures: Sequence[Future], timeout: float, progress: Progress | None = None
 ) -> None:
@@ -276,6 +286,7 @@ def follow(
             if future.status == "error":
                 raise future.exception()
             if future.status == "cancelled":
+                _check_open(client)  # closing it cancels, too
                 raise RuntimeError(
                     f"block {number} was cancelled, or was lost with a worker and cannot be "
                     "computed again because its data was scattered"

@@ -48,12 +48,15 @@ class ReducedRows(Store):
             raise renumbered(fault, first_row or 0)
         if n_bad:
             raise ValueError(f"the rows of {n_bad:.0f} other process(es) are invalid")
-        kind = float(facts.n_features + 1e6 * np.dtype(facts.dtype).num)
-        n_processes, kinds = self._sum(1.0, kind)
-        if kinds != n_processes * kind:
+        is_weighted = rows.sample_weight is not None
+        kind = np.array([facts.n_features, np.dtype(facts.dtype).num, is_weighted], np.float64)
+        n_processes, *sums = self._sum(1.0, kind)
+        # Every process must see the same: a sum of kinds could be that of equal ones.
+        if self._sum(np.abs(kind - np.array(sums) / n_processes)).any():
+            weighted = "with" if is_weighted else "without"
             raise ValueError(
-                "all processes must have rows of the same features; here they are "
-                f"{facts.n_features} of {facts.dtype}"
+                "all processes must have rows of the same features, and all or none must pass "
+                f"sample_weight; here they are {facts.n_features} of {facts.dtype}, {weighted} it"
             )
         own = Totals.of([facts], n_classes)
         summed = self._sum(own.n_rows, own.digest, own.counts, own.weight_sums)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloss import advice
 from fastloss.arrays import ClassWeight
 from fastloss.dask.block import Facts
 from fastloss.row_weights import weights_of_classes
 
-# The beginning of a message about a row, such as "y[17] = 10 is not in [0, 10)".
-_ROW = re.compile(r"^(X|y|sample_weight)\[(\d+)")
-
 
 def renumbered(error: Exception, first_row: int) -> Exception:
     """Return the error of a row of a block, with the row's number among all rows."""
-    message = _ROW.sub(lambda match: f"{match[1]}[{int(match[2]) + first_row}", str(error))
-    return type(error)(message)
+    return type(error)(advice.renumbered(str(error), first_row))
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,8 @@ class Totals:
         for number, fact in enumerate(facts):
             if fact.fault is not None:
                 error = renumbered(fact.fault, first_rows[number])
-                where = "" if _ROW.match(str(error)) or len(facts) == 1 else f"block {number}: "
+                is_placed = len(facts) == 1 or advice.names_a_row(str(error))
+                where = "" if is_placed else f"block {number}: "
                 raise type(error)(f"{where}{error}") from None
         filled = [fact for fact in facts if fact.counts is not None]
         if not filled:

@@ -191,7 +191,7 @@ def _label_column(table: _Table, name: str | None) -> str | None:
         return name
     found = [column for column in LABEL_COLUMNS if column in table.names]
     if len(found) > 1:
-        problem = f"has the columns {listed(found)}: name that of the labels with --labels COLUMN"
+        problem = f"has the columns {listed(found)}: choose one with --labels COLUMN"
         raise DataFormatError(table.file, problem)
     return found[0] if found else None
 
@@ -232,8 +232,9 @@ def _are_lists(table: _Table, names: list[str]) -> bool:
     def is_number(kind: Any) -> bool:
         return kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind)
 
-    lists = [name for name in names if hasattr(table.types[name], "value_type")]
-    if len(names) == 1 == len(lists) and is_number(table.types[names[0]].value_type):
+    kind = table.types[names[0]] if len(names) == 1 else None
+    # Dictionaries, tensors and run ends have a value type too, but only lists have a value field.
+    if kind is not None and hasattr(kind, "value_field") and is_number(kind.value_type):
         return True
     for name in names:
         if not is_number(table.types[name]):

@@ -14,6 +14,7 @@ from fastloss.data.cifar10 import load_cifar10
 from fastloss.data.dataset import Dataset, Split, listed
 from fastloss.data.mnist import load_mnist
 from fastloss.data.npz import load_npz
+from fastloss.data.parts import PARTS
 from fastloss.data.reading import existing, find
 from fastloss.files import DataFormatError, StrPath
 
@@ -32,7 +33,8 @@ _IN_FOLDERS = (
     *(name for names in npy.ROWS.values() for name in names),
     *(f"{split}{end}" for split in ("train", "test") for end in arrow.SUFFIXES),
 )
-_PARTS = "X-[0-9]*.npy"
+# Stricter than `PARTS`: the folder may hold X-train.npy, whose labels are elsewhere.
+_NUMBERED_PARTS = "X-[0-9]*.npy"
 
 
 def load(
@@ -107,11 +109,11 @@ def _name_of(path: Path) -> str:
     """Return the name of a file, or of the file that tells which data set a folder holds."""
     if path.is_file():
         return path.name
-    if parts := sorted(path.glob(_PARTS)):
+    if parts := sorted(path.glob(_NUMBERED_PARTS)):
         raise DataFormatError(
             path,
-            f"holds {len(parts)} parts such as {parts[0].name}, which train on workers: "
-            f"fastloss train --workers 2 --data {path}",
+            f"holds {len(parts)} parts such as {parts[0].name}: train on them with fastloss train "
+            f"--workers 2 --data {path}; other commands take one part",
         )
     return find(path, _IN_FOLDERS)[0].name
 
@@ -123,5 +125,6 @@ def files_of(path: StrPath, labels: StrPath | None = None) -> list[Path]:
         return [path]
     given = [] if labels is None else [Path(labels)]
     folder = path if path.is_dir() else path.parent
-    patterns = (*_IN_FOLDERS, *(name.replace("X", "y") for name in _IN_FOLDERS), "batches.meta*")
+    names = (*_IN_FOLDERS, PARTS)
+    patterns = (*names, *(name.replace("X", "y") for name in names), "batches.meta*")
     return [path, *given, *(file for pattern in patterns for file in folder.glob(pattern))]

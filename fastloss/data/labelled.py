@@ -34,9 +34,7 @@ def labelled(
     """
     X, shape = checked_rows(X, file, require_finite=require_finite), X.shape
     values = flat_column(values)
-    if values.shape != X.shape[:1]:
-        found = f"{len(values)} labels" if values.ndim == 1 else f"labels of shape {values.shape}"
-        raise DataFormatError(labels_place, f"{found}, but {len(X)} rows in {file.name}")
+    check_one_label_a_row(values, len(X), file, labels_place)
     try:
         y, classes = _numbered(values)
     except (TypeError, ValueError) as error:
@@ -66,6 +64,18 @@ def checked_rows(X: npt.NDArray[Any], file: Path, *, require_finite: bool) -> np
         except ValueError as error:
             raise DataFormatError(file, str(error)) from error
     return X
+
+
+def check_one_label_a_row(
+    values: npt.NDArray[Any], n_rows: int, file: Path, labels_place: StrPath
+) -> None:
+    """Raise DataFormatError unless ``values`` has shape (``n_rows``,), as X in `file`."""
+    if values.ndim != 1:
+        problem = f"labels have shape {values.shape}; expected ({n_rows},), one label a row"
+        raise DataFormatError(labels_place, problem)
+    if len(values) != n_rows:
+        problem = f"{len(values)} labels, but {n_rows} rows in {file.name}"
+        raise DataFormatError(labels_place, problem)
 
 
 def _numbered(values: npt.NDArray[Any]) -> tuple[Labels, npt.NDArray[Any] | None]:

@@ -63,7 +63,8 @@ def load_npy(
     if labels is None or (path.is_dir() and split == "test"):
         labels_file = _labels_beside(file)
         if not labels_file.is_file():
-            problem = f"has no labels: expected {labels_file.name} beside it, or --labels FILE"
+            other = ", or --labels FILE" if split == "train" or path.is_file() else ""
+            problem = f"has no labels: expected {labels_file.name} beside it{other}"
             raise DataFormatError(file, problem)
     else:
         labels_file = existing(labels)
@@ -98,7 +99,7 @@ def _map_rows(file: Path) -> npt.NDArray[Any]:
     X = map_npy(file)
     if X.flags.c_contiguous and X.dtype.isnative:
         return X
-    if X.ndim == 2 and is_large(X):
+    if is_large(X):
         problem = "in Fortran order, so each row is scattered over the file"
         if not X.dtype.isnative:
             problem = f"of dtype {X.dtype}, in the byte order of other machines"

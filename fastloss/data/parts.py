@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES
+from fastloss.advice import renumbered
+from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES, flat_column
 from fastloss.data.dataset import Dataset
-from fastloss.data.labelled import labelled
+from fastloss.data.labelled import check_one_label_a_row, labelled
 from fastloss.data.npy import map_npy
+from fastloss.data.reading import existing
 from fastloss.files import DataFormatError, StrPath
 
-# The beginning of a problem of a row, such as "y[17] = -1 is not ...".
-_ROW = re.compile(r"^(X|y)\[(\d+)")
+#: Names of the files of rows.
+PARTS = "X-*.npy"
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ class Piece:
                 require_finite=require_finite,
             )
         except DataFormatError as error:
-            problem = _ROW.sub(lambda m: f"{m[1]}[{int(m[2]) + self.start}", error.problem)
-            raise DataFormatError(error.place, problem) from None
+            raise DataFormatError(error.place, renumbered(error.problem, self.start)) from None
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class Parts:
         FileNotFoundError : there is no such folder, or no part in it.
         DataFormatError : a part without labels, a damaged file, or parts that do not fit together.
         """
-        folder = Path(folder)
-        X_files = sorted(folder.glob("X-*.npy"))
+        folder = existing(folder).absolute()  # workers may have another current folder
+        X_files = sorted(folder.glob(PARTS))
         if not X_files:
-            raise FileNotFoundError(f"{folder}: expected parts named X-*.npy with y-*.npy")
+            raise FileNotFoundError(f"{folder}: expected parts named {PARTS} with y-*.npy")
         files = tuple((file, file.with_name(f"y{file.name[1:]}")) for file in X_files)
         headers = [_headers(*pair) for pair in files]
         shape, dtype = headers[0].shape[1:], headers[0].dtype
@@ -113,11 +113,7 @@ class Parts:
     def sample(self, n_rows: int) -> NDArray[Any]:
         """Return about ``n_rows`` evenly spread rows (K, D)."""
         step = max(1, len(self) // n_rows)
-        rows = [
-            map_npy(file)[::step].reshape(-1, self.n_features)
-            for (file, _), length in zip(self.files, self.lengths, strict=True)
-            if length
-        ]
+        rows = [map_npy(file)[::step].reshape(-1, self.n_features) for file, _ in self.files]
         return np.concatenate(rows)
 
 
@@ -130,9 +126,7 @@ def _headers(X_file: Path, y_file: Path) -> NDArray[Any]:
         raise DataFormatError(X_file, f"X has shape {X.shape}; expected (N, D, ...), not empty")
     if not y_file.is_file():
         raise DataFormatError(X_file, f"has no labels: expected {y_file.name} beside it")
-    n_labels = len(map_npy(y_file))
-    if n_labels != len(X):
-        raise DataFormatError(y_file, f"{n_labels} labels, but {len(X)} rows in {X_file.name}")
+    check_one_label_a_row(flat_column(map_npy(y_file)), len(X), X_file, y_file)
     return X
 
 

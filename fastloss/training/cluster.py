@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any, cast
 
 import numpy as np
@@ -49,6 +51,13 @@ class Moments:
     classes: NDArray[Any] | None
     n_numbers: int
 
+    @classmethod
+    def of_labels(cls, rows: Dataset) -> Moments:
+        """Return the classes in some rows, as the moments of no row."""
+        none = np.zeros(rows.X.shape[1])
+        return cls(0, none, none, rows.classes, 0 if rows.classes is not None else rows.n_classes)
+
+    @np.errstate(over="ignore", invalid="ignore")
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both; by Chan, Golub and LeVeque, 1979."""
         n_rows = self.n_rows + other.n_rows
@@ -67,6 +76,7 @@ class Moments:
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def moments_of(piece: Piece) -> Moments:
     """Read the rows of a piece once; raise at an entry that is not finite, or a bad label."""
     rows = piece.load()
@@ -79,12 +89,11 @@ def moments_of(piece: Piece) -> Moments:
         sums += differences.sum(axis=0)
         squares += np.square(differences).sum(axis=0)
     mean = sums / len(rows)
-    return Moments(
-        len(rows),
-        origin + mean,
-        np.maximum(squares - len(rows) * np.square(mean), 0.0),
-        rows.classes,
-        0 if rows.classes is not None else rows.n_classes,
+    return replace(
+        Moments.of_labels(rows),
+        n_rows=len(rows),
+        mean=origin + mean,
+        squares=np.maximum(squares - len(rows) * np.square(mean), 0.0),
     )
 
 
@@ -119,7 +128,7 @@ class _Problem:
 
     parts: Parts
     train: list[Piece]
-    held_out: list[Piece]
+    held_out: list[Dataset]
     moments: Moments
     preprocessing: Preprocessing
     names: tuple[str, ...]
@@ -133,14 +142,21 @@ class _Problem:
         client: Any,
         progress: Callable[[str, float], Any],
     ) -> _Problem:
-        train, held_out = split(parts, validation)
+        train, pieces = split(parts, validation)
+        held_out = [piece.load() for piece in pieces]
         found = _computed(client, moments_of, train, progress)
-        kinds = {moments.classes is None for moments in found}
-        if len(kinds) > 1:
-            raise TypeError("y must hold integers in all parts, or strings in all of them")
-        moments = found[0]
-        for other in found[1:]:
-            moments += other
+        # A rare class may have all its rows among those held out.
+        found += map(Moments.of_labels, held_out)
+        if len({"i" if m.classes is None else m.classes.dtype.kind for m in found}) > 1:
+            raise TypeError("y must hold integers, strings or bools: the same kind in all parts")
+        moments = reduce(add, found)
+        with np.errstate(over="ignore"):
+            squares = moments.squares + np.square(moments.mean)
+        if not np.isfinite(squares).all():
+            raise ValueError(
+                f"X has too large entries for {parts.dtype}: the sums of their squares overflow; "
+                "divide the features by their size first"
+            )
         deviation = np.sqrt(moments.squares / moments.n_rows)
         classes = moments.classes
         names = range(moments.n_numbers) if classes is None else classes.tolist()
@@ -173,14 +189,13 @@ class _Problem:
         """Return the rows set aside, which are few, in the memory of this process."""
         if not self.held_out:
             return None
-        loaded = [piece.load() for piece in self.held_out]
         classes = self.moments.classes
         labels = [
             part.y if classes is None else class_numbers(part.values, classes, len(part))
-            for part in loaded
+            for part in self.held_out
         ]
         name = self.parts.folder.name
-        X = np.concatenate([part.X for part in loaded])
+        X = np.concatenate([part.X for part in self.held_out])
         y = np.concatenate(labels)
         return Dataset(X, y, name, self.names, None, name, classes)
 
@@ -238,7 +253,9 @@ def train_on_cluster(job: Job, client: Any, bar: Bar = no_bar) -> Outcome:
     settings = fill_in(job.settings, problem.scale())
     problem.model(np.zeros(_shape(problem), problem.preprocessing.dtype), settings)
     stream = _is_streamed(parts, client) if job.stream is None else job.stream
-    with _shares(bar) as progress, _objective(problem, settings, client, stream, progress) as f:
+    with _shares(bar) as progress:
+        objective = _objective(problem, settings, client, stream, progress)
+    with objective as f:
         validation = problem.validation()
         loaded = time.perf_counter()
         result = _fit(problem, f, settings, validation, job, bar)
