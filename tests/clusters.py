@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import dask
 from distributed import Client, LocalCluster
 
 
@@ -14,7 +15,10 @@ def local_client(
     n_workers: int, *, processes: bool = True, threads_per_worker: int = 1
 ) -> Iterator[Client]:
     """Yield a client of a cluster whose workers are processes, or threads of this process."""
+    # On a busy machine, dask's 30 seconds may be too short to start processes.
+    patience = dict.fromkeys(("connect", "tcp"), "120s")
     with (
+        dask.config.set({"distributed.comm.timeouts": patience}),
         LocalCluster(
             n_workers=n_workers,
             threads_per_worker=threads_per_worker,
