@@ -27,7 +27,7 @@ from fastloss.lessons import tools
 ROOT = Path(fastloss.__file__).parents[1]
 LESSONS = lessons.all_lessons()
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.path.stem)
-# Lessons 2 to 5 measure for ten seconds each; .ci/run runs them too.
+# Lessons 2 to 5 measure for ten seconds each; make deep runs them.
 each_lesson_to_run = pytest.mark.parametrize(
     "lesson",
     [
