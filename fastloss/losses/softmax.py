@@ -271,8 +271,9 @@ def softmax_block(scores: Any, labels: Any, parameters: tuple[float, ...], losse
             others[r] += below[r]
             below[r] = 0.0
     for r in range(n_rows):
-        rest = number(others[r] + ties[r])
-        losses[r] = log1p(rest) - (1.0 - smoothing) * correct[r] - smoothing * mean[r]
+        others[r] += ties[r]
+        losses[r] = log1p(others[r]) - (1.0 - smoothing) * correct[r] - smoothing * mean[r]
+        rest = number(others[r])
         top[r] = one / (one + rest)
         below[r] = rest * top[r]
     target, missing = number(smoothing / n_classes), number(smoothing - 1.0)

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import float64, types
 from numba.extending import intrinsic
 
-from fastloss.kernels.simd.emitter import Emitter
+from fastloss.kernels.simd.emitter import INT64, Emitter
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -61,47 +61,44 @@ def _emit_exp(e: Emitter, x: ir.Value) -> ir.Value:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def log1p(typing_context: Any, x: Any) -> Any:
-    """Return ``log(1 + x)`` of ``x >= 0`` to 1 ulp, without a branch.
+    """Return ``log(1 + x)`` of a float64 ``x >= 0`` to 1 ulp, without a branch.
 
     Write ``u = 1 + x = 2**n (1 + f)`` with ``1 + f`` from ``sqrt(1/2)`` to ``sqrt(2)``. The series
     of ``log(1 + f) = 2 atanh(s)``, ``s = f / (2 + f)``, is split into ``f - f**2 / 2``, which is
     nearly exact, and the rest. The rounding error ``lost`` of ``u`` adds ``lost / u``. Source:
     FreeBSD's ``s_log1p.c``, K.C. Ng, 1993.
     """
-    number = x if x in (types.float32, types.float64) else float64
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = context.cast(builder, arguments[0], signature.args[0], number)
-        return _emit_log1p(Emitter(builder, context.get_value_type(number), 64), value)
+        value = context.cast(builder, arguments[0], signature.args[0], float64)
+        return _emit_log1p(Emitter(builder, ir.DoubleType(), 64), value)
 
-    return number(x), generate
+    return float64(x), generate
 
 
 def _emit_log1p(e: Emitter, x: ir.Value) -> ir.Value:
     b, real = e.builder, e.element
-    one, integer = real(1.0), ir.IntType(8 * e.itemsize)
-    if e.itemsize == 4:
-        root, mantissa, last, ln2_high, ln2_low = 0x3F3504F3, 23, 9, 0.693359375, -2.12194440e-4
-    else:
-        root, mantissa, last = 0x3FE6A09E667F3BCD, 52, 23
-        ln2_high, ln2_low = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+    one = real(1.0)
     u = b.fadd(one, x)
-    bits = b.bitcast(u, integer)
+    bits = b.bitcast(u, INT64)
     # The exponent of u / sqrt(1/2), as integers: the mantissa wraps into the exponent.
-    exponent = b.ashr(b.sub(bits, integer(root)), integer(mantissa))
-    f = b.fsub(b.bitcast(b.sub(bits, b.shl(exponent, integer(mantissa))), real), one)
+    root = 0x3FE6A09E667F3BCD
+    exponent = b.ashr(b.sub(bits, INT64(root)), INT64(52))
+    f = b.fsub(b.bitcast(b.sub(bits, b.shl(exponent, INT64(52))), real), one)
     n = b.sitofp(exponent, real)
     # Each difference is exact in its case.
     is_below = b.fcmp_ordered("<", x, one)
     lost = b.select(is_below, b.fsub(x, b.fsub(u, one)), b.fsub(one, b.fsub(u, x)))
     s = b.fdiv(f, b.fadd(real(2.0), f))
     square = b.fmul(s, s)
-    series = real(2.0 / last)
-    for k in range(last - 2, 1, -2):
+    series = real(2.0 / 23)
+    for k in range(21, 1, -2):
         series = e.multiply_add(series, square, real(2.0 / k))
     half_square = b.fmul(b.fmul(real(0.5), f), f)
     rest = b.fmul(s, e.multiply_add(series, square, half_square))
     # The leading part of log 2 has few digits, so its product with n is exact.
-    rest = b.fadd(rest, e.multiply_add(n, real(ln2_low), b.fdiv(lost, u)))
-    log_u = e.multiply_add(n, real(ln2_high), b.fsub(f, b.fsub(half_square, rest)))
+    rest = b.fadd(rest, e.multiply_add(n, real(1.90821492927058770002e-10), b.fdiv(lost, u)))
+    log_u = e.multiply_add(
+        n, real(6.93147180369123816490e-01), b.fsub(f, b.fsub(half_square, rest))
+    )
     return b.select(b.fcmp_ordered("==", x, real(math.inf)), x, log_u)
