@@ -75,7 +75,9 @@ def overfit(problems: Problems) -> Answer:
     for loss, result in results.items():
         predictions = (rows.X @ result.W[:-1] + result.W[-1]).argmax(axis=1)
         n_right = int((predictions == rows.y).sum())
-        require(n_right == 20, f"all 20 rows should be predicted; {loss} predicts {n_right}")
+        require(
+            n_right == 20, f"all 20 rows should be predicted; {loss} predicts {n_right} of them"
+        )
     svm, softmax = results["hinge"].loss, results["softmax"].loss
     require(
         svm == 0.0 and 0.0 < softmax < 0.01,

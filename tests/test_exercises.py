@@ -11,9 +11,8 @@ import pytest
 
 import fastloss
 from fastloss import lessons
-from fastloss.benchmark.measure import Ratio
-from fastloss.lessons import exercises, solutions, tools
-from fastloss.lessons.verdicts import Fault, Verdict, compare, judge_times, problem
+from fastloss.lessons import exercises, solutions
+from fastloss.lessons.verdicts import Fault, Verdict, compare, judge_times
 
 MEASURED: dict[str, dict[str, Any]] = {
     "ridge": {"arithmetic": 2e11, "bandwidth": 2e10},
@@ -402,19 +401,6 @@ def naive_of_lesson() -> tuple[Any, str]:
     exec(lesson.cells[1].source, namespace)
     exec(source, namespace)
     return namespace["naive"], source
-
-
-def test_loop_over_lists_is_faster_than_over_arrays():
-    naive, _ = naive_of_lesson()
-    arguments = problem()
-    times = tools.take_turns(
-        {
-            "arrays": lambda: naive(*arguments),
-            "lists": lambda: solutions.naive_on_lists(*arguments),
-        },
-        max_rounds=3,
-    )
-    assert Ratio.of(times["arrays"], times["lists"]).value > 1.2
 
 
 def test_line_profiler_counts_as_the_solution_does():

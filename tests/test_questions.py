@@ -71,7 +71,7 @@ def objective_without_pixels(images, loss, *_, **__):
     [
         ("svm-q3", "weights", large_weights, r"should be C - 1 = 9; it is \d"),
         ("softmax-q2", "objective", objective_of_another_loss, "log C = 2.303; it is 9"),
-        ("overfit", "objective", objective_without_pixels, r"predicted; hinge predicts \d"),
+        ("overfit", "objective", objective_without_pixels, r"hinge predicts \d of them"),
     ],
 )
 def test_wrong_answer_is_refuted_with_its_numbers(name, method, broken, said, monkeypatch):
