@@ -393,19 +393,14 @@ def test_busy_machine_is_no_fault():
     assert "too busy" not in judge_times({"yours": slow, "solution": solution}, 4.0, "")
 
 
-def naive_of_lesson() -> tuple[Any, str]:
-    """Return the function `naive` of lesson 1, and the source of its cell."""
+def test_line_profiler_counts_as_the_solution_does():
+    line_profiler = pytest.importorskip("line_profiler")
     lesson = lessons.find_lesson(1)
     source = next(cell.source for cell in lesson.cells if "def naive(" in cell.source)
     namespace: dict[str, Any] = {}
     exec(lesson.cells[1].source, namespace)
     exec(source, namespace)
-    return namespace["naive"], source
-
-
-def test_line_profiler_counts_as_the_solution_does():
-    line_profiler = pytest.importorskip("line_profiler")
-    naive, source = naive_of_lesson()
+    naive = namespace["naive"]
     for shape in ((3, 4, 5), (7, 2, 3)):
         data = fastloss.data.synthetic(*shape, dtype=np.float64)
         profiler = line_profiler.LineProfiler(naive)

@@ -1,6 +1,6 @@
 """Dask arrays as arguments of the estimators: fits on a cluster, predictions block by block.
 
-Only dask arrays lead to this module, so that estimators need no dask.
+dask is imported when a dask array comes, so that estimators need no dask.
 """
 
 from __future__ import annotations
