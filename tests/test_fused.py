@@ -13,10 +13,11 @@ from oracle import LOSSES, TOLERANCES, assert_close, layouts, make_data
 import fastloss
 from fastloss.backends import fused
 from fastloss.backends.fused import FusedBackend
-from fastloss.kernels import narrow, narrow_problem, simd
+from fastloss.kernels import narrow_problem, simd
 from fastloss.kernels.limits import Limits
 from fastloss.kernels.loss_entry import loss_kernel
 from fastloss.kernels.narrow import narrow_kernel
+from fastloss.kernels.narrow_products import tile_width
 from fastloss.kernels.run import SERIAL_MULTIPLY_ADDS
 from fastloss.kernels.strips import strips_kernel
 from fastloss.kernels.wide import product_widths
@@ -94,7 +95,7 @@ def test_partition(shape, itemsize):
 def test_tiles_fit_all_classes(n_classes):
     widths = []
     while sum(widths) < n_classes:
-        widths.append(narrow.tile_width(n_classes - sum(widths)))
+        widths.append(tile_width(n_classes - sum(widths)))
     assert sum(widths) == n_classes
     assert set(widths) <= set(simd.TILE_CLASSES)
 

@@ -1,0 +1,121 @@
+"""Multiply in the narrow kernel: tiles over the classes and features of a block of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Bound when a kernel is compiled.
+score_tile: Any = None
+gradient_strip: Any = None
+gradient_vector: Any = None
+TILE_ROWS = 4
+STRIP_VECTORS = 4
+LANES = 16
+ITEMSIZE = 4
+
+
+def tile_width(n_classes: int) -> int:
+    """Return the classes of the next tile; tiles of 5, 3 and 2 fit any number without padding."""
+    return 5 if n_classes == 5 or n_classes > 6 else 3 if n_classes % 3 == 0 else 2
+
+
+def score_block(
+    W_T: int,
+    slab: int,
+    rows: int,
+    n: int,
+    n_features: int,
+    n_classes: int,
+    scores: int,
+    S_stride: int,
+    following: int,
+    end: int,
+) -> int:
+    """Add ``X @ W`` of a block to its scores, a slab of features at a time.
+
+    Return the address up to which the next block is prefetched.
+    """
+    for first in range(0, n_features, slab):
+        offset = first * ITEMSIZE
+        n_here = min(slab, n_features - first)
+        n_vectors = n_here // LANES
+        for r in range(0, n, TILE_ROWS):
+            c = 0
+            while c < n_classes:
+                width = tile_width(n_classes - c)
+                score_tile(
+                    width,
+                    rows + 8 * r,
+                    offset,
+                    n_vectors,
+                    n_here - n_vectors * LANES,
+                    W_T + offset * n_classes + c * slab * ITEMSIZE,
+                    slab * ITEMSIZE,
+                    scores + c * S_stride + r * ITEMSIZE,
+                    S_stride,
+                    following,
+                )
+                following = min(end, following + 64 * n_vectors)
+                c += width
+    return following
+
+
+def add_gradient(
+    rows: int,
+    n: int,
+    n_features: int,
+    ones: int,
+    n_classes: int,
+    G: int,
+    G_stride: int,
+    total: int,
+    T_stride: int,
+    following: int,
+    end: int,
+) -> None:
+    """Add ``G @ X`` of a block of rows to ``total``.
+
+    ``ones`` points at the addresses of the bias's features; 0 means no bias. The gradient of the
+    bias comes after that of the features.
+    """
+    strip = STRIP_VECTORS * LANES
+    n_strips = n_features // strip * strip
+    # All classes of a strip in turn, while its features are in L1.
+    for d in range(0, n_strips, strip):
+        offset = d * ITEMSIZE
+        c = 0
+        while c < n_classes:
+            width = tile_width(n_classes - c)
+            gradient_strip(
+                width,
+                rows,
+                n,
+                offset,
+                LANES,
+                G + c * G_stride,
+                G_stride,
+                total + c * T_stride + offset,
+                T_stride,
+                following,
+            )
+            following = min(end, following + 64 * n)
+            c += width
+    n_columns = -(-n_features // LANES) * LANES
+    for d in range(n_strips, n_columns + (LANES if ones != 0 else 0), LANES):
+        is_bias = d == n_columns
+        c = 0
+        while c < n_classes:
+            width = tile_width(n_classes - c)
+            gradient_vector(
+                width,
+                ones if is_bias else rows,
+                n,
+                0 if is_bias else d * ITEMSIZE,
+                1 if is_bias else min(LANES, n_features - d),
+                G + c * G_stride,
+                G_stride,
+                total + c * T_stride + d * ITEMSIZE,
+                T_stride,
+                following,
+            )
+            c += width
