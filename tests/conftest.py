@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
-from oracle import WIDE
+from oracle import KERNELS
 
 import fastloss
 from fastloss.backends import get_backend, unregister_backend
@@ -148,19 +148,19 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _wide_backends(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Register the backends of `WIDE` that are among the parameters of the test."""
+def _backends_of_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Register the backends of `KERNELS` that are among the parameters of the test."""
     callspec = getattr(request.node, "callspec", None)
     values = (
         [value for value in callspec.params.values() if isinstance(value, str)] if callspec else []
     )
-    names = [name for name in WIDE if name in values]
+    names = [name for name in KERNELS if name in values]
     for name in names:
         if name == "fused_amx" and "amx" not in units(math.inf, math.inf, np.dtype(np.float32)):
             pytest.skip(
                 "no matrix unit: this CPU has no AMX, or the system does not let it be used"
             )
-        fastloss.register_backend(FusedBackend(WIDE[name]), name)
+        fastloss.register_backend(FusedBackend(KERNELS[name]), name)
     yield
     for name in names:
         unregister_backend(name)

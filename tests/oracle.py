@@ -19,13 +19,15 @@ import fastloss
 from fastloss.kernels.limits import Limits
 
 BACKENDS = fastloss.available_backends()
-#: Limits that choose the wide kernel for every problem: on vectors, and on a matrix unit.
-WIDE = {
+#: Limits that choose one kernel for every problem: that for few rows, and the wide one on vectors
+#: or on a matrix unit.
+KERNELS = {
+    "fused_few_rows": Limits(narrow_classes=math.inf, few_rows=math.inf, many_features=0),
     "fused_vectors": Limits(narrow_classes=0, matrix_rows=math.inf),
     "fused_amx": Limits(narrow_classes=0, matrix_rows=0, matrix_sum=0),
 }
-#: The backends that tests run; `conftest` registers those of `WIDE` for tests that take them.
-WAYS = [*BACKENDS, *(WIDE if "fused" in BACKENDS else ())]
+#: The backends that tests run; `conftest` registers those of `KERNELS` for tests that take them.
+WAYS = [*BACKENDS, *(KERNELS if "fused" in BACKENDS else ())]
 
 #: All registered losses, and variants of their parameters.
 LOSSES: dict[str, fastloss.Loss] = {

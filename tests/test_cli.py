@@ -279,8 +279,8 @@ def test_warmup_fills_the_cache_that_doctor_counts(tmp_path):
 
     assert "0 kernels" in fastloss("doctor")
     out = fastloss("warmup", "--loss", "hinge", "--dtype", "float32", "--no-calibrate")
-    # One kernel each for the loss, narrow and strips, and one for each unit of wide.
-    n = 3 + len(units(100, 100, np.dtype(np.float32)))
+    # One kernel each for the loss, narrow, few rows and strips, and one for each unit of wide.
+    n = 4 + len(units(100, 100, np.dtype(np.float32)))
     assert out.startswith(f"{n} kernels, {n} to compile in about ")
     assert f"\n{n} kernels compiled in " in out
     assert f"{n} kernels" in fastloss("doctor")

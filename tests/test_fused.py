@@ -11,9 +11,11 @@ import pytest
 from oracle import LOSSES, TOLERANCES, assert_close, layouts, make_data
 
 import fastloss
+from fastloss.arrays import SKIP
 from fastloss.backends import fused
 from fastloss.backends.fused import FusedBackend
 from fastloss.kernels import narrow_problem, simd
+from fastloss.kernels.few_rows_problem import FewRows
 from fastloss.kernels.limits import Limits
 from fastloss.kernels.loss_entry import loss_kernel
 from fastloss.kernels.narrow import narrow_kernel
@@ -100,18 +102,52 @@ def test_tiles_fit_all_classes(n_classes):
     assert set(widths) <= set(simd.TILE_CLASSES)
 
 
+# --- few rows -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("X_type", [np.float16, np.float32, np.float64, np.uint8])
+def test_batches_of_few_rows(X_type):
+    """Rows in any order, twice, skipped; fewer than the batch was laid out for."""
+    W_type = np.float64 if X_type == np.float64 else np.float32
+    rng = np.random.default_rng(0)
+    X = rng.uniform(0, 9, (150, 3003)).astype(X_type)
+    W = (rng.standard_normal((3004, 7)) / 99).astype(W_type)
+    y = rng.integers(0, 7, 150)
+    y[::9] = SKIP
+    weights = rng.uniform(0, 2, 150)
+    problem = Problem(X, y, fastloss.Softmax(), True, weights, 90.0, any_skipped=True)
+    evaluate = FusedBackend().prepare_batches(problem, 150, 7, np.dtype(W_type))
+    assert isinstance(evaluate.__self__, FewRows)
+    for rows in (rng.integers(0, 150, 150), np.arange(3), np.arange(0, 150, 9)):
+        dW = np.full_like(W, 7)
+        actual = evaluate(rows, W, dW, 2), dW
+        expected = fastloss.loss_and_grad(
+            W,
+            X[rows],
+            y[rows],
+            backend="numpy",
+            intercept=True,
+            sample_weight=weights[rows],
+            ignore_index=SKIP,
+            reduction="sum",
+        )
+        assert_close(actual, (expected[0] / 90, expected[1] / 90), W_type)
+
+
 # --- many classes ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        ((3073, 10), "narrow"),
-        ((100, 96), "narrow"),
-        ((1, 97), "wide"),
-        ((8000, 20), "narrow"),
-        ((8000, 21), "wide"),  # W has more than 640 KiB
-        ((100_000, 12), "narrow"),
+        ((513, 3073, 10), "narrow"),
+        ((512, 2047, 20), "narrow"),
+        ((512, 2048, 96), "few_rows"),
+        ((1, 100_000, 97), "wide"),
+        ((1, 1, 97), "wide"),
+        ((1000, 8000, 20), "narrow"),
+        ((1000, 8000, 21), "wide"),  # W has more than 640 KiB
+        ((1000, 100_000, 12), "narrow"),
     ],
 )
 def test_way(shape, expected):

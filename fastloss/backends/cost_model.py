@@ -10,10 +10,10 @@ reading X, laying out W and its gradient, and arithmetic. None of a to g is nega
 The wide kernel cuts rows into strips. One of its two products works on whole strips; there N is
 rounded up to whole strips. In the losses, N is rounded up to the same number of strips per thread.
 
-Each way (numpy, numba, narrow, wide), dtype and number of threads (one, or all) has its own seven
-costs. A loss that was measured has a factor for b, c and d. `benchmark.calibration` measures the
-costs and `store` keeps them in a file. Without that file, `DEFAULT` holds costs measured on one
-machine with two cores.
+Each way (numpy, numba and the kernels of fused), dtype and number of threads (one, or all) has its
+own seven costs. A loss that was measured has a factor for b, c and d. `benchmark.calibration`
+measures the costs and `store` keeps them in a file. Without that file, `DEFAULT` holds costs
+measured on one machine with two cores.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from fastloss.folders import cache_folder
 from fastloss.kernels.wide_problem import STRIP_BYTES
 
 #: Model version. Costs fitted by another version are ignored.
-VERSION = 6
-WAYS = ("numpy", "numba", "narrow", "wide")
+VERSION = 7
+WAYS = ("numpy", "numba", "narrow", "few_rows", "wide")
 N_TERMS = 7
 
 #: The terms that depend on the loss.
@@ -164,7 +164,9 @@ DEFAULT = Costs(
         ("numba", 4, "one"): (1.2e-05, 2e-08, 4e-09, 0.0, 2e-10, 2e-09, 1.4e-10),
         ("numba", 4, "all"): (2e-05, 1.2e-08, 2.2e-09, 0.0, 1.2e-10, 2e-09, 7e-11),
         ("narrow", 4, "one"): (3.6e-06, 6.2e-09, 1.3e-09, 2.3e-10, 1e-10, 5.5e-10, 2e-11),
+        ("few_rows", 4, "one"): (3.6e-06, 6.2e-09, 1.3e-09, 2.3e-10, 1e-10, 5.5e-10, 2e-11),
         ("narrow", 4, "all"): (3.9e-06, 5.4e-09, 6.2e-10, 4.7e-11, 5.8e-11, 6.1e-10, 1.2e-11),
+        ("few_rows", 4, "all"): (3.9e-06, 5.4e-09, 6.2e-10, 4.7e-11, 5.8e-11, 6.1e-10, 1.2e-11),
         ("wide", 4, "one"): (1.3e-05, 8.8e-09, 7.9e-10, 1.7e-10, 9.4e-10, 5.8e-10, 1.1e-11),
         ("wide", 4, "all"): (1.5e-05, 5.3e-08, 5e-10, 8.2e-11, 9.8e-10, 4.5e-10, 5.2e-12),
         ("numpy", 8, "one"): (2.7e-05, 8.5e-08, 2.8e-09, 2.9e-09, 1.5e-09, 1.7e-09, 4.8e-11),
@@ -172,7 +174,9 @@ DEFAULT = Costs(
         ("numba", 8, "one"): (1.2e-05, 2e-08, 5e-09, 0.0, 4e-10, 3e-09, 2.6e-10),
         ("numba", 8, "all"): (2e-05, 1.2e-08, 2.7e-09, 0.0, 2.4e-10, 3e-09, 1.3e-10),
         ("narrow", 8, "one"): (3.7e-06, 6.1e-09, 8.6e-10, 1.1e-09, 2.8e-10, 1.1e-09, 4.2e-11),
+        ("few_rows", 8, "one"): (3.7e-06, 6.1e-09, 8.6e-10, 1.1e-09, 2.8e-10, 1.1e-09, 4.2e-11),
         ("narrow", 8, "all"): (3.8e-06, 6.7e-09, 8.7e-10, 0.0, 1.3e-10, 1.2e-09, 2.4e-11),
+        ("few_rows", 8, "all"): (3.8e-06, 6.7e-09, 8.7e-10, 0.0, 1.3e-10, 1.2e-09, 2.4e-11),
         ("wide", 8, "one"): (1.2e-05, 1.1e-08, 1.4e-09, 3.7e-10, 1.5e-09, 7.8e-10, 3.8e-11),
         ("wide", 8, "all"): (1.7e-05, 6.4e-08, 7.7e-10, 3.2e-10, 1.9e-09, 6.3e-10, 1.8e-11),
     },

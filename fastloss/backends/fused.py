@@ -1,8 +1,9 @@
 """Run a problem on fused kernels: explicit vectors, one pass over blocks of rows in cache.
 
-With few classes, reading X takes longest; `kernels.narrow` reads it once. With many classes,
-arithmetic takes longest; `kernels.wide` multiplies in tiles of registers, or in a matrix unit
-(`kernels.wide_amx`, float32 only). Neither forms an N x C matrix.
+With few classes, reading X takes longest; `kernels.narrow` reads it once. Where there are few rows
+of many features, threads share the features (`kernels.few_rows`). With many classes, arithmetic
+takes longest; `kernels.wide` multiplies in tiles of registers, or in a matrix unit
+(`kernels.wide_amx`, float32 only). None forms an N x C matrix.
 
 The first kernel imports Numba; importing the package does not.
 """
@@ -19,6 +20,8 @@ from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES, Floats, weight_types
 from fastloss.backends import cost_model
 from fastloss.backends.base import Backend, Workload
 from fastloss.kernel_cache import is_available, numba_unavailable, require_numba
+from fastloss.kernels.few_rows import few_rows_kernel, few_rows_name
+from fastloss.kernels.few_rows_problem import FewRows
 from fastloss.kernels.limits import LIMITS, Limits
 from fastloss.kernels.loss_entry import loss_kernel, loss_name
 from fastloss.kernels.narrow import narrow_kernel, narrow_name
@@ -48,11 +51,10 @@ class FusedBackend(Backend):
         return None
 
     def predict(self, workload: Workload) -> dict[int, float]:
-        _, n_features, n_classes = workload.shape
         kind = "wide"
-        if n_features > 0:
-            kind = way(n_features, n_classes, workload.W_type.itemsize, self._limits)
-        if kind == "narrow" and not workload.rows_contiguous:
+        if workload.shape[1] > 0:
+            kind = way(*workload.shape, workload.W_type.itemsize, self._limits)
+        if kind != "wide" and not workload.rows_contiguous:
             return {}  # the model does not cover packing of rows that are not contiguous
         return cost_model.predict(kind, workload)
 
@@ -77,11 +79,15 @@ class FusedBackend(Backend):
 
     def _lay_out(
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
-    ) -> Narrow | Wide:
+    ) -> Narrow | FewRows | Wide:
         require_numba(self.name)
-        if way(problem.X.shape[1], n_classes, dtype.itemsize, self._limits) == "narrow":
-            return Narrow(problem, n_classes, dtype, n_rows)
-        return Wide(problem, n_classes, dtype, n_rows, self._limits)
+        n_all, n_features = problem.X.shape
+        kind = way(n_rows or n_all, n_features, n_classes, dtype.itemsize, self._limits)
+        if kind == "wide":
+            return Wide(problem, n_classes, dtype, n_rows, self._limits)
+        if kind == "few_rows":
+            return FewRows(problem, n_classes, dtype, n_rows)
+        return Narrow(problem, n_classes, dtype, n_rows)
 
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
@@ -92,15 +98,23 @@ class FusedBackend(Backend):
         return losses.astype(scores.dtype, copy=False), gradient
 
 
-def way(n_features: int, n_classes: int, itemsize: int, limits: Limits = LIMITS) -> str:
-    """Return the kernel for a problem: "narrow" or "wide"."""
+def way(
+    n_rows: int, n_features: int, n_classes: int, itemsize: int, limits: Limits = LIMITS
+) -> str:
+    """Return the kernel for a problem: "narrow", "few_rows" or "wide"."""
+    if n_classes > limits.narrow_classes:
+        return "wide"
+    if n_rows <= limits.few_rows and n_features >= limits.many_features:
+        return "few_rows"
     is_small = n_features * n_classes * itemsize <= limits.narrow_bytes
-    fits = is_small or n_classes <= limits.fewest_classes
-    return "narrow" if fits and n_classes <= limits.narrow_classes else "wide"
+    return "narrow" if is_small or n_classes <= limits.fewest_classes else "wide"
 
 
 # --- compiling -----------------------------------------------------------------------------------
 
+
+# A shape for each kernel.
+_SHAPES = (100, 10, 10), (100, 5000, 10), (100, 10, 1000), (100, 0, 10)
 
 KernelSet = tuple[str, tuple[str, ...], Callable[[], object]]
 
@@ -113,7 +127,7 @@ def all_kernels(losses: Iterable[Loss], X_types: Iterable[np.dtype[Any]]) -> lis
             raise ValueError(f"dtype must be {ROW_TYPE_NAMES}, got {X}")
         for W in weight_types(X):
             for loss in losses:
-                for shape in ((100, 10, 10), (100, 10, 1000), (100, 0, 10)):
+                for shape in _SHAPES:
                     if loss.block is not None:
                         one = kernels_of(Workload(loss, shape, X, W))
                         sets[one[0]] = one
@@ -128,13 +142,14 @@ def kernels_of(workload: Workload) -> KernelSet:
     loss, shape, X_type, W_type = workload.loss, workload.shape, workload.X_type, workload.W_type
     block = loss.block
     assert block is not None
-    kind = way(*shape[1:], W_type.itemsize) if shape[1] > 0 else "strips"
+    kind = way(*shape, W_type.itemsize) if shape[1] > 0 else "strips"
     kernel: Callable[[], object]
     if kind == "strips":
         names, kernel = [strips_name(W_type)], partial(strips_kernel, W_type)
+    elif kind == "few_rows":
+        names, kernel = [few_rows_name(X_type, W_type)], partial(few_rows_kernel, X_type, W_type)
     elif kind == "narrow":
-        names = [narrow_name(X_type, W_type)]
-        kernel = partial(narrow_kernel, X_type, W_type)
+        names, kernel = [narrow_name(X_type, W_type)], partial(narrow_kernel, X_type, W_type)
     else:
         names = [wide_name(X_type, W_type, unit) for unit in units_without_numba(W_type)]
         kernel = partial(wide_kernels, X_type, W_type)

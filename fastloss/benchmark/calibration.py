@@ -170,7 +170,7 @@ def _measure(
 
 def _ways(loss: Loss, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> dict[str, Backend]:
     """Return the ways of the cost model that can run a shape, with their backends."""
-    fused_way = fused.way(*shape[1:], dtype.itemsize)
+    fused_way = fused.way(*shape, dtype.itemsize)
     ways: dict[str, Backend] = {
         "numpy": vectorized.BACKEND,
         "numba": parallel.BACKEND,

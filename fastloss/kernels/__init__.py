@@ -23,7 +23,8 @@
 (f) Imports of Numba. Only `simd` and `amx` import it, when the first kernel is compiled. Names of
     kernels are known without Numba.
 
-Templates, each with the functions that bind it: `narrow` and `narrow_products` (few classes),
-`wide` and `wide_amx` (many classes), `strips` (given scores), and `rows` (shared by these).
-`narrow_problem` and `wide_problem` lay problems out for them.
+Templates, each with the functions that bind it: `narrow` (few classes), `few_rows` (of many
+features), `narrow_products` (of these two), `wide` and `wide_amx` (many classes), `strips` (given
+scores), and `rows` (shared by these). `narrow_problem`, `few_rows_problem` and `wide_problem` lay
+problems out for them.
 """

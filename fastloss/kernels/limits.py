@@ -11,11 +11,13 @@ class Limits:
 
     Parameters
     ----------
-    narrow_classes : most classes of the narrow kernel; with more, arithmetic takes longer than
-        reading X.
+    narrow_classes : most classes of the narrow kernel and of that for few rows; with more,
+        arithmetic takes longer than reading X.
     narrow_bytes : most bytes of W for the narrow kernel, because each block of rows reads all of W.
         A larger W must have at most ``fewest_classes`` classes.
     fewest_classes : see ``narrow_bytes``.
+    few_rows : most rows of the kernel for few rows; with more, threads share the rows instead.
+    many_features : fewest features of that kernel.
     matrix_rows, matrix_sum : fewest rows and features for the matrix unit. With fewer, splitting
         numbers takes longer than the unit saves.
     block_bytes : bytes of X and scores in a block of the wide kernel.
@@ -27,6 +29,8 @@ class Limits:
     narrow_classes: float = 96
     narrow_bytes: int = 640 * 1024
     fewest_classes: int = 12
+    few_rows: float = 512
+    many_features: int = 2048
     matrix_rows: float = 64
     matrix_sum: float = 48
     block_bytes: int = 15 * 2**20

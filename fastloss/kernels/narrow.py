@@ -33,7 +33,13 @@ import numpy as np
 from fastloss.arrays import SKIP
 from fastloss.kernel_cache import kernel_name
 from fastloss.kernels.compile import add_helper, compile_kernel, problem_types, shared_names
-from fastloss.kernels.narrow_products import add_gradient, score_block, tile_width
+from fastloss.kernels.narrow_products import (
+    add_gradient,
+    add_products,
+    lay_out_weights,
+    score_block,
+    slab_of,
+)
 from fastloss.kernels.rows import (
     address,
     aligned,
@@ -56,9 +62,6 @@ ROWS_STEP = 16
 
 #: Number of rows summed in the dtype of W, and of losses in one float64, before adding to totals.
 SUM_ROWS = 2048
-
-# Part of L1 for a slab of features: its weights of all classes, and a tile of rows.
-_SLAB_BYTES = 36 * 1024
 
 
 def collect_rows(
@@ -141,20 +144,9 @@ def evaluate(
     if rows.shape[0] > 0:
         n_rows = rows.shape[0]
     n_columns = -(-n_features // LANES) * LANES
-    # W.T in slabs of features, so that a slab of all classes stays in L1. Each slab is contiguous,
-    # because parts of long rows would compete for the same cache sets.
-    slab = max(32, _SLAB_BYTES // (64 * (n_classes + TILE_ROWS))) * LANES
-    slab = min(slab, n_columns)
+    slab = slab_of(n_classes, n_columns)
     W_T = aligned(n_classes * -(-n_columns // slab) * slab, W)
-    for first in range(0, n_features, slab):
-        transpose(
-            address(W) + first * W.strides[0],
-            W.strides[0],
-            min(slab, n_features - first),
-            n_classes,
-            address(W_T) + first * n_classes * ITEMSIZE,
-            slab * ITEMSIZE,
-        )
+    lay_out_weights(W, 0, n_features, slab, W_T)
     # The bias of each class, followed by the feature 1 that it belongs to.
     bias = aligned(n_classes + LANES, W)
     bias[n_classes] = 1
@@ -319,25 +311,9 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
 
     number, source = from_dtype(W_type), from_dtype(stored_type(X_type))
     names = shared_names(W_type)
-    names |= {
-        "score_tile": simd.score_tile(number),
-        "gradient_strip": simd.gradient_tile(number, simd.target().tile_vectors),
-        "gradient_vector": simd.gradient_tile(number, 1),
-        "convert": simd.copy_vector(source, number),
-        "convert_number": simd.convert_number(source, number),
-        "prefetch": simd.prefetch,
-    }
-    for helper in (
-        pack_rows,
-        kept_rows,
-        collect_rows,
-        tile_width,
-        add_losses,
-        score_block,
-        add_gradient,
-        add_to_total,
-        add_partials,
-    ):
+    add_products(names, source, number)
+    names["prefetch"] = simd.prefetch
+    for helper in (kept_rows, collect_rows, add_losses, add_to_total, add_partials):
         add_helper(names, helper)
     signature = (
         *problem_types(source, number),

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastloss.kernels.compile import add_helper
+from fastloss.kernels.rows import address, pack_rows
+
 # Bound when a kernel is compiled.
+transpose: Any = None
 score_tile: Any = None
 gradient_strip: Any = None
 gradient_vector: Any = None
@@ -13,10 +17,35 @@ STRIP_VECTORS = 4
 LANES = 16
 ITEMSIZE = 4
 
+# Part of L1 for a slab of features: its weights of all classes, and a tile of rows.
+_SLAB_BYTES = 36 * 1024
+
 
 def tile_width(n_classes: int) -> int:
     """Return the classes of the next tile; tiles of 5, 3 and 2 fit any number without padding."""
     return 5 if n_classes == 5 or n_classes > 6 else 3 if n_classes % 3 == 0 else 2
+
+
+def slab_of(n_classes: int, n_columns: int) -> int:
+    """Return the features of a slab, at most ``n_columns``."""
+    return min(n_columns, max(32, _SLAB_BYTES // (64 * (n_classes + TILE_ROWS))) * LANES)
+
+
+def lay_out_weights(W: Any, first: int, last: int, slab: int, W_T: Any) -> None:
+    """Write the weights of the features from ``first`` to ``last`` to ``W_T``, in slabs.
+
+    Each slab (C, features) is contiguous, because parts of long rows would compete for the same
+    cache sets.
+    """
+    for d in range(first, last, slab):
+        transpose(
+            address(W) + d * W.strides[0],
+            W.strides[0],
+            min(slab, last - d),
+            W.shape[1],
+            address(W_T) + (d - first) * W.shape[1] * ITEMSIZE,
+            slab * ITEMSIZE,
+        )
 
 
 def score_block(
@@ -119,3 +148,23 @@ def add_gradient(
                 following,
             )
             c += width
+
+
+def add_products(
+    names: dict[str, Any], source: Any, number: Any, prefetches_rows: bool = False
+) -> None:
+    """Add the products, and the conversion of rows, to the names of a kernel.
+
+    If the tiles prefetch rows, ``following`` and ``end`` are the distance in bytes.
+    """
+    from fastloss.kernels import simd
+
+    names |= {
+        "score_tile": simd.score_tile(number, prefetches_rows),
+        "gradient_strip": simd.gradient_tile(number, simd.target().tile_vectors, prefetches_rows),
+        "gradient_vector": simd.gradient_tile(number, 1, prefetches_rows),
+        "convert": simd.copy_vector(source, number),
+        "convert_number": simd.convert_number(source, number),
+    }
+    for helper in (pack_rows, tile_width, slab_of, lay_out_weights, score_block, add_gradient):
+        add_helper(names, helper)

@@ -8,21 +8,22 @@ from typing import Any
 from llvmlite import ir
 from numba import int64
 
-from fastloss.kernels.simd.emitter import INT64, Emitter, emitter, instructions
+from fastloss.kernels.simd.emitter import CACHE_LINE, INT64, Emitter, emitter, instructions
 from fastloss.kernels.simd.target import target
 
 #: Numbers of classes of a tile; their sums are all numbers from 2 on.
 TILE_CLASSES = (2, 3, 5)
 
 
-def score_tile(number: Any) -> Any:
+def score_tile(number: Any, prefetches_rows: bool = False) -> Any:
     """Return ``tile(n_classes, rows, offset, n_vectors, n_left, W_T, ..., S, ..., next)``.
 
     It computes ``S[c, r] += X[r] @ W_T[c]`` for `Target.tile_rows` rows and ``n_classes`` classes,
     over ``n_vectors`` vectors of features and the ``n_left`` numbers after them. The features start
     ``offset`` bytes after each of the addresses that ``rows`` points at. ``W_T`` is aligned and
     padded with zeros. A stride in bytes follows each of ``W_T`` and ``S``. The tile prefetches a
-    cache line from ``next`` on for each vector of features.
+    cache line from ``next`` on for each vector of features; or, if it ``prefetches_rows``, the
+    lines ``next`` bytes after the features that it reads.
     """
 
     @instructions(*[int64] * 10)
@@ -30,13 +31,14 @@ def score_tile(number: Any) -> Any:
         e = emitter(context, builder, number)
         for n in TILE_CLASSES:
             with builder.if_then(builder.icmp_signed("==", n_classes, INT64(n))):
-                emit_score_tile(e, target().tile_rows, n, *others)
+                emit_score_tile(e, prefetches_rows, target().tile_rows, n, *others)
 
     return tile
 
 
 def emit_score_tile(
     e: Emitter,
+    prefetches_rows: bool,
     n_rows: int,
     n_classes: int,
     rows: ir.Value,
@@ -55,8 +57,12 @@ def emit_score_tile(
     mask = e.first_lanes(n_left)
 
     def add_products(masked: bool, i: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-        e.prefetch(next_, i)
         place = b.mul(b.add(i, n_vectors) if masked else i, INT64(e.vector_bytes))
+        if prefetches_rows:
+            for row in x:
+                e.prefetch(b.add(b.add(row, place), next_), INT64(0))
+        else:
+            e.prefetch(next_, i)
         features = [
             e.load_masked(b.add(row, place), mask) if masked else e.load(b.add(row, place))
             for row in x
@@ -83,14 +89,15 @@ def emit_score_tile(
             )
 
 
-def gradient_tile(number: Any, n_vectors: int) -> Any:
+def gradient_tile(number: Any, n_vectors: int, prefetches_rows: bool = False) -> Any:
     """Return ``tile(n_classes, rows, n_rows, offset, n_lanes, G, ..., total, ..., next)``.
 
     It computes ``total[c] += sum_r G[c, r] X[r]`` for ``n_classes`` classes and ``n_vectors``
     vectors of features; of a single vector, it takes ``n_lanes`` lanes. The features start
     ``offset`` bytes after each of the addresses that ``rows`` points at. ``total`` is aligned and
     padded. A stride in bytes follows each of ``G`` and ``total``. The tile prefetches a cache line
-    from ``next`` on for each row.
+    from ``next`` on for each row; or, if it ``prefetches_rows``, the lines ``next`` bytes after the
+    features that it reads.
     """
 
     @instructions(*[int64] * 10)
@@ -98,13 +105,14 @@ def gradient_tile(number: Any, n_vectors: int) -> Any:
         e = emitter(context, builder, number)
         for n in TILE_CLASSES:
             with builder.if_then(builder.icmp_signed("==", n_classes, INT64(n))):
-                emit_gradient_tile(e, n_vectors, n, *others)
+                emit_gradient_tile(e, prefetches_rows, n_vectors, n, *others)
 
     return tile
 
 
 def emit_gradient_tile(
     e: Emitter,
+    prefetches_rows: bool,
     n_vectors: int,
     n_classes: int,
     rows: ir.Value,
@@ -125,7 +133,11 @@ def emit_gradient_tile(
 
     def add_row(r: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         row = b.add(b.load(e.at(b.add(rows, b.mul(r, INT64(8))), 0, INT64)), offset)
-        e.prefetch(next_, r)
+        if prefetches_rows:
+            for line in range(-(-n_vectors * e.vector_bytes // CACHE_LINE)):
+                e.prefetch(b.add(row, next_), INT64(line))
+        else:
+            e.prefetch(next_, r)
         if n_vectors == 1:
             x = [e.load_masked(row, mask)]
         else:
