@@ -26,6 +26,8 @@ from fastloss.problem import Problem
 PIECE_BYTES = 3840
 # ... unless there would be too few for the threads, or too many to add up their scores.
 MIN_PIECES, MAX_PIECES = 8, 64
+# Laying out weights and writing their gradient takes as long as the products of this many rows.
+ROWS_OF_WEIGHTS = 12
 
 
 def piece_features(n_features: int, itemsize: int) -> int:
@@ -48,7 +50,7 @@ class FewRows:
         piece = piece_features(n_features, dtype.itemsize)
         n_pieces = -(-n_features // piece)
         self._scores = n_pieces, n_classes, round_up(n_used, CACHE_LINE // dtype.itemsize)
-        multiply_adds = 2 * n_used * n_features * n_classes
+        multiply_adds = 2 * (n_used + ROWS_OF_WEIGHTS) * n_features * n_classes
         self._most_threads = 1 if multiply_adds < SERIAL_MULTIPLY_ADDS else n_pieces
         self._labels = problem.labels
         self._weights = NOTHING if problem.weights is None else problem.weights
