@@ -184,7 +184,7 @@ def test_many_classes(loss, X_type, several_blocks, backend_of):
 @pytest.mark.parametrize(
     "shape",
     # Odd numbers of features, one strip of rows and several, partial pieces.
-    [(1, 1, 97), (31, 2, 98), (32, 31, 130), (33, 385, 257), (70, 600, 97), (1100, 12, 300)],
+    [(1, 1, 97), (31, 2, 98), (32, 31, 130), (33, 257, 257), (70, 600, 97), (1100, 12, 300)],
 )
 @pytest.mark.parametrize("intercept", [False, True])
 def test_wide_shapes(shape, intercept, dtype):
@@ -228,7 +228,7 @@ def test_many_classes_same_bits_for_any_number_of_threads(backend_of):
         np.testing.assert_array_equal(dW, results[0][1])
 
 
-@pytest.mark.parametrize("n_features", [3, 387])
+@pytest.mark.parametrize("n_features", [3, 259])
 def test_padding_of_a_strip_does_not_count(n_features):
     """With an excluded class, padded rows and features must not give 0 * -inf."""
     X, W = np.ones((5, n_features)), np.zeros((n_features, 100))

@@ -114,18 +114,21 @@ def test_gradient_tile(n_rows, n_classes, n_vectors, n_missing, dtype):
 @pytest.mark.one_in(3)
 @each_type
 @pytest.mark.parametrize("is_new", [False, True])
-@pytest.mark.parametrize("lacks", [(0, 0), (1, 0), (0, 1), (3, 3)])
+@pytest.mark.parametrize("lacks", [(0, 0), (1, 0), (0, 1), (3, 3), (5, 0), (0, 0.5), (0, 0.6)])
 @pytest.mark.parametrize("n_sums", [2, 1.0, 2.5])
 def test_product_tile(n_sums, lacks, is_new, dtype):
-    tile = simd.product_tile(from_dtype(dtype))
+    strip = simd.PRODUCT_VECTORS * N_LANES[dtype]
+    all_rows = simd.target().product_rows
+    # Fewer rows than all, or a single vector, take a smaller shape.
+    shapes = [(all_rows, 2), (all_rows, 1)] if lacks[0] == 0 else [(all_rows, 2), (all_rows - 4, 2)]
+    tile = simd.product_tile(from_dtype(dtype), shapes)
+    lacks = lacks[0], int(lacks[1] * strip) if lacks[1] < 1 else lacks[1]
 
     @njit
     def call(A, A_stride, B, B_stride, n, out, out_stride, n_rows, n_lanes, is_new):
         args = A, A_stride, B, B_stride, n, out, out_stride, n_rows, n_lanes
-        return tile(*args, is_new, A, B_stride)
+        return tile(*args, is_new, A, B_stride, 3)
 
-    strip = simd.PRODUCT_VECTORS * N_LANES[dtype]
-    all_rows = simd.target().product_rows
     n_sums = n_sums if isinstance(n_sums, int) else int(n_sums * strip) // 2 * 2
     n_blocks = -(-n_sums // strip)
     rng = np.random.default_rng(0)
@@ -402,8 +405,8 @@ def test_arm_uses_fused_multiply_add_and_converts_float16():
     )
     assert scores.count("fmla\tv") >= 5 * 4
     product = arm_assembly(
-        lambda emitter, *arguments: emit_product_tile(emitter, ARM.product_rows, *arguments),
-        [*[INT64] * 9, ir.IntType(1), *[INT64] * 2],
+        lambda emitter, *arguments: emit_product_tile(emitter, [(ARM.product_rows, 2)], *arguments),
+        [*[INT64] * 9, ir.IntType(1), *[INT64] * 3],
     )
     assert product.count("fmla\tv") >= 2 * 12 * simd.PRODUCT_VECTORS
     copies = arm_assembly(

@@ -36,7 +36,8 @@ fetch_add: Any = None
 raise_to: Any = None
 transpose: Any = None
 ITEMSIZE = 4
-product_tile: Any = None
+score_tile: Any = None
+gradient_tile: Any = None
 STRIP = 32
 PRODUCT_ROWS = 12
 
@@ -44,15 +45,13 @@ LAY_OUT, SCORES, LOSS, GRADIENT = range(4)
 
 #: Terms of a sum taken at a time: features for the scores, strips of rows for the gradient. A strip
 #: or a few rows of one matrix then stay in L1, and a piece of the other matrix stays in L2.
-DEPTH = 384
+DEPTH = 256
 DEPTH_STRIPS = 16
 #: Most and fewest classes, strips and features of a piece. Each piece lays out the numbers that it
 #: multiplies, so pieces are not cut below the minimum, even if some threads then have none.
 PIECE_CLASSES, MIN_CLASSES = 256, 128
 PIECE_STRIPS, MIN_STRIPS = 32, 4
 PIECE_FEATURES, MIN_FEATURES = 1024, 96
-#: Bytes that a tile of scores prefetches for each strip of terms.
-PREFETCHED = 256
 
 
 def evaluate(
@@ -154,19 +153,30 @@ def piece(stage: int, n_tall: int, n_classes: int, n_threads: int) -> tuple[int,
     """Return the strips or features of a piece of a stage, and its classes."""
     if stage == SCORES:
         broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, PRODUCT_ROWS)
-        wanted = n_threads * broad // n_classes
+        wanted = wanted_pieces(n_classes, broad, n_threads)
         return share(n_tall, wanted, MIN_STRIPS, PIECE_STRIPS, 1), broad
     if stage == GRADIENT:
         broad = share(n_classes, 4, MIN_CLASSES, PIECE_CLASSES, STRIP)
-        wanted = n_threads * broad // n_classes
+        wanted = wanted_pieces(n_classes, broad, n_threads)
         return share(n_tall, wanted, MIN_FEATURES, PIECE_FEATURES, PRODUCT_ROWS), broad
     return 1, n_classes
 
 
+def wanted_pieces(n_classes: int, broad: int, n_threads: int) -> int:
+    """Return how many pieces a range of classes needs, so that all threads get equally many."""
+    n_across = -(-n_classes // broad)
+    return 1 if n_across >= 4 * n_threads else n_threads // math.gcd(n_threads, n_across)
+
+
 def share(n: int, wanted: int, least: int, most: int, multiple: int) -> int:
-    """Return the size of equal pieces of ``n``: about ``n / wanted``, within the bounds."""
-    size = min(most, max(least, -(-n // max(1, wanted))))
-    return -(-n // (-(-n // size) * multiple)) * multiple
+    """Return the size of equal pieces of ``n``, within the bounds.
+
+    Their number is a multiple of ``wanted``, unless the pieces would be smaller than ``least``.
+    """
+    number = -(-n // min(most, max(least, -(-n // wanted))))
+    even = -(-number // wanted) * wanted
+    number = even if even * least <= n else number
+    return -(-n // (number * multiple)) * multiple
 
 
 def panel_size(is_of_scores: bool, n_parameters: int, n_strips: int, broad: int) -> int:
@@ -252,11 +262,13 @@ def score_piece(
                 address(panel) + part // STRIP * block,
                 width,
             )
+        # Each tile prefetches its share of the next strip.
+        n_lines = -(-STRIP * width // 64 // -(-(right - left) // PRODUCT_ROWS))
         for s in range(first, last):
             bad = 0
             following = address(strips) + min(s + 1, last - 1) * strips.strides[0] + d * width
             for c in range(left, right, PRODUCT_ROWS):
-                bad |= product_tile(
+                bad |= score_tile(
                     address(panel) + (c - left) * width,
                     block,
                     address(strips) + s * strips.strides[0] + d * width,
@@ -268,9 +280,10 @@ def score_piece(
                     STRIP,
                     d == 0,
                     following,
-                    PREFETCHED,
+                    n_lines * 64,
+                    n_lines,
                 )
-                following += -(-depth // STRIP) * PREFETCHED
+                following += -(-depth // STRIP) * n_lines * 64
             # Other threads may mark the same rows.
             if d + depth == n_parameters and bad != 0:
                 for r in range(STRIP):
@@ -310,10 +323,14 @@ def gradient_piece(
                     address(panel) + (c - left) // STRIP * block + part * STRIP * width,
                     width,
                 )
+        # Each tile prefetches its share of the next features.
+        n_lines = -(-PRODUCT_ROWS * width // 64 // -(-(right - left) // STRIP))
         for d in range(first, last, PRODUCT_ROWS):
+            rows = address(strips) + s * strips.strides[0] + d * width
+            following = rows + PRODUCT_ROWS * width
             for c in range(left, right, STRIP):
-                product_tile(
-                    address(strips) + s * strips.strides[0] + d * width,
+                gradient_tile(
+                    rows,
                     strips.strides[0],
                     address(panel) + (c - left) // STRIP * block,
                     STRIP * width,
@@ -323,10 +340,11 @@ def gradient_piece(
                     last - d,
                     right - c,
                     is_new and s == 0,
-                    # No prefetch: every variant that was measured took longer.
-                    address(panel),
-                    0,
+                    following,
+                    strips.strides[0],
+                    n_lines,
                 )
+                following += n_lines * 64
 
 
 # --- compiling ------------------------------------------------------------------------------------
@@ -340,10 +358,17 @@ def vectors_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...
     from fastloss.kernels import simd
 
     strip, product_rows = product_widths(W_type)
+    # The last classes take tiles of fewer rows in the scores, and of fewer vectors in the gradient.
+    third = product_rows // 3
     names = {
         "STRIP": strip,
         "PRODUCT_ROWS": product_rows,
-        "product_tile": simd.product_tile(from_dtype(W_type)),
+        "score_tile": simd.product_tile(
+            from_dtype(W_type), [(rows, 2) for rows in (3 * third, 2 * third, third)]
+        ),
+        "gradient_tile": simd.product_tile(
+            from_dtype(W_type), [(product_rows, 2), (product_rows, 1)]
+        ),
     }
     products = panel_size, lay_out, apply, score_piece, gradient_piece
     return compile_wide("vectors", X_type, W_type, names, products)
@@ -365,7 +390,7 @@ def compile_wide(
     names = shared_names(W_type) | names_of_products
     names["convert"] = simd.copy_vector(source, number)
     names["convert_number"] = simd.convert_number(source, number)
-    for helper in (pack_rows, share, piece, rows_together, *products):
+    for helper in (pack_rows, wanted_pieces, share, piece, rows_together, *products):
         add_helper(names, helper)
     signature = (
         int64,

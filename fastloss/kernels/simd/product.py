@@ -1,8 +1,9 @@
-"""Emit the tile of the wide kernel: a product of strips, a few rows by two vectors."""
+"""Emit the tiles of the wide kernel: products of strips, a few rows by one or two vectors."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,35 +12,62 @@ from numba import boolean, int64
 from numba.core import cgutils
 
 from fastloss.kernels.simd.emitter import CACHE_LINE, INT64, Emitter, emitter, instructions
-from fastloss.kernels.simd.target import target
 
-#: Vectors in a row of a product tile.
+#: Most vectors in a row of a product tile.
 PRODUCT_VECTORS = 2
-#: Cache lines that a tile prefetches from ``next`` for each block.
-PREFETCHED_LINES = 4
 
 
-def product_tile(number: Any) -> Any:
-    """Return ``tile(A, ..., B, ..., n, out, ..., n_rows, n_lanes, is_new, next, ...)``.
+def product_tile(number: Any, shapes: Sequence[tuple[int, int]]) -> Any:
+    """Return ``tile(A, ..., B, ..., n, out, ..., n_rows, n_lanes, is_new, next, ..., n_lines)``.
 
-    It computes ``out[:n_rows, :n_lanes] += A @ B``, or ``=`` if ``is_new``. Sums have ``n`` terms,
-    an even number, and take a strip of terms at a time: the numbers of `PRODUCT_VECTORS` vectors.
-    Each strip has a block of ``A`` (`Target.product_rows`, strip) and one of ``B`` (strip, strip),
-    aligned. A stride in bytes follows each of ``A``, ``B``, ``out`` and ``next``. The tile returns
-    a bit for each lane, which is set if a result in it is NaN or +inf.
+    It computes ``out[:n_rows, :n_lanes] += A @ B``, or ``=`` if ``is_new``. ``shapes`` are rows and
+    vectors, from the largest, (`Target.product_rows`, `PRODUCT_VECTORS`), to the smallest; the tile
+    has the smallest shape that holds the result. Sums have ``n`` terms, an even number, and take a
+    strip of terms at a time: the numbers of `PRODUCT_VECTORS` vectors. Each strip has a block of
+    ``A`` (rows, strip) and one of ``B`` (strip, strip), aligned. For each strip, ``n_lines`` cache
+    lines from ``next`` on are prefetched. A stride in bytes follows each of ``A``, ``B``, ``out``
+    and ``next``. The tile returns a bit for each lane, which is set if a result in it is NaN or
+    +inf.
     """
 
-    @instructions(*[int64] * 9, boolean, int64, int64, result=int64)
+    @instructions(*[int64] * 9, boolean, int64, int64, int64, result=int64)
     def tile(context: Any, builder: Any, *values: ir.Value) -> ir.Value:
-        e = emitter(context, builder, number)
-        return emit_product_tile(e, target().product_rows, *values)
+        return emit_product_tile(emitter(context, builder, number), shapes, *values)
 
     return tile
 
 
 def emit_product_tile(
+    e: Emitter, shapes: Sequence[tuple[int, int]], *arguments: ir.Value
+) -> ir.Value:
+    b = e.builder
+    n_rows, n_lanes = arguments[7:9]
+    bad_lanes = cgutils.alloca_once_value(b, INT64(0))
+
+    def emit_smallest(shapes: Sequence[tuple[int, int]]) -> None:
+        *larger, shape = shapes
+        if not larger:
+            _emit_shape(e, *shape, bad_lanes, *arguments)
+            return
+        fits = b.and_(
+            b.icmp_signed("<=", n_rows, INT64(shape[0])),
+            b.icmp_signed("<=", n_lanes, INT64(shape[1] * e.lanes)),
+        )
+        with b.if_else(fits) as (small, large):
+            with small:
+                _emit_shape(e, *shape, bad_lanes, *arguments)
+            with large:
+                emit_smallest(larger)
+
+    emit_smallest(shapes)
+    return b.load(bad_lanes)
+
+
+def _emit_shape(
     e: Emitter,
     all_rows: int,
+    n_vectors: int,
+    bad_lanes: ir.Value,
     A: ir.Value,
     A_stride: ir.Value,
     B: ir.Value,
@@ -52,10 +80,10 @@ def emit_product_tile(
     is_new: ir.Value,
     next_: ir.Value,
     next_stride: ir.Value,
-) -> ir.Value:
+    n_lines: ir.Value,
+) -> None:
     b = e.builder
-    n_vectors = PRODUCT_VECTORS
-    strip = n_vectors * e.lanes
+    strip = PRODUCT_VECTORS * e.lanes
     strip_bytes = strip * e.itemsize
 
     def add_two(a: ir.Value, x: ir.Value, k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
@@ -79,8 +107,13 @@ def emit_product_tile(
             row = b.select(b.icmp_signed("<", row, INT64(all_rows)), row, INT64(0))
             for line in range(strip_bytes // CACHE_LINE):
                 e.prefetch(b.add(out, b.mul(out_stride, row)), INT64(line))
-        for line in range(PREFETCHED_LINES):
-            e.prefetch(b.add(next_, b.mul(k, next_stride)), INT64(line))
+        ahead = b.add(next_, b.mul(k, next_stride))
+
+        def prefetch(line: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            e.prefetch(ahead, line)
+            return []
+
+        e.loop(n_lines, [], prefetch)
         a = b.add(A, b.mul(k, A_stride))
         x = b.add(B, b.mul(k, B_stride))
         n_left = b.sub(n, b.mul(k, INT64(strip)))
@@ -95,9 +128,9 @@ def emit_product_tile(
         for v in range(n_vectors)
     ]
     is_whole = b.and_(
-        b.icmp_signed(">=", n_rows, INT64(all_rows)), b.icmp_signed(">=", n_lanes, INT64(strip))
+        b.icmp_signed(">=", n_rows, INT64(all_rows)),
+        b.icmp_signed(">=", n_lanes, INT64(n_vectors * e.lanes)),
     )
-    bad_lanes = cgutils.alloca_once_value(b, INT64(0))
 
     def mark(total: ir.Value, v: int) -> None:
         bits = b.fcmp_unordered(">=", total, e.vector([math.inf] * e.lanes))
@@ -124,4 +157,3 @@ def emit_product_tile(
                     total = b.fadd(e.load_masked(place, old[v]), total)
                     e.store_masked(total, place, masks[v])
                     mark(total, v)
-    return b.load(bad_lanes)
