@@ -20,7 +20,8 @@ class Limits:
     many_features : fewest features of that kernel.
     matrix_rows, matrix_sum : fewest rows and features for the matrix unit. With fewer, splitting
         numbers takes longer than the unit saves.
-    block_bytes : bytes of X and scores in a block of the wide kernel.
+    block_bytes : bytes of X and scores in a block of the wide kernel on a matrix unit; a block of
+        the vectors has half.
     block_rows : a block may have this many rows even if it exceeds ``block_bytes``. With fewer,
         adding to dW would take as long as the products.
     scores_bytes : use at least five blocks when the scores exceed this size.

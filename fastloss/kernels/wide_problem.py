@@ -58,10 +58,12 @@ class Wide:
         self._n_parameters = n_parameters = n_features + problem.intercept
         self._units = units(n_rows, n_parameters, dtype, limits)
         wide_kernel(problem.X.dtype, dtype, self._units[0])
-        row_numbers = self._columns(self._units[0]) + n_classes
-        self._block_rows = rows_of_block(
-            n_rows, row_numbers, n_classes, strip, dtype.itemsize, limits
-        )
+        unit = self._units[0]
+        row_numbers = self._columns(unit) + n_classes
+        # Vectors multiply more slowly, so that a smaller block has enough work for its stages.
+        block_bytes = limits.block_bytes // (1 if unit == "amx" else 2)
+        most = max(block_bytes // (row_numbers * dtype.itemsize), limits.block_rows)
+        self._block_rows = rows_of_block(n_rows, most, n_classes * dtype.itemsize, strip, limits)
         self._is_serial = n_rows * n_parameters * n_classes < SERIAL_MULTIPLY_ADDS / 2
         self._no_gradient = np.empty((0, n_classes), dtype)
 
@@ -77,11 +79,13 @@ class Wide:
         n_threads = 1 if self._is_serial else n_threads or threads.available_threads()
         total: NDArray[np.float64] | None = None
         n_summed = 0
+        # Once for all blocks: touching fresh pages of a large one takes long.
+        room = self._room(min(n_rows, self._block_rows), W)
         for start in range(0, n_rows, self._block_rows):
             stop = min(n_rows, start + self._block_rows)
             is_new = n_summed == 0
             for unit in self._units:
-                if self.run_block(unit, rows, W, start, stop, is_new, losses, dW, n_threads):
+                if self.run_block(unit, rows, W, start, stop, is_new, losses, dW, n_threads, room):
                     break
             n_summed += stop - start
             if dW is not None and n_summed >= SUM_ROWS and stop < n_rows:
@@ -101,6 +105,7 @@ class Wide:
         losses: NDArray[np.float64],
         dW: Floats | None,
         n_threads: int,
+        room: Floats,
     ) -> bool:
         """Evaluate rows on a unit; return whether their numbers are in its range.
 
@@ -108,7 +113,7 @@ class Wide:
         """
         problem = self._problem
         kernel = wide_kernel(problem.X.dtype, W.dtype, unit)
-        strips, scores = self._room(self._columns(unit), stop - start, W)
+        strips, scores = self._arrays(self._columns(unit), stop - start, W.shape[1], room)
         are_bad = np.empty(scores.shape[::2], W.dtype)
         for stage in range(3 if dW is None else 4):
             counters = np.zeros(3, np.int64)
@@ -148,16 +153,23 @@ class Wide:
         period = 4096 // STRIP_BYTES
         return self._n_parameters + 1 + (tile_rows - self._n_parameters - 1) % period
 
-    def _room(self, n_columns: int, n_rows: int, W: Floats) -> tuple[Floats, Floats]:
-        """Return memory for a block's strips of X and scores; vectors may read beyond both."""
+    def _room(self, n_rows: int, W: Floats) -> Floats:
+        """Return memory for a block of ``n_rows`` on any unit."""
         strip, tile_rows = self._widths
-        n_strips, n_classes = -(-n_rows // strip), W.shape[1]
+        n_columns = max(map(self._columns, self._units)) + W.shape[1]
+        # Vectors may read beyond the strips and the scores.
+        return scratch.array(((-(-n_rows // strip) * n_columns + tile_rows) * strip,), W.dtype)
+
+    def _arrays(
+        self, n_columns: int, n_rows: int, n_classes: int, room: Floats
+    ) -> tuple[Floats, Floats]:
+        """Return a block's strips of X and scores."""
+        strip, _ = self._widths
+        n_strips = -(-n_rows // strip)
         n_used = n_strips * n_columns * strip
-        n_all = n_used + n_strips * n_classes * strip
-        room = scratch.array((n_all + tile_rows * strip,), W.dtype)
         return (
             room[:n_used].reshape(n_strips, n_columns, strip),
-            room[n_used:n_all].reshape(n_strips, n_classes, strip),
+            room[n_used:][: n_strips * n_classes * strip].reshape(n_strips, n_classes, strip),
         )
 
 
@@ -175,12 +187,12 @@ def units(
     return ("amx", "vectors") if has_unit else ("vectors",)
 
 
-def rows_of_block(
-    n_rows: int, row_numbers: int, n_classes: int, strip: int, itemsize: int, limits: Limits
-) -> int:
-    """Return the rows of a block, from the shape alone: whole strips, in blocks of similar size."""
-    most = max(limits.block_bytes // (row_numbers * itemsize), limits.block_rows)
-    if n_rows * n_classes * itemsize > limits.scores_bytes:
+def rows_of_block(n_rows: int, most: int, score_bytes: int, strip: int, limits: Limits) -> int:
+    """Return the rows of a block, from the shape alone: whole strips, in blocks of similar size.
+
+    A block has at most ``most`` rows, with ``score_bytes`` bytes of scores each.
+    """
+    if n_rows * score_bytes > limits.scores_bytes:
         most = min(most, -(-n_rows // 5))
     return round_up(-(-n_rows // -(-n_rows // most)), strip)
 
