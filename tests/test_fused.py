@@ -138,20 +138,27 @@ def test_batches_of_few_rows(X_type):
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
+    ("shape", "on_unit", "on_vectors"),
     [
-        ((513, 3073, 10), "narrow"),
-        ((512, 2047, 20), "narrow"),
-        ((512, 2048, 96), "few_rows"),
-        ((1, 100_000, 97), "wide"),
-        ((1, 1, 97), "wide"),
-        ((1000, 8000, 20), "narrow"),
-        ((1000, 8000, 21), "wide"),  # W has more than 640 KiB
-        ((1000, 100_000, 12), "narrow"),
+        ((513, 3073, 10), "narrow", "narrow"),
+        ((512, 2047, 20), "narrow", "narrow"),
+        ((512, 2048, 96), "few_rows", "few_rows"),
+        ((1, 100_000, 97), "wide", "wide"),
+        ((1, 1, 97), "wide", "wide"),
+        ((1000, 8000, 20), "narrow", "narrow"),
+        ((1000, 8000, 21), "wide", "narrow"),  # W has more than 640 KiB
+        ((1000, 8000, 32), "wide", "narrow"),
+        ((1000, 8000, 33), "wide", "wide"),  # W has more than 1 MiB
+        ((1000, 100_000, 12), "narrow", "narrow"),
+        ((1000, 100_000, 24), "wide", "narrow"),
+        ((1000, 100_000, 25), "wide", "wide"),
     ],
 )
-def test_way(shape, expected):
-    assert fused.way(*shape, 4) == expected
+def test_way(shape, on_unit, on_vectors, monkeypatch):
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx512f,+amx-tile,+amx-bf16")
+    assert fused.way(*shape, 4) == on_unit
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx512f")
+    assert fused.way(*shape, 4) == on_vectors
 
 
 @pytest.mark.parametrize("several_blocks", [False, True])

@@ -28,7 +28,7 @@ from fastloss.kernels.narrow import narrow_kernel, narrow_name
 from fastloss.kernels.narrow_problem import Narrow
 from fastloss.kernels.strips import run_strips, strips_kernel, strips_name
 from fastloss.kernels.wide import wide_name
-from fastloss.kernels.wide_problem import Wide, units_without_numba, wide_kernels
+from fastloss.kernels.wide_problem import Wide, has_matrix_unit, units_without_numba, wide_kernels
 from fastloss.losses.base import Labels, Loss
 from fastloss.problem import BatchEvaluator, Evaluator, Problem
 
@@ -106,8 +106,11 @@ def way(
         return "wide"
     if n_rows <= limits.few_rows and n_features >= limits.many_features:
         return "few_rows"
-    is_small = n_features * n_classes * itemsize <= limits.narrow_bytes
-    return "narrow" if is_small or n_classes <= limits.fewest_classes else "wide"
+    n_bytes = n_features * n_classes * itemsize
+    fits = n_bytes <= limits.narrow_bytes or n_classes <= limits.fewest_classes
+    if not fits and (n_bytes <= limits.vectors_bytes or n_classes <= limits.vectors_classes):
+        fits = itemsize == 8 or not has_matrix_unit()
+    return "narrow" if fits else "wide"
 
 
 # --- compiling -----------------------------------------------------------------------------------

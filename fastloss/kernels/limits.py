@@ -16,6 +16,7 @@ class Limits:
     narrow_bytes : most bytes of W for the narrow kernel, because each block of rows reads all of W.
         A larger W must have at most ``fewest_classes`` classes.
     fewest_classes : see ``narrow_bytes``.
+    vectors_bytes, vectors_classes : the same if the wide kernel runs on vectors.
     few_rows : most rows of the kernel for few rows; with more, threads share the rows instead.
     many_features : fewest features of that kernel.
     matrix_rows, matrix_sum : fewest rows and features for the matrix unit. With fewer, splitting
@@ -30,6 +31,8 @@ class Limits:
     narrow_classes: float = 96
     narrow_bytes: int = 640 * 1024
     fewest_classes: int = 12
+    vectors_bytes: int = 1024 * 1024
+    vectors_classes: int = 24
     few_rows: float = 512
     many_features: int = 2048
     matrix_rows: float = 64

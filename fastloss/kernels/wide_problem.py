@@ -208,7 +208,12 @@ def wide_kernels(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> None:
         wide_kernel(X_type, W_type, unit)
 
 
+def has_matrix_unit() -> bool:
+    """Return whether the CPU has a matrix unit, without asking for permission to use it."""
+    return {"avx512f", "amx_tile", "amx_bf16"} <= cpu_features()
+
+
 def units_without_numba(W_type: np.dtype[Any]) -> tuple[str, ...]:
     """Return the `units` for the largest problems, without importing Numba."""
-    has_unit = {"avx512f", "amx_tile", "amx_bf16"} <= cpu_features() and W_type == np.float32
-    return ("amx", "vectors") if has_unit and is_allowed() else ("vectors",)
+    is_used = W_type == np.float32 and has_matrix_unit() and is_allowed()
+    return ("amx", "vectors") if is_used else ("vectors",)

@@ -47,7 +47,7 @@ def emit_product_tile(
     def emit_smallest(shapes: Sequence[tuple[int, int]]) -> None:
         *larger, shape = shapes
         if not larger:
-            _emit_shape(e, *shape, bad_lanes, *arguments)
+            _emit_shape(e, *shape, True, bad_lanes, *arguments)
             return
         fits = b.and_(
             b.icmp_signed("<=", n_rows, INT64(shape[0])),
@@ -55,7 +55,7 @@ def emit_product_tile(
         )
         with b.if_else(fits) as (small, large):
             with small:
-                _emit_shape(e, *shape, bad_lanes, *arguments)
+                _emit_shape(e, *shape, False, bad_lanes, *arguments)
             with large:
                 emit_smallest(larger)
 
@@ -67,6 +67,7 @@ def _emit_shape(
     e: Emitter,
     all_rows: int,
     n_vectors: int,
+    is_often_whole: bool,
     bad_lanes: ir.Value,
     A: ir.Value,
     A_stride: ir.Value,
@@ -127,10 +128,6 @@ def _emit_shape(
         for i in range(all_rows)
         for v in range(n_vectors)
     ]
-    is_whole = b.and_(
-        b.icmp_signed(">=", n_rows, INT64(all_rows)),
-        b.icmp_signed(">=", n_lanes, INT64(n_vectors * e.lanes)),
-    )
 
     def mark(total: ir.Value, v: int) -> None:
         bits = b.fcmp_unordered(">=", total, e.vector([math.inf] * e.lanes))
@@ -138,6 +135,23 @@ def _emit_shape(
         lanes = b.shl(lanes, INT64(v * e.lanes))
         b.store(b.or_(b.load(bad_lanes), lanes), bad_lanes)
 
+    def store_part() -> None:
+        masks = [e.first_lanes(b.sub(n_lanes, INT64(v * e.lanes))) for v in range(n_vectors)]
+        old = [b.select(is_new, mask.type(None), mask) for mask in masks]
+        for (i, v, place), total in zip(places, sums, strict=True):
+            with b.if_then(b.icmp_signed("<", INT64(i), n_rows)):
+                total = b.fadd(e.load_masked(place, old[v]), total)
+                e.store_masked(total, place, masks[v])
+                mark(total, v)
+
+    # Code for whole tiles takes time to compile.
+    if not is_often_whole:
+        store_part()
+        return
+    is_whole = b.and_(
+        b.icmp_signed(">=", n_rows, INT64(all_rows)),
+        b.icmp_signed(">=", n_lanes, INT64(n_vectors * e.lanes)),
+    )
     with b.if_else(is_whole) as (whole, part):
         with whole, b.if_else(is_new) as (first, following):
             with first:
@@ -150,10 +164,4 @@ def _emit_shape(
                     e.store(total, place)
                     mark(total, v)
         with part:
-            masks = [e.first_lanes(b.sub(n_lanes, INT64(v * e.lanes))) for v in range(n_vectors)]
-            old = [b.select(is_new, mask.type(None), mask) for mask in masks]
-            for (i, v, place), total in zip(places, sums, strict=True):
-                with b.if_then(b.icmp_signed("<", INT64(i), n_rows)):
-                    total = b.fadd(e.load_masked(place, old[v]), total)
-                    e.store_masked(total, place, masks[v])
-                    mark(total, v)
+            store_part()
