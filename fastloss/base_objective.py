@@ -14,8 +14,8 @@ from fastloss.losses.base import Loss
 from fastloss.penalties import Penalty
 from fastloss.settings import threads_to_use
 
-#: ``(rows, W) -> (loss, dW)``: an estimate from some of the rows, as `Minibatch` is.
-Estimate = Callable[[NDArray[np.int64], Floats], tuple[float, Floats]]
+#: ``(rows, W, next_rows) -> (loss, dW)``: an estimate from some of the rows, as `Minibatch` is.
+Estimate = Callable[[NDArray[np.int64], Floats, NDArray[np.int64]], tuple[float, Floats]]
 
 
 class BaseObjective(ABC):

@@ -434,8 +434,13 @@ class Minibatch:
         self._problem = replace(problem, divisor=problem.divisor * n_rows / n_candidates)
         self._evaluators: dict[tuple[object, ...], tuple[BatchEvaluator, int | None]] = {}
 
-    def __call__(self, rows: ArrayLike, W: ArrayLike) -> tuple[float, Floats]:
-        """Return the estimate from ``rows`` (indices), penalty included, and its gradient."""
+    def __call__(
+        self, rows: ArrayLike, W: ArrayLike, next_rows: ArrayLike = ()
+    ) -> tuple[float, Floats]:
+        """Return the estimate from ``rows`` (indices), penalty included, and its gradient.
+
+        ``next_rows``, the rows of the next call, are a hint: some backends prefetch them.
+        """
         objective = self._objective
         try:
             W = objective._check(W)
@@ -449,7 +454,10 @@ class Minibatch:
         dW = np.empty(W.shape, W.dtype)
         key = (*objective._requested(), W.shape[1], W.dtype)
         evaluate, n_threads = self._evaluators.get(key) or self._evaluator(*key)
-        return objective.add_penalty(float(evaluate(rows, W, dW, n_threads)), W, dW), dW
+        # Not validated: any address can be prefetched.
+        next_rows = np.ascontiguousarray(next_rows, np.int64)
+        loss = float(evaluate(rows, W, dW, n_threads, next_rows))
+        return objective.add_penalty(loss, W, dW), dW
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_evaluators": {}}

@@ -33,6 +33,9 @@ class Problem:
 Evaluator = Callable[[Floats, Floats | None, int | None], float]
 
 
-#: ``(rows, W, dW or None, n_threads) -> data loss`` of a batch. ``rows`` holds indices in range;
-#: their number is the same at every call.
-BatchEvaluator = Callable[[NDArray[np.int64], Floats, Floats | None, int | None], float]
+#: ``(rows, W, dW or None, n_threads, next_rows) -> data loss`` of a batch. ``rows`` holds indices
+#: in range; their number is the same at every call. ``next_rows`` holds the rows of the next call,
+#: if known, for backends that prefetch them. They are not validated.
+BatchEvaluator = Callable[
+    [NDArray[np.int64], Floats, Floats | None, int | None, NDArray[np.int64]], float
+]

@@ -15,11 +15,13 @@ from fastloss.arrays import SKIP
 from fastloss.backends import fused
 from fastloss.backends.fused import FusedBackend
 from fastloss.kernels import narrow_problem, simd
+from fastloss.kernels.compile import bind
 from fastloss.kernels.few_rows_problem import FewRows
 from fastloss.kernels.limits import Limits
 from fastloss.kernels.loss_entry import loss_kernel
 from fastloss.kernels.narrow import narrow_kernel
 from fastloss.kernels.narrow_products import tile_width
+from fastloss.kernels.rows import enter, leave
 from fastloss.kernels.run import SERIAL_MULTIPLY_ADDS
 from fastloss.kernels.strips import strips_kernel
 from fastloss.kernels.wide import product_widths
@@ -202,6 +204,51 @@ def test_wide_shapes(shape, intercept, dtype):
     call = W / n_features**0.5, X, rng.integers(0, n_classes, n_rows)
     actual = fastloss.loss_and_grad(*call, intercept=intercept, backend="fused")
     assert_close(actual, fastloss.loss_and_grad(*call, intercept=intercept, backend="numpy"), dtype)
+
+
+@pytest.mark.parametrize("X_type", [np.float32, np.uint8])
+@pytest.mark.parametrize("shape", [(600, 785, 10), (400, 70, 23), (300, 5, 2), (70, 2100, 3)])
+def test_next_rows_change_no_bits(shape, X_type):
+    n_rows, n_features, n_classes = shape
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 9, (n_rows, n_features)).astype(X_type)
+    W = rng.standard_normal((n_features, n_classes)).astype(np.float32) / 99
+    y = rng.integers(0, n_classes, n_rows)
+    y[::7] = 999
+    n = n_rows // 2
+    estimate = fastloss.Objective(X, y, ignore_index=999, backend="fused").minibatch(n)
+    order = rng.permutation(n_rows)
+    loss, dW = estimate(order[:n], W)
+    # A hint of any length, and of numbers out of range: a prefetch cannot fault.
+    for next_rows in (order[n:], order[:3], np.append(order, order), [-1, 10**9], np.empty(0)):
+        actual = estimate(order[:n], W, next_rows)
+        assert actual[0] == loss
+        assert actual[1].tobytes() == dW.tobytes()
+
+
+def test_helper_waits_for_the_next_call_in_compiled_code():
+    memory = {"calls": 5, "threads": 0}
+    waited = []
+
+    def fetch_add(address):
+        memory[address] += 1
+        return memory[address] - 1
+
+    def are_finished(address, n):
+        waited.append((address, n))
+        return len(waited) > 1
+
+    names = {"fetch_add": fetch_add, "read_shared": memory.get, "are_finished": are_finished}
+    begin, end = bind(enter, names), bind(leave, names)
+    caller, helper = begin("calls", "threads"), begin("calls", "threads")
+    assert (caller, helper, memory["calls"]) == (-1, 6, 6)
+    assert end("calls", helper, True)
+    assert waited == [("calls", 7), ("calls", 7)]  # until a next call begins
+    assert end("calls", caller, True)
+    assert memory["calls"] == 6
+    assert not end("calls", caller, False)  # helpers have to report to the caller now
+    assert memory["calls"] == 7
+    assert len(waited) == 2  # the caller never waits
 
 
 def test_batches_of_many_classes():

@@ -10,6 +10,7 @@ import pytest
 
 import fastloss
 from fastloss import optim
+from fastloss.objective import Minibatch
 
 METHODS = optim.available_methods()
 
@@ -265,6 +266,21 @@ def test_batches_of_an_epoch_average_to_the_objective(options, backend):
     loss, gradient = f(W)
     np.testing.assert_allclose(np.mean(losses), loss, rtol=1e-12)
     np.testing.assert_allclose(np.mean(gradients, axis=0), gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_batches_announce_the_rows_of_the_next_one(monkeypatch):
+    seen = []
+    call = Minibatch.__call__
+
+    def note(self, rows, W, next_rows):
+        seen.append((rows.tolist(), next_rows.tolist()))
+        return call(self, rows, W, next_rows)
+
+    monkeypatch.setattr(Minibatch, "__call__", note)
+    optim.minimize(objective(n=60), start(), optim.SGD(batch_size=25), max_epochs=2)
+    assert [len(rows) for rows, _ in seen] == [25, 25, 10] * 2
+    for k, (_, next_rows) in enumerate(seen):
+        assert next_rows == (seen[k + 1][0] if k % 3 < 2 else [])
 
 
 def test_rows_that_do_not_count_are_never_drawn():

@@ -146,7 +146,7 @@ def test_order_visits_every_row_a_few_blocks_at_a_time(tmp_path, all_large):
 
     class Recorder(RowsFunction):
         def minibatch(self, n_rows, n_candidates):
-            return lambda rows, W: (seen.extend(rows), (0.0, W))[1]
+            return lambda rows, W, _: (seen.extend(rows), (0.0, W))[1]
 
     W = np.zeros((15, 4), "f4")
     batches = Batches(Recorder(objective, W, True), 16, shuffle=True, seed=1)

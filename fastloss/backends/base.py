@@ -61,7 +61,12 @@ class Gathered(local):
         self._evaluate = backend.prepare(self._some, n_classes, dtype)
 
     def __call__(
-        self, rows: NDArray[np.int64] | slice, W: Floats, dW: Floats | None, n_threads: int | None
+        self,
+        rows: NDArray[np.int64] | slice,
+        W: Floats,
+        dW: Floats | None,
+        n_threads: int | None,
+        next_rows: object = None,
     ) -> float:
         all_rows, some = self._all, self._some
         copy_rows(all_rows.X, rows, some.X)

@@ -304,7 +304,9 @@ class DaskMinibatch:
         self._objective, self._n_rows = objective, n_rows
         self._share = n_rows / n_candidates
 
-    def __call__(self, rows: ArrayLike, W: ArrayLike) -> tuple[float, Floats]:
+    def __call__(
+        self, rows: ArrayLike, W: ArrayLike, next_rows: object = None
+    ) -> tuple[float, Floats]:
         """Return the estimate from ``rows`` (indices), penalty included, and its gradient."""
         objective = self._objective
         numbers = arrays.as_row_numbers(rows, objective.shape[0])

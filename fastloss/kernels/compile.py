@@ -61,7 +61,7 @@ def shared_names(dtype: np.dtype[Any]) -> dict[str, Any]:
     # Not inlined, because it is called many times. `compile_cached` explains the unique name.
     name = kernel_name(f"aligned_{dtype}", rows.aligned)
     names["aligned"] = njit(bind(rows.aligned, names, name), error_model="numpy")
-    for helper in (rows.are_finished, rows.loss_of_rows):
+    for helper in (rows.are_finished, rows.enter, rows.leave, rows.loss_of_rows):
         add_helper(names, helper)
     return names
 

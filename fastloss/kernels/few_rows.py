@@ -102,6 +102,7 @@ def evaluate(
             S_stride,
             ahead,
             ahead,
+            indices[0, :0],
         )
         if fetch_add(address(counters) + 8 * SCORED) == n_pieces - 1:
             total[0] = add_scores(
@@ -132,6 +133,7 @@ def evaluate(
                 T_stride,
                 AHEAD_BYTES,
                 AHEAD_BYTES,
+                indices[0, :0],
             )
         goal = address(dW) + first * dW.strides[0]
         transpose(address(sums), T_stride, n_classes, last - first, goal, dW.strides[0])

@@ -67,7 +67,12 @@ class FewRows:
         return self.of_rows(ALL_ROWS, W, dW, n_threads)
 
     def of_rows(
-        self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
+        self,
+        rows: NDArray[np.int64],
+        W: Floats,
+        dW: Floats | None,
+        n_threads: int | None,
+        next_rows: object = None,
     ) -> float:
         total = np.empty(1)
         arguments = (

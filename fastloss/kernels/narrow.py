@@ -8,13 +8,14 @@ A block goes through three stages::
     gradient  tiles of up to 5 classes x a few vectors of features, summed over the block's rows
 
 Rows are read in place. Rows that are not contiguous, or of another type than W, are first packed
-into scratch. Both products of a block also prefetch parts of the next block.
+into scratch. Both products of a block also prefetch parts of the next block, or of the rows that
+the caller will pass next.
 
 The rows are cut into chunks, each with its own partial gradient. All threads run `evaluate` on the
 same arguments, and each repeatedly takes the next free chunk. The thread that finishes the last
 chunk adds the partial gradients in order. Chunks and blocks depend on the shape alone, so any
 number of threads gives the same bits. A thread without work spins for about 0.1 ms, then returns;
-see `are_finished`.
+see `are_finished` and `leave`.
 
 A partial gradient sums at most about `SUM_ROWS` rows in the dtype of W. A chunk with more rows also
 has a total in float64, to which its partial gradient is added at intervals.
@@ -44,6 +45,8 @@ from fastloss.kernels.rows import (
     address,
     aligned,
     are_finished,
+    enter,
+    leave,
     loss_of_rows,
     pack_rows,
     read_shared,
@@ -123,6 +126,8 @@ def evaluate(
     parameters: Any,
     chunk_rows: int,
     block_rows: int,
+    calls: int,
+    next_rows: Any,
     counters: Any,
     partials: Any,
     totals: Any,
@@ -132,14 +137,16 @@ def evaluate(
     """Evaluate chunks until none is left; the thread that finishes the last one writes ``dW``.
 
     Every thread runs this function and returns whether all chunks are finished. ``rows`` holds the
-    row numbers; empty means all rows. ``counters``: chunks taken, chunks finished, and 1 when
-    ``dW`` is written. ``partials`` (K, C, D): gradients times ``scale``; the bias comes after the
-    features, rounded up to whole vectors. ``totals``: the same in float64, or empty if chunks have
-    at most `SUM_ROWS` rows. An empty ``dW`` means that only the loss is wanted.
+    row numbers; empty means all rows. ``next_rows``: row numbers of the next call, or empty.
+    ``calls`` is for `enter`. ``counters``: chunks taken, chunks finished, 1 when ``dW`` is written,
+    and threads that have begun. ``partials`` (K, C, D): gradients times ``scale``; the bias comes
+    after the features, rounded up to whole vectors. ``totals``: the same in float64, or empty if
+    chunks have at most `SUM_ROWS` rows. An empty ``dW`` means that only the loss is wanted.
     """
     n_chunks = chunk_losses.shape[0]
+    number = enter(calls, address(counters) + 24)
     if read_shared(address(counters)) >= n_chunks:
-        return False
+        return leave(calls, number, False)
     n_rows, n_features, n_classes = X.shape[0], X.shape[1], W.shape[1]
     if rows.shape[0] > 0:
         n_rows = rows.shape[0]
@@ -161,6 +168,7 @@ def evaluate(
     row_weights[:] = 1
     # For each row of a block: number, address, label, and address of the bias's feature.
     indices = np.empty((4, block_rows + TILE_ROWS), np.int64)
+    next_addresses = np.empty(block_rows, np.int64)
     indices[3] = address(bias) + n_classes * ITEMSIZE
     while True:
         k = fetch_add(address(counters))
@@ -177,6 +185,12 @@ def evaluate(
         for start in range(k * chunk_rows, chunk_stop, block_rows):
             stop = min(chunk_stop, start + block_rows)
             n = collect_rows(X, labels, rows, start, stop, packed, indices)
+            # Addresses of the next call's rows; tiles prefetch no rows that have to be packed.
+            numbers = next_rows[start : stop if n_packed == 0 else start]
+            upcoming = next_addresses[: numbers.shape[0]]
+            for r in range(numbers.shape[0]):
+                upcoming[r] = address(X) + numbers[r] * X.strides[0]
+                prefetch(address(labels) + 8 * numbers[r])
             # Padded, so that the loss runs over whole vectors of rows.
             n_scored = -(-n // ROWS_STEP) * ROWS_STEP
             scores = scratch[: n_classes * n_scored].reshape(n_classes, n_scored)
@@ -202,6 +216,7 @@ def evaluate(
                 S_stride,
                 following,
                 end,
+                upcoming,
             )
             if dW.shape[0] == 0 and n_features < 8 * LANES:
                 # The tiles of scores prefetch longer rows well enough.
@@ -240,6 +255,7 @@ def evaluate(
                     partials.strides[1],
                     following,
                     end,
+                    upcoming,
                 )
             n_summed += stop - start
             if n_summed >= SUM_ROWS or stop == chunk_stop:
@@ -252,7 +268,7 @@ def evaluate(
         if fetch_add(address(counters) + 8) == n_chunks - 1:
             add_partials(partials, totals, n_features, dW)
             fetch_add(address(counters) + 16)
-    return are_finished(address(counters) + 16, 1)
+    return leave(calls, number, are_finished(address(counters) + 16, 1))
 
 
 def add_losses(losses: Any, weights: Any, n: int, sums: Any) -> None:
@@ -307,17 +323,16 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
     """Return `evaluate` compiled for the types of X and W."""
     from numba import float64, from_dtype, int64
 
-    from fastloss.kernels import simd
-
     number, source = from_dtype(W_type), from_dtype(stored_type(X_type))
     names = shared_names(W_type)
     add_products(names, source, number)
-    names["prefetch"] = simd.prefetch
     for helper in (kept_rows, collect_rows, add_losses, add_to_total, add_partials):
         add_helper(names, helper)
+    kinds = problem_types(source, number)
     signature = (
-        *problem_types(source, number),
-        *(int64, int64),
+        *kinds,
+        *(int64, int64, int64),
+        kinds[4],
         int64[::1],
         number[:, :, ::1],
         float64[:, :, ::1],

@@ -15,6 +15,7 @@ from fastloss.kernels.rows import stored_type
 from fastloss.kernels.run import (
     ALL_ROWS,
     CACHE_LINE,
+    CALLS,
     NOTHING,
     SERIAL_MULTIPLY_ADDS,
     round_up,
@@ -81,6 +82,7 @@ class Narrow:
             np.array(problem.loss.parameters),
             cut.chunk_rows,
             cut.block_rows,
+            CALLS.ctypes.data,
         )
         self._X = problem.X.view(stored_type(problem.X.dtype))
         self._no_gradient = np.empty((0, n_classes), dtype)
@@ -89,7 +91,12 @@ class Narrow:
         return self.of_rows(ALL_ROWS, W, dW, n_threads)
 
     def of_rows(
-        self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
+        self,
+        rows: NDArray[np.int64],
+        W: Floats,
+        dW: Floats | None,
+        n_threads: int | None,
+        next_rows: NDArray[np.int64] = ALL_ROWS,
     ) -> float:
         n_chunks, n_classes, n_columns = self._cut.partials_shape
         shape = (n_chunks, n_classes, 0 if dW is None else n_columns)
@@ -104,7 +111,8 @@ class Narrow:
             self._weights,
             rows,
             *self._fixed,
-            np.zeros(3, np.int64),
+            next_rows,
+            np.zeros(4, np.int64),
             scratch.array(shape, W.dtype),
             totals,
             chunk_losses,

@@ -12,6 +12,7 @@ transpose: Any = None
 score_tile: Any = None
 gradient_strip: Any = None
 gradient_vector: Any = None
+prefetch: Any = None
 TILE_ROWS = 4
 STRIP_VECTORS = 4
 LANES = 16
@@ -59,18 +60,24 @@ def score_block(
     S_stride: int,
     following: int,
     end: int,
+    upcoming: Any,
 ) -> int:
     """Add ``X @ W`` of a block to its scores, a slab of features at a time.
 
-    Return the address up to which the next block is prefetched.
+    Return the address up to which the next block is prefetched. If ``upcoming`` holds addresses of
+    rows, each tile prefetches one of them instead.
     """
     for first in range(0, n_features, slab):
         offset = first * ITEMSIZE
         n_here = min(slab, n_features - first)
         n_vectors = n_here // LANES
+        n_tiles = 0
         for r in range(0, n, TILE_ROWS):
             c = 0
             while c < n_classes:
+                if n_tiles < upcoming.shape[0]:
+                    following = upcoming[n_tiles] + offset
+                n_tiles += 1
                 width = tile_width(n_classes - c)
                 score_tile(
                     width,
@@ -84,7 +91,7 @@ def score_block(
                     S_stride,
                     following,
                 )
-                following = min(end, following + 64 * n_vectors)
+                following = min(end, following + 64 * n_vectors) if upcoming.shape[0] == 0 else end
                 c += width
     return following
 
@@ -101,17 +108,24 @@ def add_gradient(
     T_stride: int,
     following: int,
     end: int,
+    upcoming: Any,
 ) -> None:
-    """Add ``G @ X`` of a block of rows to ``total``.
+    """Add ``G @ X`` of a block of rows to ``total``; prefetch the other ``upcoming`` rows.
 
     ``ones`` points at the addresses of the bias's features; 0 means no bias. The gradient of the
     bias comes after that of the features.
     """
     strip = STRIP_VECTORS * LANES
     n_strips = n_features // strip * strip
+    n_done = -(-n // TILE_ROWS) * -(-n_classes // 5)
+    n_left = max(0, upcoming.shape[0] - n_done)
     # All classes of a strip in turn, while its features are in L1.
     for d in range(0, n_strips, strip):
         offset = d * ITEMSIZE
+        for r in range(n_left * d // n_strips, n_left * (d + strip) // n_strips):
+            row = upcoming[n_done + r]
+            for line in range(row, row + n_features * ITEMSIZE, 64):
+                prefetch(line)
         c = 0
         while c < n_classes:
             width = tile_width(n_classes - c)
@@ -163,6 +177,7 @@ def add_products(
         "score_tile": simd.score_tile(number, prefetches_rows),
         "gradient_strip": simd.gradient_tile(number, simd.target().tile_vectors, prefetches_rows),
         "gradient_vector": simd.gradient_tile(number, 1, prefetches_rows),
+        "prefetch": simd.prefetch,
         "convert": simd.copy_vector(source, number),
         "convert_number": simd.convert_number(source, number),
     }

@@ -71,7 +71,12 @@ class Wide:
         return self.of_rows(ALL_ROWS, W, dW, n_threads)
 
     def of_rows(
-        self, rows: NDArray[np.int64], W: Floats, dW: Floats | None, n_threads: int | None
+        self,
+        rows: NDArray[np.int64],
+        W: Floats,
+        dW: Floats | None,
+        n_threads: int | None,
+        next_rows: object = None,
     ) -> float:
         W = np.ascontiguousarray(W)
         n_rows = len(rows) or len(self._problem.X)

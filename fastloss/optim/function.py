@@ -161,11 +161,13 @@ class Batches:
             self._report = Report()
         self._report(place / self.per_epoch)
         start = place * self._batch_size
-        rows = self._order_of(epoch)[start : start + self._batch_size]
+        stop = start + self._batch_size
+        order = self._order_of(epoch)
+        rows = order[start:stop]
         if self._blocks is not None:
             self._blocks.read_ahead(start)
         self._function.rows_evaluated += len(rows)
-        return self._estimate_of(len(rows))(rows, W)
+        return self._estimate_of(len(rows))(rows, W, order[stop : stop + self._batch_size])
 
     def _order_of(self, epoch: int) -> NDArray[np.intp]:
         if not self._shuffle:
