@@ -24,6 +24,8 @@ ROWS_STEP = 16
 
 # A strip of rows stays in L2 while the loss runs over it.
 _L2_BYTES = 512 * 1024
+# Pieces that threads share if there are enough strips, and most strips of a piece.
+_PIECES, _PIECE_STRIPS = 16, 32
 
 
 def evaluate_strips(
@@ -32,13 +34,15 @@ def evaluate_strips(
     loss: int,
     parameters: Any,
     strip_rows: int,
+    piece_rows: int,
     counters: Any,
     losses: Any,
 ) -> bool:
     """Write ``losses`` (N,) and overwrite ``scores`` (N, C) with their gradient.
 
-    Every thread runs this function and returns whether all strips are finished. A strip of rows is
-    copied to scratch as (C, R), and back. ``counters``: strips taken, strips finished.
+    Every thread runs this function and returns whether all pieces are finished. A thread takes a
+    piece of several strips; a strip of rows is copied to scratch as (C, R), and back. ``counters``:
+    pieces taken, pieces finished.
     """
     n_rows, n_classes = scores.shape
     scratch = aligned(n_classes * strip_rows, scores)
@@ -46,34 +50,36 @@ def evaluate_strips(
     strip_labels = np.zeros(strip_rows, np.int64)
     strip_losses = np.empty(strip_rows)
     while True:
-        start = fetch_add(address(counters)) * strip_rows
-        if start >= n_rows:
+        first = fetch_add(address(counters)) * piece_rows
+        if first >= n_rows:
             break
-        n = min(strip_rows, n_rows - start)
-        # Padded, so that the loss runs over whole vectors of rows, even for a single row.
-        n_padded = -(-n // ROWS_STEP) * ROWS_STEP
-        part = address(scores) + start * scores.strides[0]
-        strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
-        transpose(part, scores.strides[0], n, n_classes, address(strip), strip.strides[0])
-        factors[:] = 1
-        for r in range(n):
-            strip_labels[r] = labels[start + r]
-        loss_of_rows(
-            strip,
-            n_classes,
-            n_padded,
-            strip_labels,
-            factors,
-            loss,
-            parameters,
-            strip_losses,
-            bad,
-        )
-        for r in range(n):
-            losses[start + r] = strip_losses[r]
-        transpose(address(strip), strip.strides[0], n_classes, n, part, scores.strides[0])
+        last = min(n_rows, first + piece_rows)
+        for start in range(first, last, strip_rows):
+            n = min(strip_rows, last - start)
+            # Padded, so that the loss runs over whole vectors of rows, even for a single row.
+            n_padded = -(-n // ROWS_STEP) * ROWS_STEP
+            part = address(scores) + start * scores.strides[0]
+            strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
+            transpose(part, scores.strides[0], n, n_classes, address(strip), strip.strides[0])
+            factors[:] = 1
+            for r in range(n):
+                strip_labels[r] = labels[start + r]
+            loss_of_rows(
+                strip,
+                n_classes,
+                n_padded,
+                strip_labels,
+                factors,
+                loss,
+                parameters,
+                strip_losses,
+                bad,
+            )
+            for r in range(n):
+                losses[start + r] = strip_losses[r]
+            transpose(address(strip), strip.strides[0], n_classes, n, part, scores.strides[0])
         fetch_add(address(counters) + 8)
-    return are_finished(address(counters) + 8, -(-n_rows // strip_rows))
+    return are_finished(address(counters) + 8, -(-n_rows // piece_rows))
 
 
 @cache
@@ -87,7 +93,7 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
         types.Array(int64, 1, "C", readonly=True),
         int64,
         types.Array(float64, 1, "C", readonly=True),
-        int64,
+        *(int64, int64),
         int64[::1],
         float64[::1],
     )
@@ -106,10 +112,13 @@ def run_strips(loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
     # Whole vectors of rows, within L2 if possible.
     fitting = _L2_BYTES // (n_classes * scores.itemsize)
     strip_rows = min(max(fitting, 16), 128) // 16 * 16
+    # Neighbouring strips go to one thread, because each core also prefetches what comes next.
+    piece_rows = strip_rows * min(max(n_rows // strip_rows // _PIECES, 1), _PIECE_STRIPS)
     losses = np.empty(n_rows)
     compiled, evaluate = loss_kernel(loss, scores.dtype), strips_kernel(scores.dtype)
     parameters, counters = np.array(loss.parameters), np.zeros(2, np.int64)
-    arguments = scores, labels, compiled.address, parameters, strip_rows, counters, losses
-    n_strips = -(-n_rows // strip_rows)
-    run(evaluate, arguments, n_threads, n_strips if scores.size > 50_000 else 1)
+    sizes = strip_rows, piece_rows
+    arguments = scores, labels, compiled.address, parameters, *sizes, counters, losses
+    n_pieces = -(-n_rows // piece_rows)
+    run(evaluate, arguments, n_threads, n_pieces if scores.size > 50_000 else 1)
     return losses
