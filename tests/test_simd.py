@@ -400,7 +400,7 @@ def arm_assembly(emit, kinds) -> str:
 
 def test_arm_uses_fused_multiply_add_and_converts_float16():
     scores = arm_assembly(
-        lambda emitter, *arguments: emit_score_tile(emitter, ARM.tile_rows, 5, *arguments),
+        lambda emitter, *arguments: emit_score_tile(emitter, False, ARM.tile_rows, 5, *arguments),
         [INT64] * 9,
     )
     assert scores.count("fmla\tv") >= 5 * 4
