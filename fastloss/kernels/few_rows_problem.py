@@ -22,9 +22,10 @@ from fastloss.kernels.run import (
 )
 from fastloss.problem import Problem
 
-# Pieces have rows of whole pages, so that memory is read in long runs, ...
+# Memory is read in long runs, but not of whole pages: sums a page apart would compete for the same
+# cache sets.
 PIECE_BYTES = 3840
-# ... unless there would be too few for the threads, or too many to add up their scores.
+# Enough pieces for the threads, and few enough to add up their scores.
 MIN_PIECES, MAX_PIECES = 8, 64
 # Laying out weights and writing their gradient takes as long as the products of this many rows.
 ROWS_OF_WEIGHTS = 12
