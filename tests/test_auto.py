@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import fastloss
-from fastloss.backends import auto, cost_model, get_backend
+from fastloss.backends import auto, cost_model, default_costs, get_backend
 from fastloss.backends.background import Compilations, compilations
 from fastloss.backends.base import Workload
+from fastloss.kernels import wide_problem
 
 pytest.importorskip("numba")
 
@@ -32,7 +33,7 @@ def folder(tmp_path, monkeypatch):
 
 def with_line(way: str, n: str, line: tuple[float, ...]) -> cost_model.Costs:
     """Return the default costs with one line replaced."""
-    return cost_model.Costs(2, {**cost_model.DEFAULT.lines, (way, 4, n): line}, "measured here")
+    return cost_model.Costs(2, {**cost_model.default().lines, (way, 4, n): line}, "measured here")
 
 
 # --- costs ---------------------------------------------------------------------------------------
@@ -71,7 +72,7 @@ def test_factor_of_a_loss():
 
 
 def test_stored_costs_are_loaded(folder):
-    assert cost_model.current() is cost_model.DEFAULT
+    assert cost_model.current() is cost_model.default()
     mine = with_line("numpy", "one", (1.0,) * cost_model.N_TERMS)
     mine.of_losses["numpy", 4, "one", repr(fastloss.Softmax())] = 0.5
     cost_model.store(mine)
@@ -85,7 +86,7 @@ def test_stored_costs_are_loaded(folder):
 def test_invalid_file_gives_default_costs(text, folder):
     folder.mkdir()
     cost_model.path().write_text(text)
-    assert cost_model.current() is cost_model.DEFAULT
+    assert cost_model.current() is cost_model.default()
 
 
 WRONG_COSTS = {
@@ -103,25 +104,44 @@ WRONG_COSTS = {
 
 @pytest.mark.parametrize(("name", "value"), WRONG_COSTS.values(), ids=WRONG_COSTS)
 def test_impossible_costs_give_default_costs(name, value, folder):
-    cost_model.store(replace(cost_model.DEFAULT, source="measured here"))
+    cost_model.store(replace(cost_model.default(), source="measured here"))
     document = json.loads(cost_model.path().read_text())
     if name == "lines":
         value = [*document["lines"][1:], *value]  # the first line is numpy, 4 bytes, one thread
     cost_model.path().write_text(json.dumps({**document, name: value}))
     cost_model.current.cache_clear()
-    assert cost_model.current() is cost_model.DEFAULT
+    assert cost_model.current() is cost_model.default()
 
 
 def test_deeply_nested_json_gives_default_costs(folder):
     folder.mkdir()
     cost_model.path().write_text("[" * 100_000)
-    assert cost_model.current() is cost_model.DEFAULT
+    assert cost_model.current() is cost_model.default()
 
 
-def test_default_covers_every_way():
-    assert {way for way, _, _ in cost_model.DEFAULT.lines} == set(cost_model.WAYS)
-    assert len(cost_model.DEFAULT.lines) == 2 * 2 * len(cost_model.WAYS)
-    for line in cost_model.DEFAULT.lines.values():
+@pytest.mark.parametrize(
+    ("features", "kind"),
+    [
+        ("", "AVX2"),
+        ("+avx2,+fma", "AVX2"),
+        ("+avx512f", "AVX-512"),
+        ("+avx512f,+amx-tile,+amx-bf16", "AMX"),
+    ],
+)
+def test_default_costs_are_those_of_the_kind_of_cpu(features, kind, folder, monkeypatch):
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", features)
+    monkeypatch.setattr(wide_problem, "is_allowed", lambda: True)
+    cost_model.default.cache_clear()
+    assert cost_model.current().lines == default_costs.LINES[kind]
+    assert f"another machine with {kind};" in cost_model.current().source
+    cost_model.default.cache_clear()
+
+
+@pytest.mark.parametrize("lines", default_costs.LINES.values(), ids=default_costs.LINES)
+def test_default_covers_every_way(lines):
+    assert {way for way, _, _ in lines} == set(cost_model.WAYS)
+    assert len(lines) == 2 * 2 * len(cost_model.WAYS)
+    for line in lines.values():
         assert len(line) == cost_model.N_TERMS
         assert min(line) >= 0 < max(line)
 
@@ -298,7 +318,7 @@ def test_store_in_unwritable_folder_raises(tmp_path, monkeypatch):
     file.touch()
     monkeypatch.setenv("FASTLOSS_CACHE_DIR", str(file / "folder"))
     with pytest.raises(OSError, match="folder"):
-        cost_model.store(cost_model.DEFAULT)
+        cost_model.store(cost_model.default())
 
 
 COLD = """

@@ -404,7 +404,7 @@ def test_kernels_without_home_directory(run_python):
     rest = """
 from fastloss.backends import cost_model
 assert fastloss.loss_and_grad(np.zeros((2, 3)), X, y)[0] - loss < 1e-12
-assert cost_model.current() is cost_model.DEFAULT
+assert cost_model.current() is cost_model.default()
 """
     assert run_python(NO_HOME + CALL + rest) == "0 0\n"
 

@@ -37,7 +37,7 @@ def calibrated(tmp_path, monkeypatch):
     def calibrate(progress):
         for step in range(len(calibration.expected_seconds(1.0))):
             progress(f"timing {step}", step)
-        return cost_model.DEFAULT
+        return cost_model.default()
 
     monkeypatch.setenv("FASTLOSS_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(calibration, "calibrate", calibrate)

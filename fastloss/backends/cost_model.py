@@ -12,8 +12,8 @@ rounded up to whole strips. In the losses, N is rounded up to the same number of
 
 Each way (numpy, numba and the kernels of fused), dtype and number of threads (one, or all) has its
 own seven costs. A loss that was measured has a factor for b, c and d. `benchmark.calibration`
-measures the costs and `store` keeps them in a file. Without that file, `DEFAULT` holds costs
-measured on one machine with two cores.
+measures the costs and `store` keeps them in a file. Without that file, `default` returns costs that
+were measured on a machine with the same kind of CPU.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastloss import files, kernel_cache
 from fastloss.arrays import as_integer
+from fastloss.backends import default_costs
 from fastloss.backends.base import Workload
 from fastloss.folders import cache_folder
-from fastloss.kernels.wide_problem import STRIP_BYTES
+from fastloss.kernels.wide_problem import STRIP_BYTES, units_without_numba
 
 #: Model version. Costs fitted by another version are ignored.
 VERSION = 7
@@ -132,10 +135,29 @@ def store(costs: Costs) -> None:
 
 @cache
 def current() -> Costs:
-    """Return the stored costs, or `DEFAULT` if no valid ones are stored."""
+    """Return the stored costs, or `default` if no valid ones are stored."""
     with suppress(Exception):  # the file may hold any JSON
         return _parse(json.loads(path().read_text()))
-    return DEFAULT
+    return default()
+
+
+@cache
+def default() -> Costs:
+    """Return the costs of a measured machine with this kind of CPU."""
+    kind = kind_of_cpu()
+    source = f"measured on another machine with {kind}; fastloss warmup measures this one"
+    return Costs(2, default_costs.LINES[kind], source)
+
+
+def kind_of_cpu() -> str:
+    """Return "AMX", "AVX-512" or "AVX2": the largest vectors or matrices that kernels use here.
+
+    CPUs with smaller vectors, and those of unknown features, count as AVX2.
+    """
+    with suppress(ValueError):  # a bad FASTLOSS_AMX, which the kernels report
+        if "amx" in units_without_numba(np.dtype(np.float32)):
+            return "AMX"
+    return "AVX-512" if "avx512f" in kernel_cache.cpu_features() else "AVX2"
 
 
 def _parse(document: Any) -> Costs:
@@ -145,39 +167,11 @@ def _parse(document: Any) -> Costs:
         raise ValueError("costs of another model")
     if document["cpu"] != kernel_cache.cpu_kind():  # machines may share a home directory
         raise ValueError("costs of another kind of CPU")
-    if lines.keys() != DEFAULT.lines.keys() or {len(line) for line in lines.values()} != {N_TERMS}:
+    lengths = {len(line) for line in lines.values()}
+    if lines.keys() != default().lines.keys() or lengths != {N_TERMS}:
         raise ValueError("not a table of costs")
     numbers = [*chain(*lines.values()), *of_losses.values()]
     if not all(0.0 <= number < math.inf for number in numbers):
         raise ValueError("costs must be finite and >= 0")
     n_threads = as_integer("n_threads", document["n_threads"], 1)
     return Costs(n_threads, lines, "measured here", of_losses)
-
-
-DEFAULT = Costs(
-    n_threads=2,
-    source="measured on another machine; fastloss warmup measures this one",
-    lines={
-        # a call, a row, a score, one beyond cache, a number of X, of W, a multiply-add; seconds
-        ("numpy", 4, "one"): (3e-05, 9.4e-08, 1.8e-09, 1.5e-09, 6.8e-10, 9.2e-10, 2e-11),
-        ("numpy", 4, "all"): (3.2e-05, 9.6e-08, 2e-09, 1.3e-09, 4.9e-10, 7.9e-10, 9.9e-12),
-        ("numba", 4, "one"): (1.2e-05, 2e-08, 4e-09, 0.0, 2e-10, 2e-09, 1.4e-10),
-        ("numba", 4, "all"): (2e-05, 1.2e-08, 2.2e-09, 0.0, 1.2e-10, 2e-09, 7e-11),
-        ("narrow", 4, "one"): (3.6e-06, 6.2e-09, 1.3e-09, 2.3e-10, 1e-10, 5.5e-10, 2e-11),
-        ("few_rows", 4, "one"): (3.6e-06, 6.2e-09, 1.3e-09, 2.3e-10, 1e-10, 5.5e-10, 2e-11),
-        ("narrow", 4, "all"): (3.9e-06, 5.4e-09, 6.2e-10, 4.7e-11, 5.8e-11, 6.1e-10, 1.2e-11),
-        ("few_rows", 4, "all"): (3.9e-06, 5.4e-09, 6.2e-10, 4.7e-11, 5.8e-11, 6.1e-10, 1.2e-11),
-        ("wide", 4, "one"): (1.3e-05, 8.8e-09, 7.9e-10, 1.7e-10, 9.4e-10, 5.8e-10, 1.1e-11),
-        ("wide", 4, "all"): (1.5e-05, 5.3e-08, 5e-10, 8.2e-11, 9.8e-10, 4.5e-10, 5.2e-12),
-        ("numpy", 8, "one"): (2.7e-05, 8.5e-08, 2.8e-09, 2.9e-09, 1.5e-09, 1.7e-09, 4.8e-11),
-        ("numpy", 8, "all"): (2.9e-05, 8.7e-08, 3.1e-09, 2.4e-09, 1e-09, 1.5e-09, 2.5e-11),
-        ("numba", 8, "one"): (1.2e-05, 2e-08, 5e-09, 0.0, 4e-10, 3e-09, 2.6e-10),
-        ("numba", 8, "all"): (2e-05, 1.2e-08, 2.7e-09, 0.0, 2.4e-10, 3e-09, 1.3e-10),
-        ("narrow", 8, "one"): (3.7e-06, 6.1e-09, 8.6e-10, 1.1e-09, 2.8e-10, 1.1e-09, 4.2e-11),
-        ("few_rows", 8, "one"): (3.7e-06, 6.1e-09, 8.6e-10, 1.1e-09, 2.8e-10, 1.1e-09, 4.2e-11),
-        ("narrow", 8, "all"): (3.8e-06, 6.7e-09, 8.7e-10, 0.0, 1.3e-10, 1.2e-09, 2.4e-11),
-        ("few_rows", 8, "all"): (3.8e-06, 6.7e-09, 8.7e-10, 0.0, 1.3e-10, 1.2e-09, 2.4e-11),
-        ("wide", 8, "one"): (1.2e-05, 1.1e-08, 1.4e-09, 3.7e-10, 1.5e-09, 7.8e-10, 3.8e-11),
-        ("wide", 8, "all"): (1.7e-05, 6.4e-08, 7.7e-10, 3.2e-10, 1.9e-09, 6.3e-10, 1.8e-11),
-    },
-)

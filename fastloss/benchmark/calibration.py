@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
-from itertools import product
+from itertools import groupby, product
 from typing import Any
 
 import numpy as np
@@ -25,17 +25,19 @@ SHAPES = (
     *((16, 64, 10), (16, 3072, 10), (16, 64, 1000), (100, 4, 2), (200, 65, 10), (256, 784, 10)),
     *((256, 3073, 10), (256, 256, 100), (500, 10, 1000), (1000, 20, 3), (2000, 100, 10)),
     *((4000, 3073, 10), (4000, 64, 64), (2000, 256, 300), (1000, 512, 1000), (500, 64, 10_000)),
-    *((1000, 15, 600), (4000, 60, 100), (100_000, 1, 80), (800, 2000, 15), (10_000, 180, 20)),
+    *((1000, 15, 600), (4000, 60, 100), (40_000, 1, 80), (800, 2000, 15), (10_000, 180, 20)),
     *((3, 2, 20_000), (3, 10, 700), (6, 800, 25), (70, 10, 2000), (70, 10, 20_000), (300, 3000, 3)),
+    # Few rows of many features.
+    *((1, 60_000, 3), (16, 30_000, 10), (64, 40_000, 5), (300, 10_000, 10), (500, 3000, 40)),
     # Few rows and many classes, as for a vocabulary.
     *((4, 10, 10_000), (10, 30, 3000), (8, 3, 1000), (2, 300, 10), (12, 30, 30)),
     # Shapes dominated by arithmetic, and shapes dominated by laying out W.
-    *((3000, 1500, 500), (2000, 1000, 2000), (4000, 2000, 200), (1000, 3000, 90)),
-    *((60, 8000, 70), (100, 400, 20_000), (16, 2000, 1500), (300, 20, 3000)),
+    *((1500, 1000, 500), (1200, 800, 1200), (2000, 1500, 200), (1000, 3000, 90)),
+    *((60, 8000, 70), (60, 300, 20_000), (16, 2000, 1500), (300, 20, 3000)),
     # Strips that rows fill only in part.
     *((3, 300, 6000), (2, 5000, 500), (7, 400, 120), (40, 1500, 1500)),
     *((30_000, 4, 120), (10_000, 60, 200)),
-    *((20_000, 10, 10), (20_000, 784, 10), (20_000, 100, 40), (100_000, 4, 3), (200_000, 30, 5)),
+    *((20_000, 10, 10), (20_000, 784, 10), (20_000, 100, 40), (100_000, 4, 3), (100_000, 30, 5)),
 )
 #: Shapes dominated by the scores, with many or few per row, for either kernel.
 SCORE_SHAPES = (
@@ -45,9 +47,10 @@ SCORE_SHAPES = (
 #: The lines are fitted to the mean time of these losses.
 _LOSSES: tuple[str, ...] = ("softmax", "hinge")
 _DTYPES = np.dtype(np.float32), np.dtype(np.float64)
-# A time is the median of this many batches, which take _SECONDS together.
-_REPEATS = 5
-_SECONDS = 0.01
+# A time is the median of this many batches, which take _SECONDS together; if a call takes longer
+# than _LONG seconds, of _FEWEST batches.
+_REPEATS, _FEWEST = 5, 3
+_SECONDS, _LONG = 0.01, 0.02
 _MOST_OF_NUMBA = 2**25
 
 #: Seconds per call, by way, number of threads, shape and loss.
@@ -64,7 +67,7 @@ def expected_seconds(pace: float) -> list[float]:
             for loss in map(get_loss, names):
                 for way, n in product(_ways(loss, shape, dtype), sorted({1, most})):
                     once = pace * costs.seconds(way, shape, dtype.itemsize, n, repr(loss))
-                    seconds += once * (2 + _REPEATS * _n_calls(once)) + SETTLE_SECONDS
+                    seconds += once * (2 + _n_repeats(once) * _n_calls(once)) + SETTLE_SECONDS
             steps.append(seconds)
     return steps
 
@@ -120,7 +123,8 @@ def _fit(table: cost_model.Costs, key: cost_model.Key, n_threads: int, times: _T
     known = [float(rest @ factors[shape]) for shape in shapes]
     mean = np.array([np.mean([here[shape, name] for name in _LOSSES]) for shape in shapes])
     for name in available_losses():
-        if (shapes[0], name) in here:
+        # No shape of the kernel for few rows is dominated by scores.
+        if shapes and (shapes[0], name) in here:
             seconds = [here[shape, name] for shape in shapes]
             (ratio,) = fit((mean - known)[:, None], seconds, known)
             table.of_losses[(*key, repr(get_loss(name)))] = ratio
@@ -155,14 +159,19 @@ def _measure(
     W = (rng.standard_normal((n_features, n_classes)) / np.sqrt(n_features)).astype(dtype)
     dW = np.empty_like(W)
     y = rng.integers(0, n_classes, n_rows)
-    times: _Times = {}
+    evaluators = []
     for name in names:
         loss = get_loss(name)
         problem = Problem(X, y, loss, False, None, float(n_rows), any_skipped=False)
         for way, backend in _ways(loss, shape, dtype).items():
-            if way not in ways:
-                continue
-            evaluate = backend.prepare(problem, n_classes, dtype)
+            if way in ways:
+                evaluators.append((way, name, backend.prepare(problem, n_classes, dtype)))
+    times: _Times = {}
+    # A way at a time, NumPy last: its threads spin for long after a call, and `settle` waits.
+    evaluators.sort(key=lambda one: (one[0] == "numpy", one[0]))
+    for way, group in groupby(evaluators, key=lambda one: one[0]):
+        settle()
+        for _, name, evaluate in group:
             for n in sorted({1, most}):
                 times[way, n, shape, name] = _median(partial(evaluate, W, dW, n))
     return times
@@ -184,10 +193,15 @@ def _ways(loss: Loss, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> dict
 
 
 def _median(call: Callable[[], Any]) -> float:
-    settle()
     call()
-    n_calls = _n_calls(time_calls(call, 1))
-    return float(np.median([time_calls(call, n_calls) for _ in range(_REPEATS)]))
+    once = time_calls(call, 1)
+    n_calls = _n_calls(once)
+    return float(np.median([time_calls(call, n_calls) for _ in range(_n_repeats(once))]))
+
+
+def _n_repeats(seconds: float) -> int:
+    """Return the batches, if one call takes this long."""
+    return _REPEATS if seconds < _LONG else _FEWEST
 
 
 def _n_calls(seconds: float) -> int:

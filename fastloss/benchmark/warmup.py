@@ -14,7 +14,7 @@ from fastloss.benchmark import calibration
 from fastloss.kernel_cache import is_available
 from fastloss.losses import get_loss
 
-#: Seconds to compile a kernel on the machine of `cost_model.DEFAULT`, by the beginning of its name.
+#: Seconds to compile a kernel on a machine of `cost_model.default`, by the beginning of its name.
 _COMPILATION = {"narrow": 5.0, "few_rows": 5.0, "wide": 4.0, "strips": 1.0}
 _COMPILATION_OF_LOSS = 0.5
 
