@@ -37,8 +37,14 @@ RESULTS = Path(__file__).parent / "results" / "studies"
 # --- auto ----------------------------------------------------------------------------------------
 
 N_PROBLEMS = 240
-#: The largest N, D and C, and limits that keep a problem in memory and a call below half a second.
-LARGEST = (1e6, 1e4, 1e5)
+#: The ranges of N, D and C: of any problem, of few rows with many features, and of tables. Half of
+#: the problems are of the first kind.
+ANY, FEW_ROWS, TABLES = (
+    ((1, 1e6), (1, 1e4), (2, 1e5)),
+    ((1, 500), (2000, 1e5), (2, 100)),
+    ((1e5, 2e6), (2, 100), (2, 5)),
+)
+#: Limits that keep a problem in memory and a call below half a second.
 MAX_NUMBERS, MAX_MULTIPLY_ADDS = 3e7, 1e10
 
 
@@ -48,8 +54,8 @@ def problems() -> list[tuple[str, str, tuple[int, int, int]]]:
     names = fastloss.available_losses()
     drawn: list[tuple[str, str, tuple[int, int, int]]] = []
     while len(drawn) < N_PROBLEMS:
-        N, D, C = (round(float(largest ** rng.uniform())) for largest in LARGEST)
-        C = max(2, C)
+        ranges = (ANY, FEW_ROWS, ANY, TABLES)[len(drawn) // 2 % 4]
+        N, D, C = (round(low * (high / low) ** rng.uniform()) for low, high in ranges)
         if max(N * D, N * C, D * C) <= MAX_NUMBERS and N * D * C <= MAX_MULTIPLY_ADDS:
             kind = len(drawn)
             drawn.append((names[kind % len(names)], ("float32", "float64")[kind % 2], (N, D, C)))

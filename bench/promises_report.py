@@ -50,9 +50,11 @@ def auto_lines(document: dict[str, Any]) -> Iterator[str]:
     always = max(set(best_ways), key=best_ways.count)
     fixed = [c["seconds"][always] / min(c["seconds"].values()) for c in document["cells"]]
     yield (
-        f"{len(values)} problems, drawn evenly in the logarithm from N up to 10^6, D up to 10^4 and "
-        "C up to 10^5, both float types and all losses. Each backend is timed on one thread and on "
-        "all; the ratio is the time of auto's choice over that of the fastest "
+        f"{len(values)} problems, drawn evenly in the logarithm: half from N up to 10^6, D up to 10^4 "
+        "and C up to 10^5, a quarter with at most 500 rows and up to 10^5 features, a quarter with "
+        "up to 2 million rows, 100 features and 5 classes; both float types and all losses. Each "
+        "backend is timed on one thread and on all; the ratio is the time of auto's choice over that "
+        "of the fastest "
         f"(costs {document['costs']}).\n"
     )
     yield (
