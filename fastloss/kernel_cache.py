@@ -256,11 +256,16 @@ def folder() -> Path | None:
 
 def is_cached(name: str) -> bool:
     """Return whether a kernel of this name can be loaded."""
-    return _read(name) is not None
+    return read(name) is not None
+
+
+def is_ready(name: str) -> bool:
+    """Return whether this process has compiled a kernel of this name, or finds its file."""
+    return name in _compiled or is_cached(name)
 
 
 def is_available(name: str) -> bool:
-    """Return whether this process has compiled a kernel of this name, or can load it.
+    """Return whether `is_ready` holds, for a kernel that needs Numba to load its file.
 
     Import Numba if there is a file to load.
     """
@@ -273,7 +278,8 @@ def cached_kernels() -> list[Path]:
     return [] if place is None else sorted(place.glob(f"{_PREFIX}*{_SUFFIX}"))
 
 
-def _read(name: str) -> bytes | None:
+def read(name: str) -> bytes | None:
+    """Return the content of a kernel's file; None if there is no intact file to trust."""
     place = folder()
     if place is None:
         return None
@@ -284,6 +290,13 @@ def _read(name: str) -> bytes | None:
         return None
     content = stored[_HASH_BYTES:]
     return content if hashlib.sha256(content).digest() == stored[:_HASH_BYTES] else None
+
+
+def mark_used(name: str) -> None:
+    """Set the time of a kernel's file, for `_remove_unused`."""
+    if (place := folder()) is not None:
+        with suppress(OSError):
+            os.utime(place / f"{_PREFIX}{name}{_SUFFIX}")
 
 
 def _is_trusted(status: os.stat_result) -> bool:
@@ -298,7 +311,7 @@ def make_folder(place: Path) -> None:
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _write(name: str, content: bytes) -> None:
+def write(name: str, content: bytes) -> None:
     """Write a kernel, whole or not at all; errors of the disk cause a warning at most."""
     place = folder()
     if place is None:
@@ -332,6 +345,11 @@ def _remove_unused(place: Path) -> None:
 _compiled: set[str] = set()
 
 
+def note_compiled(name: str) -> None:
+    """Remember that this process has compiled a kernel."""
+    _compiled.add(name)
+
+
 # --- compiling ------------------------------------------------------------------------------------
 
 
@@ -345,17 +363,13 @@ def compile_cached(
     function : plain Python function; not changed.
     name : its `kernel_name`, which must cover everything that the kernel depends on, also options.
     signature : Numba signature of the arguments (and the result).
-    compiler : ``numba.njit`` or ``numba.cfunc``.
+    compiler : ``numba.njit``.
     options : options of the compiler.
 
     Returns
     -------
     The compiler's result, which accepts no other signature.
     """
-    from numba import cfunc
-    from numba.core.ccallback import CFunc
-    from numba.core.sigutils import normalize_signature
-
     # Numba distinguishes functions of one name and signature by a counter in the process. Kernels
     # cached by different processes can share a count; one would then be linked to the other's code.
     renamed = FunctionType(
@@ -370,17 +384,11 @@ def compile_cached(
     options |= {"error_model": "numpy", "nogil": True}
     # Garbage collection takes 6 % of the time of a compilation.
     with no_garbage_collection(collect=False):
-        if compiler is cfunc:
-            callback: Any = CFunc(renamed, normalize_signature(signature), {}, options)
-            callback._cache = _NumbaCache(name)
-            callback.compile()
-            _compiled.add(name)
-            return callback
         kernel = compiler(**options)(renamed)
         kernel._cache = _NumbaCache(name)
         kernel.compile(signature)
         kernel.disable_compile()
-        _compiled.add(name)
+        note_compiled(name)
         return kernel
 
 
@@ -399,15 +407,14 @@ class _NumbaCache:
         """Return the kernel, or None if Numba must compile it."""
         from numba.core.compiler import CompileResult
 
-        content = _read(self._name)
+        content = read(self._name)
         if content is None:
             return None
         target_context.refresh()
         # An intact file can still fail to load, for example after Numba was edited by hand.
         with suppress(Exception):
             result = CompileResult._rebuild(target_context, *pickle.loads(content))
-            with suppress(OSError):  # mark as used, for `_remove_unused`
-                os.utime(Path(self.cache_path) / f"{_PREFIX}{self._name}{_SUFFIX}")
+            mark_used(self._name)
             return result
         return None
 
@@ -416,7 +423,7 @@ class _NumbaCache:
         from numba.core.serialize import dumps
 
         if not result.library.has_dynamic_globals:
-            _write(self._name, dumps(result._reduce()))
+            write(self._name, dumps(result._reduce()))
 
     def flush(self) -> None:
         """Do nothing: Numba calls this before it compiles again, and `save_overload` overwrites."""

@@ -295,8 +295,7 @@ loss, dW = fastloss.loss_and_grad(np.zeros((2, 3)), X, y, backend="fused")
 np.testing.assert_allclose(loss, np.log(3))
 double = np.dtype("f8")
 kernel = narrow_kernel(double, double)
-hits = loss_kernel(fastloss.Softmax(), double).cache_hits
-print(hits, sum(kernel.stats.cache_hits.values()))
+print(+loss_kernel(fastloss.Softmax(), double).is_loaded, +kernel.is_loaded)
 """
 
 

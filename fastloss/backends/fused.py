@@ -5,7 +5,7 @@ of many features, threads share the features (`kernels.few_rows`). With many cla
 takes longest; `kernels.wide` multiplies in tiles of registers, or in a matrix unit
 (`kernels.wide_amx`, float32 only). None forms an N x C matrix.
 
-The first kernel imports Numba; importing the package does not.
+Compiling a kernel imports Numba; loading one from the cache does not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from fastloss.arrays import ROW_TYPE_NAMES, ROW_TYPES, Floats, weight_types
 from fastloss.backends import cost_model
 from fastloss.backends.base import Backend, Workload
-from fastloss.kernel_cache import is_available, numba_unavailable, require_numba
+from fastloss.kernel_cache import is_ready, numba_unavailable
 from fastloss.kernels.few_rows import few_rows_kernel, few_rows_name
 from fastloss.kernels.few_rows_problem import FewRows
 from fastloss.kernels.limits import LIMITS, Limits
@@ -59,7 +59,7 @@ class FusedBackend(Backend):
         return cost_model.predict(kind, workload)
 
     def ready(self, workload: Workload) -> bool:
-        return all(map(is_available, kernels_of(workload)[1]))
+        return all(map(is_ready, kernels_of(workload)[1]))
 
     def make_ready(self, workload: Workload) -> None:
         kernels_of(workload)[2]()
@@ -80,7 +80,6 @@ class FusedBackend(Backend):
     def _lay_out(
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
     ) -> Narrow | FewRows | Wide:
-        require_numba(self.name)
         n_all, n_features = problem.X.shape
         kind = way(n_rows or n_all, n_features, n_classes, dtype.itemsize, self._limits)
         if kind == "wide":
@@ -92,7 +91,6 @@ class FusedBackend(Backend):
     def score_gradient(
         self, loss: Loss, scores: Floats, labels: Labels, n_threads: int | None
     ) -> tuple[Floats, Floats]:
-        require_numba(self.name)
         gradient = np.array(scores, order="C")
         losses = run_strips(loss, gradient, labels, n_threads)
         return losses.astype(scores.dtype, copy=False), gradient

@@ -11,7 +11,7 @@ from fastloss.backends import cost_model
 from fastloss.backends.background import compilations
 from fastloss.backends.fused import KernelSet, all_kernels
 from fastloss.benchmark import calibration
-from fastloss.kernel_cache import is_available
+from fastloss.kernel_cache import is_ready
 from fastloss.losses import get_loss
 
 #: Seconds to compile a kernel on a machine of `cost_model.default`, by the beginning of its name.
@@ -47,7 +47,7 @@ class Plan:
         seen: set[str] = set()
         missing = []
         for one in sets:
-            new = tuple(name for name in one[1] if name not in seen and not is_available(name))
+            new = tuple(name for name in one[1] if name not in seen and not is_ready(name))
             seen.update(one[1])
             if new:
                 missing.append((one, new))

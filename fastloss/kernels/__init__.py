@@ -17,11 +17,11 @@
     name must therefore change with everything that the kernel is made of. See
     `fastloss.kernel_cache`.
 
-(e) Inlining before type inference. LLVM would optimise separate helper functions twice. The
-    exception is `rows.aligned`, because it is called many times.
+(e) Helpers. A helper is typed by itself, because the time of Numba's passes grows faster than the
+    length of a function. Its LLVM code becomes part of the kernel and is optimised with it.
 
-(f) Imports of Numba. Only `simd` and `amx` import it, when the first kernel is compiled. Names of
-    kernels are known without Numba.
+(f) Imports of Numba. Only `simd` and `amx` import it, when a kernel is compiled. Names of kernels
+    are known without Numba, and `native` loads kernels from the cache without it.
 
 Templates, each with the functions that bind it: `narrow` (few classes), `few_rows` (of many
 features), `narrow_products` (of these two), `wide` and `wide_amx` (many classes), `strips` (given

@@ -1,4 +1,4 @@
-"""Bind templates to a type and compile them; `fastloss.kernels` explains the templates.
+"""Bind templates to a type; `native` compiles them and `fastloss.kernels` explains them.
 
 The functions of this module import Numba; importing the module does not.
 """
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from fastloss.kernel_cache import compile_cached, kernel_name
 from fastloss.kernels import rows
 
 
@@ -30,16 +29,16 @@ def bind(template: Any, names: dict[str, Any], name: str = "") -> Any:
 
 
 def add_helper(names: dict[str, Any], helper: Any) -> None:
-    """Bind a helper to ``names`` and add it to them; it is inlined before types are inferred."""
-    from numba import njit
+    """Bind a helper to ``names`` and add it to them."""
+    from fastloss.kernels.simd import entry
 
-    bound = bind(helper, names)
-    names[helper.__name__] = njit(bound, inline="always", error_model="numpy")
+    allocates = "aligned" in helper.__code__.co_names
+    names[helper.__name__] = entry.helper(bind(helper, names), allocates)
 
 
 def shared_names(dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return values for the names that every kernel leaves open, for a dtype of W."""
-    from numba import from_dtype, njit
+    from numba import from_dtype
 
     from fastloss.kernels import simd
 
@@ -52,15 +51,14 @@ def shared_names(dtype: np.dtype[Any]) -> dict[str, Any]:
         "STRIP_VECTORS": target.tile_vectors,
         "ROWS_STEP": max(lanes, target.tile_rows),
         "address": simd.address,
+        "aligned": simd.aligned,
         "call_loss": simd.call,
         "fetch_add": simd.fetch_add,
+        "matrix": simd.matrix,
         "read_shared": simd.read_shared,
         "raise_to": simd.raise_to,
         "transpose": simd.transpose(from_dtype(dtype)),
     }
-    # Not inlined, because it is called many times. `compile_cached` explains the unique name.
-    name = kernel_name(f"aligned_{dtype}", rows.aligned)
-    names["aligned"] = njit(bind(rows.aligned, names, name), error_model="numpy")
     for helper in (rows.are_finished, rows.enter, rows.leave, rows.loss_of_rows):
         add_helper(names, helper)
     return names
@@ -74,11 +72,3 @@ def problem_types(source: Any, number: Any) -> tuple[Any, ...]:
     # Layout "A" accepts rows in place and rows to pack with one signature.
     X, W = types.Array(source, 2, "A", readonly=True), types.Array(number, 2, "C", readonly=True)
     return X, W, integers, floats, integers, float64, int64, floats
-
-
-def compile_kernel(template: Any, name: str, names: dict[str, Any], signature: Any) -> Any:
-    """Bind a template, then compile it or load it from the cache."""
-    from numba import njit
-
-    bound = bind(template, names)
-    return compile_cached(bound, name, signature, njit, no_cfunc_wrapper=True)

@@ -14,14 +14,13 @@ of threads gives the same bits. The products are those of `kernels.narrow`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from fastloss.kernel_cache import kernel_name
-from fastloss.kernels.compile import add_helper, compile_kernel, problem_types, shared_names
+from fastloss.kernels.compile import add_helper, bind, problem_types, shared_names
 from fastloss.kernels.narrow import collect_rows, kept_rows
 from fastloss.kernels.narrow_products import (
     add_gradient,
@@ -30,7 +29,15 @@ from fastloss.kernels.narrow_products import (
     score_block,
     slab_of,
 )
-from fastloss.kernels.rows import address, aligned, are_finished, loss_of_rows, stored_type
+from fastloss.kernels.native import Template, native
+from fastloss.kernels.rows import (
+    address,
+    aligned,
+    are_finished,
+    loss_of_rows,
+    matrix,
+    stored_type,
+)
 
 # Bound when a kernel is compiled.
 fetch_add: Any = None
@@ -75,9 +82,9 @@ def evaluate(
     n_pieces, n_classes, n_scored = scores.shape
     n_features = X.shape[1]
     n_rows = rows.shape[0] if rows.shape[0] > 0 else X.shape[0]
-    indices = np.empty((3, n_scored + TILE_ROWS), np.int64)
+    indices = matrix(aligned(3 * (n_scored + TILE_ROWS), labels), 3, n_scored + TILE_ROWS)
     in_place = X.itemsize == W.itemsize and X.strides[1] == X.itemsize
-    packed = aligned(0 if in_place else n_rows * piece, W).reshape(-1, piece)
+    packed = matrix(aligned(0 if in_place else n_rows * piece, W), 0 if in_place else n_rows, piece)
     slab = slab_of(n_classes, piece)
     sums = aligned(n_classes * -(-piece // slab) * slab, W)
     S_stride, T_stride = n_scored * ITEMSIZE, piece * ITEMSIZE
@@ -205,9 +212,15 @@ def add_scores(
 
 
 @cache
-def few_rows_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
+def few_rows_name(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> str:
+    """Return the name of `few_rows_kernel`, without importing Numba."""
+    return kernel_name(f"few_rows_{X_type}_{W_type}", evaluate)
+
+
+@native(few_rows_name)
+def few_rows_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Template:
     """Return `evaluate` compiled for the types of X and W."""
-    from numba import float64, from_dtype, int64
+    from numba import boolean, float64, from_dtype, int64
 
     number, source = from_dtype(W_type), from_dtype(stored_type(X_type))
     names = shared_names(W_type)
@@ -222,10 +235,4 @@ def few_rows_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..
         float64[::1],
         number[:, ::1],
     )
-    return compile_kernel(evaluate, few_rows_name(X_type, W_type), names, signature)
-
-
-@cache
-def few_rows_name(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> str:
-    """Return the name of `few_rows_kernel`, without importing Numba."""
-    return kernel_name(f"few_rows_{X_type}_{W_type}", evaluate)
+    return bind(evaluate, names), boolean(*signature)

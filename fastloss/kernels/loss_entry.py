@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastloss.kernel_cache import compile_cached, kernel_name
+from fastloss.kernel_cache import kernel_name
 from fastloss.kernels.compile import bind
+from fastloss.kernels.native import Template, native
 from fastloss.losses.base import BlockKernel, Loss, exp, log1p, put_labelled, take_labelled
 
 # Bound when a loss is compiled.
@@ -41,24 +42,30 @@ def loss_kernel(loss: Loss, dtype: np.dtype[Any]) -> Any:
 
 
 @cache
-def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) -> Any:
-    from numba import carray, cfunc, float64, from_dtype, int64, njit, types
+def loss_name(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) -> str:
+    """Return the name of `loss_kernel`, without importing Numba."""
+    module = block.__module__.replace(".", "_")
+    return kernel_name(f"{module}_{block.__name__}_{n_parameters}_{dtype}", block)
+
+
+@native(loss_name)
+def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) -> Template:
+    from numba import carray, float64, from_dtype, int64, types
     from numba.np.unsafe.ndarray import to_fixed_tuple
 
     from fastloss.kernels import simd
+    from fastloss.kernels.simd.entry import helper as compiled
 
     replaced: dict[Any, Any] = {exp: simd.exp, log1p: simd.log1p}
     for helper in (take_labelled, put_labelled):
-        replaced[helper] = njit(helper, error_model="numpy", inline="always")
+        replaced[helper] = compiled(bind(helper, {}), False)
     functions = {
         name: replaced[value]
         for name, value in block.__globals__.items()
         if isinstance(value, FunctionType) and value in replaced
     }
-    # Inlined: a separate function would need a unique name, and be optimised twice.
-    bound = bind(block, functions)
     names = {
-        "block": njit(bound, error_model="numpy", inline="always"),
+        "block": compiled(bind(block, functions), True),
         "carray": carray,
         "to_fixed_tuple": to_fixed_tuple,
         "prefer_wide_vectors": simd.prefer_wide_vectors,
@@ -68,12 +75,4 @@ def _loss_kernel(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) ->
     signature = types.void(
         pointer(from_dtype(dtype)), int64, int64, pointer(int64), pointer(float64), pointer(float64)
     )
-    name = loss_name(block, n_parameters, dtype)
-    return compile_cached(bind(loss_entry, names), name, signature, cfunc)
-
-
-@cache
-def loss_name(block: BlockKernel, n_parameters: int, dtype: np.dtype[Any]) -> str:
-    """Return the name of `loss_kernel`, without importing Numba."""
-    module = block.__module__.replace(".", "_")
-    return kernel_name(f"{module}_{block.__name__}_{n_parameters}_{dtype}", block)
+    return bind(loss_entry, names), signature

@@ -25,7 +25,6 @@ This module assigns only scalars to slices; assigning arrays costs Numba seconds
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -33,7 +32,7 @@ import numpy as np
 
 from fastloss.arrays import SKIP
 from fastloss.kernel_cache import kernel_name
-from fastloss.kernels.compile import add_helper, compile_kernel, problem_types, shared_names
+from fastloss.kernels.compile import add_helper, bind, problem_types, shared_names
 from fastloss.kernels.narrow_products import (
     add_gradient,
     add_products,
@@ -41,6 +40,7 @@ from fastloss.kernels.narrow_products import (
     score_block,
     slab_of,
 )
+from fastloss.kernels.native import Template, native
 from fastloss.kernels.rows import (
     address,
     aligned,
@@ -48,6 +48,7 @@ from fastloss.kernels.rows import (
     enter,
     leave,
     loss_of_rows,
+    matrix,
     pack_rows,
     read_shared,
     stored_type,
@@ -161,14 +162,15 @@ def evaluate(
         for c in range(n_classes):
             bias[c] = W[n_features, c]
     n_packed = 0 if X.itemsize == W.itemsize and X.strides[1] == X.itemsize else block_rows
-    packed = aligned(n_packed * n_columns, W).reshape(n_packed, n_columns)
+    packed = matrix(aligned(n_packed * n_columns, W), n_packed, n_columns)
     scratch = aligned(n_classes * block_rows, W)
     factors, bad = aligned(block_rows, W), aligned(block_rows, W)
-    losses, row_weights, loss_sums = np.empty(block_rows), np.empty(block_rows), np.empty(LANES)
+    losses, row_weights = aligned(block_rows, chunk_losses), aligned(block_rows, chunk_losses)
+    loss_sums = aligned(LANES, chunk_losses)
     row_weights[:] = 1
     # For each row of a block: number, address, label, and address of the bias's feature.
-    indices = np.empty((4, block_rows + TILE_ROWS), np.int64)
-    next_addresses = np.empty(block_rows, np.int64)
+    indices = matrix(aligned(4 * (block_rows + TILE_ROWS), labels), 4, block_rows + TILE_ROWS)
+    next_addresses = aligned(block_rows, labels)
     indices[3] = address(bias) + n_classes * ITEMSIZE
     while True:
         k = fetch_add(address(counters))
@@ -193,7 +195,7 @@ def evaluate(
                 prefetch(address(labels) + 8 * numbers[r])
             # Padded, so that the loss runs over whole vectors of rows.
             n_scored = -(-n // ROWS_STEP) * ROWS_STEP
-            scores = scratch[: n_classes * n_scored].reshape(n_classes, n_scored)
+            scores = matrix(scratch, n_classes, n_scored)
             following = address(X) + stop * X.strides[0]
             end = following + (stop - start) * X.strides[0]
             if rows.shape[0] > 0:
@@ -319,9 +321,15 @@ def add_partials(partials: Any, totals: Any, n_features: int, dW: Any) -> None:
 
 
 @cache
-def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
+def narrow_name(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> str:
+    """Return the name of `narrow_kernel`, without importing Numba."""
+    return kernel_name(f"narrow_{X_type}_{W_type}", evaluate)
+
+
+@native(narrow_name)
+def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Template:
     """Return `evaluate` compiled for the types of X and W."""
-    from numba import float64, from_dtype, int64
+    from numba import boolean, float64, from_dtype, int64
 
     number, source = from_dtype(W_type), from_dtype(stored_type(X_type))
     names = shared_names(W_type)
@@ -339,10 +347,4 @@ def narrow_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...,
         float64[::1],
         number[:, ::1],
     )
-    return compile_kernel(evaluate, narrow_name(X_type, W_type), names, signature)
-
-
-@cache
-def narrow_name(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> str:
-    """Return the name of `narrow_kernel`, without importing Numba."""
-    return kernel_name(f"narrow_{X_type}_{W_type}", evaluate)
+    return bind(evaluate, names), boolean(*signature)

@@ -9,25 +9,18 @@ import numpy as np
 
 # Bound when a kernel is compiled.
 address: Any = None
+aligned: Any = None
 call_loss: Any = None
 convert: Any = None
 convert_number: Any = None
 fetch_add: Any = None
+matrix: Any = None
 read_shared: Any = None
 
 
 def stored_type(X_type: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype that kernels take rows in: Numba has no float16 on CPUs, only its bits."""
     return np.dtype(np.int16) if X_type == np.float16 else X_type
-
-
-def aligned(n: int, like: Any) -> Any:
-    """Return ``n`` zeros of the dtype of ``like`` that begin on a cache line."""
-    buffer = np.empty(n + 64 // like.itemsize, like.dtype)
-    start = (-address(buffer) % 64) // like.itemsize
-    array = buffer[start : start + n]
-    array[:] = 0
-    return array
 
 
 def pack_rows(X: Any, kept: Any, packed: Any) -> None:
@@ -91,11 +84,13 @@ def loss_of_rows(
 ) -> None:
     """Write ``losses`` (R,) and overwrite ``scores`` (C, R) with gradients times ``factors`` (R,).
 
-    A row with a NaN or +inf score, or with a NaN loss, gets the loss NaN and a gradient of NaN.
+    A row with a NaN or +inf score, or with a NaN loss, gets the loss NaN and a gradient of NaN. So
+    do rows whose loss was not written, because the user's function raised.
     """
     one = scores.dtype.type(1)
     for r in range(n_rows):
         bad[r] = 0
+        losses[r] = math.nan
     for c in range(n_classes):
         row = scores[c]
         for r in range(n_rows):

@@ -52,16 +52,23 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self._buffer = _aligned(0)
+        self._last: Floats = np.empty(0)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
         """Return an uninitialised array that begins on a cache line."""
+        last = self._last
+        if last.shape == shape and last.dtype == dtype:
+            return last
         n_bytes = math.prod(shape) * dtype.itemsize
         buffer = self._buffer
         if len(buffer) < n_bytes:
             buffer = _aligned(n_bytes)
             if n_bytes <= self._MAX_BYTES:
                 self._buffer = buffer
-        return np.ndarray(shape, dtype, buffer)
+        array: Floats = np.ndarray(shape, dtype, buffer)
+        if buffer is self._buffer:
+            self._last = array
+        return array
 
 
 def _aligned(n_bytes: int) -> NDArray[np.uint8]:

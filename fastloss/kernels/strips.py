@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,9 +9,10 @@ import numpy as np
 
 from fastloss.arrays import Floats
 from fastloss.kernel_cache import kernel_name
-from fastloss.kernels.compile import compile_kernel, shared_names
+from fastloss.kernels.compile import bind, shared_names
 from fastloss.kernels.loss_entry import loss_kernel
-from fastloss.kernels.rows import address, aligned, are_finished, loss_of_rows
+from fastloss.kernels.native import Template, native
+from fastloss.kernels.rows import address, aligned, are_finished, loss_of_rows, matrix
 from fastloss.kernels.run import run
 from fastloss.losses.base import Labels, Loss
 
@@ -47,8 +47,8 @@ def evaluate_strips(
     n_rows, n_classes = scores.shape
     scratch = aligned(n_classes * strip_rows, scores)
     factors, bad = aligned(strip_rows, scores), aligned(strip_rows, scores)
-    strip_labels = np.zeros(strip_rows, np.int64)
-    strip_losses = np.empty(strip_rows)
+    strip_labels = aligned(strip_rows, labels)
+    strip_losses = aligned(strip_rows, losses)
     while True:
         first = fetch_add(address(counters)) * piece_rows
         if first >= n_rows:
@@ -59,7 +59,7 @@ def evaluate_strips(
             # Padded, so that the loss runs over whole vectors of rows, even for a single row.
             n_padded = -(-n // ROWS_STEP) * ROWS_STEP
             part = address(scores) + start * scores.strides[0]
-            strip = scratch[: n_classes * n_padded].reshape(n_classes, n_padded)
+            strip = matrix(scratch, n_classes, n_padded)
             transpose(part, scores.strides[0], n, n_classes, address(strip), strip.strides[0])
             factors[:] = 1
             for r in range(n):
@@ -83,9 +83,15 @@ def evaluate_strips(
 
 
 @cache
-def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
+def strips_name(dtype: np.dtype[Any]) -> str:
+    """Return the name of `strips_kernel`, without importing Numba."""
+    return kernel_name(f"strips_{dtype}", evaluate_strips)
+
+
+@native(strips_name)
+def strips_kernel(dtype: np.dtype[Any]) -> Template:
     """Return `evaluate_strips` compiled for a type of scores."""
-    from numba import float64, from_dtype, int64, types
+    from numba import boolean, float64, from_dtype, int64, types
 
     names = shared_names(dtype)
     signature = (
@@ -97,13 +103,7 @@ def strips_kernel(dtype: np.dtype[Any]) -> Callable[..., bool]:
         int64[::1],
         float64[::1],
     )
-    return compile_kernel(evaluate_strips, strips_name(dtype), names, signature)
-
-
-@cache
-def strips_name(dtype: np.dtype[Any]) -> str:
-    """Return the name of `strips_kernel`, without importing Numba."""
-    return kernel_name(f"strips_{dtype}", evaluate_strips)
+    return bind(evaluate_strips, names), boolean(*signature)
 
 
 def run_strips(loss: Loss, scores: Floats, labels: Labels, n_threads: int | None) -> Floats:

@@ -20,7 +20,6 @@ Multiplication*, 2008.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -28,8 +27,17 @@ import numpy as np
 
 from fastloss.arrays import SKIP
 from fastloss.kernel_cache import kernel_name
-from fastloss.kernels.compile import add_helper, compile_kernel, problem_types, shared_names
-from fastloss.kernels.rows import address, aligned, are_finished, call_loss, pack_rows, stored_type
+from fastloss.kernels.compile import add_helper, bind, problem_types, shared_names
+from fastloss.kernels.native import Template, native
+from fastloss.kernels.rows import (
+    address,
+    aligned,
+    are_finished,
+    call_loss,
+    matrix,
+    pack_rows,
+    stored_type,
+)
 
 # Bound when a kernel is compiled.
 fetch_add: Any = None
@@ -94,9 +102,9 @@ def evaluate(
     room = 0 if is_of_rows else panel_size(stage == SCORES, n_parameters, n_strips, broad)
     panel = aligned(room, W)
     width = -(-n_parameters // STRIP) * STRIP if stage == LAY_OUT else 0
-    packed = aligned(STRIP * width, W).reshape(STRIP, width)
-    indices, strip_labels = np.zeros(STRIP, np.int64), np.zeros(STRIP, np.int64)
-    strip_losses, factors = np.empty(STRIP), aligned(STRIP, W)
+    packed = matrix(aligned(STRIP * width, W), STRIP, width)
+    indices, strip_labels = aligned(STRIP, labels), aligned(STRIP, labels)
+    strip_losses, factors = aligned(STRIP, losses), aligned(STRIP, W)
     while True:
         k = fetch_add(address(counters))
         if k >= n_pieces:
@@ -122,6 +130,8 @@ def evaluate(
         elif stage == LOSS:
             for r in range(n, STRIP):
                 strip_labels[r] = 0
+            # A loss that raises leaves NaN.
+            strip_losses[:] = math.nan
             call_loss(
                 loss,
                 address(scores) + k * scores.strides[0],
@@ -351,7 +361,13 @@ def gradient_piece(
 
 
 @cache
-def vectors_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[..., bool]:
+def wide_name(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str = "vectors") -> str:
+    """Return the name of the kernel on a unit, without importing Numba."""
+    return kernel_name(f"wide_{unit}_{X_type}_{W_type}", evaluate)
+
+
+@native(wide_name)
+def vectors_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Template:
     """Return `evaluate` compiled with the products of this module."""
     from numba import from_dtype
 
@@ -371,23 +387,22 @@ def vectors_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any]) -> Callable[...
         ),
     }
     products = panel_size, lay_out, apply, score_piece, gradient_piece
-    return compile_wide("vectors", X_type, W_type, names, products)
+    return bind_wide(X_type, W_type, names, products)
 
 
-def compile_wide(
-    unit: str,
+def bind_wide(
     X_type: np.dtype[Any],
     W_type: np.dtype[Any],
     names_of_products: dict[str, Any],
     products: tuple[Any, ...],
-) -> Callable[..., bool]:
-    """Return `evaluate` compiled with a unit's ``products``: five functions, as in this module."""
+) -> Template:
+    """Return `evaluate` bound to a unit's ``products``: five functions, as in this module."""
     from numba import boolean, float64, from_dtype, int64
 
     from fastloss.kernels import simd
 
     number, source = from_dtype(W_type), from_dtype(stored_type(X_type))
-    names = shared_names(W_type) | names_of_products
+    names = shared_names(W_type) | names_of_products | {"WIDTHS": product_widths(W_type)}
     names["convert"] = simd.copy_vector(source, number)
     names["convert_number"] = simd.convert_number(source, number)
     for helper in (pack_rows, wanted_pieces, share, piece, rows_together, *products):
@@ -404,13 +419,7 @@ def compile_wide(
         number[:, ::1],
         int64,
     )
-    return compile_kernel(evaluate, wide_name(X_type, W_type, unit), names, signature)
-
-
-@cache
-def wide_name(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> str:
-    """Return the name of the kernel on a unit, without importing Numba."""
-    return kernel_name(f"wide_{unit}_{X_type}_{W_type}", evaluate)
+    return bind(evaluate, names), boolean(*signature)
 
 
 def product_widths(dtype: np.dtype[Any]) -> tuple[int, int]:

@@ -14,14 +14,13 @@ block of rows; dW is then still untouched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from fastloss.kernels.rows import address, aligned
-from fastloss.kernels.wide import LOSS, STRIP, compile_wide, rows_together, transpose
+from fastloss.kernels.native import Template, native
+from fastloss.kernels.rows import address, aligned, matrix
+from fastloss.kernels.wide import LOSS, STRIP, bind_wide, rows_together, transpose, wide_name
 
 # Bound when a kernel is compiled.
 split_X: Any = None
@@ -80,7 +79,7 @@ def lay_out(X: Any, kept: Any, in_place: bool, n_parameters: int, packed: Any, s
     n, n_features = kept.shape[0], X.shape[1]
     source, stride = rows_together(X, kept, in_place, packed)
     largest = 0
-    block = aligned(STRIP * STRIP, strip).reshape(STRIP, STRIP)
+    block = matrix(aligned(STRIP * STRIP, strip), STRIP, STRIP)
     for d in range(0, n_parameters, STRIP):
         n_here = max(0, min(STRIP, n_features - d))
         if n < STRIP or n_here < STRIP:
@@ -115,7 +114,7 @@ def score_piece(
 ) -> int:
     """Add ``X @ W`` to the scores: the strips from ``first`` and the classes from ``left`` on."""
     n_parameters = W.shape[0]
-    block = aligned(STRIP * STRIP, W).reshape(STRIP, STRIP)
+    block = matrix(aligned(STRIP * STRIP, W), STRIP, STRIP)
     turned = address(panel)
     turned += -(-(right - left) // STRIP) * -(-min(DEPTH, n_parameters) // STRIP) * WHOLE_BYTES
     largest = 0
@@ -175,7 +174,7 @@ def gradient_piece(
 ) -> None:
     """Add ``X.T @ G`` to ``dW``: the features from ``first`` and the classes from ``left`` on."""
     n_strips = scores.shape[0]
-    block = aligned(STRIP * STRIP, dW).reshape(STRIP, STRIP)
+    block = matrix(aligned(STRIP * STRIP, dW), STRIP, STRIP)
     configure()
     for s in range(0, n_strips, DEPTH_STRIPS):
         n_here = min(DEPTH_STRIPS, n_strips - s)
@@ -214,11 +213,15 @@ def gradient_piece(
 # --- compiling ------------------------------------------------------------------------------------
 
 
-@cache
-def amx_kernel(X_type: np.dtype[Any]) -> Callable[..., bool]:
+def _amx_name(X_type: np.dtype[Any]) -> str:
+    return wide_name(X_type, np.dtype(np.float32), "amx")
+
+
+@native(_amx_name)
+def amx_kernel(X_type: np.dtype[Any]) -> Template:
     """Return `wide.evaluate` compiled for float32 with the products of this module."""
     products = panel_size, lay_out, apply, score_piece, gradient_piece
-    return compile_wide("amx", X_type, np.dtype(np.float32), _names(X_type), products)
+    return bind_wide(X_type, np.dtype(np.float32), _names(X_type), products)
 
 
 def _names(X_type: np.dtype[Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,12 +52,11 @@ class Wide:
             np.array(problem.loss.parameters),
         )
         self._weights = NOTHING if problem.weights is None else problem.weights
-        self._widths = strip, _ = wide.product_widths(dtype)
         n_rows, n_features = n_rows or len(problem.X), problem.X.shape[1]
         self._n_parameters = n_parameters = n_features + problem.intercept
         self._units = units(n_rows, n_parameters, dtype, limits)
-        wide_kernel(problem.X.dtype, dtype, self._units[0])
         unit = self._units[0]
+        self._widths = strip, _ = wide_kernel(problem.X.dtype, dtype, unit).widths
         row_numbers = self._columns(unit) + n_classes
         # Vectors multiply more slowly, so that a smaller block has enough work for its stages.
         block_bytes = limits.block_bytes // (1 if unit == "amx" else 2)
@@ -185,11 +183,12 @@ def units(
 
     If a block holds numbers out of the matrix unit's range, the vectors evaluate it.
     """
+    pays = n_rows >= limits.matrix_rows and n_parameters >= limits.matrix_sum
+    if not pays or "amx" not in units_without_numba(dtype):
+        return ("vectors",)
     from fastloss.kernels import amx
 
-    pays = n_rows >= limits.matrix_rows and n_parameters >= limits.matrix_sum
-    has_unit = dtype == np.float32 and pays and amx.is_usable()
-    return ("amx", "vectors") if has_unit else ("vectors",)
+    return ("amx", "vectors") if amx.is_usable() else ("vectors",)
 
 
 def rows_of_block(n_rows: int, most: int, score_bytes: int, strip: int, limits: Limits) -> int:
@@ -202,7 +201,7 @@ def rows_of_block(n_rows: int, most: int, score_bytes: int, strip: int, limits: 
     return round_up(-(-n_rows // -(-n_rows // most)), strip)
 
 
-def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Callable[..., bool]:
+def wide_kernel(X_type: np.dtype[Any], W_type: np.dtype[Any], unit: str) -> Any:
     """Return the kernel for a unit, "amx" or "vectors"."""
     return wide_amx.amx_kernel(X_type) if unit == "amx" else wide.vectors_kernel(X_type, W_type)
 

@@ -19,8 +19,10 @@ from fastloss.kernels.simd.copies import convert_number, copy_vector, transpose
 from fastloss.kernels.simd.elementary import exp, log1p
 from fastloss.kernels.simd.memory import (
     address,
+    aligned,
     call,
     fetch_add,
+    matrix,
     prefer_wide_vectors,
     prefetch,
     raise_to,
@@ -35,6 +37,7 @@ __all__ = [
     "TILE_CLASSES",
     "Target",
     "address",
+    "aligned",
     "call",
     "convert_number",
     "copy_vector",
@@ -43,6 +46,7 @@ __all__ = [
     "fetch_add",
     "gradient_tile",
     "log1p",
+    "matrix",
     "prefer_wide_vectors",
     "prefetch",
     "product_tile",

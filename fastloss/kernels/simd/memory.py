@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import float32, int64
+from numba import float32, int64, types
+from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
-from fastloss.kernels.simd.emitter import INT64, emitter, instructions
+from fastloss.kernels.simd.emitter import CACHE_LINE, INT64, emitter, instructions
 from fastloss.kernels.simd.target import target
 
 
@@ -21,6 +24,41 @@ def address(typing_context: Any, array: Any) -> Any:
         return builder.ptrtoint(view.data, INT64)
 
     return int64(array), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def aligned(typing_context: Any, n: Any, like: Any) -> Any:
+    """Return ``n`` zeros of the dtype of ``like`` that begin on a cache line."""
+    kind = types.Array(like.dtype, 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(kind)(context, builder)
+        itemsize = INT64(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+        n_bytes = builder.mul(arguments[0], itemsize)
+        record = context.nrt.meminfo_alloc_aligned(builder, n_bytes, CACHE_LINE)
+        data = context.nrt.meminfo_data(builder, record)
+        cgutils.memset(builder, data, n_bytes, 0)
+        data = builder.bitcast(data, view.data.type)
+        populate_array(view, data, arguments[:1], [itemsize], itemsize, record)
+        return impl_ret_new_ref(context, builder, kind, view._getvalue())
+
+    return kind(int64, like), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def matrix(typing_context: Any, array: Any, n_rows: Any, n_columns: Any) -> Any:
+    """Return the first numbers of an array as a matrix; ``reshape`` would need Numba's runtime."""
+    kind = types.Array(array.dtype, 2, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source = context.make_array(array)(context, builder, arguments[0])
+        view = context.make_array(kind)(context, builder)
+        shape = arguments[1:]
+        strides = [builder.mul(shape[1], source.itemsize), source.itemsize]
+        populate_array(view, source.data, shape, strides, source.itemsize, source.meminfo)
+        return impl_ret_borrowed(context, builder, kind, view._getvalue())
+
+    return kind(array, int64, int64), generate
 
 
 @instructions(int64, result=int64)
