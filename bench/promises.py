@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent / "results" / "studies"
 
 # --- auto ----------------------------------------------------------------------------------------
 
-N_PROBLEMS = 240
+N_PROBLEMS = 120
 #: The ranges of N, D and C: of any problem, of few rows with many features, and of tables. Half of
 #: the problems are of the first kind.
 ANY, FEW_ROWS, TABLES = (
