@@ -32,6 +32,7 @@ from fastloss.demo.jobs import Cancelled
 from fastloss.demo.messages import MessageError
 from fastloss.files import DataFormatError
 from fastloss.kernels import simd
+from fastloss.kernels.native import KernelError
 from fastloss.lessons.tools import WrongResult
 from fastloss.lessons.verdicts import Fault
 from fastloss.losses import get_loss, softmax
@@ -74,6 +75,7 @@ def examples() -> list[Any]:
         *(objective, minibatch, setting, result, saved, *trained()),
         *(kind().fit(X, y) for kind in (LinearClassifier, LinearSVC, LogisticRegression)),
         BlocksMoved("block 3"),
+        KernelError("a kernel failed"),
         *map(get_loss, fastloss.available_losses()),
         *map(get_backend, BACKENDS),
         *map(optim.get_method, optim.available_methods()),

@@ -188,7 +188,8 @@ def one_vs_all_block(scores: Any, labels: Any, parameters: tuple[float, ...], lo
             losses[r] += violation if power == 1.0 else violation * violation
             row[r] = violation + violation if power == 2.0 else zero if m <= zero else one
     for r in range(n_rows):
-        scores[labels[r], r] = -scores[labels[r], r]
+        # A difference, because the negative of 0 would be -0.
+        scores[labels[r], r] = zero - scores[labels[r], r]
 
 
 # Attached last, so that the class above can be read without them.
