@@ -78,7 +78,8 @@ def measure_gradient_study(
             if get_backend(method.backend).unavailable(loss) is None
         }
         for n_features in feature_counts:
-            columns = X[:, np.resize(order, n_features)].astype(np.float64)
+            # Selecting columns leaves them contiguous, but users have rows.
+            columns = np.ascontiguousarray(X[:, np.resize(order, n_features)], np.float64)
             _measure_gradient_size(run, study, columns, y, sessions)
             yield study
 
