@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from fastloss.arrays import Floats
 from fastloss.kernels.few_rows import few_rows_kernel
-from fastloss.kernels.loss_entry import loss_kernel
-from fastloss.kernels.rows import stored_type
+from fastloss.kernels.narrow_problem import FewClasses
 from fastloss.kernels.run import (
     ALL_ROWS,
     CACHE_LINE,
-    NOTHING,
     SERIAL_MULTIPLY_ADDS,
     round_up,
     run,
@@ -37,35 +35,21 @@ def piece_features(n_features: int, itemsize: int) -> int:
     return round_up(piece, 4 * CACHE_LINE // itemsize)
 
 
-class FewRows:
+class FewRows(FewClasses):
     """A problem laid out for the kernel, for calls on ``n_rows`` of its rows (None: all)."""
 
     def __init__(
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
     ) -> None:
-        self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
+        super().__init__(problem, n_classes, dtype)
         self._kernel = few_rows_kernel(problem.X.dtype, dtype)
-        self._divisor = problem.divisor
         n_all, n_features = problem.X.shape
         n_used = n_rows or n_all
-        piece = piece_features(n_features, dtype.itemsize)
-        n_pieces = -(-n_features // piece)
+        self._piece = piece_features(n_features, dtype.itemsize)
+        n_pieces = -(-n_features // self._piece)
         self._scores = n_pieces, n_classes, round_up(n_used, CACHE_LINE // dtype.itemsize)
         multiply_adds = 2 * (n_used + ROWS_OF_WEIGHTS) * n_features * n_classes
         self._most_threads = 1 if multiply_adds < SERIAL_MULTIPLY_ADDS else n_pieces
-        self._labels = problem.labels
-        self._weights = NOTHING if problem.weights is None else problem.weights
-        self._fixed = (
-            1.0 / problem.divisor,
-            self._loss.address,
-            np.array(problem.loss.parameters),
-            piece,
-        )
-        self._X = problem.X.view(stored_type(problem.X.dtype))
-        self._no_gradient = np.empty((0, n_classes), dtype)
-
-    def __call__(self, W: Floats, dW: Floats | None, n_threads: int | None) -> float:
-        return self.of_rows(ALL_ROWS, W, dW, n_threads)
 
     def of_rows(
         self,
@@ -73,16 +57,12 @@ class FewRows:
         W: Floats,
         dW: Floats | None,
         n_threads: int | None,
-        next_rows: object = None,
+        next_rows: NDArray[np.int64] = ALL_ROWS,
     ) -> float:
         total = np.empty(1)
         arguments = (
-            self._X,
-            W if W.flags.c_contiguous else np.ascontiguousarray(W),
-            self._labels,
-            self._weights,
-            rows,
-            *self._fixed,
+            *self._inputs(rows, W),
+            self._piece,
             np.zeros(5, np.int64),
             scratch.array(self._scores, W.dtype),
             total,

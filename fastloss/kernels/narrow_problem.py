@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -63,32 +64,49 @@ def partition(n_rows: int, n_features: int, n_classes: int, itemsize: int) -> Pa
     return Partition(block_rows, chunk_rows, (n_chunks, n_classes, n_columns))
 
 
-class Narrow:
+class FewClasses(ABC):
+    """A problem laid out for a kernel of few classes."""
+
+    def __init__(self, problem: Problem, n_classes: int, dtype: np.dtype[Any]) -> None:
+        self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
+        self._divisor = problem.divisor
+        self._X = problem.X.view(stored_type(problem.X.dtype))
+        self._labels = problem.labels
+        self._weights = NOTHING if problem.weights is None else problem.weights
+        self._of_loss = 1 / problem.divisor, self._loss.address, np.array(problem.loss.parameters)
+        self._no_gradient = np.empty((0, n_classes), dtype)
+
+    def __call__(self, W: Floats, dW: Floats | None, n_threads: int | None) -> float:
+        return self.of_rows(ALL_ROWS, W, dW, n_threads)
+
+    @abstractmethod
+    def of_rows(
+        self,
+        rows: NDArray[np.int64],
+        W: Floats,
+        dW: Floats | None,
+        n_threads: int | None,
+        next_rows: NDArray[np.int64] = ALL_ROWS,
+    ) -> float:
+        """Evaluate the loss of ``rows``, and its gradient unless ``dW`` is None."""
+
+    def _inputs(self, rows: NDArray[np.int64], W: Floats) -> tuple[Any, ...]:
+        """Return the kernel's first arguments; see `compile.problem_types`."""
+        W = W if W.flags.c_contiguous else np.ascontiguousarray(W)
+        return self._X, W, self._labels, self._weights, rows, *self._of_loss
+
+
+class Narrow(FewClasses):
     """A problem laid out for the narrow kernel, for calls on ``n_rows`` of its rows (None: all)."""
 
     def __init__(
         self, problem: Problem, n_classes: int, dtype: np.dtype[Any], n_rows: int | None = None
     ) -> None:
-        self._loss = loss_kernel(problem.loss, dtype)  # kept, so that its address stays valid
+        super().__init__(problem, n_classes, dtype)
         self._kernel = narrow_kernel(problem.X.dtype, dtype)
-        self._divisor = problem.divisor
         n_all, n_features = problem.X.shape
         self._cut = cut = partition(n_rows or n_all, n_features, n_classes, dtype.itemsize)
-        self._labels = problem.labels
-        self._weights = NOTHING if problem.weights is None else problem.weights
-        self._fixed = (
-            1.0 / problem.divisor,
-            self._loss.address,
-            np.array(problem.loss.parameters),
-            cut.chunk_rows,
-            cut.block_rows,
-            CALLS.ctypes.data,
-        )
-        self._X = problem.X.view(stored_type(problem.X.dtype))
-        self._no_gradient = np.empty((0, n_classes), dtype)
-
-    def __call__(self, W: Floats, dW: Floats | None, n_threads: int | None) -> float:
-        return self.of_rows(ALL_ROWS, W, dW, n_threads)
+        self._sizes = cut.chunk_rows, cut.block_rows, CALLS.ctypes.data
 
     def of_rows(
         self,
@@ -105,12 +123,8 @@ class Narrow:
             totals = np.empty(shape)
         chunk_losses = np.empty(n_chunks)
         arguments = (
-            self._X,
-            W if W.flags.c_contiguous else np.ascontiguousarray(W),
-            self._labels,
-            self._weights,
-            rows,
-            *self._fixed,
+            *self._inputs(rows, W),
+            *self._sizes,
             next_rows,
             np.zeros(4, np.int64),
             scratch.array(shape, W.dtype),

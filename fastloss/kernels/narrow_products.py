@@ -117,7 +117,11 @@ def add_gradient(
     """
     strip = STRIP_VECTORS * LANES
     n_strips = n_features // strip * strip
-    n_done = -(-n // TILE_ROWS) * -(-n_classes // 5)
+    # The tiles of scores have prefetched a row each.
+    n_done, c = 0, 0
+    while c < n_classes:
+        c += tile_width(n_classes - c)
+        n_done += -(-n // TILE_ROWS)
     n_left = max(0, upcoming.shape[0] - n_done)
     # All classes of a strip in turn, while its features are in L1.
     for d in range(0, n_strips, strip):
