@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import tracemalloc
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from oracle import LOSSES, TOLERANCES, assert_close, make_data
+from oracle import LOSSES, TOLERANCES, assert_close, layouts, make_data
 
 import fastloss
 from fastloss.arrays import SKIP
@@ -21,9 +22,11 @@ from fastloss.kernels.compile import bind
 from fastloss.kernels.few_rows_problem import FewRows
 from fastloss.kernels.limits import Limits
 from fastloss.kernels.loss_entry import loss_kernel
+from fastloss.kernels.narrow import narrow_kernel
 from fastloss.kernels.narrow_products import tile_width
 from fastloss.kernels.rows import enter, leave
 from fastloss.kernels.run import SERIAL_MULTIPLY_ADDS
+from fastloss.kernels.strips import strips_kernel
 from fastloss.kernels.wide import product_widths
 from fastloss.problem import Problem
 
@@ -330,6 +333,29 @@ def test_wide_kernel_forms_no_whole_score_matrix():
 
 
 # --- compiling ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["softmax", "hinge"])
+def test_one_kernel_for_all_layouts(loss):
+    """C functions check no types, so each layout must arrive in one that they were compiled for."""
+    problem = make_data(37, 17, 7)
+    expected = fastloss.loss_and_grad(problem.W, problem.X, problem.y, loss, backend="numpy")
+    compiled = []
+    for (_, X), (_, W) in itertools.product(layouts(problem.X), layouts(problem.W)):
+        call = W, X, problem.y, loss
+        assert_close(fastloss.loss_and_grad(*call, backend="fused"), expected, np.float64)
+        weighted = fastloss.loss_and_grad(
+            *call, backend="fused", sample_weight=np.ones(37), out=np.empty((17, 7))
+        )
+        assert_close(weighted, expected, np.float64)
+        compiled.append(narrow_kernel.cache_info().currsize)
+    assert compiled[-1] == compiled[0]
+    scores = np.ones((37, 14))[:, ::2]
+    scores.flags.writeable = False
+    fastloss.score_gradient(scores, problem.y, loss=loss, backend="fused")
+    n_strips = strips_kernel.cache_info().currsize
+    fastloss.score_gradient(np.ones((37, 7)), problem.y, loss=loss, backend="fused")
+    assert strips_kernel.cache_info().currsize == n_strips
 
 
 def raising_block(scores, labels, parameters, losses):
